@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Cameras, letterboxing and depth geometry, with numpy and OpenCV alone.
+
+Frames are optical frames (REP-103): x right, y down, z forward. Pixel centres lie at integer
+coordinates, so a resize by ``s`` moves a coordinate ``c`` to ``(c + 0.5) * s - 0.5``.
+"""
+
+from proto_mtl_ros.geometry.camera import Camera, canonical_factor
+from proto_mtl_ros.geometry.depth import depth_to_points, valid_depth
+from proto_mtl_ros.geometry.letterbox import Letterbox, resize
+from proto_mtl_ros.geometry.normals import depth_to_normals
+
+__all__ = [
+    "Camera",
+    "Letterbox",
+    "canonical_factor",
+    "depth_to_normals",
+    "depth_to_points",
+    "resize",
+    "valid_depth",
+]

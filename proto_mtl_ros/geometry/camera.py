@@ -1,0 +1,258 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A calibrated camera that follows every resize, crop, pad and flip of its image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from proto_mtl_ros.geometry.distortion import (
+    checked_distortion,
+    distort_rays,
+    flipped_distortion,
+    is_distorting,
+    ray_table,
+)
+
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Camera:
+    """A camera: matrix, lens distortion and image size.
+
+    Attributes:
+        K: float64 [3, 3], maps a distorted ray (x, y, 1) to pixels.
+        width, height: image size in pixels.
+        D: distortion coefficients in OpenCV's order, or None.
+        P: float64 [3, 4], maps points to the pixels of the rectified image, or None.
+        distortion_model: ``plumb_bob``, ``rational_polynomial``, ``equidistant`` or empty.
+
+    Raises:
+        ValueError: a matrix is not finite, a focal length is not positive, the size is not
+            positive, or D does not fit its model.
+    """
+
+    K: FloatArray
+    width: int
+    height: int
+    D: FloatArray | None = None
+    P: FloatArray | None = None
+    distortion_model: str = ""
+
+    def __post_init__(self) -> None:
+        if int(self.width) < 1 or int(self.height) < 1:
+            raise ValueError(f"image size {self.width}x{self.height} is not positive")
+        object.__setattr__(self, "width", int(self.width))
+        object.__setattr__(self, "height", int(self.height))
+        object.__setattr__(self, "K", _checked_matrix("K", self.K, (3, 3)))
+        if self.P is not None:
+            object.__setattr__(self, "P", _checked_matrix("P", self.P, (3, 4)))
+        object.__setattr__(self, "D", checked_distortion(self.distortion_model, self.D))
+
+    @classmethod
+    def from_info(
+        cls,
+        height: int,
+        width: int,
+        K: Sequence[float],
+        D: Sequence[float] = (),
+        P: Sequence[float] = (),
+        distortion_model: str = "",
+        binning_x: int = 0,
+        binning_y: int = 0,
+        roi: tuple[int, int, int, int] = (0, 0, 0, 0),
+        rectified: bool = False,
+    ) -> Camera | None:
+        """Camera of the delivered image from the fields of a sensor_msgs/CameraInfo.
+
+        The calibration is that of the full sensor. The region of interest (x, y, height, width,
+        all 0 meaning everything) is in unbinned pixels and comes first, then binning divides
+        (0 means 1). Binned pixels keep their centres, which is half a binned pixel more exact
+        than dividing cx.
+
+        Args:
+            rectified: the image is rectified, so P[:3, :3] holds and D does not. A P of zeros
+                is read as K.
+
+        Returns:
+            None when K[0] is 0: an uncalibrated camera.
+
+        Raises:
+            ValueError: the numbers cannot be a camera; the text says which.
+        """
+        matrix = np.asarray(K, np.float64).reshape(-1)
+        if matrix.size != 9:
+            raise ValueError(f"K has {matrix.size} values, 9 are needed")
+        if matrix[0] == 0:
+            return None
+        projection = np.asarray(P, np.float64).reshape(-1)
+        if projection.size not in (0, 12):
+            raise ValueError(f"P has {projection.size} values, 12 are needed")
+        has_projection = projection.size == 12 and projection[0] != 0
+        camera = cls(
+            matrix.reshape(3, 3),
+            width,
+            height,
+            None if rectified else np.asarray(D, np.float64),
+            projection.reshape(3, 4) if has_projection else None,
+            "" if rectified else distortion_model,
+        )
+        if rectified and has_projection:
+            camera = camera.rectified()
+        x, y, roi_height, roi_width = (int(value) for value in roi)
+        if (x, y, roi_height, roi_width) != (0, 0, 0, 0):
+            # A driver may give an offset alone: then the window reaches to the sensor's edge.
+            camera = camera.cropped(x, y, roi_width or width - x, roi_height or height - y)
+        bin_x, bin_y = max(int(binning_x), 1), max(int(binning_y), 1)
+        if (bin_x, bin_y) != (1, 1):
+            camera = camera._binned(bin_x, bin_y)
+        return camera
+
+    @property
+    def fx(self) -> float:
+        """Horizontal focal length in pixels."""
+        return float(self.K[0, 0])
+
+    @property
+    def fy(self) -> float:
+        """Vertical focal length in pixels."""
+        return float(self.K[1, 1])
+
+    @property
+    def cx(self) -> float:
+        """Horizontal principal point in pixels."""
+        return float(self.K[0, 2])
+
+    @property
+    def cy(self) -> float:
+        """Vertical principal point in pixels."""
+        return float(self.K[1, 2])
+
+    @property
+    def distorted(self) -> bool:
+        """Whether rays bend: an equidistant lens does even with coefficients of 0."""
+        return is_distorting(self.distortion_model, self.D)
+
+    def resized(self, width: int, height: int) -> Camera:
+        """Camera of the image resized to width x height: c' = (c + 0.5) s - 0.5."""
+        return self._mapped(_scaling(width / self.width, height / self.height), width, height)
+
+    def cropped(self, x: int, y: int, width: int, height: int) -> Camera:
+        """Camera of the window whose upper left pixel is (x, y).
+
+        Raises:
+            ValueError: the window is not inside the image.
+        """
+        inside = x >= 0 and y >= 0 and x + width <= self.width and y + height <= self.height
+        if not inside or width < 1 or height < 1:
+            raise ValueError(
+                f"window {width}x{height} at ({x}, {y}) is not inside {self.width}x{self.height}"
+            )
+        return self._mapped(_translation(-x, -y), width, height)
+
+    def padded(self, left: int, top: int, right: int, bottom: int) -> Camera:
+        """Camera of the image with so many pixels added on each side."""
+        return self._mapped(
+            _translation(left, top), self.width + left + right, self.height + top + bottom
+        )
+
+    def flipped(self) -> Camera:
+        """Camera that sees the mirrored scene: columns reversed and x of every point negated."""
+        mirror = np.diag([-1.0, 1.0, 1.0])
+        flip = np.array([[-1.0, 0.0, self.width - 1.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
+        projection = None
+        if self.P is not None:
+            projection = flip @ self.P @ np.diag([-1.0, 1.0, 1.0, 1.0])
+        return Camera(
+            flip @ self.K @ mirror,
+            self.width,
+            self.height,
+            flipped_distortion(self.distortion_model, self.D),
+            projection,
+            self.distortion_model,
+        )
+
+    def rectified(self) -> Camera:
+        """Camera of the rectified image: P[:3, :3] without distortion; K where P is unknown."""
+        matrix = self.K if self.P is None else self.P[:, :3]
+        return Camera(matrix, self.width, self.height, None, self.P)
+
+    def rays(self) -> npt.NDArray[np.float32]:
+        """Undistorted viewing rays (x, y, 1), float32 [H, W, 3], read-only and cached.
+
+        NaN where the lens model has no ray: outside its domain, or 90 degrees or more off axis.
+        """
+        return ray_table(
+            self.K.tobytes(),
+            self.width,
+            self.height,
+            self.distortion_model,
+            b"" if self.D is None else self.D.tobytes(),
+        )
+
+    def project(self, points: npt.ArrayLike) -> FloatArray:
+        """Pixels (u, v), float64 [..., 2], of points [..., 3]; NaN for those with z <= 0."""
+        points = np.asarray(points, np.float64)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            xy = np.where(points[..., 2:] > 0, points[..., :2] / points[..., 2:], np.nan)
+        xy = distort_rays(xy, self.distortion_model, self.D)
+        return xy @ self.K[:2, :2].T + self.K[:2, 2]
+
+    def _binned(self, bin_x: int, bin_y: int) -> Camera:
+        """Camera after averaging bin_x x bin_y pixels; what does not fill a bin is cut off."""
+        width, height = self.width // bin_x, self.height // bin_y
+        if width < 1 or height < 1:
+            raise ValueError(f"binning {bin_x}x{bin_y} leaves nothing of the image")
+        return self._mapped(_scaling(1 / bin_x, 1 / bin_y), width, height)
+
+    def _mapped(self, transform: FloatArray, width: int, height: int) -> Camera:
+        """Camera whose pixels are ``transform`` [3, 3] applied to this one's."""
+        projection = None if self.P is None else transform @ self.P
+        return Camera(transform @ self.K, width, height, self.D, projection, self.distortion_model)
+
+
+def canonical_factor(fx: float, canonical_fx: float) -> float:
+    """Factor from the network's canonical depth to metres: depth = raw * factor.
+
+    Args:
+        fx: focal length in pixels at the network's input.
+        canonical_fx: focal length of the camera that the network's depth is learnt for.
+    """
+    return fx / canonical_fx
+
+
+def _scaling(scale_x: float, scale_y: float) -> FloatArray:
+    """Pixel transform of a resize, [3, 3]."""
+    return np.array(
+        [
+            [scale_x, 0.0, 0.5 * scale_x - 0.5],
+            [0.0, scale_y, 0.5 * scale_y - 0.5],
+            [0.0, 0.0, 1.0],
+        ]
+    )
+
+
+def _translation(x: float, y: float) -> FloatArray:
+    """Pixel transform that adds (x, y), [3, 3]."""
+    return np.array([[1.0, 0.0, x], [0.0, 1.0, y], [0.0, 0.0, 1.0]])
+
+
+def _checked_matrix(name: str, matrix: npt.ArrayLike, shape: tuple[int, int]) -> FloatArray:
+    """Read-only float64 copy, [shape], with positive focal lengths and a last row of 0 0 1."""
+    array = np.array(matrix, np.float64)
+    if array.shape != shape:
+        raise ValueError(f"{name} has shape {array.shape}, {shape} is needed")
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} has values that are not finite")
+    if array[0, 0] <= 0 or array[1, 1] <= 0:
+        raise ValueError(
+            f"{name} has focal lengths {array[0, 0]:g} and {array[1, 1]:g}, which must be positive"
+        )
+    if not np.array_equal(array[2, :3], (0.0, 0.0, 1.0)) or array[1, 0] != 0:
+        raise ValueError(f"{name} is not a camera matrix: its lower rows must be 0 fy cy, 0 0 1")
+    array.setflags(write=False)
+    return array
