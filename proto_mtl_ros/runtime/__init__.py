@@ -1,0 +1,19 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Running a model bundle: the bundle, the engines behind one protocol, and the predictor.
+
+Nothing here imports ROS, and no backend is imported before it is asked for.
+"""
+
+from .bundle import Bundle
+from .engine import Engine, available_backends, create_engine
+from .manifest import ModelManifest, Normalisation, TrainingRecord
+
+__all__ = [
+    "Bundle",
+    "Engine",
+    "ModelManifest",
+    "Normalisation",
+    "TrainingRecord",
+    "available_backends",
+    "create_engine",
+]

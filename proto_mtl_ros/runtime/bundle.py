@@ -1,0 +1,269 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A model bundle: a folder with ``model.json``, ``model.onnx`` and ``weights.safetensors``.
+
+``model.json`` is validated before any other file is opened, and every file must have the sha256
+that it states. Nothing in a bundle is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import site
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from proto_mtl_ros.errors import BundleError
+
+from .manifest import FILE_NAME, ModelManifest, one_line
+
+MANIFEST = "model.json"
+ONNX = "model.onnx"
+WEIGHTS = "weights.safetensors"
+MAX_MANIFEST_BYTES = 1_000_000
+_PACKAGE = "proto_mtl_ros"
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A verified bundle.
+
+    Attributes:
+        path: the folder, absolute, symbolic links resolved.
+        manifest: the validated content of ``model.json``.
+    """
+
+    path: Path
+    manifest: ModelManifest
+
+    @classmethod
+    def load(cls, path_or_name: str | os.PathLike[str]) -> Bundle:
+        """Find, validate and verify a bundle.
+
+        Args:
+            path_or_name: the folder, its ``model.json``, or the name of a model that is installed
+                with the package or lies in ``models`` of its source tree.
+
+        Raises:
+            BundleError: there is none, or it is not exactly what its ``model.json`` says.
+        """
+        folder = find_bundle(path_or_name)
+        # With `colcon build --symlink-install` every installed file is a link into the source
+        # tree, so the folder that counts is the one in which the real model.json lies.
+        manifest_path = (folder / MANIFEST).resolve()
+        root = manifest_path.parent
+        manifest = ModelManifest.from_json(_read_manifest(manifest_path), str(folder / MANIFEST))
+        bundle = cls(root, manifest)
+        for name, digest in manifest.files.items():
+            bundle._verify(name, digest)
+        return bundle
+
+    @classmethod
+    def write(
+        cls,
+        directory: str | os.PathLike[str],
+        manifest: ModelManifest,
+        files: Mapping[str, Path | bytes],
+    ) -> Bundle:
+        """Write a bundle as a whole or not at all, and return it as loaded from disk.
+
+        Args:
+            directory: of the bundle. A bundle that is there is replaced; another kind of folder
+                that is not empty is refused.
+            manifest: its ``files`` are ignored and computed here.
+            files: name in the bundle -> a file to copy or the content itself.
+
+        Raises:
+            BundleError: a name that is not allowed, a folder that is not a bundle, or a file
+                that cannot be read or written.
+        """
+        target = Path(os.path.realpath(Path(directory).expanduser()))
+        if target.exists() and not (target / MANIFEST).is_file():
+            empty = target.is_dir() and not any(target.iterdir())
+            if not empty:
+                raise BundleError(f"{target} is not a model bundle: choose another folder")
+        for name in files:
+            if name == MANIFEST or not re.fullmatch(FILE_NAME, name):
+                raise BundleError(f"{name!r} cannot be a file of a bundle: give a plain file name")
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            staging = Path(tempfile.mkdtemp(prefix=f".{target.name}.new-", dir=target.parent))
+            try:
+                staging.chmod(0o755)  # mkdtemp keeps others out; a model is for every user
+                digests = {name: _store(staging / name, files[name]) for name in sorted(files)}
+                text = manifest.model_copy(update={"files": digests}).to_json()
+                ModelManifest.from_json(text, f"the new {MANIFEST}")
+                _store(staging / MANIFEST, text.encode())
+                _swap(staging, target)
+            finally:
+                shutil.rmtree(staging, ignore_errors=True)
+        except OSError as error:
+            raise BundleError(
+                f"cannot write the bundle {target}: {error.strerror or error} ({error.filename})"
+            ) from None
+        except ValueError as error:
+            raise BundleError(
+                f"the metrics, training or architecture of {target.name} are no JSON"
+                f" ({one_line(error)}): give plain finite numbers and text"
+            ) from None
+        return cls.load(target)
+
+    @property
+    def name(self) -> str:
+        """Name of the model."""
+        return self.manifest.name
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the segmentation ids 0..C-1."""
+        return self.manifest.classes
+
+    @property
+    def palette(self) -> np.ndarray:
+        """Colours of the classes, uint8[C, 3] RGB."""
+        return np.array(self.manifest.palette, np.uint8).reshape(-1, 3)
+
+    @property
+    def onnx_path(self) -> Path:
+        """The deployed graph. Raises BundleError when the bundle has none."""
+        return self._file(ONNX)
+
+    @property
+    def weights_path(self) -> Path:
+        """The weights for torch. Raises BundleError when the bundle has none."""
+        return self._file(WEIGHTS)
+
+    def _file(self, name: str) -> Path:
+        if name not in self.manifest.files:
+            raise BundleError(f"model {self.name} has no {name}: export it again")
+        return self.path / name
+
+    def _verify(self, name: str, digest: str) -> None:
+        path = self.path / name
+        if not path.exists():
+            raise BundleError(f"{path} is missing: fetch or export the model again")
+        if path.resolve().parent != self.path or not path.is_file():
+            raise BundleError(
+                f"{path} is not a file inside the bundle: replace it by the file itself"
+            )
+        try:
+            found = _sha256(path)
+        except OSError as error:
+            raise BundleError(
+                f"cannot read {path} ({error.strerror}): check its permissions"
+            ) from None
+        if found != digest:
+            raise BundleError(
+                f"{path} is damaged or was changed (sha256 {found[:12]}..., {MANIFEST} says"
+                f" {digest[:12]}...): fetch or export the model again"
+            )
+
+
+def model_folders() -> list[Path]:
+    """Return the folders that hold models by name, the first to be searched first."""
+    here = Path(__file__).resolve()
+    source = here.parents[2]
+    folders = [source / "models"] if (source / "package.xml").is_file() else []
+    prefixes = [Path(p) for p in os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep) if p]
+    prefixes += [Path(sys.prefix), Path(site.getuserbase())]
+    prefixes += here.parents[2:]  # an install prefix whose environment was not sourced
+    folders += [prefix / "share" / _PACKAGE / "models" for prefix in prefixes]
+    return [folder for folder in dict.fromkeys(folders) if folder.is_dir()]
+
+
+def available_models() -> list[str]:
+    """Return the names that ``Bundle.load`` finds, sorted."""
+    return sorted({path.parent.name for folder in model_folders() for path in _manifests(folder)})
+
+
+def find_bundle(path_or_name: str | os.PathLike[str]) -> Path:
+    """Return the folder of a bundle, not verified.
+
+    Raises:
+        BundleError: neither a folder with a ``model.json`` nor a known name.
+    """
+    text = os.fspath(path_or_name).strip()
+    if not text or "\0" in text:
+        raise BundleError(f"no model is named: give a folder or one of {_known()}")
+    path = Path(text).expanduser()
+    try:
+        if path.name == MANIFEST and path.is_file():
+            return path.parent
+        if (path / MANIFEST).is_file():
+            return path
+        for folder in model_folders() if _is_name(text) else ():
+            if (folder / text / MANIFEST).is_file():
+                return folder / text
+        if path.is_dir():
+            raise BundleError(f"{path} has no {MANIFEST}: give the folder of a model bundle")
+    except OSError as error:
+        raise BundleError(f"cannot read {path} ({error.strerror}): check the path") from None
+    what = "model" if _is_name(text) else "folder"
+    raise BundleError(f"there is no {what} {text}: give a folder or one of {_known()}")
+
+
+def _is_name(text: str) -> bool:
+    return text == Path(text).name
+
+
+def _known() -> str:
+    return ", ".join(available_models()) or "the installed models (none found)"
+
+
+def _manifests(folder: Path) -> Iterator[Path]:
+    # A hidden folder is a bundle that is being written.
+    return (path for path in folder.glob(f"*/{MANIFEST}") if not path.parent.name.startswith("."))
+
+
+def _read_manifest(path: Path) -> bytes:
+    try:
+        with path.open("rb") as stream:
+            content = stream.read(MAX_MANIFEST_BYTES + 1)
+    except OSError as error:
+        raise BundleError(f"cannot read {path} ({error.strerror}): check its permissions") from None
+    if len(content) > MAX_MANIFEST_BYTES:
+        raise BundleError(f"{path} is larger than 1 MB: this is not a model.json of a bundle")
+    return content
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        for block in iter(lambda: stream.read(1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _store(path: Path, content: Path | bytes) -> str:
+    """Write ``content`` to a new file, flushed to the disk, and return its sha256."""
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        shutil.copyfile(content, path)
+    with path.open("rb") as stream:
+        os.fsync(stream.fileno())
+    return _sha256(path)
+
+
+def _swap(staging: Path, target: Path) -> None:
+    """Put ``staging`` in the place of ``target``; on failure ``target`` is as it was."""
+    if not target.exists():
+        staging.rename(target)
+        return
+    # A folder that is not empty cannot be replaced by one rename, so the old one steps aside.
+    aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.old-", dir=target.parent))
+    target.rename(aside / target.name)
+    try:
+        staging.rename(target)
+    except OSError:
+        (aside / target.name).rename(target)
+        aside.rmdir()
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
