@@ -8,7 +8,7 @@ inverse depth is also where the noise of stereo and structured light is even.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -17,13 +17,16 @@ import numpy.typing as npt
 from proto_mtl_ros.geometry.camera import Camera
 from proto_mtl_ros.geometry.depth import check_size, valid_depth
 
-FloatArray = npt.NDArray[np.float64]
+Float32 = npt.NDArray[np.float32]
+Float64 = npt.NDArray[np.float64]
 
 # The least spread of a window's valid pixels along its narrow direction, in pixels squared: a
 # single line of pixels says nothing about the slope across it.
 _MIN_SPREAD = 0.4
 # A shifted window is taken only when its residual variance is this many times smaller.
 _PREFERENCE = 2.0
+# Rows worked on at a time, so that the intermediate maps stay in the processor's cache.
+_STRIP = 64
 
 
 def depth_to_normals(
@@ -33,11 +36,11 @@ def depth_to_normals(
     noise: float = 0.001,
     max_residual: float = 0.05,
     min_valid: float = 0.3,
-) -> npt.NDArray[np.float32]:
+) -> Float32:
     """Unit normals, float32 [H, W, 3], of a depth image [H, W] in metres.
 
     Normals are in the optical frame and face the camera: n . p < 0 for the pixel's viewing ray p.
-    (0, 0, 0) marks pixels without depth or without a plane that explains their window.
+    (0, 0, 0) marks pixels without depth or without a plane that explains them.
 
     At a step or a crease the window is moved off the centre: of the window around the pixel and
     the eight that have the pixel on their border, the one that is planar is taken. For every
@@ -47,7 +50,8 @@ def depth_to_normals(
         window: odd width of the window in pixels; larger for noisier depth.
         noise: residual (RMS, relative to inverse depth) that counts as planar, so that sensor
             noise and quantisation do not make windows move.
-        max_residual: a window that fits worse than this is no plane.
+        max_residual: the plane is refused where the window's residual (RMS), or the pixel's own,
+            is above this part of the inverse depth.
         min_valid: least part of a window's pixels with valid depth.
 
     Raises:
@@ -56,118 +60,188 @@ def depth_to_normals(
     check_size(depth, camera)
     if window < 3 or window % 2 == 0:
         raise ValueError(f"window is {window}, an odd number of 3 or more is needed")
-    mask = valid_depth(depth)
-    rays = camera.rays()
-    if camera.distorted:
-        mask &= np.isfinite(rays[..., 0])
-    inverse = np.zeros(depth.shape)
-    np.divide(1.0, depth, out=inverse, where=mask)
-    slope_u, slope_v, value, residual = _fit_planes(inverse, mask, window, min_valid)
-    plane = _planes_in_rays(slope_u, slope_v, value, camera)
-    index = _best_windows(residual, inverse, window // 2, noise)
-    chosen = plane.reshape(-1, 3)[index].reshape(*depth.shape, 3)
-    # The plane's inverse depth at the pixel is positive unless noise rules; the sign keeps
-    # n . ray negative in either case.
-    facing = chosen[..., 0] * rays[..., 0] + chosen[..., 1] * rays[..., 1] + chosen[..., 2]
-    length = np.sqrt(np.einsum("hwc,hwc->hw", chosen, chosen))
-    limit = (max_residual * inverse) ** 2
-    valid = mask & (residual.reshape(-1)[index].reshape(depth.shape) <= limit) & (length > 0)
-    normals = np.zeros((*depth.shape, 3), np.float32)
-    scale = np.zeros(depth.shape)
-    np.divide(-np.sign(facing), length, out=scale, where=valid)
-    np.multiply(chosen, scale[..., None], out=normals, where=valid[..., None], casting="same_kind")
+    radius = window // 2
+    height = depth.shape[0]
+    normals = np.empty((*depth.shape, 3), np.float32)
+    for start in range(0, height, _STRIP):
+        stop = min(start + _STRIP, height)
+        # A pixel's moved window reaches 2 radii up and down, its centre one radius.
+        first, last = max(start - 2 * radius, 0), min(stop + 2 * radius, height)
+        top, bottom = max(start - radius, 0), min(stop + radius, height)
+        rays = _rays(camera, first, last)
+        mask = valid_depth(depth[first:last])
+        if camera.distorted:
+            mask &= np.isfinite(rays.x)
+        inverse = np.zeros(mask.shape)
+        np.divide(1.0, depth[first:last], out=inverse, where=mask)
+        centres = slice(top - first, bottom - first)
+        planes = _fit_planes(inverse, mask, window, min_valid, noise, rays)
+        planes = Planes(*(values[centres] for values in planes))
+        index = _best_windows(planes.residual, radius)[start - top : stop - top]
+        pixels = slice(start - first, stop - first)
+        normals[start:stop] = _facing_normals(
+            Planes(*(np.take(values, index) for values in planes)),
+            rays.rows(pixels),
+            inverse[pixels].astype(np.float32),
+            max_residual,
+        )
     return normals
 
 
-def _fit_planes(
-    inverse: FloatArray, mask: npt.NDArray[np.bool_], window: int, min_valid: float
-) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
-    """Least-squares planes 1/z = slope_u du + slope_v dv + value around every pixel.
+class Rays(NamedTuple):
+    """Viewing rays (x, y, 1) of some rows, and how they change from pixel to pixel.
 
-    Returns:
-        slope_u, slope_v (per pixel), value at the window's centre, and the residual variance,
-        each float64 [H, W]; the residual is inf where too few pixels are valid.
+    x, y broadcast to [rows, W]: without distortion x is one row and y one column. xu, xv, yu, yv
+    are the derivatives by column u and row v.
+    """
+
+    x: Float32
+    y: Float32
+    xu: Any
+    xv: Any
+    yu: Any
+    yv: Any
+
+    def rows(self, rows: slice) -> Rays:
+        """The rays of fewer rows; the derivatives are not needed there."""
+        x = self.x if self.x.shape[0] == 1 else self.x[rows]
+        return Rays(x, self.y[rows], 0, 0, 0, 0)
+
+
+class Planes(NamedTuple):
+    """Planes 1/z = a x + b y + c of the windows around each pixel, and how well they fit.
+
+    residual is the variance relative to the squared inverse depth, not below that of the noise,
+    and inf where there is no plane.
+    """
+
+    a: Float32
+    b: Float32
+    c: Float32
+    residual: Float32
+
+
+def _rays(camera: Camera, first: int, last: int) -> Rays:
+    """Rays of the rows first to last, exclusive."""
+    if camera.distorted or camera.K[0, 1] != 0:
+        # Within a window the lens is affine: its derivative is all that the fit needs.
+        table = camera.rays()[first:last]
+        x, y = np.ascontiguousarray(table[..., 0]), np.ascontiguousarray(table[..., 1])
+        return Rays(x, y, _along_u(x), _along_v(x), _along_u(y), _along_v(y))
+    x = (np.arange(camera.width, dtype=np.float64) - camera.cx) / camera.fx
+    y = (np.arange(first, last, dtype=np.float64) - camera.cy) / camera.fy
+    x32, y32 = x.astype(np.float32)[None, :], y.astype(np.float32)[:, None]
+    return Rays(x32, y32, 1 / camera.fx, 0.0, 0.0, 1 / camera.fy)
+
+
+def _along_u(values: Float32) -> Any:
+    """Derivative by column; 0 of a map one pixel wide."""
+    return np.gradient(values, axis=1) if values.shape[1] > 1 else np.zeros_like(values)
+
+
+def _along_v(values: Float32) -> Any:
+    """Derivative by row; 0 of a map one pixel high."""
+    return np.gradient(values, axis=0) if values.shape[0] > 1 else np.zeros_like(values)
+
+
+def _fit_planes(
+    inverse: Float64,
+    mask: npt.NDArray[np.bool_],
+    window: int,
+    min_valid: float,
+    noise: float,
+    rays: Rays,
+) -> Planes:
+    """Least-squares planes of the windows around every pixel.
+
+    Sums are float64, because the residual is a small difference of large ones, and use offsets
+    from the window's centre, which keeps them small.
     """
     radius = window // 2
     ones = np.ones(window)
     offset = np.arange(-radius, radius + 1, dtype=np.float64)
 
-    def total(values: FloatArray, kernel_u: FloatArray, kernel_v: FloatArray) -> FloatArray:
-        # Offsets from the centre, not pixel coordinates: no cancellation of large sums.
-        return cv2.sepFilter2D(
-            values, cv2.CV_64F, kernel_u, kernel_v, borderType=cv2.BORDER_CONSTANT
-        )
+    def total(values: npt.NDArray[Any], kernel_u: Float64, kernel_v: Float64) -> Float64:
+        # Outside the image is 0 in the mask and in the values: nothing there is counted.
+        return cv2.sepFilter2D(values, -1, kernel_u, kernel_v, borderType=cv2.BORDER_CONSTANT)
 
-    weight = mask.astype(np.float64)
+    # Sums of the mask are small whole numbers, exact in float32.
+    weight = mask.astype(np.float32)
     count = total(weight, ones, ones)
     enough = count >= max(min_valid * window * window, 3)
-    inv_count = np.zeros_like(count)
-    np.divide(1.0, count, out=inv_count, where=enough)
-    mean_u = total(weight, offset, ones) * inv_count
-    mean_v = total(weight, ones, offset) * inv_count
-    mean_w = total(inverse, ones, ones) * inv_count
-    var_u = total(weight, offset**2, ones) * inv_count - mean_u * mean_u
-    var_v = total(weight, ones, offset**2) * inv_count - mean_v * mean_v
-    cov_uv = total(weight, offset, offset) * inv_count - mean_u * mean_v
-    cov_uw = total(inverse, offset, ones) * inv_count - mean_u * mean_w
-    cov_vw = total(inverse, ones, offset) * inv_count - mean_v * mean_w
-    var_w = total(inverse * inverse, ones, ones) * inv_count - mean_w * mean_w
+    share = 1 / np.maximum(count, 1)
+    mean_u, mean_v = total(weight, offset, ones) * share, total(weight, ones, offset) * share
+    var_u = total(weight, offset**2, ones) * share - mean_u * mean_u
+    var_v = total(weight, ones, offset**2) * share - mean_v * mean_v
+    cov_uv = total(weight, offset, offset) * share - mean_u * mean_v
     determinant = var_u * var_v - cov_uv * cov_uv
-    # determinant / trace is close to (and never above) the smaller eigenvalue.
-    good = enough & (determinant > _MIN_SPREAD * (var_u + var_v))
-    inv_determinant = np.zeros_like(count)
-    np.divide(1.0, determinant, out=inv_determinant, where=good)
-    slope_u = (cov_uw * var_v - cov_vw * cov_uv) * inv_determinant
-    slope_v = (cov_vw * var_u - cov_uw * cov_uv) * inv_determinant
-    value = mean_w - slope_u * mean_u - slope_v * mean_v
-    residual = np.maximum(var_w - slope_u * cov_uw - slope_v * cov_vw, 0)
-    return slope_u, slope_v, value, np.where(good, residual, np.inf)
+    # determinant / trace is at most the smaller eigenvalue, and at least half of it.
+    enough &= determinant > _MIN_SPREAD * (var_u + var_v)
+    determinant[~enough] = 1
+    inverse_determinant = 1 / determinant
+
+    exact_share = 1 / np.maximum(count, 1).astype(np.float64)
+    mean_w = total(inverse, ones, ones) * exact_share
+    cov_uw = total(inverse, offset, ones) * exact_share - mean_u * mean_w
+    cov_vw = total(inverse, ones, offset) * exact_share - mean_v * mean_w
+    var_w = total(inverse * inverse, ones, ones) * exact_share - mean_w * mean_w
+    slope_u = (cov_uw * var_v - cov_vw * cov_uv) * inverse_determinant
+    slope_v = (cov_vw * var_u - cov_uw * cov_uv) * inverse_determinant
+    var_w -= slope_u * cov_uw
+    var_w -= slope_v * cov_vw
+    mean_w[~enough] = np.inf
+    residual = np.maximum((var_w / (mean_w * mean_w)).astype(np.float32), np.float32(noise**2))
+    residual[~enough] = np.inf
+    mean_w -= slope_u * mean_u
+    mean_w -= slope_v * mean_v
+    return Planes(*_in_rays(slope_u, slope_v, mean_w, rays), residual)
 
 
-def _planes_in_rays(
-    slope_u: FloatArray, slope_v: FloatArray, value: FloatArray, camera: Camera
-) -> FloatArray:
-    """Coefficients (a, b, c) of 1/z = a x + b y + c in rays, float64 [H, W, 3]."""
-    rays = camera.rays()
-    plane = np.empty((*value.shape, 3))
-    if camera.distorted:
-        # Within a window the lens is affine: its derivative turns slopes per pixel into slopes
-        # per ray.
-        xu, xv = np.gradient(rays[..., 0], axis=1), np.gradient(rays[..., 0], axis=0)
-        yu, yv = np.gradient(rays[..., 1], axis=1), np.gradient(rays[..., 1], axis=0)
-        determinant = xu * yv - xv * yu
-        plane[..., 0] = (slope_u * yv - slope_v * yu) / determinant
-        plane[..., 1] = (slope_v * xu - slope_u * xv) / determinant
-    else:
-        plane[..., 0] = slope_u * camera.fx
-        plane[..., 1] = slope_v * camera.fy + slope_u * camera.K[0, 1]
-    plane[..., 2] = value - plane[..., 0] * rays[..., 0] - plane[..., 1] * rays[..., 1]
-    return plane
+def _in_rays(
+    slope_u: Float64, slope_v: Float64, value: Float64, rays: Rays
+) -> tuple[Float32, Float32, Float32]:
+    """Coefficients of 1/z = a x + b y + c from slopes per pixel and the value at the centre."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        scale = 1 / (rays.xu * rays.yv - rays.xv * rays.yu)
+        a = (slope_u * (rays.yv * scale) - slope_v * (rays.yu * scale)).astype(np.float32)
+        b = (slope_v * (rays.xu * scale) - slope_u * (rays.xv * scale)).astype(np.float32)
+        c = value.astype(np.float32) - a * rays.x - b * rays.y
+    return a, b, c
 
 
-def _best_windows(
-    residual: FloatArray, inverse: FloatArray, radius: int, noise: float
-) -> npt.NDArray[np.intp]:
-    """Flat index [H * W] of the window centre whose plane each pixel takes."""
+def _best_windows(residual: Float32, radius: int) -> npt.NDArray[np.intp]:
+    """Flat index [rows, W] of the window centre whose plane each pixel takes."""
     height, width = residual.shape
-    floor = (noise * inverse) ** 2
-    best = np.maximum(residual, floor)
-    shift = np.zeros(residual.shape, np.intp)
+    best = residual.copy()
+    index = np.arange(height * width).reshape(height, width)
+    centre = index.copy()
+    handicapped = residual * np.float32(_PREFERENCE)
     for dv in (-radius, 0, radius):
         for du in (-radius, 0, radius):
-            if du == 0 and dv == 0 or abs(du) >= width or abs(dv) >= height:
+            if (du == 0 and dv == 0) or abs(du) >= width or abs(dv) >= height:
                 continue
-            here = (
-                slice(max(-dv, 0), height - max(dv, 0)),
-                slice(max(-du, 0), width - max(du, 0)),
-            )
-            there = (
-                slice(max(dv, 0), height - max(-dv, 0)),
-                slice(max(du, 0), width - max(-du, 0)),
-            )
-            # best starts as the centre's own residual and then holds handicapped ones.
-            score = np.maximum(residual[there], floor[here]) * _PREFERENCE
-            better = score < best[here]
-            np.copyto(best[here], score, where=better)
-            np.copyto(shift[here], dv * width + du, where=better)
-    return (np.arange(height * width).reshape(height, width) + shift).reshape(-1)
+            here = (slice(max(-dv, 0), height - max(dv, 0)), slice(max(-du, 0), width - max(du, 0)))
+            there = (slice(max(dv, 0), height + min(dv, 0)), slice(max(du, 0), width + min(du, 0)))
+            better = handicapped[there] < best[here]
+            np.copyto(best[here], handicapped[there], where=better)
+            np.copyto(centre[here], index[there], where=better)
+    return centre
+
+
+def _facing_normals(planes: Planes, rays: Rays, inverse: Float32, max_residual: float) -> Float32:
+    """Normals [rows, W, 3] of the planes chosen for each pixel, facing the camera."""
+    a, b, c, residual = planes
+    # The plane's own inverse depth at the pixel is a x + b y + c = -(n . ray) up to scale. Where
+    # it is close to the measured one it is positive, so the sign is settled: n = -(a, b, c).
+    error = a * rays.x
+    error += b * rays.y
+    error += c
+    error -= inverse
+    valid = np.abs(error) <= np.float32(max_residual) * inverse
+    valid &= residual <= np.float32(max_residual**2)
+    valid &= inverse > 0
+    with np.errstate(divide="ignore", invalid="ignore"):
+        scale = np.float32(-1) / np.sqrt(a * a + b * b + c * c)
+        normals = np.stack([a * scale, b * scale, c * scale], axis=-1)
+    normals[~valid] = 0
+    return normals
