@@ -91,8 +91,8 @@ def tiny_graph(delay_loops: int = 0) -> onnx.ModelProto:
 def _delay(loops: int, constants: dict[str, np.ndarray]) -> list[onnx.NodeProto]:
     """Return nodes that compute "late", which is always 0, in a time that grows with ``loops``.
 
-    A Loop whose body multiplies matrices: a third of a millisecond a round on one core. It starts from
-    the picture, so that it cannot be folded into a constant when the graph is loaded.
+    A Loop whose body multiplies matrices, a third of a millisecond a round on one core. It starts
+    from the picture, so that it cannot be folded into a constant when the graph is loaded.
     """
     if loops <= 0:
         return [helper.make_node("Identity", ["zero"], ["late"])]

@@ -7,12 +7,15 @@ Nothing here imports ROS, and no backend is imported before it is asked for.
 from .bundle import Bundle
 from .engine import Engine, available_backends, create_engine
 from .manifest import ModelManifest, Normalisation, TrainingRecord
+from .predictor import Prediction, Predictor
 
 __all__ = [
     "Bundle",
     "Engine",
     "ModelManifest",
     "Normalisation",
+    "Prediction",
+    "Predictor",
     "TrainingRecord",
     "available_backends",
     "create_engine",
