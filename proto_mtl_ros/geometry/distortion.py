@@ -74,7 +74,7 @@ def distort_rays(xy: FloatArray, model: str, D: FloatArray | None) -> FloatArray
     else:
         homogeneous = cv2.convertPointsToHomogeneous(flat)
         distorted, _ = cv2.projectPoints(homogeneous, np.zeros(3), np.zeros(3), np.eye(3), D)
-    return distorted.reshape(xy.shape)
+    return np.asarray(distorted, np.float64).reshape(xy.shape)
 
 
 def undistort_rays(xy: FloatArray, model: str, D: FloatArray | None) -> FloatArray:
@@ -85,9 +85,11 @@ def undistort_rays(xy: FloatArray, model: str, D: FloatArray | None) -> FloatArr
     criteria = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 40, 1e-9)
     if model in EQUIDISTANT_MODELS:
         rays = cv2.fisheye.undistortPoints(flat, np.eye(3), D, criteria=criteria)
+    elif hasattr(cv2, "undistortPointsIter"):  # OpenCV 4
+        rays = cv2.undistortPointsIter(flat, np.eye(3), D, np.eye(3), np.eye(3), criteria)
     else:
         rays = cv2.undistortPoints(flat, np.eye(3), D, criteria=criteria)
-    return rays.reshape(xy.shape)
+    return np.asarray(rays, np.float64).reshape(xy.shape)
 
 
 @lru_cache(maxsize=_TABLES)

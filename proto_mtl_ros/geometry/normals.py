@@ -128,10 +128,10 @@ def _rays(camera: Camera, first: int, last: int) -> Rays:
         table = camera.rays()[first:last]
         x, y = np.ascontiguousarray(table[..., 0]), np.ascontiguousarray(table[..., 1])
         return Rays(x, y, _along_u(x), _along_v(x), _along_u(y), _along_v(y))
-    x = (np.arange(camera.width, dtype=np.float64) - camera.cx) / camera.fx
-    y = (np.arange(first, last, dtype=np.float64) - camera.cy) / camera.fy
-    x32, y32 = x.astype(np.float32)[None, :], y.astype(np.float32)[:, None]
-    return Rays(x32, y32, 1 / camera.fx, 0.0, 0.0, 1 / camera.fy)
+    u, v = np.arange(camera.width)[None, :], np.arange(first, last)[:, None]
+    x = ((u - camera.cx) / camera.fx).astype(np.float32)
+    y = ((v - camera.cy) / camera.fy).astype(np.float32)
+    return Rays(x, y, 1 / camera.fx, 0.0, 0.0, 1 / camera.fy)
 
 
 def _along_u(values: Float32) -> Any:
@@ -163,7 +163,10 @@ def _fit_planes(
 
     def total(values: npt.NDArray[Any], kernel_u: Float64, kernel_v: Float64) -> Float64:
         # Outside the image is 0 in the mask and in the values: nothing there is counted.
-        return cv2.sepFilter2D(values, -1, kernel_u, kernel_v, borderType=cv2.BORDER_CONSTANT)
+        sums: Any = cv2.sepFilter2D(
+            values, -1, kernel_u, kernel_v, borderType=cv2.BORDER_CONSTANT
+        )
+        return sums
 
     # Sums of the mask are small whole numbers, exact in float32.
     weight = mask.astype(np.float32)
