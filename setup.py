@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Build description for colcon (ament_python) and pip alike: what is installed, and what it needs."""
+"""What is installed, and what it needs; read by colcon (ament_python) and by pip."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ SHARE = f"share/{NAME}"
 # A range ends before the next major version; an exact pin says why it is exact.
 BASE = [
     "numpy>=1.21,<3",  # every map is an array; 1.21 is what Ubuntu 22.04 (Humble) has
-    "opencv-python-headless>=4.8,<6",  # resize, JPEG, Bayer and YUV; headless: robots have no display
+    "opencv-python-headless>=4.8,<6",  # resize, JPEG, Bayer, YUV; headless: no display
     "pydantic>=2.5,<3",  # model.json and configs are validated before use
     "PyYAML>=5.4,<7",  # parameter files and training configs
     "typer>=0.12,<1",  # the command line
@@ -36,7 +36,7 @@ TRAIN = [
     *ONNXRUNTIME,  # the exported graph is checked against torch
 ]
 BAG = [
-    "rosbags>=0.10.4,<0.12",  # rosbag2 (mcap, sqlite3) without ROS; its typestore API moves in minors
+    "rosbags>=0.10.4,<0.12",  # rosbag2 files without ROS; its API moves in minors
 ]
 # ROS 2 Jazzy as wheels, for machines without ROS: x86_64 only. Exact: one build, one ABI.
 WHEELS_ONLY_ON = 'platform_machine == "x86_64" and sys_platform == "linux"'

@@ -1,0 +1,225 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The perception node, brought to active, and RViz if asked for.
+
+ros2 launch proto_mtl_ros perception.launch.py cameras:=front,rear image_topic:=color/image_raw \
+    camera_info_topic:=color/camera_info rviz:=true
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any, List  # noqa: UP035  (launch of Humble knows typing's List only)
+
+from launch import LaunchContext, LaunchDescription
+from launch.action import Action
+from launch.actions import (
+    DeclareLaunchArgument,
+    EmitEvent,
+    LogInfo,
+    OpaqueFunction,
+    RegisterEventHandler,
+    SetEnvironmentVariable,
+)
+from launch.events import matches_action
+from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
+from launch_ros.actions import LifecycleNode, Node
+from launch_ros.event_handlers import OnStateTransition
+from launch_ros.events.lifecycle import ChangeState
+from launch_ros.parameter_descriptions import ParameterValue
+from launch_ros.substitutions import FindPackageShare
+from lifecycle_msgs.msg import Transition
+
+PACKAGE = "proto_mtl_ros"
+
+# Topics of config/perception.rviz, below its camera.
+RVIZ_CAMERA = "/camera"
+RVIZ_TOPICS = ("segmentation/overlay", "depth/image", "normals/color", "points")
+
+# Fast DDS 2 (Humble, Jazzy) reads the first, Fast DDS 3 the second.
+DDS_PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
+
+
+def shared(*parts: str) -> PathJoinSubstitution:
+    """The path of an installed file of this package."""
+    return PathJoinSubstitution([FindPackageShare(PACKAGE), *parts])
+
+
+def declare_arguments() -> list[DeclareLaunchArgument]:
+    """What can be set on the command line; empty means: as the parameter file says."""
+    boolean = ["true", "false"]
+    rows: list[tuple[str, str, str, list[str] | None]] = [
+        ("cameras", "camera", "Camera namespaces, separated by commas: front,rear", None),
+        (
+            "image_topic",
+            "image",
+            "Topic of the images, below each camera's namespace unless it begins with /; with "
+            "image_transport:=compressed the topic of the CompressedImage. Empty: image, or "
+            "image/compressed",
+            None,
+        ),
+        (
+            "camera_info_topic",
+            "camera_info",
+            "Topic of the camera_info, below each camera's namespace unless it begins with /",
+            None,
+        ),
+        ("image_transport", "", "raw or compressed", ["", "raw", "compressed"]),
+        ("model", "", "Name of a shipped model or path of a bundle", None),
+        ("backend", "", "Inference backend: auto, onnxruntime, torch, ...", None),
+        ("device", "", "Device of the backend: auto, cpu, cuda, cuda:0, ...", None),
+        ("params_file", "", "Parameter file; empty: config/perception.yaml", None),
+        ("namespace", "", "Namespace of the node, and of cameras without a leading /", None),
+        ("name", "proto_mtl", "Name of the node", None),
+        ("autostart", "true", "Configure and activate the node", boolean),
+        ("rviz", "false", "Start RViz with config/perception.rviz", boolean),
+        ("fixed_frame", "", "Fixed frame of RViz; empty: as its config says", None),
+        ("use_sim_time", "false", "Take the time from /clock", boolean),
+        (
+            "log_level",
+            "info",
+            "Log level of the node",
+            ["debug", "info", "warn", "error", "fatal"],
+        ),
+    ]
+    return [
+        DeclareLaunchArgument(
+            name,
+            default_value=default,
+            description=text,
+            choices=choices,
+        )
+        for name, default, text, choices in rows
+    ]
+
+
+def camera_names(text: str) -> list[str]:
+    """The names in `front,rear`, `front rear` or `[front, rear]`."""
+    return text.replace("[", " ").replace("]", " ").replace(",", " ").replace("'", " ").split()
+
+
+def remappings(
+    cameras: list[str], image: str, info: str, compressed: bool
+) -> list[tuple[str, str]]:
+    """From the names that the node uses to the topics that the drivers publish."""
+    input_name = "image/compressed" if compressed else "image"
+    if compressed and image in ("", "image"):
+        image = input_name
+    pairs = []
+    for camera in cameras:
+        for ours, theirs in ((input_name, image), ("camera_info", info)):
+            if theirs and theirs != ours:
+                target = theirs if theirs.startswith("/") else f"{camera}/{theirs}"
+                pairs.append((f"{camera}/{ours}", target))
+    return pairs
+
+
+def dds_profile(context: LaunchContext) -> list[Action]:
+    """Shared memory large enough for images, unless a profile of the user's own is set."""
+    if any(os.environ.get(name) for name in DDS_PROFILE_VARIABLES):
+        return []
+    profile = shared("config", "fastdds_shm.xml").perform(context)
+    return [SetEnvironmentVariable(name, profile) for name in DDS_PROFILE_VARIABLES]
+
+
+def autostart(node: LifecycleNode) -> list[Action]:
+    """Events that bring the node to active once; a later deactivation is left alone."""
+
+    def change(transition: int) -> EmitEvent:
+        return EmitEvent(
+            event=ChangeState(lifecycle_node_matcher=matches_action(node), transition_id=transition)
+        )
+
+    return [
+        RegisterEventHandler(
+            OnStateTransition(
+                target_lifecycle_node=node,
+                start_state="configuring",
+                goal_state="inactive",
+                entities=[change(Transition.TRANSITION_ACTIVATE)],
+                handle_once=True,
+            )
+        ),
+        RegisterEventHandler(
+            OnStateTransition(
+                target_lifecycle_node=node,
+                start_state="configuring",
+                goal_state="unconfigured",
+                entities=[
+                    LogInfo(
+                        msg="the node could not be configured, see its message above; when that is "
+                        "put right: ros2 lifecycle set <node> configure, then activate"
+                    )
+                ],
+            )
+        ),
+        change(Transition.TRANSITION_CONFIGURE),
+    ]
+
+
+def perception(context: LaunchContext) -> list[Action]:
+    """The node, what brings it to active, and RViz."""
+
+    def value(name: str) -> str:
+        return LaunchConfiguration(name).perform(context)
+
+    cameras = camera_names(value("cameras"))
+    # Every value has its type: launch would make an integer of 7 and a boolean of `true`.
+    overrides = {
+        "cameras": ParameterValue(cameras or [""], value_type=List[str])  # noqa: UP006
+    }
+    for name in ("image_transport", "model", "backend", "device"):
+        if value(name):
+            overrides[name] = ParameterValue(value(name), value_type=str)
+    sim_time = {"use_sim_time": ParameterValue(value("use_sim_time") == "true", value_type=bool)}
+
+    logger = f"{value('namespace')}/{value('name')}".strip("/").replace("/", ".")
+
+    node = LifecycleNode(
+        package=PACKAGE,
+        executable="node",
+        name=value("name"),
+        namespace=value("namespace"),
+        parameters=[
+            value("params_file") or shared("config", "perception.yaml"),
+            {**overrides, **sim_time},
+        ],
+        remappings=remappings(
+            cameras,
+            value("image_topic"),
+            value("camera_info_topic"),
+            value("image_transport") == "compressed",
+        ),
+        ros_arguments=["--log-level", f"{logger}:={value('log_level')}"],
+        output="screen",
+        emulate_tty=True,
+    )
+    actions: list[Action] = [*dds_profile(context), node]
+    if value("autostart") == "true":
+        actions += autostart(node)
+    if value("rviz") == "true":
+        actions.append(rviz(cameras, value("namespace"), value("fixed_frame"), sim_time))
+    return actions
+
+
+def rviz(cameras: list[str], namespace: str, fixed_frame: str, sim_time: dict[str, Any]) -> Node:
+    """RViz, which looks at the first camera."""
+    first = cameras[0] if cameras else "camera"
+    root = first if first.startswith("/") else f"{namespace.rstrip('/')}/{first}"
+    root = f"/{root.lstrip('/')}"
+    arguments = ["-d", shared("config", "perception.rviz")]
+    if fixed_frame:
+        arguments += ["-f", fixed_frame]
+    return Node(
+        package="rviz2",
+        executable="rviz2",
+        name="rviz",
+        arguments=arguments,
+        parameters=[sim_time],
+        remappings=[(f"{RVIZ_CAMERA}/{t}", f"{root}/{t}") for t in RVIZ_TOPICS],
+        output="log",
+    )
+
+
+def generate_launch_description() -> LaunchDescription:
+    """Arguments first; the rest depends on their values."""
+    return LaunchDescription([*declare_arguments(), OpaqueFunction(function=perception)])
