@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Images of sensor_msgs as arrays and back, with numpy and OpenCV alone.
+
+The functions take a message's fields, not the message, so that they serve rclpy, recordings and
+tests alike. Nothing is copied where the stored layout is already what is wanted.
+"""
+
+from proto_mtl_ros.encodings.compressed import (
+    MAX_PIXELS,
+    decode_compressed,
+    decode_compressed_depth,
+    encode_compressed,
+)
+from proto_mtl_ros.encodings.encoding import ENCODINGS, Encoding, find_encoding
+from proto_mtl_ros.encodings.error import EncodingError
+from proto_mtl_ros.encodings.image import decode_image, image_fields, to_depth, to_rgb
+
+__all__ = [
+    "ENCODINGS",
+    "MAX_PIXELS",
+    "Encoding",
+    "EncodingError",
+    "decode_compressed",
+    "decode_compressed_depth",
+    "decode_image",
+    "encode_compressed",
+    "find_encoding",
+    "image_fields",
+    "to_depth",
+    "to_rgb",
+]

@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Data of sensor_msgs/CompressedImage <-> arrays: JPEG, PNG and compressed depth.
+
+Headers are read before anything is decoded. A few bytes may declare a picture of gigabytes, and
+OpenCV's decoders print to the terminal what they find wrong.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from proto_mtl_ros.encodings.error import EncodingError
+from proto_mtl_ros.encodings.image import to_depth
+
+MAX_PIXELS = 64_000_000
+"""Largest picture that is decoded."""
+
+_JPEG_START = b"\xff\xd8\xff"
+_JPEG_END = b"\xff\xd9"
+_PNG_START = b"\x89PNG\r\n\x1a\n"
+_PNG_END = b"IEND"
+# ConfigHeader of compressed_depth_image_transport: an enum and two floats.
+_DEPTH_HEADER = struct.Struct("<iff")
+# Start-of-frame markers; C4, C8 and CC in their midst mean something else.
+_FRAME_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_START_OF_SCAN = 0xDA
+_STANDALONE_MARKERS = frozenset((0x01, *range(0xD0, 0xD8)))
+
+
+def decode_compressed(format: str, data: Any) -> npt.NDArray[np.uint8]:
+    """RGB uint8 [H, W, 3] of a JPEG or PNG picture.
+
+    The data's own signature decides, because the format field is free text. An orientation in
+    EXIF is not applied: camera_info describes the pixels as stored.
+
+    Raises:
+        EncodingError: ``zero_size``, ``unknown_encoding``, ``wrong_kind``, ``too_large``,
+            ``bad_jpeg`` or ``bad_png``.
+    """
+    content = _content(data)
+    if "compresseddepth" in format.lower():
+        raise EncodingError("wrong_kind", f"format '{format}' is depth, not a picture")
+    if content.startswith(_JPEG_START):
+        cause, size = "bad_jpeg", _jpeg_size(content)
+    elif content.startswith(_PNG_START):
+        cause, size = "bad_png", _png_size(content)
+    else:
+        raise EncodingError(
+            "unknown_encoding", f"compressed data of format '{format}' is neither JPEG nor PNG"
+        )
+    picture = _decode(content, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION, size, cause)
+    cv2.cvtColor(picture, cv2.COLOR_BGR2RGB, dst=picture)
+    return picture
+
+
+def decode_compressed_depth(format: str, data: Any) -> npt.NDArray[np.float32]:
+    """Depth in metres, float32 [H, W], NaN where there is none, of a compressedDepth topic.
+
+    16UC1 is a PNG of millimetres; 32FC1 a PNG of quantised inverse depth, whose two constants
+    are in the header before it. A bare 16-bit PNG is read as millimetres.
+
+    Raises:
+        EncodingError: ``zero_size``, ``unknown_encoding``, ``wrong_kind``, ``too_large`` or
+            ``bad_png``.
+    """
+    content = _content(data)
+    quantisation = (0.0, 0.0)
+    if not content.startswith(_PNG_START) and len(content) > _DEPTH_HEADER.size:
+        quantisation = _DEPTH_HEADER.unpack_from(content)[1:]
+        content = content[_DEPTH_HEADER.size :]
+    if not content.startswith(_PNG_START):
+        raise EncodingError(
+            "unknown_encoding", f"compressed depth of format '{format}' is not a PNG"
+        )
+    stored = _decode(content, cv2.IMREAD_UNCHANGED, _png_size(content), "bad_png")
+    if stored.dtype != np.uint16 or stored.ndim != 2:
+        raise EncodingError("wrong_kind", "a PNG of depth has one channel of 16 bits")
+    if format.strip().startswith("32FC1"):
+        factor, offset = quantisation
+        with np.errstate(divide="ignore"):
+            depth = (factor / (stored.astype(np.float32) - np.float32(offset))).astype(np.float32)
+        depth[(stored == 0) | ~((depth > 0) & (depth < np.inf))] = np.nan
+        return depth
+    height, width = stored.shape
+    return to_depth("16UC1", height, width, 2 * width, not np.little_endian, stored)
+
+
+def encode_compressed(
+    rgb: npt.NDArray[np.uint8], format: str = "jpeg", quality: int = 90
+) -> npt.NDArray[np.uint8]:
+    """Bytes, uint8 [N], of RGB [H, W, 3] as ``jpeg`` or ``png``.
+
+    Raises:
+        ValueError: another format.
+    """
+    if format not in ("jpeg", "png"):
+        raise ValueError(f"format '{format}' is not known, use jpeg or png")
+    options = [cv2.IMWRITE_JPEG_QUALITY, quality] if format == "jpeg" else []
+    bgr = cv2.cvtColor(np.ascontiguousarray(rgb), cv2.COLOR_RGB2BGR)
+    encoded: Any = cv2.imencode("." + format, bgr, options)[1]
+    return encoded.reshape(-1)
+
+
+def _content(data: Any) -> bytes:
+    """The data as bytes."""
+    content = data if isinstance(data, bytes) else bytes(memoryview(data))
+    if not content:
+        raise EncodingError("zero_size", "compressed image has no data")
+    return content
+
+
+def _decode(content: bytes, flags: int, size: tuple[int, int], cause: str) -> npt.NDArray[Any]:
+    """Decode a picture whose header says size (height, width)."""
+    height, width = size
+    if height < 1 or width < 1:
+        raise EncodingError("zero_size", f"compressed image has size {width}x{height}")
+    if height * width > MAX_PIXELS:
+        raise EncodingError(
+            "too_large", f"compressed image of {width}x{height} is above {MAX_PIXELS} pixels"
+        )
+    try:
+        picture: Any = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
+    except cv2.error as error:
+        raise EncodingError(cause, f"compressed image cannot be decoded: {error.err}") from None
+    if picture is None or picture.shape[:2] != size:
+        raise EncodingError(cause, "compressed image cannot be decoded: its data is damaged")
+    return picture
+
+
+def _jpeg_size(content: bytes) -> tuple[int, int]:
+    """Height and width from the frame header of a JPEG that reaches its end marker."""
+    size = None
+    position = 2
+    while position + 4 <= len(content):
+        if content[position] != 0xFF:
+            break
+        marker = content[position + 1]
+        if marker == 0xFF or marker in _STANDALONE_MARKERS:
+            position += 1 if marker == 0xFF else 2
+            continue
+        if marker in _FRAME_MARKERS and position + 9 <= len(content):
+            size = struct.unpack_from(">HH", content, position + 5)
+        if marker == _START_OF_SCAN:
+            # In the scan FF is always followed by 0, so this marker is the picture's own end.
+            if size is None or content.rfind(_JPEG_END, position) < 0:
+                break
+            return size
+        position += 2 + struct.unpack_from(">H", content, position + 2)[0]
+    raise EncodingError("bad_jpeg", "JPEG is cut off or damaged")
+
+
+def _png_size(content: bytes) -> tuple[int, int]:
+    """Height and width from the first chunk of a PNG whose chunks are whole and unchanged."""
+    size = None
+    position = len(_PNG_START)
+    while position + 12 <= len(content):
+        length, kind = struct.unpack_from(">I4s", content, position)
+        end = position + 8 + length
+        if end + 4 > len(content):
+            break
+        checksum = struct.unpack_from(">I", content, end)[0]
+        if zlib.crc32(memoryview(content)[position + 4 : end]) != checksum:
+            break
+        if kind == b"IHDR" and length >= 8:
+            width, height = struct.unpack_from(">II", content, position + 8)
+            size = (height, width)
+        if kind == _PNG_END and size is not None:
+            return size
+        position = end + 4
+    raise EncodingError("bad_png", "PNG is cut off or damaged")

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The pixel encodings of sensor_msgs/image_encodings.hpp that are read here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from proto_mtl_ros.encodings.error import EncodingError
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How pixels of an encoding are stored.
+
+    Attributes:
+        name: as in a message.
+        dtype: numpy name of one channel, without byte order.
+        channels: stored channels per pixel.
+        kind: ``color`` (a picture), ``depth``, or ``either`` for 16-bit single channels, which
+            are pictures of an infrared camera or depth in millimetres. ``other`` is neither.
+        to_rgb: OpenCV conversion of 8-bit pixels to RGB, None where they are RGB already.
+    """
+
+    name: str
+    dtype: str
+    channels: int
+    kind: str
+    to_rgb: int | None = None
+
+    @property
+    def pixel_bytes(self) -> int:
+        """Bytes of one pixel."""
+        return self.channels * np.dtype(self.dtype).itemsize
+
+
+_TABLE = (
+    Encoding("rgb8", "u1", 3, "color"),
+    Encoding("bgr8", "u1", 3, "color", cv2.COLOR_BGR2RGB),
+    Encoding("rgba8", "u1", 4, "color", cv2.COLOR_RGBA2RGB),
+    Encoding("bgra8", "u1", 4, "color", cv2.COLOR_BGRA2RGB),
+    Encoding("mono8", "u1", 1, "color", cv2.COLOR_GRAY2RGB),
+    # Generic types leave the order open; OpenCV's own habit is BGR, and cv_bridge follows it.
+    Encoding("8UC1", "u1", 1, "color", cv2.COLOR_GRAY2RGB),
+    Encoding("8UC3", "u1", 3, "color", cv2.COLOR_BGR2RGB),
+    Encoding("8UC4", "u1", 4, "color", cv2.COLOR_BGRA2RGB),
+    # 16-bit pictures lose their lower byte.
+    Encoding("rgb16", "u2", 3, "color"),
+    Encoding("bgr16", "u2", 3, "color", cv2.COLOR_BGR2RGB),
+    Encoding("rgba16", "u2", 4, "color", cv2.COLOR_RGBA2RGB),
+    Encoding("bgra16", "u2", 4, "color", cv2.COLOR_BGRA2RGB),
+    # 4:2:2, each under its first name and the one that later distributions give it.
+    Encoding("yuv422", "u1", 2, "color", cv2.COLOR_YUV2RGB_UYVY),
+    Encoding("uyvy", "u1", 2, "color", cv2.COLOR_YUV2RGB_UYVY),
+    Encoding("yuv422_yuy2", "u1", 2, "color", cv2.COLOR_YUV2RGB_YUY2),
+    Encoding("yuyv", "u1", 2, "color", cv2.COLOR_YUV2RGB_YUY2),
+    # ROS names a mosaic by its first row, as these OpenCV names do. OpenCV's older names
+    # (COLOR_BayerBG2RGB for RGGB) look at the second row and column.
+    Encoding("bayer_rggb8", "u1", 1, "color", cv2.COLOR_BayerRGGB2RGB),
+    Encoding("bayer_bggr8", "u1", 1, "color", cv2.COLOR_BayerBGGR2RGB),
+    Encoding("bayer_gbrg8", "u1", 1, "color", cv2.COLOR_BayerGBRG2RGB),
+    Encoding("bayer_grbg8", "u1", 1, "color", cv2.COLOR_BayerGRBG2RGB),
+    Encoding("mono16", "u2", 1, "either", cv2.COLOR_GRAY2RGB),
+    Encoding("16UC1", "u2", 1, "depth"),
+    Encoding("32FC1", "f4", 1, "depth"),
+    Encoding("32FC3", "f4", 3, "other"),
+)
+
+ENCODINGS: dict[str, Encoding] = {encoding.name: encoding for encoding in _TABLE}
+
+
+def find_encoding(name: str) -> Encoding:
+    """The encoding of that name.
+
+    Raises:
+        EncodingError: ``unknown_encoding``.
+    """
+    try:
+        return ENCODINGS[name]
+    except KeyError:
+        raise EncodingError("unknown_encoding", f"encoding '{name}' is not known") from None
