@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reading rosbag2 recordings (mcap or sqlite3) without ROS.
+
+Every fault of a recording becomes a :class:`~proto_mtl_ros.errors.BagError` of one line.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from rosbags.rosbag2 import Reader
+from rosbags.typesys import Stores, get_typestore
+from rosbags.typesys.store import Typestore
+
+from proto_mtl_ros.errors import BagError
+
+STORAGE_SUFFIXES = (".mcap", ".db3")
+
+
+@dataclass(frozen=True)
+class Topic:
+    """A recorded topic: its name, its ROS type (``package/msg/Type``), its number of messages."""
+
+    name: str
+    type: str
+    count: int
+
+
+@dataclass(frozen=True)
+class BagMessage:
+    """A recorded message, still serialised.
+
+    Attributes:
+        topic: the topic it was recorded from.
+        type: its ROS type.
+        time: when it was recorded, nanoseconds.
+        cdr: the serialised message, as ``rclpy`` publishes and receives it.
+    """
+
+    topic: str
+    type: str
+    time: int
+    cdr: bytes
+
+    @property
+    def stamp(self) -> int:
+        """Stamp of its header in nanoseconds; only for types that begin with a header."""
+        return header_stamp(self.cdr)
+
+    def decode(self) -> Any:
+        """Return the message as an object with the fields of its ROS type."""
+        return decode(self.type, self.cdr)
+
+
+@lru_cache(maxsize=1)
+def typestore() -> Typestore:
+    """Return the message definitions that recordings are read and written with."""
+    return get_typestore(Stores.ROS2_JAZZY)
+
+
+def decode(message_type: str, cdr: bytes) -> Any:
+    """Deserialise ``cdr``; raises BagError when it is not a whole message of that type."""
+    try:
+        return typestore().deserialize_cdr(cdr, message_type)
+    except Exception as error:  # the decoder raises whatever the broken bytes lead it into
+        raise BagError(f"a {message_type} message cannot be decoded: {_first_line(error)}") from None
+
+
+def header_stamp(cdr: bytes) -> int:
+    """Return the stamp, in nanoseconds, of a serialised message that begins with a header."""
+    if len(cdr) < 12:
+        raise BagError("a message is too short to hold a header: the recording is damaged")
+    seconds, nanoseconds = struct.unpack_from("<iI" if cdr[1] & 1 else ">iI", cdr, 4)
+    return int(seconds) * 1_000_000_000 + int(nanoseconds)
+
+
+def is_bag(path: Path) -> bool:
+    """Tell whether ``path`` looks like a rosbag2 recording: its folder or one of its files."""
+    if path.is_dir():
+        return (path / "metadata.yaml").exists() or bool(_storage_files(path))
+    return path.suffix in (*STORAGE_SUFFIXES, ".bag") or path.name == "metadata.yaml"
+
+
+class Bag:
+    """An open recording; a context manager.
+
+    Args:
+        path: the folder with ``metadata.yaml``, or a single ``.mcap`` or ``.db3`` file.
+
+    Raises:
+        BagError: the path is missing, incomplete, damaged, or of an unknown kind.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        if self.path.name == "metadata.yaml":
+            self.path = self.path.parent
+        self._check_path()
+        with self._one_line_errors():
+            self._reader = Reader(self.path)
+            self._reader.open()
+
+    def _check_path(self) -> None:
+        path = self.path
+        if not path.exists():
+            raise BagError(f"there is no recording at {path}: check the path")
+        if path.is_dir() and not (path / "metadata.yaml").exists():
+            files = _storage_files(path)
+            if not files:
+                raise BagError(f"{path} is not a rosbag2 folder: it holds neither .mcap nor .db3")
+            raise BagError(
+                f"{path} has no metadata.yaml: make one with `ros2 bag reindex {path}`, "
+                f"or give the file itself ({files[0]})"
+            )
+        if path.suffix == ".bag":
+            raise BagError(
+                f"{path} is a ROS 1 bag: convert it with `rosbags-convert --src {path} --dst NEW`"
+            )
+        if path.is_file() and path.stat().st_size == 0:
+            raise BagError(f"{path} is empty: nothing was recorded into it, record again")
+
+    @contextmanager
+    def _one_line_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except BagError:
+            raise
+        except Exception as error:  # damaged storage raises struct, sqlite and codec errors alike
+            raise BagError(self._explain(error)) from None
+
+    def _explain(self, error: Exception) -> str:
+        text = _first_line(error)
+        if "end magic" in text:
+            return (
+                f"{self.path} is cut off (its recording was interrupted or the copy is "
+                "incomplete): copy it again, or save what is whole with `mcap recover`"
+            )
+        if "files are missing" in text:
+            return f"{self.path} is incomplete: {text.rstrip('.')}: copy the whole folder again"
+        return f"{self.path} cannot be read as a rosbag2 recording, it is damaged: {text}"
+
+    @property
+    def topics(self) -> tuple[Topic, ...]:
+        """The recorded topics, sorted by name."""
+        counts: dict[tuple[str, str], int] = {}
+        for connection in self._reader.connections:
+            key = (connection.topic, connection.msgtype)
+            counts[key] = counts.get(key, 0) + connection.msgcount
+        return tuple(Topic(name, kind, count) for (name, kind), count in sorted(counts.items()))
+
+    @property
+    def duration(self) -> float:
+        """Seconds from the first message to the last."""
+        return self._reader.duration / 1e9
+
+    def messages(self, names: Collection[str] | None = None) -> Iterator[BagMessage]:
+        """Yield the messages of the named topics (all without ``names``) as they were recorded."""
+        connections = [c for c in self._reader.connections if names is None or c.topic in names]
+        if not connections:
+            return
+        with self._one_line_errors():
+            for connection, time, cdr in self._reader.messages(connections=connections):
+                yield BagMessage(connection.topic, connection.msgtype, time, bytes(cdr))
+
+    def first(self, name: str) -> BagMessage | None:
+        """Return the first message of a topic, None when it has none."""
+        return next(self.messages([name]), None)
+
+    def close(self) -> None:
+        """Close the files."""
+        if self._reader.is_open:
+            self._reader.close()
+
+    def __enter__(self) -> Bag:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _storage_files(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.iterdir() if p.suffix in STORAGE_SUFFIXES)
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0]

@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Writing rosbag2 recordings (mcap, zstd) without ROS."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from rosbags.interfaces import Connection, Qos, QosDurability, QosHistory, QosLiveliness
+from rosbags.interfaces import QosReliability, QosTime
+from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
+from rosbags.typesys import get_types_from_msg
+
+from proto_mtl_ros.data.bag import typestore
+from proto_mtl_ros.errors import BagError
+
+# Not among the definitions that the reading library ships; the text is the wire contract.
+_EXTRA_TYPES = {
+    "vision_msgs/msg/VisionClass": "uint16 class_id\nstring class_name\n",
+    "vision_msgs/msg/LabelInfo": (
+        "std_msgs/Header header\nvision_msgs/VisionClass[] class_map\nfloat32 threshold\n"
+    ),
+}
+
+
+class BagWriter:
+    """Writes a recording under a temporary name and gives it its own name once it is whole.
+
+    Leaving the context by an exception removes what was written; an older recording of the same
+    name stays until the new one is whole.
+
+    Args:
+        path: folder of the new recording; its file is ``<name>.mcap`` inside.
+
+    Raises:
+        BagError: the folder cannot be written, or is something else than a recording.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        if self.path.exists() and not (self.path / "metadata.yaml").exists():
+            raise BagError(f"{self.path} exists and is not a recording: choose another name")
+        # The storage file is named after its folder, so the folder has its name from the start.
+        self._parent = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
+        self._temporary = self._parent / self.path.name
+        try:
+            shutil.rmtree(self._parent, ignore_errors=True)
+            self._parent.mkdir(parents=True)
+        except OSError as error:
+            raise BagError(f"cannot write {self.path}: {error.strerror}") from None
+        # Version 9 spells QoS in a way that ROS 2 Humble and Iron do not know.
+        self._writer = Writer(self._temporary, version=8, storage_plugin=StoragePlugin.MCAP)
+        self._writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
+        self._writer.open()
+        self._connections: dict[str, Connection] = {}
+
+    def add_topic(self, name: str, message_type: str, latched: bool = False) -> None:
+        """Announce a topic, so that it is in the recording even without a message."""
+        if name in self._connections:
+            return
+        store = typestore()
+        for extra, text in _EXTRA_TYPES.items():
+            if message_type.startswith("vision_msgs/") and extra not in store.types:
+                store.register(get_types_from_msg(text, extra))
+        if message_type not in store.types:
+            raise BagError(f"messages of type {message_type} cannot be recorded: unknown type")
+        self._connections[name] = self._writer.add_connection(
+            name, message_type, typestore=store, offered_qos_profiles=_qos(latched)
+        )
+
+    def write(self, name: str, time: int, message: Any) -> None:
+        """Write a message.
+
+        Args:
+            name: a topic announced by :meth:`add_topic`.
+            time: when it was received, nanoseconds.
+            message: serialised bytes, or an object of :func:`proto_mtl_ros.data.bag.typestore`.
+        """
+        connection = self._connections[name]
+        if not isinstance(message, bytes):
+            message = bytes(typestore().serialize_cdr(message, connection.msgtype))
+        self._writer.write(connection, time, message)
+
+    def close(self) -> None:
+        """Finish the recording and give it its name."""
+        self._writer.close()
+        old = self._parent / "old"
+        if self.path.exists():
+            os.replace(self.path, old)
+        os.replace(self._temporary, self.path)
+        shutil.rmtree(self._parent, ignore_errors=True)
+
+    def abort(self) -> None:
+        """Throw away what was written."""
+        self._writer.abort()
+        shutil.rmtree(self._parent, ignore_errors=True)
+
+    def __enter__(self) -> BagWriter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.abort()
+
+
+def _qos(latched: bool) -> Sequence[Qos]:
+    """Return the profile that players of the recording shall offer: reliable, latched or not."""
+    forever = QosTime(9223372036, 854775807)
+    durability = QosDurability.TRANSIENT_LOCAL if latched else QosDurability.VOLATILE
+    return [
+        Qos(
+            QosHistory.KEEP_LAST,
+            1 if latched else 10,
+            QosReliability.RELIABLE,
+            durability,
+            forever,
+            forever,
+            QosLiveliness.AUTOMATIC,
+            forever,
+            False,
+        )
+    ]

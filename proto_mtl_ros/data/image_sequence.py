@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Recordings without ROS: a folder of images and a video file, played as a camera would be."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from proto_mtl_ros.data.bag import BagMessage, typestore
+from proto_mtl_ros.data.recording import Recording, decode_picture
+from proto_mtl_ros.data.topics import COMPRESSED_IMAGE, IMAGE, CameraTopics, Topic
+from proto_mtl_ros.errors import BagError
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm")
+FOLDER_FPS = 10.0
+FRAME_ID = "camera_color_optical_frame"
+FIRST_STAMP = 1_000_000_000
+"""Stamp of the first image in nanoseconds: such recordings carry no times, and 0 means "none"."""
+
+
+class ImageSequence(Recording):
+    """Images at a constant rate; subclasses give them as messages."""
+
+    fps: float
+
+    def _stamp(self, index: int) -> int:
+        return FIRST_STAMP + round(index * 1e9 / self.fps)
+
+    def _message(self, index: int, fields: dict[str, Any]) -> BagMessage:
+        """Return a message of the image topic with a header and these further fields."""
+        types = typestore().types
+        stamp = self._stamp(index)
+        time = types["builtin_interfaces/msg/Time"](
+            sec=stamp // 1_000_000_000, nanosec=stamp % 1_000_000_000
+        )
+        header = types["std_msgs/msg/Header"](stamp=time, frame_id=FRAME_ID)
+        topic = self.topics.image
+        message = types[topic.type](header=header, **fields)
+        cdr = bytes(typestore().serialize_cdr(message, topic.type))
+        return BagMessage(topic.name, topic.type, stamp, cdr)
+
+    def pictures(self, stamps: Collection[int]) -> dict[int, np.ndarray]:
+        wanted = {i for i in range(self.frames) if self._stamp(i) in stamps}
+        return {
+            message.stamp: decode_picture(message)
+            for message in self._selected(wanted)
+        }
+
+    def _selected(self, wanted: Collection[int]) -> Iterator[BagMessage]:
+        """Yield the messages of these indices."""
+        raise NotImplementedError
+
+    def image_frame(self) -> str:
+        return FRAME_ID
+
+
+class ImageFolder(ImageSequence):
+    """The images of a folder in the natural order of their names, published compressed.
+
+    JPEG and PNG files are published as they are, others as PNG.
+
+    Raises:
+        BagError: there is no image in the folder, or one cannot be read.
+    """
+
+    kind = "images"
+
+    def __init__(self, path: Path, fps: float | None = None) -> None:
+        self.path = path
+        self.fps = fps or FOLDER_FPS
+        self._files = sorted(
+            (p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES), key=_natural_order
+        )
+        self.frames = len(self._files)
+        if not self._files:
+            raise BagError(
+                f"{path} holds neither a rosbag2 nor images ({', '.join(IMAGE_SUFFIXES)}): "
+                "give a folder that does"
+            )
+        self.duration = (self.frames - 1) / self.fps
+        name = "/camera/color/image_raw/compressed"
+        self.topics = CameraTopics(Topic(name, COMPRESSED_IMAGE, self.frames))
+
+    def messages(self) -> Iterator[BagMessage]:
+        return self._selected(range(self.frames))
+
+    def _selected(self, wanted: Collection[int]) -> Iterator[BagMessage]:
+        for index in sorted(wanted):
+            yield self._message(index, self._read(self._files[index]))
+
+    @staticmethod
+    def _read(file: Path) -> dict[str, Any]:
+        suffix = file.suffix.lower()
+        try:
+            data = np.frombuffer(file.read_bytes(), np.uint8)
+        except OSError as error:
+            raise BagError(f"{file} cannot be read: {error.strerror}") from None
+        if suffix in (".jpg", ".jpeg"):
+            return {"format": "jpeg", "data": data}
+        if suffix == ".png":
+            return {"format": "png", "data": data}
+        image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+        if image is None:
+            raise BagError(f"{file} is not a readable image: remove or replace it")
+        return {"format": "png", "data": cv2.imencode(".png", image)[1].reshape(-1)}
+
+
+class VideoFile(ImageSequence):
+    """The frames of a video file, published as bgr8 images.
+
+    Raises:
+        BagError: the file is not a video that OpenCV reads, or it names no rate.
+    """
+
+    kind = "video"
+
+    def __init__(self, path: Path, fps: float | None = None) -> None:
+        self.path = path
+        capture = self._open()
+        try:
+            self.fps = fps or capture.get(cv2.CAP_PROP_FPS)
+            if not 0 < self.fps <= 1000:
+                raise BagError(f"{path} does not say how many frames a second it has: give --fps")
+            if not capture.read()[0]:
+                raise BagError(f"{path} has no readable frame: it is damaged, or copy it again")
+            counted = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+        finally:
+            capture.release()
+        self.frames = max(counted, 1)
+        self.duration = (self.frames - 1) / self.fps
+        self.topics = CameraTopics(Topic("/camera/color/image_raw", IMAGE, self.frames))
+
+    def _open(self) -> cv2.VideoCapture:
+        # A broken file is told in one line of ours, not in several of the decoder's.
+        os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+        capture = cv2.VideoCapture(str(self.path))
+        if not capture.isOpened():
+            raise BagError(
+                f"{self.path} is neither a rosbag2 nor a video that can be read: "
+                "give a .mcap, a .db3, a folder of images or a video file"
+            )
+        return capture
+
+    def messages(self) -> Iterator[BagMessage]:
+        return self._selected(range(self.frames))
+
+    def _selected(self, wanted: Collection[int]) -> Iterator[BagMessage]:
+        last = max(wanted, default=-1)
+        capture = self._open()
+        try:
+            for index in range(last + 1):
+                # The number of frames in a video's header is an estimate: it may end earlier.
+                if not capture.grab():
+                    return
+                if index in wanted:
+                    ok, frame = capture.retrieve()
+                    if ok:
+                        yield self._message(index, _bgr_fields(frame))
+        finally:
+            capture.release()
+
+
+def _bgr_fields(frame: np.ndarray) -> dict[str, Any]:
+    height, width = frame.shape[:2]
+    return {
+        "height": height,
+        "width": width,
+        "encoding": "bgr8",
+        "is_bigendian": 0,
+        "step": width * 3,
+        "data": np.ascontiguousarray(frame).reshape(-1),
+    }
+
+
+def _natural_order(path: Path) -> list[tuple[int, int | str]]:
+    """Sort key that puts ``frame10`` behind ``frame9``."""
+    parts = re.split(r"(\d+)", path.name)
+    return [(0, int(part)) if part.isdigit() else (1, part.lower()) for part in parts]

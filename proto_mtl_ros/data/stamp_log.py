@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""When each image was sent or each result received: the log that player and recorder leave.
+
+Times are of the monotonic clock, which the processes of one machine share, so the difference of
+two logs is a latency.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+
+@dataclass
+class StampLog:
+    """Messages of one or several topics.
+
+    Attributes:
+        stamps: per topic, header stamps in nanoseconds in the order of sending or arrival.
+        times: per topic, monotonic nanoseconds of the same messages.
+        notes: single figures beside them.
+    """
+
+    stamps: dict[str, list[int]] = field(default_factory=dict)
+    times: dict[str, list[int]] = field(default_factory=dict)
+    notes: dict[str, float] = field(default_factory=dict)
+
+    def add(self, topic: str, stamp: int, time: int) -> None:
+        """Append one message."""
+        self.stamps.setdefault(topic, []).append(stamp)
+        self.times.setdefault(topic, []).append(time)
+
+    def write(self, path: Path) -> None:
+        """Write as JSON; the file appears whole or not at all."""
+        write_json(path, asdict(self))
+
+    @classmethod
+    def read(cls, path: Path) -> StampLog:
+        """Read what :meth:`write` wrote."""
+        return cls(**json.loads(path.read_text(encoding="utf-8")))
+
+
+def write_json(path: Path, content: Mapping[str, object]) -> None:
+    """Write an object as JSON; the file appears whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
+    os.replace(temporary, path)

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Driving a lifecycle node from another process, through its services."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState, GetState
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+
+from proto_mtl_ros.errors import ProtoMtlError
+
+CONFIGURE = Transition.TRANSITION_CONFIGURE
+ACTIVATE = Transition.TRANSITION_ACTIVATE
+DEACTIVATE = Transition.TRANSITION_DEACTIVATE
+CLEANUP = Transition.TRANSITION_CLEANUP
+SHUTDOWN = Transition.TRANSITION_UNCONFIGURED_SHUTDOWN
+
+_NAMES = {
+    CONFIGURE: "configure",
+    ACTIVATE: "activate",
+    DEACTIVATE: "deactivate",
+    CLEANUP: "cleanup",
+    SHUTDOWN: "shutdown",
+}
+
+
+class LifecycleClient:
+    """Calls the lifecycle services of a node.
+
+    Args:
+        node: of the caller.
+        target: full name of the lifecycle node, such as ``/proto_mtl``.
+        check: called while waiting; it may raise, for example because the node's process ended.
+    """
+
+    def __init__(self, node: Node, target: str, check: Callable[[], None]) -> None:
+        self._target = target
+        self._check = check
+        self._change = node.create_client(ChangeState, f"{target}/change_state")
+        self._get = node.create_client(GetState, f"{target}/get_state")
+        self._executor = SingleThreadedExecutor()
+        self._executor.add_node(node)
+
+    def wait(self, timeout: float) -> None:
+        """Return once the node's services are there; raises ProtoMtlError after ``timeout`` s."""
+        end = time.monotonic() + timeout
+        while not (self._change.service_is_ready() and self._get.service_is_ready()):
+            self._check()
+            if time.monotonic() > end:
+                raise ProtoMtlError(
+                    f"the node {self._target} did not appear within {timeout:g} s: "
+                    "is the machine overloaded, or multicast on the loopback blocked?"
+                )
+            self._executor.spin_once(timeout_sec=0.05)
+
+    def state(self, timeout: float = 5.0) -> str:
+        """Return the name of its state: unconfigured, inactive, active or finalized."""
+        response = self._call(self._get, GetState.Request(), timeout, "tell its state")
+        return str(response.current_state.label)
+
+    def change(self, transition: int, timeout: float) -> bool:
+        """Ask for a transition and return whether it was made."""
+        request = ChangeState.Request()
+        request.transition.id = transition
+        response = self._call(self._change, request, timeout, _NAMES[transition])
+        return bool(response.success)
+
+    def close(self) -> None:
+        """Stop serving the caller's node."""
+        self._executor.shutdown()
+
+    def _call(self, client, request, timeout: float, what: str):  # type: ignore[no-untyped-def]
+        future = client.call_async(request)
+        end = time.monotonic() + timeout
+        while not future.done():
+            self._check()
+            if time.monotonic() > end:
+                raise ProtoMtlError(f"the node did not {what} within {timeout:g} s: see its log")
+            self._executor.spin_once(timeout_sec=0.05)
+        return future.result()

@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Plays a recording over ROS at its own rate.
+
+``python -m proto_mtl_ros.replay.player`` is the player process of the demo: it prints one JSON
+object a line on stdout while it works.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import rclpy
+from rclpy.duration import Duration
+from rclpy.node import Node
+from rclpy.publisher import Publisher
+from rclpy.qos import QoSProfile
+from rclpy.signals import SignalHandlerOptions
+from rosgraph_msgs.msg import Clock
+
+from proto_mtl_ros.data.bag import BagMessage
+from proto_mtl_ros.data.recording import Recording, open_recording
+from proto_mtl_ros.errors import BagError, ProtoMtlError
+from proto_mtl_ros.replay.message_types import message_class
+from proto_mtl_ros.replay.processes import exit_on_sigterm
+from proto_mtl_ros.data.stamp_log import StampLog
+
+_HISTORY = 5
+_POLL_SECONDS = 0.02
+_INFO_PATIENCE_SECONDS = 3.0
+
+
+class Player:
+    """Publishes the colour images and camera_info of a recording under their recorded names.
+
+    Args:
+        node: publishes on its behalf.
+        recording: what to play.
+        rate: 2.0 plays twice as fast as recorded.
+        clock: publish the recorded times on /clock as well.
+    """
+
+    def __init__(
+        self, node: Node, recording: Recording, rate: float = 1.0, clock: bool = False
+    ) -> None:
+        if not 0.01 <= rate <= 100:
+            raise BagError(f"a rate of {rate} cannot be played: give --rate between 0.01 and 100")
+        self._recording = recording
+        self._rate = rate
+        self._image = recording.topics.image
+        topics = [t for t in (self._image, recording.topics.camera_info) if t is not None]
+        # Reliable serves every subscriber: to a best-effort one it sends as best effort.
+        self._publishers: dict[str, Publisher] = {
+            t.name: node.create_publisher(message_class(t.type), t.name, QoSProfile(depth=_HISTORY))
+            for t in topics
+        }
+        self._clock = node.create_publisher(Clock, "/clock", QoSProfile(depth=1)) if clock else None
+        self.log = StampLog()
+
+    def wait_for_subscriber(self, timeout: float) -> None:
+        """Return once somebody subscribes to the images; raises BagError after ``timeout`` s."""
+        if not _wait(self._publishers[self._image.name], timeout):
+            raise BagError(
+                f"nobody subscribed to {self._image.name} within {timeout:g} s: "
+                "is the node active, and in the same ROS_DOMAIN_ID?"
+            )
+        for publisher in self._publishers.values():
+            _wait(publisher, min(timeout, _INFO_PATIENCE_SECONDS))
+
+    def play(self, seconds: float | None = None, on_image: Callable[[int], None] | None = None) -> int:
+        """Publish everything in the recorded rhythm.
+
+        Args:
+            seconds: stop after so much of the recording, the whole when None.
+            on_image: called after each image with the number of images so far.
+
+        Returns:
+            The number of images published. ``log`` has their stamps and times; its note
+            "late_ms" is the longest that an image left behind its time.
+        """
+        self._publish_calibration()
+        begin: int | None = None
+        start = time.monotonic_ns()
+        images = 0
+        latest = 0
+        for message in self._recording.messages():
+            begin = message.time if begin is None else begin
+            offset = message.time - begin
+            if seconds is not None and offset > seconds * 1e9:
+                break
+            due = start + int(offset / self._rate)
+            wait = due - time.monotonic_ns()
+            if wait > 0:
+                time.sleep(wait / 1e9)
+            self._publish(message)
+            if message.topic == self._image.name:
+                images += 1
+                now = time.monotonic_ns()
+                latest = max(latest, now - due)
+                self.log.add(message.topic, message.stamp, now)
+                if on_image is not None:
+                    on_image(images)
+        self.log.notes["late_ms"] = latest / 1e6
+        with suppress(RuntimeError):  # not every middleware can tell
+            self._publishers[self._image.name].wait_for_all_acked(Duration(seconds=2))
+        return images
+
+    def _publish(self, message: BagMessage) -> None:
+        if self._clock is not None:
+            clock = Clock()
+            clock.clock.sec, clock.clock.nanosec = divmod(message.time, 1_000_000_000)
+            self._clock.publish(clock)
+        self._publishers[message.topic].publish(message.cdr)
+
+    def _publish_calibration(self) -> None:
+        """Publish the first camera_info ahead: a camera's driver has long been running."""
+        info = self._recording.topics.camera_info
+        if info is None:
+            return
+        first = next((m for m in self._recording.messages() if m.topic == info.name), None)
+        if first is not None:
+            self._publishers[info.name].publish(first.cdr)
+            time.sleep(0.1)
+
+
+def _wait(publisher: Publisher, timeout: float) -> bool:
+    end = time.monotonic() + timeout
+    while publisher.get_subscription_count() == 0:
+        if time.monotonic() > end:
+            return False
+        time.sleep(_POLL_SECONDS)
+    return True
+
+
+def _arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="player", description="Play a recording over ROS.")
+    parser.add_argument("recording", type=Path)
+    parser.add_argument("--log", type=Path, help="JSON of stamps and times of sending")
+    parser.add_argument("--rate", type=float, default=1.0)
+    parser.add_argument("--seconds", type=float)
+    parser.add_argument("--fps", type=float)
+    parser.add_argument("--image-topic")
+    parser.add_argument("--info-topic")
+    parser.add_argument("--depth-topic")
+    parser.add_argument("--clock", action="store_true")
+    parser.add_argument("--wait", type=float, default=30.0, help="seconds to wait for a subscriber")
+    return parser.parse_args(argv)
+
+
+def _say(**fields: object) -> None:
+    print(json.dumps(fields), flush=True)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the player process; 0 after the whole recording, 2 after an error of one line."""
+    exit_on_sigterm()
+    arguments = _arguments(argv)
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+    node = Node("proto_mtl_player")
+    try:
+        recording = open_recording(
+            arguments.recording,
+            arguments.fps,
+            arguments.image_topic,
+            arguments.info_topic,
+            arguments.depth_topic,
+        )
+        with recording:
+            player = Player(node, recording, arguments.rate, arguments.clock)
+            player.wait_for_subscriber(arguments.wait)
+            _say(event="started")
+            try:
+                images = player.play(
+                    arguments.seconds, lambda count: _say(event="image", count=count)
+                )
+            finally:
+                if arguments.log is not None:
+                    player.log.write(arguments.log)
+            _say(event="finished", count=images)
+    except ProtoMtlError as error:
+        print(f"player: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    finally:
+        node.destroy_node()
+        rclpy.try_shutdown()
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

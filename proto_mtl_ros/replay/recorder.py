@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Records topics over ROS into a rosbag2 (mcap).
+
+``python -m proto_mtl_ros.replay.recorder`` is the recorder process of the demo: it prints one JSON
+object a line on stdout, and finishes its recording at SIGINT or SIGTERM.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from rclpy.signals import SignalHandlerOptions
+
+from proto_mtl_ros.data.bag import decode, header_stamp
+from proto_mtl_ros.data.bag_writer import BagWriter
+from proto_mtl_ros.errors import ProtoMtlError
+from proto_mtl_ros.replay.message_types import message_class
+from proto_mtl_ros.data.stamp_log import StampLog
+
+DIAGNOSTICS = "/diagnostics"
+LABEL_INFO = "vision_msgs/msg/LabelInfo"
+_HISTORY = 20
+
+
+class Recorder:
+    """Subscribes to topics and writes what arrives; messages stay serialised.
+
+    Args:
+        node: subscribes on its behalf.
+        writer: the recording.
+        topics: ROS type by topic name; LabelInfo topics are subscribed as latched ones.
+
+    Raises:
+        ConfigError: a type is not installed.
+    """
+
+    def __init__(self, node: Node, writer: BagWriter, topics: Mapping[str, str]) -> None:
+        self._node = node
+        self._writer = writer
+        self._topics = dict(topics)
+        self.log = StampLog()
+        self.diagnostics: dict[str, dict[str, str]] = {}
+        self._subscriptions = [self._subscribe(name, kind) for name, kind in topics.items()]
+
+    def _subscribe(self, name: str, kind: str) -> Any:
+        received = message_class(kind)
+        latched = kind == LABEL_INFO
+        qos = QoSProfile(depth=_HISTORY)
+        if latched:
+            qos.durability = DurabilityPolicy.TRANSIENT_LOCAL
+        self._writer.add_topic(name, kind, latched)
+        return self._node.create_subscription(
+            received, name, lambda data, name=name: self._receive(name, data), qos, raw=True
+        )
+
+    def _receive(self, name: str, data: bytes) -> None:
+        now = time.monotonic_ns()
+        data = bytes(data)
+        self._writer.write(name, time.time_ns(), data)
+        self.log.add(name, header_stamp(data), now)
+        if name == DIAGNOSTICS:
+            for status in decode(self._topics[name], data).status:
+                values = {item.key: item.value for item in status.values}
+                self.diagnostics[status.name] = values
+
+    def waiting_for(self) -> list[str]:
+        """Return the topics that nobody publishes yet."""
+        return [s.topic_name for s in self._subscriptions if _publishers(self._node, s) == 0]
+
+    def results(self) -> int:
+        """Return how many messages the fullest topic besides diagnostics has."""
+        return max((len(v) for k, v in self.log.stamps.items() if k != DIAGNOSTICS), default=0)
+
+
+def _publishers(node: Node, subscription: Any) -> int:
+    if hasattr(subscription, "get_publisher_count"):
+        return int(subscription.get_publisher_count())
+    return int(node.count_publishers(subscription.topic_name))  # ROS 2 Humble
+
+
+def _arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="recorder", description="Record topics into a rosbag2.")
+    parser.add_argument("out", type=Path, help="folder of the new recording")
+    parser.add_argument("topics", nargs="+", metavar="NAME=TYPE")
+    parser.add_argument("--log", type=Path, help="JSON of stamps and times of arrival")
+    return parser.parse_args(argv)
+
+
+def _say(**fields: object) -> None:
+    print(json.dumps(fields), flush=True)
+
+
+def record(
+    recorder: Recorder, node: Node, stop: threading.Event, report_seconds: float = 0.2
+) -> None:
+    """Record until ``stop`` is set, saying on stdout how far it is."""
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    ready = False
+    last_report = 0.0
+    while not stop.is_set():
+        executor.spin_once(timeout_sec=report_seconds)
+        now = time.monotonic()
+        if now - last_report < report_seconds:
+            continue
+        last_report = now
+        if not ready and not recorder.waiting_for():
+            ready = True
+            _say(event="ready")
+        diagnostics = len(recorder.log.stamps.get(DIAGNOSTICS, ()))
+        _say(
+            event="recorded",
+            count=recorder.results(),
+            diagnostics=diagnostics,
+            waiting=recorder.waiting_for() if not ready else [],
+            status=recorder.diagnostics,
+        )
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the recorder process; 0 when it was ended by a signal, 2 after an error of one line."""
+    stop = threading.Event()  # a signal must not cut a message that is being written
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    arguments = _arguments(argv)
+    topics = dict(item.split("=", 1) for item in arguments.topics)
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+    node = Node("proto_mtl_recorder")
+    try:
+        with BagWriter(arguments.out) as writer:
+            recorder = Recorder(node, writer, topics)
+            record(recorder, node, stop)
+            if arguments.log is not None:
+                recorder.log.write(arguments.log)
+    except ProtoMtlError as error:
+        print(f"recorder: {error}", file=sys.stderr)
+        return 2
+    finally:
+        node.destroy_node()
+        rclpy.try_shutdown()
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
