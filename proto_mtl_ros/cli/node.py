@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`proto-mtl node`: the ROS 2 perception node."""
+
+from __future__ import annotations
+
+import signal
+import threading
+
+import typer
+
+CONTEXT_SETTINGS = {"allow_extra_args": True, "ignore_unknown_options": True,
+                    "allow_interspersed_args": False}
+
+
+def command(context: typer.Context) -> None:
+    """Run the lifecycle node proto_mtl; it starts unconfigured.
+
+    ROS arguments follow --ros-args, for example:
+
+    proto-mtl node --ros-args -p cameras:="[front, rear]" -r front/image:=/front/image_raw
+
+    proto-mtl node --ros-args --params-file config/perception.yaml
+
+    Then configure and activate it: ros2 lifecycle set /proto_mtl configure; ros2 lifecycle set
+    /proto_mtl activate. The launch file perception.launch.py does all of it. Parameters:
+    docs/parameters.md, topics: docs/topics.md.
+    """
+    stopping = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):  # before the imports, which take a second
+        signal.signal(number, lambda *_: stopping.set())
+    from proto_mtl_ros.ros.process import run
+
+    raise typer.Exit(run(context.args, stopping))

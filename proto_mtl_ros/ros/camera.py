@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One camera of the node: its subscriptions, its newest frame, its result topics."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from diagnostic_msgs.msg import DiagnosticStatus
+from rclpy.lifecycle import LifecycleNode
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
+
+from proto_mtl_ros.geometry import Camera
+from proto_mtl_ros.ros import diagnostics, messages, qos
+from proto_mtl_ros.ros.diagnostics import WARN, CameraStatistics
+from proto_mtl_ros.ros.topics import LABEL_INFO, OUTPUTS
+
+_TYPES: dict[str, Any] = {
+    "sensor_msgs/Image": Image,
+    "sensor_msgs/CameraInfo": CameraInfo,
+    "sensor_msgs/PointCloud2": PointCloud2,
+}
+
+
+@dataclass(frozen=True)
+class Frame:
+    """An image message and the steady time of its arrival."""
+
+    message: Any
+    received: float
+
+
+class CameraPort:
+    """Topics and state of one camera.
+
+    Callbacks run in the executor's thread and only store; `take`, `camera_for` and the
+    publishers belong to the worker.
+    """
+
+    def __init__(
+        self, node: LifecycleNode, name: str, values: dict[str, Any], wake: Callable[[], None]
+    ) -> None:
+        self.name = name
+        self.statistics = CameraStatistics()
+        self.publishers: dict[str, Any] = {}
+        self.messages: dict[str, Any] = {}
+        self._node = node
+        self._wake = wake
+        self._compressed = values["image_transport"] == "compressed"
+        self._rectified = bool(values["rectified"])
+        self._lock = threading.Lock()
+        self._frame: Frame | None = None
+        self._info: CameraInfo | None = None
+        self._info_key: Any = None
+        self._camera: Camera | None = None
+        self._calibration = "missing"
+        self._image_size = ""
+        self._mismatches: dict[str, str] = {}
+        self._subscriptions: list[Any] = []
+        for output in OUTPUTS:
+            message_type = _TYPES[output.type]
+            topic = f"{name}/{output.name}"
+            self.publishers[output.name] = node.create_lifecycle_publisher(
+                message_type, topic, qos.result(),
+                event_callbacks=qos.publisher_events(topic, self._on_incompatible),
+                qos_overriding_options=qos.overridable())
+            self.messages[output.name] = message_type()
+        self._label_publisher = None
+        if messages.LabelInfo is not None:
+            topic = f"{name}/{LABEL_INFO.name}"
+            self._label_publisher = node.create_lifecycle_publisher(
+                messages.LabelInfo, topic, qos.latched(),
+                event_callbacks=qos.publisher_events(topic, self._on_incompatible),
+                qos_overriding_options=qos.overridable())
+
+    # Subscriptions live while the node is active: an inactive node does not even receive images.
+
+    def subscribe(self) -> None:
+        """Start to receive."""
+        self.reset()
+        image = f"{self.name}/image"
+        image_type: Any = Image
+        if self._compressed:
+            # As image_transport does: a remapping of the base topic carries its transports along.
+            image, image_type = self._node.resolve_topic_name(image) + "/compressed", \
+                CompressedImage
+        info = f"{self.name}/camera_info"
+        for message_type, topic, callback in ((image_type, image, self._on_image),
+                                              (CameraInfo, info, self._on_info)):
+            self._subscriptions.append(self._node.create_subscription(
+                message_type, topic, callback, qos.sensor_input(),
+                event_callbacks=qos.subscription_events(topic, self._on_incompatible),
+                qos_overriding_options=qos.overridable()))
+
+    def unsubscribe(self) -> None:
+        """Stop to receive, and forget what is waiting."""
+        for subscription in self._subscriptions:
+            self._node.destroy_subscription(subscription)
+        self._subscriptions.clear()
+        self.reset()
+
+    def destroy(self) -> None:
+        """Remove all topics."""
+        self.unsubscribe()
+        for publisher in (*self.publishers.values(), self._label_publisher):
+            if publisher is not None:
+                self._node.destroy_lifecycle_publisher(publisher)
+        self.publishers.clear()
+
+    def reset(self, cause: str | None = None) -> None:
+        """Forget the state of the stream; `cause` counts a waiting frame as dropped."""
+        with self._lock:
+            if self._frame is not None and cause:
+                self.statistics.count_drop(cause)
+            self._frame = self._info = self._info_key = self._camera = None
+            self._calibration = "missing"
+            self._image_size = ""
+        self.statistics.reset()
+
+    def _on_image(self, message: Any) -> None:
+        self.statistics.count_received()
+        with self._lock:
+            if self._frame is not None:
+                self.statistics.count_drop("overwritten")
+            self._frame = Frame(message, time.monotonic())
+        self._wake()
+
+    def _on_info(self, message: CameraInfo) -> None:
+        with self._lock:
+            self._info = message
+
+    def _on_incompatible(self, topic: str, policy: str) -> None:
+        self._node.get_logger().warning(
+            f"{topic}: a peer's QoS does not match ({policy}), nothing is exchanged with it; "
+            "change it there or with qos_overrides")
+        self._mismatches[topic] = policy
+
+    # For the worker.
+
+    @property
+    def waiting(self) -> bool:
+        """Whether a frame waits to be processed."""
+        return self._frame is not None
+
+    def take(self) -> Frame | None:
+        """The newest frame, which the caller now owns."""
+        with self._lock:
+            frame, self._frame = self._frame, None
+        return frame
+
+    def wanted(self) -> set[str]:
+        """Names of the results that somebody subscribes to."""
+        return {name for name, publisher in self.publishers.items()
+                if publisher.get_subscription_count() > 0}
+
+    def camera_for(self, width: int, height: int) -> tuple[Camera | None, CameraInfo | None]:
+        """Camera of an image of this size and the message it comes from, None where unknown."""
+        self._image_size = f"{width}x{height}"
+        with self._lock:
+            info = self._info
+        if info is None:
+            return None, None
+        # camera_info arrives with every frame and hardly ever changes: keep the ray table.
+        roi = info.roi
+        key = (width, height, info.width, info.height, tuple(info.k), tuple(info.d), tuple(info.p),
+               info.distortion_model, info.binning_x, info.binning_y,
+               roi.x_offset, roi.y_offset, roi.width, roi.height)
+        if repr(key) != self._info_key:  # repr: a NaN is not equal to itself
+            camera, calibration = self._calibrate(info, width, height)
+            with self._lock:
+                if self._info is not info:  # replaced or reset meanwhile: say nothing about it
+                    return camera, info
+                self._info_key, self._camera, self._calibration = repr(key), camera, calibration
+        return self._camera, info
+
+    def _calibrate(
+        self, info: CameraInfo, width: int, height: int
+    ) -> tuple[Camera | None, str]:
+        try:
+            camera = messages.read_camera(info, self._rectified)
+        except ValueError as error:
+            self.report_bad("bad_camera_info", f"camera_info: {error}")
+            return None, f"unusable ({error})"
+        if camera is None:
+            return None, "uncalibrated (K[0] = 0)"
+        if (camera.width, camera.height) == (width, height):
+            return camera, "calibrated"
+        of = f"camera_info is for {camera.width}x{camera.height}, images are {width}x{height}"
+        if abs(camera.width * height - camera.height * width) <= max(width, height):
+            return camera.resized(width, height), f"{of}: scaled"
+        self.report_bad("camera_info_size", of)
+        return None, f"{of}: not used"
+
+    def report_bad(self, cause: str, text: str) -> None:
+        """Count a message that cannot be used; the first of each cause is logged."""
+        if self.statistics.count_bad(cause, f"{cause}: {text}"):
+            self._node.get_logger().warning(f"{self.name}: bad message ({cause}): {text}; "
+                                            "later ones of this cause are only counted")
+
+    def publish_labels(self, classes: list[str], threshold: int) -> None:
+        """Publish the class names, latched, where vision_msgs is installed."""
+        if self._label_publisher is not None:
+            self._label_publisher.publish(messages.label_info(classes, threshold))
+
+    def diagnose(self, active: bool, enabled: bool, timeout: float) -> DiagnosticStatus:
+        """Status of this camera for /diagnostics."""
+        values, troubles = self.statistics.report()
+        values |= {"camera_info": self._calibration, "image_size": self._image_size}
+        for topic, policy in self._mismatches.items():
+            values[f"incompatible_qos.{topic}"] = policy
+            troubles.append((WARN, f"incompatible QoS on {topic} ({policy})"))
+        silence = self.statistics.seconds_without_input()
+        if active and silence > timeout:
+            troubles.append((WARN, f"no image for {silence:.0f} s"))
+        elif active and self._image_size and self._calibration != "calibrated":
+            troubles.append((WARN, f"camera_info {self._calibration}" + (
+                "" if self._camera else ": depth is for the model's canonical camera")))
+        good = "not active" if not active else "processing" if enabled else "disabled by ~/enable"
+        return diagnostics.status(
+            f"{self._node.get_name()}: {self.name}", self.name, values, troubles, good)

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the node tells about itself on /diagnostics: rates, latency, drops and their causes.
+
+All times are of a steady clock, so simulated time, pauses and jumps do not touch them.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Iterable
+
+from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
+
+RATE_WINDOW = 5.0
+"""Seconds over which rates are counted, and for which a bad message keeps its warning."""
+
+SAMPLES = 512
+"""Latency percentiles are over so many newest frames."""
+
+OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
+
+
+class CameraStatistics:
+    """Counters of one camera; its methods may be called from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._clear()
+
+    def _clear(self) -> None:
+        self._born = time.monotonic()
+        self._received = 0
+        self._processed = 0
+        self._drops: Counter[str] = Counter()
+        self._skips: Counter[str] = Counter()
+        self._bad: Counter[str] = Counter()
+        self._bad_text = ""
+        self._bad_at = self._error_at = -RATE_WINDOW
+        self._inputs: deque[float] = deque(maxlen=2048)
+        self._outputs: deque[float] = deque(maxlen=2048)
+        self._latencies: dict[str, deque[float]] = {}
+
+    def reset(self) -> None:
+        """Forget rates and latencies; the counts stay, they are of the node's life."""
+        with self._lock:
+            self._born = time.monotonic()
+            self._inputs.clear()
+            self._outputs.clear()
+            self._latencies.clear()
+
+    def count_received(self) -> None:
+        """An image arrived."""
+        with self._lock:
+            self._received += 1
+            self._inputs.append(time.monotonic())
+
+    def count_drop(self, cause: str) -> None:
+        """An image that someone wanted was not processed."""
+        with self._lock:
+            self._drops[cause] += 1
+
+    def count_skip(self, cause: str) -> None:
+        """An image that nobody wanted was not processed."""
+        with self._lock:
+            self._skips[cause] += 1
+
+    def count_bad(self, cause: str, text: str) -> bool:
+        """A message could not be used. Returns whether this cause is new."""
+        with self._lock:
+            self._bad[cause] += 1
+            self._bad_text, self._bad_at = text, time.monotonic()
+            return self._bad[cause] == 1
+
+    def count_error(self) -> None:
+        """The engine failed on an image."""
+        with self._lock:
+            self._drops["engine_error"] += 1
+            self._error_at = time.monotonic()
+
+    def count_processed(self, latencies_ms: dict[str, float]) -> None:
+        """The results of an image were published; latencies by stage in milliseconds."""
+        with self._lock:
+            self._processed += 1
+            self._outputs.append(time.monotonic())
+            for stage, value in latencies_ms.items():
+                self._latencies.setdefault(stage, deque(maxlen=SAMPLES)).append(value)
+
+    def seconds_without_input(self) -> float:
+        """Seconds since the newest image, or since the start when there was none."""
+        with self._lock:
+            return time.monotonic() - (self._inputs[-1] if self._inputs else self._born)
+
+    def report(self) -> tuple[dict[str, str], list[tuple[bytes, str]]]:
+        """Key-value pairs, and (level, text) of each thing that is not in order."""
+        now = time.monotonic()
+        with self._lock:
+            span = max(min(now - self._born, RATE_WINDOW), 1e-3)
+            values = {
+                "rate_in_hz": f"{_recent(self._inputs, now) / span:.2f}",
+                "rate_out_hz": f"{_recent(self._outputs, now) / span:.2f}",
+                "received": str(self._received),
+                "processed": str(self._processed),
+                "dropped": str(sum(self._drops.values()) + sum(self._bad.values())),
+                "drops.overwritten": str(self._drops["overwritten"]),
+            }
+            values |= {f"drops.{cause}": str(n) for cause, n in sorted(self._drops.items())}
+            values |= {f"skipped.{cause}": str(n) for cause, n in sorted(self._skips.items())}
+            values |= {f"bad.{cause}": str(n) for cause, n in sorted(self._bad.items())}
+            for stage, samples in self._latencies.items():
+                p50, p95 = percentiles(samples)
+                values[f"latency_ms.{stage}.p50"] = f"{p50:.2f}"
+                values[f"latency_ms.{stage}.p95"] = f"{p95:.2f}"
+            troubles: list[tuple[bytes, str]] = []
+            if now - self._error_at < RATE_WINDOW:
+                troubles.append((ERROR, "the engine fails, see the log"))
+            if now - self._bad_at < RATE_WINDOW:
+                troubles.append((WARN, f"bad message: {self._bad_text}"))
+        return values, troubles
+
+
+def _recent(times: deque[float], now: float) -> int:
+    return sum(1 for t in times if now - t <= RATE_WINDOW)
+
+
+def percentiles(samples: Iterable[float]) -> tuple[float, float]:
+    """The 50th and the 95th percentile (nearest rank) of a non-empty sample."""
+    ordered = sorted(samples)
+    last = len(ordered) - 1
+    return ordered[round(0.5 * last)], ordered[round(0.95 * last)]
+
+
+def status(
+    name: str, hardware: str, values: dict[str, str], troubles: list[tuple[bytes, str]], good: str
+) -> DiagnosticStatus:
+    """A DiagnosticStatus with the worst level and all texts; `good` is said when all is well."""
+    return DiagnosticStatus(
+        name=name, hardware_id=hardware,
+        level=max((level for level, _ in troubles), default=OK),
+        message="; ".join(text for _, text in sorted(troubles, reverse=True)) or good,
+        values=[KeyValue(key=key, value=value) for key, value in values.items()])

@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ROS messages <-> arrays.
+
+Outgoing messages are kept and filled in place: their `data` is an `array.array` that numpy writes
+through, because assigning an ndarray or bytes to a message field costs a copy per element.
+Publishing serialises at once, so a message may be filled again right after.
+"""
+
+from __future__ import annotations
+
+import array
+import sys
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2, PointField
+from std_msgs.msg import Header
+
+from proto_mtl_ros.encodings import EncodingError, decode_compressed, to_rgb
+from proto_mtl_ros.geometry import Camera
+
+try:
+    from cv_bridge import CvBridge, CvBridgeError
+except ImportError:  # optional: only for encodings that this package does not know
+    CvBridge = None
+
+try:
+    from vision_msgs.msg import LabelInfo, VisionClass
+except ImportError:  # optional: the class names are in a parameter as well
+    LabelInfo = VisionClass = None
+
+POINT = np.dtype({
+    "names": ["x", "y", "z", "rgb", "label", "confidence"],
+    "formats": ["<f4", "<f4", "<f4", "<u4", "<u4", "u1"],
+    "offsets": [0, 4, 8, 12, 16, 20],
+    "itemsize": 24,
+})
+"""Layout of a point. rgb is declared FLOAT32 in the message, as RViz and PCL expect."""
+
+_DTYPES: dict[str, Any] = {
+    "mono8": np.uint8, "rgb8": np.uint8, "32FC1": np.float32, "32FC3": np.float32}
+
+
+def read_image(message: Image) -> npt.NDArray[np.uint8]:
+    """RGB uint8 [H, W, 3] of an image message; a view of it where the encoding allows.
+
+    Raises EncodingError, whose `cause` names what is wrong.
+    """
+    try:
+        return to_rgb(message.encoding, message.height, message.width, message.step,
+                      bool(message.is_bigendian), np.frombuffer(message.data, np.uint8))
+    except EncodingError as error:
+        if error.cause != "unknown_encoding" or CvBridge is None:
+            raise
+    try:
+        return np.ascontiguousarray(CvBridge().imgmsg_to_cv2(message, "rgb8"))
+    except (CvBridgeError, ValueError, TypeError, KeyError) as error:
+        raise EncodingError("unknown_encoding", f"cv_bridge: {error}") from error
+
+
+def read_compressed(message: CompressedImage) -> npt.NDArray[np.uint8]:
+    """RGB uint8 [H, W, 3] of a compressed image message. Raises EncodingError."""
+    return decode_compressed(message.format, np.frombuffer(message.data, np.uint8))
+
+
+def read_camera(message: CameraInfo, rectified: bool) -> Camera | None:
+    """Camera of a camera_info, None when it is uncalibrated.
+
+    Raises ValueError when its numbers cannot be a camera.
+    """
+    roi = message.roi
+    return Camera.from_info(
+        height=message.height, width=message.width, K=np.array(message.k), D=np.array(message.d),
+        P=np.array(message.p), distortion_model=message.distortion_model,
+        binning_x=message.binning_x, binning_y=message.binning_y,
+        roi=(roi.x_offset, roi.y_offset, roi.height, roi.width), rectified=rectified)
+
+
+def _data_of_size(message: Any, size: int) -> npt.NDArray[np.uint8]:
+    """A writable view of the message's data, which is made anew only when the size changes."""
+    if len(message.data) != size:
+        message.data = array.array("B", bytes(size))
+    return np.frombuffer(message.data, np.uint8)
+
+
+def image_view(
+    message: Image, header: Header, height: int, width: int, encoding: str
+) -> npt.NDArray[Any]:
+    """Make `message` an image of this size and return its pixels to be written.
+
+    encoding: mono8, rgb8, 32FC1 or 32FC3. Returns [H, W] or [H, W, C] of the encoding's type.
+    """
+    dtype = np.dtype(_DTYPES[encoding])
+    channels = 3 if encoding in ("rgb8", "32FC3") else 1
+    message.header = header
+    message.height, message.width, message.encoding = height, width, encoding
+    message.is_bigendian = int(sys.byteorder == "big" and dtype.itemsize > 1)
+    message.step = width * channels * dtype.itemsize
+    pixels = _data_of_size(message, height * message.step).view(dtype)
+    return pixels.reshape((height, width, channels) if channels > 1 else (height, width))
+
+
+def write_image(message: Image, header: Header, pixels: npt.NDArray[Any], encoding: str) -> None:
+    """Fill `message` with pixels [H, W] or [H, W, C]."""
+    view = image_view(message, header, pixels.shape[0], pixels.shape[1], encoding)
+    view[...] = pixels
+
+
+def write_points(
+    message: PointCloud2, header: Header, points: npt.NDArray[np.float32],
+    rgb: npt.NDArray[np.uint8], labels: npt.NDArray[np.uint8], confidence: npt.NDArray[np.uint8],
+) -> None:
+    """Fill `message` with an organised cloud; all arrays are [H, W, ...], points NaN = invalid."""
+    height, width = points.shape[:2]
+    if not message.fields:
+        types = {"label": PointField.UINT32, "confidence": PointField.UINT8}
+        message.fields = [
+            PointField(name=name, offset=POINT.fields[name][1], count=1,  # type: ignore[index]
+                       datatype=types.get(name, PointField.FLOAT32))
+            for name in POINT.names or ()]
+    message.header = header
+    message.height, message.width = height, width
+    message.point_step, message.row_step = POINT.itemsize, POINT.itemsize * width
+    message.is_bigendian, message.is_dense = False, False
+    data = _data_of_size(message, height * message.row_step).view(POINT).reshape(height, width)
+    for axis, name in enumerate("xyz"):
+        data[name] = points[..., axis]
+    packed = rgb.astype(np.uint32)
+    data["rgb"] = (packed[..., 0] << 16) | (packed[..., 1] << 8) | packed[..., 2]
+    data["label"] = labels
+    data["confidence"] = confidence
+
+
+def scaled_info(source: CameraInfo, header: Header, camera: Camera | None) -> CameraInfo:
+    """camera_info of a result.
+
+    camera: the camera at the result's size, None to repeat `source` (results at the input's size).
+    """
+    info = CameraInfo(header=header, distortion_model=source.distortion_model, d=source.d,
+                      r=source.r)
+    if camera is None:
+        info.height, info.width = source.height, source.width
+        info.k, info.p = source.k, source.p
+        info.binning_x, info.binning_y, info.roi = source.binning_x, source.binning_y, source.roi
+        return info
+    info.height, info.width = camera.height, camera.width
+    info.k = np.asarray(camera.K, np.float64).reshape(9)
+    projection = np.zeros((3, 4)) if camera.P is None else np.asarray(camera.P, np.float64)
+    info.p = projection.reshape(12)
+    return info
+
+
+def label_info(classes: list[str], threshold: int) -> Any:
+    """vision_msgs/LabelInfo of the classes, None where vision_msgs is not installed."""
+    if LabelInfo is None:
+        return None
+    return LabelInfo(
+        class_map=[VisionClass(class_id=i, class_name=name) for i, name in enumerate(classes)],
+        threshold=threshold / 255.0)

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Loading a model without letting the node hang on it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from proto_mtl_ros.errors import EngineError
+from proto_mtl_ros.runtime.bundle import Bundle
+from proto_mtl_ros.runtime.engine import create_engine
+from proto_mtl_ros.runtime.predictor import Predictor
+
+
+def load_predictor(values: dict[str, Any]) -> Predictor:
+    """Bundle, engine and predictor that the parameters name, warmed up.
+
+    Raises BundleError or EngineError.
+    """
+    bundle = Bundle.load(values["model"])
+    engine = create_engine(bundle, backend=values["backend"], device=values["device"],
+                           threads=values["threads"])
+    try:
+        height, width = values["input_size"]
+        predictor = Predictor(bundle, engine, input_size=(height, width) if height else None,
+                              output_size=values["output_size"])
+        predictor.warm_up()
+    except BaseException:
+        engine.close()
+        raise
+    return predictor
+
+
+@dataclass
+class Outcome:
+    """What loading gave: a predictor, or the error."""
+
+    predictor: Predictor | None = None
+    error: BaseException | None = None
+
+
+class Loading:
+    """A model that is being loaded in a thread of its own.
+
+    on_done: called in that thread with the outcome, unless the loading was abandoned.
+    """
+
+    def __init__(
+        self, values: dict[str, Any], on_done: Callable[[Outcome], None] | None = None
+    ) -> None:
+        self._values = dict(values)
+        self._on_done = on_done
+        self._lock = threading.Lock()
+        self._done = threading.Event()
+        self._abandoned = False
+        self._outcome = Outcome()
+        # A daemon: a backend that never returns must not keep the process alive.
+        threading.Thread(target=self._run, name="model-loader", daemon=True).start()
+
+    def _run(self) -> None:
+        outcome = Outcome()
+        try:
+            outcome.predictor = load_predictor(self._values)
+        except BaseException as error:  # handed over to the thread that waits
+            outcome.error = error
+        with self._lock:
+            self._outcome = outcome
+            self._done.set()
+            abandoned = self._abandoned
+        if abandoned:
+            if outcome.predictor is not None:
+                outcome.predictor.close()
+        elif self._on_done is not None:
+            self._on_done(outcome)
+
+    def abandon(self) -> None:
+        """Nobody waits any more: what is loaded later is closed again."""
+        with self._lock:
+            if not self._done.is_set():
+                self._abandoned = True
+
+    def wait(self, timeout: float, stopping: threading.Event) -> Predictor:
+        """The predictor.
+
+        Raises what loading raised, or EngineError after `timeout` seconds or when the process is
+        about to stop.
+        """
+        end = time.monotonic() + timeout
+        while not self._done.wait(0.05):
+            if stopping.is_set() or time.monotonic() > end:
+                self.abandon()
+                raise EngineError(
+                    "the node is stopping" if stopping.is_set() else
+                    f"loading the model took more than {timeout:g} s; raise load_timeout")
+        if self._outcome.error is not None:
+            raise self._outcome.error
+        assert self._outcome.predictor is not None
+        return self._outcome.predictor

@@ -1,0 +1,293 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The lifecycle node `proto_mtl`: cameras in, class, distance and surface direction out."""
+
+from __future__ import annotations
+
+import functools
+import threading
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from rcl_interfaces.msg import SetParametersResult
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.clock import Clock, ClockType, JumpThreshold
+from rclpy.duration import Duration
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.parameter import Parameter
+from rclpy.task import Future
+from std_srvs.srv import SetBool, Trigger
+
+from proto_mtl_ros.errors import ConfigError, ProtoMtlError
+from proto_mtl_ros.ros import diagnostics, parameters, qos
+from proto_mtl_ros.ros.camera import CameraPort
+from proto_mtl_ros.ros.diagnostics import WARN
+from proto_mtl_ros.ros.model import Loading, Outcome
+from proto_mtl_ros.ros.worker import Worker
+from proto_mtl_ros.runtime.predictor import Predictor
+
+SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
+ERROR = TransitionCallbackReturn.ERROR
+
+_Transition = Callable[["PerceptionNode", LifecycleState], TransitionCallbackReturn]
+
+
+def _guarded(on_exception: TransitionCallbackReturn) -> Callable[[_Transition], _Transition]:
+    """Log what a lifecycle callback raises, which rclpy would swallow without a word."""
+
+    def decorate(callback: _Transition) -> _Transition:
+        @functools.wraps(callback)
+        def wrapper(self: PerceptionNode, state: LifecycleState) -> TransitionCallbackReturn:
+            try:
+                return callback(self, state)
+            except ProtoMtlError as error:
+                self.get_logger().error(f"{callback.__name__[3:]} failed: {error}")
+            except Exception as error:
+                self.get_logger().error(
+                    f"{callback.__name__[3:]} failed: {type(error).__name__}: {error}")
+                self.get_logger().debug(traceback.format_exc())
+            return on_exception
+
+        return wrapper
+
+    return decorate
+
+
+class PerceptionNode(LifecycleNode):
+    """Perception for one or several cameras.
+
+    stopping: set when the process is about to end; whatever waits gives up then.
+
+    Raises ConfigError, one line, for unknown parameters and bad values given at start.
+    """
+
+    def __init__(self, stopping: threading.Event, **arguments: Any) -> None:
+        super().__init__("proto_mtl", **arguments)
+        self._stopping = stopping
+        self._values: dict[str, Any] = {}
+        self._own_change = False
+        self._ports: list[CameraPort] = []
+        self._worker: Worker | None = None
+        self._loading: Loading | None = None
+        self._active = False
+        self._problem = ""
+        self._declare_parameters()
+        self.add_on_set_parameters_callback(self._on_parameters)
+        self._diagnostics = self.create_publisher(
+            DiagnosticArray, "/diagnostics", qos.diagnostics(),
+            qos_overriding_options=qos.overridable())
+        self._timer = self.create_timer(
+            1.0, self._diagnose, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self._enable_service = self.create_service(SetBool, "~/enable", self._on_enable)
+        # A group of its own: the service waits for the new model while images keep coming.
+        self._reload_service = self.create_service(
+            Trigger, "~/reload_model", self._on_reload,
+            callback_group=MutuallyExclusiveCallbackGroup())
+        self._jump_handle = self.get_clock().create_jump_callback(
+            JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1),
+                          on_clock_change=False),
+            post_callback=lambda _: self._on_jump_back())
+
+    # Parameters
+
+    def _declare_parameters(self) -> None:
+        overrides = self._parameter_overrides
+        good = parameters.checked_overrides({n: p.value for n, p in overrides.items()})
+        for name, value in good.items():  # with `rate:=25` taken as 25.0
+            overrides[name] = Parameter(name, value=value)
+        for row in parameters.TABLE:
+            try:
+                declared = self.declare_parameter(
+                    row.name, row.default, parameters.descriptor(row))
+            except Exception as error:
+                raise ConfigError(f"parameter {row.name}: {error}") from error
+            self._values[row.name] = parameters.coerce(row.name, declared.value)
+
+    def _on_parameters(self, changes: list[Parameter]) -> SetParametersResult:
+        merged = dict(self._values)
+        for change in changes:
+            if change.name not in parameters.BY_NAME:
+                continue
+            if not self._own_change:
+                reason = parameters.refusal(change.name, change.value, self._worker is not None)
+                if reason:
+                    return SetParametersResult(successful=False, reason=reason)
+            merged[change.name] = parameters.coerce(change.name, change.value)
+        reason = parameters.conflict(merged)
+        if reason:
+            return SetParametersResult(successful=False, reason=reason)
+        self._values = merged
+        return SetParametersResult(successful=True)
+
+    def _set_class_names(self, names: tuple[str, ...]) -> None:
+        self._own_change = True
+        try:
+            self.set_parameters([Parameter("class_names", value=list(names) or [""])])
+        finally:
+            self._own_change = False
+
+    # Lifecycle
+
+    @_guarded(FAILURE)
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Load the model, make the result topics."""
+        try:
+            self._problem = ""
+            predictor = Loading(self._values).wait(self._values["load_timeout"], self._stopping)
+            self._worker = Worker(predictor, lambda: self._values, self.get_logger())
+            for camera in self._values["cameras"]:
+                self._ports.append(CameraPort(self, camera, self._values, self._worker.wake))
+            self._worker.start(self._ports)
+            self._announce(predictor)
+            return super().on_configure(state)
+        except Exception as error:
+            self._release()
+            self._problem = f"configure failed: {error}"
+            raise
+
+    @_guarded(FAILURE)
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Subscribe and process."""
+        result = super().on_activate(state)
+        assert self._worker is not None
+        self._active = True
+        for port in self._ports:
+            port.subscribe()
+        self._publish_labels()
+        self._worker.resume()
+        return result
+
+    @_guarded(ERROR)
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Finish the frame in work, receive nothing more; the model stays loaded."""
+        self._quiesce()
+        return super().on_deactivate(state)
+
+    @_guarded(ERROR)
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Free the model and remove the topics."""
+        self._release()
+        return super().on_cleanup(state)
+
+    @_guarded(ERROR)
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Free everything, from any state."""
+        self._release()
+        return super().on_shutdown(state)
+
+    @_guarded(FAILURE)
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Back to unconfigured, with nothing left over."""
+        self._release()
+        return SUCCESS
+
+    def _quiesce(self) -> None:
+        self._active = False
+        if self._worker is not None and not self._worker.pause():
+            self.get_logger().error("the engine does not finish its frame")
+        for port in self._ports:
+            port.unsubscribe()
+
+    def _release(self) -> None:
+        self._quiesce()
+        if self._loading is not None:
+            self._loading.abandon()
+        worker, self._worker = self._worker, None
+        if worker is not None and not worker.stop():
+            self.get_logger().error("the engine's thread does not end")
+        for port in self._ports:
+            port.destroy()
+        self._ports.clear()
+        self._set_class_names(())
+
+    # Services
+
+    def _on_enable(self, request: Any, response: Any) -> Any:
+        result = self.set_parameters([Parameter("enabled", value=bool(request.data))])[0]
+        response.success = result.successful
+        response.message = result.reason or ("enabled" if request.data else "disabled")
+        return response
+
+    async def _on_reload(self, _: Any, response: Any) -> Any:
+        """Load what the parameters name now; swap only when that has worked."""
+        if self._worker is None:
+            response.success, response.message = False, "configure the node first"
+            return response
+        if self._loading is not None:
+            response.success, response.message = False, "a model is being loaded already"
+            return response
+        future: Future = Future(executor=self.executor)
+        worker = self._worker
+        self._loading = Loading(self._values, future.set_result)
+        try:
+            outcome: Outcome = await future
+        finally:
+            self._loading = None
+        error = outcome.error
+        if outcome.predictor is not None and self._worker is not worker:
+            outcome.predictor.close()
+            error = ConfigError("the node was cleaned up meanwhile")
+        if error is not None:
+            response.success, response.message = False, f"{error}; the old model keeps running"
+            self.get_logger().error(f"reload_model failed: {response.message}")
+            return response
+        assert outcome.predictor is not None
+        worker.swap(outcome.predictor)
+        self._announce(outcome.predictor)
+        self._publish_labels()
+        response.success = True
+        response.message = f"{outcome.predictor.bundle.name} on {outcome.predictor.engine.name}"
+        return response
+
+    def _announce(self, predictor: Predictor) -> None:
+        engine = predictor.engine
+        self._set_class_names(predictor.bundle.classes)
+        self.get_logger().info(f"model {predictor.bundle.name}, {engine.name}: {engine.choice}")
+        if engine.fallback:
+            self.get_logger().warning(f"not the engine that was asked for: {engine.fallback}")
+
+    def _publish_labels(self) -> None:
+        if self._active and self._worker is not None:
+            names = list(self._worker.predictor.bundle.classes)
+            for port in self._ports:
+                port.publish_labels(names, self._values["confidence_threshold"])
+
+    # Diagnostics and time
+
+    def _on_jump_back(self) -> None:
+        self.get_logger().warning("time jumped back: the state of the cameras is reset")
+        for port in self._ports:
+            port.reset("clock_jump")
+
+    def _diagnose(self) -> None:
+        array = DiagnosticArray(status=[self._own_status()])
+        array.header.stamp = self.get_clock().now().to_msg()
+        for port in self._ports:
+            array.status.append(port.diagnose(
+                self._active, self._values["enabled"], self._values["input_timeout"]))
+        self._diagnostics.publish(array)
+
+    def _own_status(self) -> DiagnosticStatus:
+        values = {"state": "unconfigured", "enabled": str(self._values["enabled"]).lower(),
+                  "model": self._values["model"], "backend": self._values["backend"]}
+        troubles: list[tuple[bytes, str]] = []
+        hardware = "none"
+        if self._problem:
+            troubles.append((diagnostics.ERROR, self._problem))
+        if self._worker is not None:
+            predictor = self._worker.predictor
+            engine = predictor.engine
+            hardware = engine.device
+            values |= {
+                "state": "active" if self._active else "inactive",
+                "model": predictor.bundle.name, "backend": engine.name, "device": engine.device,
+                "precision": engine.precision, "choice": engine.choice,
+                "input_size": "x".join(str(s) for s in reversed(predictor.input_size)),
+                "inferences": str(self._worker.inferences),
+                "loading": str(self._loading is not None).lower()}
+            if engine.fallback:
+                values["fallback"] = engine.fallback
+                troubles.append((WARN, f"fallback: {engine.fallback}"))
+        return diagnostics.status(
+            f"{self.get_name()}: engine", hardware, values, troubles, values["state"])

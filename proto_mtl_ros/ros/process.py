@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The node's process: start, signals, executor, an orderly end."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Sequence
+
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.signals import SignalHandlerOptions
+from rclpy.utilities import remove_ros_args
+
+from proto_mtl_ros.errors import ConfigError, ProtoMtlError
+from proto_mtl_ros.ros.node import PerceptionNode
+
+_NAME = "proto_mtl"
+_MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1
+_KEEP_BYTES = 32 << 20
+
+
+def keep_image_memory() -> None:
+    """Let glibc keep freed blocks of image size instead of mapping them anew for every frame."""
+    try:
+        libc = ctypes.CDLL(None)
+        libc.mallopt(_MMAP_THRESHOLD, _KEEP_BYTES)
+        libc.mallopt(_TRIM_THRESHOLD, 4 * _KEEP_BYTES)
+    except (OSError, AttributeError):
+        pass  # another C library: only slower
+
+
+def run(arguments: Sequence[str], stopping: threading.Event | None = None) -> int:
+    """Run the node until SIGINT or SIGTERM; returns the exit status.
+
+    arguments: without the program's name. stopping: ends the node when set.
+
+    Raises ConfigError, one line, for arguments and parameters that cannot be used.
+    """
+    stopping = stopping or threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopping.set())
+    keep_image_memory()
+    argv = [_NAME, *arguments]
+    # rclpy's own handlers would shut the context down under the worker's hands.
+    try:
+        rclpy.init(args=argv, signal_handler_options=SignalHandlerOptions.NO)
+        surplus = remove_ros_args(argv)[1:]
+    except Exception as error:
+        raise ConfigError(f"ROS arguments: {_first_line(error)}") from error
+    try:
+        if surplus:
+            raise ConfigError(f"unexpected argument {surplus[0]}; parameters are given as "
+                              "--ros-args -p name:=value")
+        return _spin(stopping)
+    finally:
+        rclpy.try_shutdown()
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _spin(stopping: threading.Event) -> int:
+    try:
+        node = PerceptionNode(stopping)
+    except ProtoMtlError:
+        raise
+    except Exception as error:  # a bad name or namespace, a parameter file that does not fit
+        raise ConfigError(f"the node cannot start: {_first_line(error)}") from error
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    wake = node.create_guard_condition(lambda: None)
+    status = 0
+
+    def spin() -> None:
+        nonlocal status
+        while not stopping.is_set() and rclpy.ok():
+            try:
+                executor.spin_once()
+            except Exception as error:  # one callback's failure must not end the node
+                if not rclpy.ok():
+                    status = 1
+                    break
+                node.get_logger().error(f"a callback failed: {type(error).__name__}: {error}")
+                node.get_logger().debug(traceback.format_exc())
+        stopping.set()
+
+    # The executor blocks inside the middleware; the main thread stays free for signals.
+    thread = threading.Thread(target=spin, name="executor")
+    thread.start()
+    stopping.wait()
+    wake.trigger()
+    thread.join()
+    try:
+        node.trigger_shutdown()
+    except Exception as error:  # finalized already
+        node.get_logger().debug(f"no shutdown transition: {error}")
+    if any(t.name == "engine" and t.is_alive() for t in threading.enumerate()):
+        # An engine that never returns: taking its topics away under it would crash.
+        sys.stderr.write(f"{_NAME}: the engine does not return, leaving it behind\n")
+        sys.stderr.flush()
+        os._exit(1)
+    executor.shutdown()
+    node.destroy_node()
+    return status

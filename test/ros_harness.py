@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Real ROS for tests: the node in a process of its own, and a client that drives it over DDS."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+# Up to 101 the ports of a domain lie below the ephemeral ones.
+DOMAIN = 1 + os.getpid() % 101
+ENVIRONMENT = {
+    "ROS_DOMAIN_ID": str(DOMAIN),
+    "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
+    "ROS_LOCALHOST_ONLY": "1",
+    "ROS_PYTHON_CHECK_FIELDS": "1",
+    "RMW_IMPLEMENTATION": "rmw_fastrtps_cpp",
+    "FASTRTPS_DEFAULT_PROFILES_FILE": str(REPOSITORY / "config" / "fastdds_shm.xml"),
+    "OMP_NUM_THREADS": "1",
+    "OMP_WAIT_POLICY": "passive",
+    "RCUTILS_LOGGING_BUFFERED_STREAM": "0",
+}
+os.environ.update(ENVIRONMENT)
+os.environ.setdefault("AMENT_PREFIX_PATH", sys.prefix)
+if os.environ.get("ROS_DISTRO", "jazzy") != "humble":
+    del os.environ["ROS_LOCALHOST_ONLY"]  # deprecated by the discovery range, and noisy
+
+rclpy = pytest.importorskip("rclpy", reason="ROS 2 is not installed")
+
+from lifecycle_msgs.msg import Transition  # noqa: E402
+from lifecycle_msgs.srv import ChangeState, GetState  # noqa: E402
+from rcl_interfaces.srv import DescribeParameters, GetParameters, SetParameters  # noqa: E402
+from rclpy.executors import SingleThreadedExecutor  # noqa: E402
+from rclpy.parameter import Parameter  # noqa: E402
+from rclpy.qos import QoSProfile, ReliabilityPolicy  # noqa: E402
+
+PATIENCE = 30.0
+TRANSITIONS = {
+    "configure": Transition.TRANSITION_CONFIGURE,
+    "activate": Transition.TRANSITION_ACTIVATE,
+    "deactivate": Transition.TRANSITION_DEACTIVATE,
+    "cleanup": Transition.TRANSITION_CLEANUP,
+}
+
+
+def wait_for(condition: Callable[[], Any], what: str, timeout: float = PATIENCE) -> Any:
+    """The first true value of `condition`; fails with `what` after `timeout` seconds."""
+    end = time.monotonic() + timeout
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > end:
+            pytest.fail(f"waited {timeout:g} s for {what}")
+        time.sleep(0.01)
+
+
+class NodeProcess:
+    """`proto-mtl node` with parameters, its output in a file."""
+
+    def __init__(self, log: Path, parameters: dict[str, str] | None = None,
+                 arguments: list[str] | None = None) -> None:
+        command = [sys.executable, "-m", "proto_mtl_ros.cli", "node", "--ros-args"]
+        for name, value in (parameters or {}).items():
+            command += ["-p", f"{name}:={value}"]
+        self._log = log
+        with log.open("wb") as sink:
+            self.process = subprocess.Popen(
+                command + (arguments or []), stdout=sink, stderr=subprocess.STDOUT, cwd=REPOSITORY,
+                stdin=subprocess.DEVNULL)
+
+    @property
+    def output(self) -> str:
+        """What it has written so far."""
+        return self._log.read_text(errors="replace")
+
+    def end(self, number: int = signal.SIGINT, timeout: float = PATIENCE) -> int:
+        """Send a signal and return the exit status; kills what does not end."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        try:
+            return self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            pytest.fail(f"the node did not end on signal {number}; it wrote:\n{self.output}")
+
+
+class Collector:
+    """Keeps all messages of a topic."""
+
+    def __init__(self, client: Client, message_type: Any, topic: str,
+                 qos: QoSProfile | None = None) -> None:
+        self.messages: list[Any] = []
+        self._client = client
+        self.subscription = client.node.create_subscription(
+            message_type, topic, self.messages.append, qos or QoSProfile(depth=50))
+
+    def close(self) -> None:
+        """Unsubscribe."""
+        self._client.node.destroy_subscription(self.subscription)
+
+    def stamps(self) -> list[tuple[int, int]]:
+        """Stamps of the messages in order of arrival."""
+        return [(m.header.stamp.sec, m.header.stamp.nanosec) for m in list(self.messages)]
+
+
+class Client:
+    """The tests' side of the node's services and topics."""
+
+    def __init__(self, target: str = "/proto_mtl") -> None:
+        self._context = rclpy.Context()
+        rclpy.init(args=[], context=self._context, domain_id=DOMAIN)
+        self.node = rclpy.create_node(f"client_{os.getpid()}", context=self._context)
+        self._executor = SingleThreadedExecutor(context=self._context)
+        self._executor.add_node(self.node)
+        self._target = target
+        self._clients: dict[str, Any] = {}
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._spin, daemon=True)
+        self._thread.start()
+
+    def _spin(self) -> None:
+        while not self._ended.is_set():
+            self._executor.spin_once(timeout_sec=0.1)
+
+    def close(self) -> None:
+        """End the client."""
+        self._ended.set()
+        self._thread.join()
+        self._executor.shutdown()
+        self.node.destroy_node()
+        self._context.try_shutdown()
+
+    def call(self, service_type: Any, name: str, request: Any, timeout: float = PATIENCE) -> Any:
+        """Call a service of the node; `name` is relative to it."""
+        key = f"{self._target}/{name}"
+        if key not in self._clients:
+            self._clients[key] = self.node.create_client(service_type, key)
+        client = self._clients[key]
+        assert client.wait_for_service(timeout), f"no service {key}"
+        future = client.call_async(request)
+        wait_for(future.done, f"an answer of {key}", timeout)
+        return future.result()
+
+    def change_state(self, transition: str) -> bool:
+        """configure, activate, deactivate or cleanup; returns whether it succeeded."""
+        request = ChangeState.Request(transition=Transition(id=TRANSITIONS[transition]))
+        return bool(self.call(ChangeState, "change_state", request).success)
+
+    def state(self) -> str:
+        """The label of the lifecycle state."""
+        return str(self.call(GetState, "get_state", GetState.Request()).current_state.label)
+
+    def set_parameters(self, **values: Any) -> list[Any]:
+        """Set parameters one by one; returns the results (successful, reason)."""
+        request = SetParameters.Request(
+            parameters=[Parameter(n, value=v).to_parameter_msg() for n, v in values.items()])
+        return list(self.call(SetParameters, "set_parameters", request).results)
+
+    def parameter(self, name: str) -> Any:
+        """A parameter's value."""
+        from rclpy.parameter import parameter_value_to_python
+        answer = self.call(GetParameters, "get_parameters", GetParameters.Request(names=[name]))
+        return parameter_value_to_python(answer.values[0])
+
+    def descriptor(self, name: str) -> Any:
+        """A parameter's descriptor."""
+        request = DescribeParameters.Request(names=[name])
+        return self.call(DescribeParameters, "describe_parameters", request).descriptors[0]
+
+    def publisher(self, message_type: Any, topic: str, depth: int = 10) -> Any:
+        """A reliable publisher."""
+        return self.node.create_publisher(message_type, topic, QoSProfile(
+            depth=depth, reliability=ReliabilityPolicy.RELIABLE))
+
+    def collect(self, message_type: Any, topic: str, qos: QoSProfile | None = None) -> Collector:
+        """Collect the messages of a topic."""
+        return Collector(self, message_type, topic, qos)
