@@ -7,9 +7,9 @@ from proto_mtl_ros.errors import ProtoMtlError
 class EncodingError(ProtoMtlError):
     """An image cannot be read; ``cause`` is a short name that drops are counted by.
 
-    Causes: ``zero_size``, ``short_data``, ``bad_step``, ``bad_width`` (odd width of a 4:2:2 image, or
-    a mosaic that is too small), ``unknown_encoding``, ``wrong_kind`` (depth where colour is needed,
-    or the reverse), ``too_large``, ``bad_jpeg``, ``bad_png``.
+    Causes: ``zero_size``, ``short_data``, ``bad_step``, ``bad_width`` (odd width of a 4:2:2 image,
+    or a mosaic that is too small), ``unknown_encoding``, ``wrong_kind`` (depth where a picture is
+    needed, or the reverse), ``too_large``, ``bad_jpeg``, ``bad_png``.
     """
 
     def __init__(self, cause: str, message: str) -> None:

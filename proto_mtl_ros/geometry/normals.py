@@ -33,7 +33,7 @@ def depth_to_normals(
     depth: npt.NDArray[np.floating[Any]],
     camera: Camera,
     window: int = 7,
-    noise: float = 0.001,
+    noise: float | npt.NDArray[np.floating[Any]] = 0.001,
     max_residual: float = 0.05,
     min_valid: float = 0.3,
 ) -> Float32:
@@ -49,7 +49,7 @@ def depth_to_normals(
     Args:
         window: odd width of the window in pixels; larger for noisier depth.
         noise: residual (RMS, relative to inverse depth) that counts as planar, so that sensor
-            noise and quantisation do not make windows move.
+            noise and quantisation do not make windows move. A number, or a map [H, W].
         max_residual: the plane is refused where the window's residual (RMS), or the pixel's own,
             is above this part of the inverse depth.
         min_valid: least part of a window's pixels with valid depth.
@@ -62,6 +62,7 @@ def depth_to_normals(
         raise ValueError(f"window is {window}, an odd number of 3 or more is needed")
     radius = window // 2
     height = depth.shape[0]
+    noise_floor = np.square(np.asarray(noise, np.float32))
     normals = np.empty((*depth.shape, 3), np.float32)
     for start in range(0, height, _STRIP):
         stop = min(start + _STRIP, height)
@@ -75,7 +76,8 @@ def depth_to_normals(
         inverse = np.zeros(mask.shape)
         np.divide(1.0, depth[first:last], out=inverse, where=mask)
         centres = slice(top - first, bottom - first)
-        planes = _fit_planes(inverse, mask, window, min_valid, noise, rays)
+        floor = noise_floor if noise_floor.ndim == 0 else noise_floor[first:last]
+        planes = _fit_planes(inverse, mask, window, min_valid, floor, rays)
         planes = Planes(*(values[centres] for values in planes))
         index = _best_windows(planes.residual, radius)[start - top : stop - top]
         pixels = slice(start - first, stop - first)
@@ -149,7 +151,7 @@ def _fit_planes(
     mask: npt.NDArray[np.bool_],
     window: int,
     min_valid: float,
-    noise: float,
+    floor: Float32,
     rays: Rays,
 ) -> Planes:
     """Least-squares planes of the windows around every pixel.
@@ -193,7 +195,7 @@ def _fit_planes(
     var_w -= slope_u * cov_uw
     var_w -= slope_v * cov_vw
     mean_w[~enough] = np.inf
-    residual = np.maximum((var_w / (mean_w * mean_w)).astype(np.float32), np.float32(noise**2))
+    residual = np.maximum((var_w / (mean_w * mean_w)).astype(np.float32), floor)
     residual[~enough] = np.inf
     mean_w -= slope_u * mean_u
     mean_w -= slope_v * mean_v

@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Frames below one another: picture, classes, depth and normals side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from proto_mtl_ros.drawing.legend import (
+    LINE,
+    blank,
+    class_legend,
+    depth_scale,
+    normal_legend,
+    text_width,
+    write,
+)
+from proto_mtl_ros.drawing.maps import RGB, draw_depth, draw_normals, overlay
+
+_GAP = 6
+_MISSING = (225, 225, 225)
+_SHADE = (20, 20, 20)
+_WHITE = (255, 255, 255)
+
+
+@dataclass(frozen=True, eq=False)
+class SheetRow:
+    """One frame of a contact sheet. Maps may have another size than the picture, or be missing.
+
+    Attributes:
+        caption: short text, for instance the time of the frame.
+        rgb: uint8 [H, W, 3].
+        segmentation: class ids uint8 [h, w], 255 = unlabelled.
+        depth: metres float32 [h, w].
+        normals: unit vectors float32 [h, w, 3].
+        reference_depth: measured depth in metres, float32 [h, w], to look at beside the predicted.
+    """
+
+    caption: str
+    rgb: RGB
+    segmentation: npt.NDArray[np.uint8] | None = None
+    depth: npt.NDArray[np.float32] | None = None
+    normals: npt.NDArray[np.float32] | None = None
+    reference_depth: npt.NDArray[np.float32] | None = None
+
+
+def contact_sheet(
+    rows: Sequence[SheetRow],
+    classes: Sequence[str],
+    palette: npt.ArrayLike,
+    near: float = 0.0,
+    far: float | None = None,
+    panel_width: int = 320,
+    alpha: float = 0.55,
+) -> RGB:
+    """A labelled grid, uint8 [H, W, 3]: input, classes, depth, normals, with what colours mean.
+
+    A column appears when any row has its map. Below the columns are the classes present with
+    their share, the metre scale and the directions.
+
+    Args:
+        near, far: depth range of the colours in metres; far None takes what 98 % of the depths
+            of all rows lie within.
+
+    Raises:
+        ValueError: there are no rows.
+    """
+    if not rows:
+        raise ValueError("a contact sheet needs at least one row")
+    if far is None:
+        far = _far_of(rows, near)
+    depth_range = (near, far)
+    columns: list[tuple[str, Callable[[SheetRow], RGB | None], RGB]] = [
+        ("input", lambda row: row.rgb, blank(LINE, panel_width))
+    ]
+    maps = [row.segmentation for row in rows if row.segmentation is not None]
+    if maps:
+        legend = class_legend(classes, palette, panel_width, maps)
+        columns.append(("segmentation", lambda row: _tinted(row, palette, alpha), legend))
+    scale = depth_scale(near, far, panel_width)
+    if any(row.depth is not None for row in rows):
+        columns.append(("depth", lambda row: _drawn_depth(row.depth, depth_range), scale))
+    if any(row.reference_depth is not None for row in rows):
+        columns.append(
+            ("measured depth", lambda row: _drawn_depth(row.reference_depth, depth_range), scale)
+        )
+    if any(row.normals is not None for row in rows):
+        columns.append(
+            (
+                "normals",
+                lambda row: None if row.normals is None else draw_normals(row.normals),
+                normal_legend(panel_width),
+            )
+        )
+
+    heights = [_panel_height(row.rgb, panel_width) for row in rows]
+    footer = max(legend.shape[0] for _, _, legend in columns)
+    total_width = _GAP + len(columns) * (panel_width + _GAP)
+    total_height = _GAP + LINE + sum(height + _GAP for height in heights) + footer + _GAP
+    sheet = blank(total_height, total_width)
+    for number, (title, draw, legend) in enumerate(columns):
+        left = _GAP + number * (panel_width + _GAP)
+        across = slice(left, left + panel_width)
+        write(sheet, title, left + (panel_width - text_width(title)) // 2, _GAP - 2)
+        top = _GAP + LINE
+        for row, height in zip(rows, heights, strict=True):
+            sheet[top : top + height, across] = _panel(draw(row), panel_width, height)
+            if number == 0 and row.caption:
+                _write_caption(sheet[top : top + height, across], row.caption)
+            top += height + _GAP
+        sheet[top : top + legend.shape[0], across] = legend
+    return sheet
+
+
+def _tinted(row: SheetRow, palette: npt.ArrayLike, alpha: float) -> RGB | None:
+    """The picture tinted by the row's classes, at the size of the class map."""
+    if row.segmentation is None:
+        return None
+    height, width = row.segmentation.shape
+    rgb: Any = cv2.resize(row.rgb, (width, height), interpolation=cv2.INTER_AREA)
+    return overlay(rgb, row.segmentation, palette, alpha)
+
+
+def _drawn_depth(
+    depth: npt.NDArray[np.float32] | None, depth_range: tuple[float, float]
+) -> RGB | None:
+    """Depth as colours, None where the row has none."""
+    return None if depth is None else draw_depth(depth, *depth_range)
+
+
+def _panel(picture: RGB | None, width: int, height: int) -> RGB:
+    """The picture at the panel's size; grey with a note where there is none."""
+    if picture is None:
+        panel = np.full((height, width, 3), _MISSING, np.uint8)
+        write(panel, "none", (width - text_width("none")) // 2, (height - LINE) // 2)
+        return panel
+    shrinks = width <= picture.shape[1]
+    method = cv2.INTER_AREA if shrinks else cv2.INTER_NEAREST
+    resized: Any = cv2.resize(np.ascontiguousarray(picture), (width, height), interpolation=method)
+    return resized
+
+
+def _write_caption(panel: RGB, caption: str) -> None:
+    """Write white on a dark strip at the bottom left of the panel, in place."""
+    height, width = panel.shape[:2]
+    strip = panel[max(height - LINE, 0) :, : min(text_width(caption) + 8, width)]
+    strip[...] = _SHADE
+    write(panel, caption, 4, height - LINE, _WHITE)
+
+
+def _panel_height(rgb: RGB, panel_width: int) -> int:
+    """Height of a panel with the picture's aspect ratio."""
+    return max(round(rgb.shape[0] * panel_width / rgb.shape[1]), 1)
+
+
+def _far_of(rows: Sequence[SheetRow], near: float) -> float:
+    """Whole metres within which 98 % of the rows' depths lie."""
+    parts = []
+    for row in rows:
+        for depth in (row.depth, row.reference_depth):
+            if depth is not None:
+                sample = depth[::4, ::4]
+                parts.append(sample[np.isfinite(sample) & (sample > 0)])
+    values = np.concatenate(parts) if parts else np.zeros(0)
+    far = float(np.ceil(np.percentile(values, 98))) if values.size else 10.0
+    return max(far, near + 1.0)
