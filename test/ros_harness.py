@@ -67,16 +67,24 @@ def wait_for(condition: Callable[[], Any], what: str, timeout: float = PATIENCE)
 class NodeProcess:
     """`proto-mtl node` with parameters, its output in a file."""
 
-    def __init__(self, log: Path, parameters: dict[str, str] | None = None,
-                 arguments: list[str] | None = None) -> None:
+    def __init__(
+        self,
+        log: Path,
+        parameters: dict[str, str] | None = None,
+        arguments: list[str] | None = None,
+    ) -> None:
         command = [sys.executable, "-m", "proto_mtl_ros.cli", "node", "--ros-args"]
         for name, value in (parameters or {}).items():
             command += ["-p", f"{name}:={value}"]
         self._log = log
         with log.open("wb") as sink:
             self.process = subprocess.Popen(
-                command + (arguments or []), stdout=sink, stderr=subprocess.STDOUT, cwd=REPOSITORY,
-                stdin=subprocess.DEVNULL)
+                command + (arguments or []),
+                stdout=sink,
+                stderr=subprocess.STDOUT,
+                cwd=REPOSITORY,
+                stdin=subprocess.DEVNULL,
+            )
 
     @property
     def output(self) -> str:
@@ -98,12 +106,14 @@ class NodeProcess:
 class Collector:
     """Keeps all messages of a topic."""
 
-    def __init__(self, client: Client, message_type: Any, topic: str,
-                 qos: QoSProfile | None = None) -> None:
+    def __init__(
+        self, client: Client, message_type: Any, topic: str, qos: QoSProfile | None = None
+    ) -> None:
         self.messages: list[Any] = []
         self._client = client
         self.subscription = client.node.create_subscription(
-            message_type, topic, self.messages.append, qos or QoSProfile(depth=50))
+            message_type, topic, self.messages.append, qos or QoSProfile(depth=50)
+        )
 
     def close(self) -> None:
         """Unsubscribe."""
@@ -164,12 +174,14 @@ class Client:
     def set_parameters(self, **values: Any) -> list[Any]:
         """Set parameters one by one; returns the results (successful, reason)."""
         request = SetParameters.Request(
-            parameters=[Parameter(n, value=v).to_parameter_msg() for n, v in values.items()])
+            parameters=[Parameter(n, value=v).to_parameter_msg() for n, v in values.items()]
+        )
         return list(self.call(SetParameters, "set_parameters", request).results)
 
     def parameter(self, name: str) -> Any:
         """A parameter's value."""
         from rclpy.parameter import parameter_value_to_python
+
         answer = self.call(GetParameters, "get_parameters", GetParameters.Request(names=[name]))
         return parameter_value_to_python(answer.values[0])
 
@@ -180,8 +192,9 @@ class Client:
 
     def publisher(self, message_type: Any, topic: str, depth: int = 10) -> Any:
         """A reliable publisher."""
-        return self.node.create_publisher(message_type, topic, QoSProfile(
-            depth=depth, reliability=ReliabilityPolicy.RELIABLE))
+        return self.node.create_publisher(
+            message_type, topic, QoSProfile(depth=depth, reliability=ReliabilityPolicy.RELIABLE)
+        )
 
     def collect(self, message_type: Any, topic: str, qos: QoSProfile | None = None) -> Collector:
         """Collect the messages of a topic."""

@@ -8,8 +8,11 @@ import threading
 
 import typer
 
-CONTEXT_SETTINGS = {"allow_extra_args": True, "ignore_unknown_options": True,
-                    "allow_interspersed_args": False}
+CONTEXT_SETTINGS = {
+    "allow_extra_args": True,
+    "ignore_unknown_options": True,
+    "allow_interspersed_args": False,
+}
 
 
 def command(context: typer.Context) -> None:

@@ -64,17 +64,23 @@ class CameraPort:
             message_type = _TYPES[output.type]
             topic = f"{name}/{output.name}"
             self.publishers[output.name] = node.create_lifecycle_publisher(
-                message_type, topic, qos.result(),
+                message_type,
+                topic,
+                qos.result(),
                 event_callbacks=qos.publisher_events(topic, self._on_incompatible),
-                qos_overriding_options=qos.overridable())
+                qos_overriding_options=qos.overridable(),
+            )
             self.messages[output.name] = message_type()
         self._label_publisher = None
         if messages.LabelInfo is not None:
             topic = f"{name}/{LABEL_INFO.name}"
             self._label_publisher = node.create_lifecycle_publisher(
-                messages.LabelInfo, topic, qos.latched(),
+                messages.LabelInfo,
+                topic,
+                qos.latched(),
                 event_callbacks=qos.publisher_events(topic, self._on_incompatible),
-                qos_overriding_options=qos.overridable())
+                qos_overriding_options=qos.overridable(),
+            )
 
     # Subscriptions live while the node is active: an inactive node does not even receive images.
 
@@ -85,15 +91,25 @@ class CameraPort:
         image_type: Any = Image
         if self._compressed:
             # As image_transport does: a remapping of the base topic carries its transports along.
-            image, image_type = self._node.resolve_topic_name(image) + "/compressed", \
-                CompressedImage
+            image, image_type = (
+                self._node.resolve_topic_name(image) + "/compressed",
+                CompressedImage,
+            )
         info = f"{self.name}/camera_info"
-        for message_type, topic, callback in ((image_type, image, self._on_image),
-                                              (CameraInfo, info, self._on_info)):
-            self._subscriptions.append(self._node.create_subscription(
-                message_type, topic, callback, qos.sensor_input(),
-                event_callbacks=qos.subscription_events(topic, self._on_incompatible),
-                qos_overriding_options=qos.overridable()))
+        for message_type, topic, callback in (
+            (image_type, image, self._on_image),
+            (CameraInfo, info, self._on_info),
+        ):
+            self._subscriptions.append(
+                self._node.create_subscription(
+                    message_type,
+                    topic,
+                    callback,
+                    qos.sensor_input(),
+                    event_callbacks=qos.subscription_events(topic, self._on_incompatible),
+                    qos_overriding_options=qos.overridable(),
+                )
+            )
 
     def unsubscribe(self) -> None:
         """Stop to receive, and forget what is waiting."""
@@ -135,7 +151,8 @@ class CameraPort:
     def _on_incompatible(self, topic: str, policy: str) -> None:
         self._node.get_logger().warning(
             f"{topic}: a peer's QoS does not match ({policy}), nothing is exchanged with it; "
-            "change it there or with qos_overrides")
+            "change it there or with qos_overrides"
+        )
         self._mismatches[topic] = policy
 
     # For the worker.
@@ -153,8 +170,11 @@ class CameraPort:
 
     def wanted(self) -> set[str]:
         """Names of the results that somebody subscribes to."""
-        return {name for name, publisher in self.publishers.items()
-                if publisher.get_subscription_count() > 0}
+        return {
+            name
+            for name, publisher in self.publishers.items()
+            if publisher.get_subscription_count() > 0
+        }
 
     def camera_for(self, width: int, height: int) -> tuple[Camera | None, CameraInfo | None]:
         """Camera of an image of this size and the message it comes from, None where unknown."""
@@ -165,9 +185,22 @@ class CameraPort:
             return None, None
         # camera_info arrives with every frame and hardly ever changes: keep the ray table.
         roi = info.roi
-        key = (width, height, info.width, info.height, tuple(info.k), tuple(info.d), tuple(info.p),
-               info.distortion_model, info.binning_x, info.binning_y,
-               roi.x_offset, roi.y_offset, roi.width, roi.height)
+        key = (
+            width,
+            height,
+            info.width,
+            info.height,
+            tuple(info.k),
+            tuple(info.d),
+            tuple(info.p),
+            info.distortion_model,
+            info.binning_x,
+            info.binning_y,
+            roi.x_offset,
+            roi.y_offset,
+            roi.width,
+            roi.height,
+        )
         if repr(key) != self._info_key:  # repr: a NaN is not equal to itself
             camera, calibration = self._calibrate(info, width, height)
             with self._lock:
@@ -176,9 +209,7 @@ class CameraPort:
                 self._info_key, self._camera, self._calibration = repr(key), camera, calibration
         return self._camera, info
 
-    def _calibrate(
-        self, info: CameraInfo, width: int, height: int
-    ) -> tuple[Camera | None, str]:
+    def _calibrate(self, info: CameraInfo, width: int, height: int) -> tuple[Camera | None, str]:
         try:
             camera = messages.read_camera(info, self._rectified)
         except ValueError as error:
@@ -197,8 +228,10 @@ class CameraPort:
     def report_bad(self, cause: str, text: str) -> None:
         """Count a message that cannot be used; the first of each cause is logged."""
         if self.statistics.count_bad(cause, f"{cause}: {text}"):
-            self._node.get_logger().warning(f"{self.name}: bad message ({cause}): {text}; "
-                                            "later ones of this cause are only counted")
+            self._node.get_logger().warning(
+                f"{self.name}: bad message ({cause}): {text}; "
+                "later ones of this cause are only counted"
+            )
 
     def publish_labels(self, classes: list[str], threshold: int) -> None:
         """Publish the class names, latched, where vision_msgs is installed."""
@@ -216,8 +249,14 @@ class CameraPort:
         if active and silence > timeout:
             troubles.append((WARN, f"no image for {silence:.0f} s"))
         elif active and self._image_size and self._calibration != "calibrated":
-            troubles.append((WARN, f"camera_info {self._calibration}" + (
-                "" if self._camera else ": depth is for the model's canonical camera")))
+            troubles.append(
+                (
+                    WARN,
+                    f"camera_info {self._calibration}"
+                    + ("" if self._camera else ": depth is for the model's canonical camera"),
+                )
+            )
         good = "not active" if not active else "processing" if enabled else "disabled by ~/enable"
         return diagnostics.status(
-            f"{self._node.get_name()}: {self.name}", self.name, values, troubles, good)
+            f"{self._node.get_name()}: {self.name}", self.name, values, troubles, good
+        )

@@ -10,8 +10,11 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Iterable
+from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
+
+from proto_mtl_ros.runtime.predictor import Predictor
 
 RATE_WINDOW = 5.0
 """Seconds over which rates are counted, and for which a bad message keeps its warning."""
@@ -136,7 +139,49 @@ def status(
 ) -> DiagnosticStatus:
     """A DiagnosticStatus with the worst level and all texts; `good` is said when all is well."""
     return DiagnosticStatus(
-        name=name, hardware_id=hardware,
+        name=name,
+        hardware_id=hardware,
         level=max((level for level, _ in troubles), default=OK),
         message="; ".join(text for _, text in sorted(troubles, reverse=True)) or good,
-        values=[KeyValue(key=key, value=value) for key, value in values.items()])
+        values=[KeyValue(key=key, value=value) for key, value in values.items()],
+    )
+
+
+def engine_status(
+    name: str,
+    state: str,
+    problem: str,
+    parameters: dict[str, Any],
+    predictor: Predictor | None,
+    more: dict[str, str],
+) -> DiagnosticStatus:
+    """Status of the model and its engine.
+
+    state: of the lifecycle. problem: why configuring failed, or empty. predictor: None while
+    nothing is loaded, then what the parameters ask for is told.
+    """
+    values = {
+        "state": state,
+        "enabled": str(parameters["enabled"]).lower(),
+        "model": parameters["model"],
+        "backend": parameters["backend"],
+    }
+    troubles = [(ERROR, problem)] if problem else []
+    device = "none"
+    if predictor is not None:
+        engine = predictor.engine
+        device = engine.device
+        values |= {
+            "model": predictor.bundle.name,
+            "model_path": str(predictor.bundle.path),
+            "backend": engine.name,
+            "device": device,
+            "precision": engine.precision,
+            "choice": engine.choice,
+            "input_size": "x".join(str(size) for size in reversed(predictor.input_size)),
+            **more,
+        }
+        if engine.fallback:
+            values["fallback"] = engine.fallback
+            troubles.append((WARN, f"fallback: {engine.fallback}"))
+    return status(name, device, values, troubles, state)

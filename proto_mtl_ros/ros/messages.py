@@ -30,16 +30,24 @@ try:
 except ImportError:  # optional: the class names are in a parameter as well
     LabelInfo = VisionClass = None
 
-POINT = np.dtype({
-    "names": ["x", "y", "z", "rgb", "label", "confidence"],
-    "formats": ["<f4", "<f4", "<f4", "<u4", "<u4", "u1"],
-    "offsets": [0, 4, 8, 12, 16, 20],
-    "itemsize": 24,
-})
+POINT = np.dtype(
+    {
+        "names": ["x", "y", "z", "rgb", "label", "confidence"],
+        "formats": ["<f4", "<f4", "<f4", "<u4", "<u4", "u1"],
+        "offsets": [0, 4, 8, 12, 16, 20],
+        "itemsize": 24,
+    }
+)
 """Layout of a point. rgb is declared FLOAT32 in the message, as RViz and PCL expect."""
 
+_POINT_TYPES = {"label": PointField.UINT32, "confidence": PointField.UINT8}
+
 _DTYPES: dict[str, Any] = {
-    "mono8": np.uint8, "rgb8": np.uint8, "32FC1": np.float32, "32FC3": np.float32}
+    "mono8": np.uint8,
+    "rgb8": np.uint8,
+    "32FC1": np.float32,
+    "32FC3": np.float32,
+}
 
 
 def read_image(message: Image) -> npt.NDArray[np.uint8]:
@@ -48,8 +56,14 @@ def read_image(message: Image) -> npt.NDArray[np.uint8]:
     Raises EncodingError, whose `cause` names what is wrong.
     """
     try:
-        return to_rgb(message.encoding, message.height, message.width, message.step,
-                      bool(message.is_bigendian), np.frombuffer(message.data, np.uint8))
+        return to_rgb(
+            message.encoding,
+            message.height,
+            message.width,
+            message.step,
+            bool(message.is_bigendian),
+            np.frombuffer(message.data, np.uint8),
+        )
     except EncodingError as error:
         if error.cause != "unknown_encoding" or CvBridge is None:
             raise
@@ -71,10 +85,17 @@ def read_camera(message: CameraInfo, rectified: bool) -> Camera | None:
     """
     roi = message.roi
     return Camera.from_info(
-        height=message.height, width=message.width, K=np.array(message.k), D=np.array(message.d),
-        P=np.array(message.p), distortion_model=message.distortion_model,
-        binning_x=message.binning_x, binning_y=message.binning_y,
-        roi=(roi.x_offset, roi.y_offset, roi.height, roi.width), rectified=rectified)
+        height=message.height,
+        width=message.width,
+        K=message.k.tolist(),
+        D=list(message.d),
+        P=message.p.tolist(),
+        distortion_model=message.distortion_model,
+        binning_x=message.binning_x,
+        binning_y=message.binning_y,
+        roi=(roi.x_offset, roi.y_offset, roi.height, roi.width),
+        rectified=rectified,
+    )
 
 
 def _data_of_size(message: Any, size: int) -> npt.NDArray[np.uint8]:
@@ -108,17 +129,25 @@ def write_image(message: Image, header: Header, pixels: npt.NDArray[Any], encodi
 
 
 def write_points(
-    message: PointCloud2, header: Header, points: npt.NDArray[np.float32],
-    rgb: npt.NDArray[np.uint8], labels: npt.NDArray[np.uint8], confidence: npt.NDArray[np.uint8],
+    message: PointCloud2,
+    header: Header,
+    points: npt.NDArray[np.float32],
+    rgb: npt.NDArray[np.uint8],
+    labels: npt.NDArray[np.uint8],
+    confidence: npt.NDArray[np.uint8],
 ) -> None:
     """Fill `message` with an organised cloud; all arrays are [H, W, ...], points NaN = invalid."""
     height, width = points.shape[:2]
     if not message.fields:
-        types = {"label": PointField.UINT32, "confidence": PointField.UINT8}
         message.fields = [
-            PointField(name=name, offset=POINT.fields[name][1], count=1,  # type: ignore[index]
-                       datatype=types.get(name, PointField.FLOAT32))
-            for name in POINT.names or ()]
+            PointField(
+                name=name,
+                offset=POINT.fields[name][1] if POINT.fields else 0,
+                datatype=_POINT_TYPES.get(name, PointField.FLOAT32),
+                count=1,
+            )
+            for name in POINT.names or ()
+        ]
     message.header = header
     message.height, message.width = height, width
     message.point_step, message.row_step = POINT.itemsize, POINT.itemsize * width
@@ -137,8 +166,9 @@ def scaled_info(source: CameraInfo, header: Header, camera: Camera | None) -> Ca
 
     camera: the camera at the result's size, None to repeat `source` (results at the input's size).
     """
-    info = CameraInfo(header=header, distortion_model=source.distortion_model, d=source.d,
-                      r=source.r)
+    info = CameraInfo(
+        header=header, distortion_model=source.distortion_model, d=source.d, r=source.r
+    )
     if camera is None:
         info.height, info.width = source.height, source.width
         info.k, info.p = source.k, source.p
@@ -157,4 +187,5 @@ def label_info(classes: list[str], threshold: int) -> Any:
         return None
     return LabelInfo(
         class_map=[VisionClass(class_id=i, class_name=name) for i, name in enumerate(classes)],
-        threshold=threshold / 255.0)
+        threshold=threshold / 255.0,
+    )

@@ -21,12 +21,17 @@ def load_predictor(values: dict[str, Any]) -> Predictor:
     Raises BundleError or EngineError.
     """
     bundle = Bundle.load(values["model"])
-    engine = create_engine(bundle, backend=values["backend"], device=values["device"],
-                           threads=values["threads"])
+    engine = create_engine(
+        bundle, backend=values["backend"], device=values["device"], threads=values["threads"]
+    )
     try:
         height, width = values["input_size"]
-        predictor = Predictor(bundle, engine, input_size=(height, width) if height else None,
-                              output_size=values["output_size"])
+        predictor = Predictor(
+            bundle,
+            engine,
+            input_size=(height, width) if height else None,
+            output_size=values["output_size"],
+        )
         predictor.warm_up()
     except BaseException:
         engine.close()
@@ -93,8 +98,10 @@ class Loading:
             if stopping.is_set() or time.monotonic() > end:
                 self.abandon()
                 raise EngineError(
-                    "the node is stopping" if stopping.is_set() else
-                    f"loading the model took more than {timeout:g} s; raise load_timeout")
+                    "the node is stopping"
+                    if stopping.is_set()
+                    else f"loading the model took more than {timeout:g} s; raise load_timeout"
+                )
         if self._outcome.error is not None:
             raise self._outcome.error
         assert self._outcome.predictor is not None

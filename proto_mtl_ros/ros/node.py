@@ -22,7 +22,6 @@ from std_srvs.srv import SetBool, Trigger
 from proto_mtl_ros.errors import ConfigError, ProtoMtlError
 from proto_mtl_ros.ros import diagnostics, parameters, qos
 from proto_mtl_ros.ros.camera import CameraPort
-from proto_mtl_ros.ros.diagnostics import WARN
 from proto_mtl_ros.ros.model import Loading, Outcome
 from proto_mtl_ros.ros.worker import Worker
 from proto_mtl_ros.runtime.predictor import Predictor
@@ -45,7 +44,8 @@ def _guarded(on_exception: TransitionCallbackReturn) -> Callable[[_Transition], 
                 self.get_logger().error(f"{callback.__name__[3:]} failed: {error}")
             except Exception as error:
                 self.get_logger().error(
-                    f"{callback.__name__[3:]} failed: {type(error).__name__}: {error}")
+                    f"{callback.__name__[3:]} failed: {type(error).__name__}: {error}"
+                )
                 self.get_logger().debug(traceback.format_exc())
             return on_exception
 
@@ -75,19 +75,28 @@ class PerceptionNode(LifecycleNode):
         self._declare_parameters()
         self.add_on_set_parameters_callback(self._on_parameters)
         self._diagnostics = self.create_publisher(
-            DiagnosticArray, "/diagnostics", qos.diagnostics(),
-            qos_overriding_options=qos.overridable())
+            DiagnosticArray,
+            "/diagnostics",
+            qos.diagnostics(),
+            qos_overriding_options=qos.overridable(),
+        )
         self._timer = self.create_timer(
-            1.0, self._diagnose, clock=Clock(clock_type=ClockType.STEADY_TIME))
+            1.0, self._diagnose, clock=Clock(clock_type=ClockType.STEADY_TIME)
+        )
         self._enable_service = self.create_service(SetBool, "~/enable", self._on_enable)
         # A group of its own: the service waits for the new model while images keep coming.
         self._reload_service = self.create_service(
-            Trigger, "~/reload_model", self._on_reload,
-            callback_group=MutuallyExclusiveCallbackGroup())
+            Trigger,
+            "~/reload_model",
+            self._on_reload,
+            callback_group=MutuallyExclusiveCallbackGroup(),
+        )
         self._jump_handle = self.get_clock().create_jump_callback(
-            JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1),
-                          on_clock_change=False),
-            post_callback=lambda _: self._on_jump_back())
+            JumpThreshold(
+                min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=False
+            ),
+            post_callback=lambda _: self._on_jump_back(),
+        )
 
     # Parameters
 
@@ -98,8 +107,7 @@ class PerceptionNode(LifecycleNode):
             overrides[name] = Parameter(name, value=value)
         for row in parameters.TABLE:
             try:
-                declared = self.declare_parameter(
-                    row.name, row.default, parameters.descriptor(row))
+                declared = self.declare_parameter(row.name, row.default, parameters.descriptor(row))
             except Exception as error:
                 raise ConfigError(f"parameter {row.name}: {error}") from error
             self._values[row.name] = parameters.coerce(row.name, declared.value)
@@ -219,6 +227,7 @@ class PerceptionNode(LifecycleNode):
             return response
         future: Future = Future(executor=self.executor)
         worker = self._worker
+        future.add_done_callback(lambda _: None)  # wakes the executor, which then goes on here
         self._loading = Loading(self._values, future.set_result)
         try:
             outcome: Outcome = await future
@@ -261,33 +270,25 @@ class PerceptionNode(LifecycleNode):
             port.reset("clock_jump")
 
     def _diagnose(self) -> None:
-        array = DiagnosticArray(status=[self._own_status()])
+        array = DiagnosticArray(status=[self._engine_status()])
         array.header.stamp = self.get_clock().now().to_msg()
         for port in self._ports:
-            array.status.append(port.diagnose(
-                self._active, self._values["enabled"], self._values["input_timeout"]))
+            array.status.append(
+                port.diagnose(self._active, self._values["enabled"], self._values["input_timeout"])
+            )
         self._diagnostics.publish(array)
 
-    def _own_status(self) -> DiagnosticStatus:
-        values = {"state": "unconfigured", "enabled": str(self._values["enabled"]).lower(),
-                  "model": self._values["model"], "backend": self._values["backend"]}
-        troubles: list[tuple[bytes, str]] = []
-        hardware = "none"
-        if self._problem:
-            troubles.append((diagnostics.ERROR, self._problem))
-        if self._worker is not None:
-            predictor = self._worker.predictor
-            engine = predictor.engine
-            hardware = engine.device
-            values |= {
-                "state": "active" if self._active else "inactive",
-                "model": predictor.bundle.name, "backend": engine.name, "device": engine.device,
-                "precision": engine.precision, "choice": engine.choice,
-                "input_size": "x".join(str(s) for s in reversed(predictor.input_size)),
-                "inferences": str(self._worker.inferences),
-                "loading": str(self._loading is not None).lower()}
-            if engine.fallback:
-                values["fallback"] = engine.fallback
-                troubles.append((WARN, f"fallback: {engine.fallback}"))
-        return diagnostics.status(
-            f"{self.get_name()}: engine", hardware, values, troubles, values["state"])
+    def _engine_status(self) -> DiagnosticStatus:
+        worker = self._worker
+        state = "unconfigured" if worker is None else "active" if self._active else "inactive"
+        return diagnostics.engine_status(
+            f"{self.get_name()}: engine",
+            state,
+            self._problem,
+            self._values,
+            worker.predictor if worker else None,
+            {
+                "inferences": str(worker.inferences if worker else 0),
+                "loading": str(self._loading is not None).lower(),
+            },
+        )

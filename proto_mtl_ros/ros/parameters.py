@@ -2,8 +2,8 @@
 """The node's parameters: one typed table gives descriptors, checks, YAML and docs.
 
 `python -m proto_mtl_ros.ros.parameters --yaml` prints config/perception.yaml and `--markdown`
-prints docs/parameters.md; a test holds both files equal to the table. This module needs ROS only
-in `descriptor`, so the documents are made on any machine.
+prints docs/parameters.md; a test holds both files equal to the table. ROS is needed only in
+`descriptor`, so the documents are made on any machine.
 """
 
 from __future__ import annotations
@@ -14,104 +14,14 @@ import math
 import re
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 from proto_mtl_ros.errors import ConfigError
-
-DYNAMIC = "at once"
-RELOAD = "at configure or ~/reload_model"
-CONFIGURE = "while unconfigured"
-READ_ONLY = "never (set by the node)"
+from proto_mtl_ros.ros.parameter_table import BY_NAME, CONFIGURE, READ_ONLY, TABLE, Parameter
 
 _CAMERA = re.compile(r"^/?[A-Za-z_][A-Za-z0-9_]*(/[A-Za-z_][A-Za-z0-9_]*)*$")
 _PYTHON_TYPES: dict[str, type] = {"bool": bool, "int": int, "double": float, "string": str}
 _BUILT_IN = ("use_sim_time", "start_type_description_service")
-
-
-@dataclass(frozen=True)
-class Parameter:
-    """One row of the table.
-
-    kind: "bool", "int", "double", "string", "string[]" or "int[]".
-    change: when a new value is taken: DYNAMIC, RELOAD, CONFIGURE or READ_ONLY.
-    low, high: inclusive range of a number (or of every element), None where open.
-    choices: the allowed values of a string, empty for any.
-    """
-
-    name: str
-    kind: str
-    default: Any
-    change: str
-    text: str
-    low: float | None = None
-    high: float | None = None
-    choices: tuple[str, ...] = ()
-
-    @property
-    def range_text(self) -> str:
-        """The allowed values in words, empty where there is no limit."""
-        if self.choices:
-            return " | ".join(self.choices)
-        if self.low is None and self.high is None:
-            return ""
-        if self.high is None:
-            return f">= {self.low:g}"
-        return f"{self.low:g}..{self.high:g}"
-
-
-TABLE: tuple[Parameter, ...] = (
-    Parameter("cameras", "string[]", ["camera"], CONFIGURE,
-              "Namespaces of the cameras. Each gets its own subscriptions and its own results; all "
-              "share one engine."),
-    Parameter("image_transport", "string", "raw", CONFIGURE,
-              "raw subscribes to <camera>/image, compressed (jpeg or png) to "
-              "<camera>/image/compressed.", choices=("raw", "compressed")),
-    Parameter("rectified", "bool", False, CONFIGURE,
-              "The images are rectified: use P of camera_info. Otherwise K with the distortion D."),
-    Parameter("model", "string", "nyu13-lite0", RELOAD,
-              "Name of a bundle that ships with the package, or the path of a bundle's folder."),
-    Parameter("backend", "string", "auto", RELOAD,
-              "auto takes the fastest that is installed; onnxruntime or torch asks for one."),
-    Parameter("device", "string", "auto", RELOAD,
-              "auto, cpu, or a device of the backend such as cuda or cuda:0."),
-    Parameter("threads", "int", 0, RELOAD,
-              "Threads of the engine on a CPU, 0 = the backend's choice. Leave a core to the "
-              "transport.", 0, 256),
-    Parameter("input_size", "int[]", [0, 0], RELOAD,
-              "Height and width of the network's input in pixels, [0, 0] = the model's own.",
-              0, 8192),
-    Parameter("output_size", "string", "input", CONFIGURE,
-              "input: results at the size of the camera's image. network: at the network's size, "
-              "with camera_info scaled along (less to publish).", choices=("input", "network")),
-    Parameter("max_batch", "int", 1, DYNAMIC,
-              "At most so many waiting cameras are inferred together.", 1, 32),
-    Parameter("load_timeout", "double", 60.0, CONFIGURE,
-              "Seconds after which loading a model counts as failed.", 0.1, 3600.0),
-    Parameter("enabled", "bool", True, DYNAMIC,
-              "Process images. The service ~/enable sets it."),
-    Parameter("force_inference", "bool", False, DYNAMIC,
-              "Infer and publish everything even where nobody subscribes (to measure, or to keep "
-              "the engine warm)."),
-    Parameter("confidence_threshold", "int", 0, DYNAMIC,
-              "Pixels of a lower confidence become 255 (unlabelled) in the segmentation, "
-              "0 = off.", 0, 255),
-    Parameter("min_depth", "double", 0.0, DYNAMIC,
-              "Nearer than this many metres is published as -inf (too close), 0 = off.",
-              0.0, 1000.0),
-    Parameter("max_depth", "double", 0.0, DYNAMIC,
-              "Farther than this many metres is published as +inf (out of range), 0 = off.",
-              0.0, 1000.0),
-    Parameter("overlay_opacity", "double", 0.5, DYNAMIC,
-              "How much the class colours cover the image in segmentation/overlay.", 0.0, 1.0),
-    Parameter("input_timeout", "double", 2.0, DYNAMIC,
-              "Seconds without an image after which /diagnostics warns.", 0.1, 3600.0),
-    Parameter("class_names", "string[]", [""], READ_ONLY,
-              "Names of the classes of the loaded model, the id is the position. [''] while "
-              "unconfigured."),
-)
-
-BY_NAME: dict[str, Parameter] = {row.name: row for row in TABLE}
 
 
 def coerce(name: str, value: Any) -> Any:
@@ -141,8 +51,9 @@ def problem(name: str, value: Any) -> str | None:
             return f"{name} must be in {row.range_text}, not {v}"
     if name == "cameras":
         return _cameras_problem(values)
-    if name == "input_size" and (len(values) != 2 or any(v % 32 for v in values)
-                                 or (values[0] == 0) != (values[1] == 0)):
+    if name == "input_size" and (
+        len(values) != 2 or any(v % 32 for v in values) or (values[0] == 0) != (values[1] == 0)
+    ):
         return f"input_size must be [height, width] in multiples of 32, or [0, 0], not {values}"
     if name in ("model", "backend", "device") and not value.strip():
         return f"{name} must not be empty"
@@ -213,14 +124,17 @@ def descriptor(row: Parameter) -> Any:
     if row.range_text:
         constraints.append(row.range_text)
     result = ParameterDescriptor(
-        name=row.name, description=row.text, additional_constraints="; ".join(constraints))
+        name=row.name, description=row.text, additional_constraints="; ".join(constraints)
+    )
     if row.low is not None and row.high is not None:
         if row.kind == "int":
             result.integer_range = [
-                IntegerRange(from_value=int(row.low), to_value=int(row.high), step=1)]
+                IntegerRange(from_value=int(row.low), to_value=int(row.high), step=1)
+            ]
         elif row.kind == "double":
             result.floating_point_range = [
-                FloatingPointRange(from_value=float(row.low), to_value=float(row.high), step=0.0)]
+                FloatingPointRange(from_value=float(row.low), to_value=float(row.high), step=0.0)
+            ]
     return result
 
 
@@ -234,9 +148,12 @@ def _literal(value: Any) -> str:
 
 def yaml_text() -> str:
     """config/perception.yaml: every parameter that can be set, at its default."""
-    lines = ["# Parameters of the node, at their defaults. Made from the parameter table by",
-             "#   python -m proto_mtl_ros.ros.parameters --yaml > config/perception.yaml",
-             "/**:", "  ros__parameters:"]
+    lines = [
+        "# Parameters of the node, at their defaults. Made from the parameter table by",
+        "#   python -m proto_mtl_ros.ros.parameters --yaml > config/perception.yaml",
+        "/**:",
+        "  ros__parameters:",
+    ]
     for row in TABLE:
         if row.change == READ_ONLY:
             continue
@@ -246,7 +163,8 @@ def yaml_text() -> str:
     lines += [
         "    # Reliability, history and depth of any topic (full name) can be overridden, e.g.",
         "    # qos_overrides./camera/image.subscription.reliability: reliable",
-        "    # qos_overrides./camera/depth/image.publisher.reliability: best_effort"]
+        "    # qos_overrides./camera/depth/image.publisher.reliability: best_effort",
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -258,19 +176,29 @@ def _wrapped(text: str) -> list[str]:
 
 def markdown_text() -> str:
     """docs/parameters.md: the table for people."""
-    lines = ["# Parameters", "",
-             "Made from the parameter table by `python -m proto_mtl_ros.ros.parameters "
-             "--markdown`.", "",
-             "| parameter | type | default | range | changes are taken | meaning |",
-             "|---|---|---|---|---|---|"]
+    lines = [
+        "# Parameters",
+        "",
+        "Made from the parameter table by `python -m proto_mtl_ros.ros.parameters --markdown`.",
+        "",
+        "| parameter | type | default | range | changes are taken | meaning |",
+        "|---|---|---|---|---|---|",
+    ]
     for row in TABLE:
         limits = row.range_text.replace("|", "\\|") or "-"
-        lines.append(f"| `{row.name}` | {row.kind} | `{_literal(row.default)}` | {limits} "
-                     f"| {row.change} | {row.text} |")
-    lines += ["", "A value of the wrong type or out of range is refused with a reason and nothing "
-              "changes; an unknown name given at start ends the node with one line.", "",
-              "QoS of every topic: `qos_overrides.<full topic name>.publisher|subscription."
-              "reliability|history|depth`, read when the topic is created.", ""]
+        lines.append(
+            f"| `{row.name}` | {row.kind} | `{_literal(row.default)}` | {limits} "
+            f"| {row.change} | {row.text} |"
+        )
+    lines += [
+        "",
+        "A value of the wrong type or out of range is refused with a reason and nothing "
+        "changes; an unknown name given at start ends the node with one line.",
+        "",
+        "QoS of every topic: `qos_overrides.<full topic name>.publisher|subscription."
+        "reliability|history|depth`, read when the topic is created.",
+        "",
+    ]
     return "\n".join(lines)
 
 

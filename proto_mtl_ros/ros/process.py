@@ -54,8 +54,10 @@ def run(arguments: Sequence[str], stopping: threading.Event | None = None) -> in
         raise ConfigError(f"ROS arguments: {_first_line(error)}") from error
     try:
         if surplus:
-            raise ConfigError(f"unexpected argument {surplus[0]}; parameters are given as "
-                              "--ros-args -p name:=value")
+            raise ConfigError(
+                f"unexpected argument {surplus[0]}; parameters are given as "
+                "--ros-args -p name:=value"
+            )
         return _spin(stopping)
     finally:
         rclpy.try_shutdown()

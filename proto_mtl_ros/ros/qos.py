@@ -24,29 +24,41 @@ except ImportError:  # Humble
 def sensor_input() -> QoSProfile:
     """Of images and camera_info: sensor data, so that every driver matches."""
     return QoSProfile(
-        history=HistoryPolicy.KEEP_LAST, depth=5,
-        reliability=ReliabilityPolicy.BEST_EFFORT, durability=DurabilityPolicy.VOLATILE)
+        history=HistoryPolicy.KEEP_LAST,
+        depth=5,
+        reliability=ReliabilityPolicy.BEST_EFFORT,
+        durability=DurabilityPolicy.VOLATILE,
+    )
 
 
 def result() -> QoSProfile:
     """Of results: reliable, and only the newest is of interest."""
     return QoSProfile(
-        history=HistoryPolicy.KEEP_LAST, depth=1,
-        reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.VOLATILE)
+        history=HistoryPolicy.KEEP_LAST,
+        depth=1,
+        reliability=ReliabilityPolicy.RELIABLE,
+        durability=DurabilityPolicy.VOLATILE,
+    )
 
 
 def latched() -> QoSProfile:
     """Of what is said once: late subscribers get it too."""
     return QoSProfile(
-        history=HistoryPolicy.KEEP_LAST, depth=1,
-        reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        history=HistoryPolicy.KEEP_LAST,
+        depth=1,
+        reliability=ReliabilityPolicy.RELIABLE,
+        durability=DurabilityPolicy.TRANSIENT_LOCAL,
+    )
 
 
 def diagnostics() -> QoSProfile:
     """Of /diagnostics: what aggregators expect."""
     return QoSProfile(
-        history=HistoryPolicy.KEEP_LAST, depth=10,
-        reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.VOLATILE)
+        history=HistoryPolicy.KEEP_LAST,
+        depth=10,
+        reliability=ReliabilityPolicy.RELIABLE,
+        durability=DurabilityPolicy.VOLATILE,
+    )
 
 
 def overridable() -> QoSOverridingOptions:

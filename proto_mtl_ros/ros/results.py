@@ -49,8 +49,14 @@ class ResultPublisher:
         self._palette = palette
 
     def publish(
-        self, port: CameraPort, header: Header, rgb: npt.NDArray[np.uint8] | None,
-        prediction: Prediction, info: CameraInfo | None, wanted: set[str], values: dict[str, Any],
+        self,
+        port: CameraPort,
+        header: Header,
+        rgb: npt.NDArray[np.uint8] | None,
+        prediction: Prediction,
+        info: CameraInfo | None,
+        wanted: set[str],
+        values: dict[str, Any],
     ) -> None:
         """Publish the wanted topics that the prediction (and the camera) can give.
 
@@ -63,13 +69,15 @@ class ResultPublisher:
                 port.publishers[name].publish(port.messages[name])
         if "depth/camera_info" in wanted and info is not None:
             scaled = prediction.camera if values["output_size"] == "network" else None
-            port.publishers["depth/camera_info"].publish(
-                messages.scaled_info(info, header, scaled))
+            port.publishers["depth/camera_info"].publish(messages.scaled_info(info, header, scaled))
         if "points" in wanted:
             self._publish_points(port, header, rgb, prediction, values)
 
     def _draw(
-        self, rgb: npt.NDArray[np.uint8] | None, prediction: Prediction, wanted: set[str],
+        self,
+        rgb: npt.NDArray[np.uint8] | None,
+        prediction: Prediction,
+        wanted: set[str],
         values: dict[str, Any],
     ) -> dict[str, tuple[npt.NDArray[Any] | None, str]]:
         """Topic name -> pixels and encoding; pixels are None where the model has no such map."""
@@ -81,11 +89,15 @@ class ResultPublisher:
             drawn["segmentation/confidence"] = prediction.confidence, "mono8"
         if "segmentation/overlay" in wanted and ids is not None and rgb is not None:
             picture = resize(rgb, ids.shape[1], ids.shape[0])
-            drawn["segmentation/overlay"] = drawing.overlay(
-                picture, ids, self._palette, alpha=values["overlay_opacity"]), "rgb8"
+            drawn["segmentation/overlay"] = (
+                drawing.overlay(picture, ids, self._palette, alpha=values["overlay_opacity"]),
+                "rgb8",
+            )
         if "depth/image" in wanted and depth is not None:
-            drawn["depth/image"] = out_of_range(
-                depth, values["min_depth"], values["max_depth"]), "32FC1"
+            drawn["depth/image"] = (
+                out_of_range(depth, values["min_depth"], values["max_depth"]),
+                "32FC1",
+            )
         if "normals/image" in wanted:
             drawn["normals/image"] = normals, "32FC3"
         if "normals/color" in wanted and normals is not None:
@@ -93,8 +105,12 @@ class ResultPublisher:
         return drawn
 
     def _publish_points(
-        self, port: CameraPort, header: Header, rgb: npt.NDArray[np.uint8] | None,
-        prediction: Prediction, values: dict[str, Any],
+        self,
+        port: CameraPort,
+        header: Header,
+        rgb: npt.NDArray[np.uint8] | None,
+        prediction: Prediction,
+        values: dict[str, Any],
     ) -> None:
         depth, camera = prediction.depth, prediction.camera
         if depth is None or camera is None or rgb is None:
@@ -105,7 +121,11 @@ class ResultPublisher:
         ids, confidence = prediction.segmentation, prediction.confidence
         message = port.messages["points"]
         messages.write_points(
-            message, header, points, resize(rgb, width, height),
+            message,
+            header,
+            points,
+            resize(rgb, width, height),
             np.full((height, width), UNLABELLED, np.uint8) if ids is None else ids,
-            np.zeros((height, width), np.uint8) if confidence is None else confidence)
+            np.zeros((height, width), np.uint8) if confidence is None else confidence,
+        )
         port.publishers["points"].publish(message)

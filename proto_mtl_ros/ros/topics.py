@@ -30,48 +30,89 @@ def _output(name: str, type_: str, needs: str, text: str) -> Output:
 
 
 OUTPUTS: tuple[Output, ...] = (
-    _output("segmentation/image", "sensor_msgs/Image", "segmentation",
-            "mono8: class ids, 255 = unlabelled"),
+    _output(
+        "segmentation/image",
+        "sensor_msgs/Image",
+        "segmentation",
+        "mono8: class ids, 255 = unlabelled",
+    ),
     _output("segmentation/confidence", "sensor_msgs/Image", "confidence", "mono8: 0..255"),
-    _output("segmentation/overlay", "sensor_msgs/Image", "segmentation",
-            "rgb8: class colours over the image, for people"),
-    _output("depth/image", "sensor_msgs/Image", "depth",
-            "32FC1: metres along the optical axis (REP-118); -inf too close, +inf out of range, "
-            "NaN invalid (REP-117)"),
-    _output("depth/camera_info", "sensor_msgs/CameraInfo", "depth",
-            "the camera of depth/image, scaled when output_size is network; only while camera_info "
-            "arrives"),
-    _output("normals/image", "sensor_msgs/Image", "normals",
-            "32FC3: unit vectors in the optical frame (x right, y down, z forward) that face the "
-            "camera; (0,0,0) invalid"),
+    _output(
+        "segmentation/overlay",
+        "sensor_msgs/Image",
+        "segmentation",
+        "rgb8: class colours over the image, for people",
+    ),
+    _output(
+        "depth/image",
+        "sensor_msgs/Image",
+        "depth",
+        "32FC1: metres along the optical axis (REP-118); -inf too close, +inf out of range, "
+        "NaN invalid (REP-117)",
+    ),
+    _output(
+        "depth/camera_info",
+        "sensor_msgs/CameraInfo",
+        "depth",
+        "the camera of depth/image, scaled when output_size is network; only while camera_info "
+        "arrives",
+    ),
+    _output(
+        "normals/image",
+        "sensor_msgs/Image",
+        "normals",
+        "32FC3: unit vectors in the optical frame (x right, y down, z forward) that face the "
+        "camera; (0,0,0) invalid",
+    ),
     _output("normals/color", "sensor_msgs/Image", "normals", "rgb8: the normals, for people"),
-    _output("points", "sensor_msgs/PointCloud2", "segmentation confidence depth",
-            "organised and pixel-aligned: x y z (metres, NaN where invalid), rgb, label (uint32), "
-            "confidence (uint8); only with a calibrated camera_info"),
+    _output(
+        "points",
+        "sensor_msgs/PointCloud2",
+        "segmentation confidence depth",
+        "organised and pixel-aligned: x y z (metres, NaN where invalid), rgb, label (uint32), "
+        "confidence (uint8); only with a calibrated camera_info",
+    ),
 )
 
 LABEL_INFO = Output(
-    "segmentation/label_info", "vision_msgs/LabelInfo", frozenset(),
-    "class names, latched; only where vision_msgs is installed (always: the parameter class_names)")
+    "segmentation/label_info",
+    "vision_msgs/LabelInfo",
+    frozenset(),
+    "class names, latched; only where vision_msgs is installed (always: the parameter class_names)",
+)
 
 INPUTS: tuple[tuple[str, str, str], ...] = (
-    ("image", "sensor_msgs/Image",
-     "rgb8 bgr8 rgba8 bgra8 mono8 yuv422 (uyvy, yuyv) bayer_*8, any step, either endianness; other "
-     "encodings through cv_bridge where it is installed"),
-    ("image/compressed", "sensor_msgs/CompressedImage",
-     "jpeg or png, instead of image when image_transport is compressed"),
-    ("camera_info", "sensor_msgs/CameraInfo",
-     "metric scale and points; K[0] = 0 means uncalibrated; without it depth is for the model's "
-     "canonical camera, with a WARN on /diagnostics"),
+    (
+        "image",
+        "sensor_msgs/Image",
+        "rgb8 bgr8 rgba8 bgra8 mono8 yuv422 (uyvy, yuyv) bayer_*8, any step, either endianness; "
+        "other encodings through cv_bridge where it is installed",
+    ),
+    (
+        "image/compressed",
+        "sensor_msgs/CompressedImage",
+        "jpeg or png, instead of image when image_transport is compressed",
+    ),
+    (
+        "camera_info",
+        "sensor_msgs/CameraInfo",
+        "metric scale and points; K[0] = 0 means uncalibrated; without it depth is for the model's "
+        "canonical camera, with a WARN on /diagnostics",
+    ),
 )
 
 
 def markdown_text() -> str:
     """docs/topics.md."""
-    lines = ["# Topics and services", "",
-             "Made from the topic table by `python -m proto_mtl_ros.ros.topics`. Every name is "
-             "relative to a camera's namespace (parameter `cameras`) and can be remapped.", "",
-             "| input | type | content |", "|---|---|---|"]
+    lines = [
+        "# Topics and services",
+        "",
+        "Made from the topic table by `python -m proto_mtl_ros.ros.topics`. Every name is "
+        "relative to a camera's namespace (parameter `cameras`) and can be remapped.",
+        "",
+        "| input | type | content |",
+        "|---|---|---|",
+    ]
     lines += [f"| `{name}` | {type_} | {text} |" for name, type_, text in INPUTS]
     lines += ["", "| output | type | content |", "|---|---|---|"]
     lines += [f"| `{o.name}` | {o.type} | {o.text} |" for o in (*OUTPUTS, LABEL_INFO)]
@@ -80,7 +121,8 @@ def markdown_text() -> str:
         "Every output carries its input's header unchanged. A topic without subscribers costs "
         "nothing; without any subscriber the network does not run (parameter `force_inference`).",
         "",
-        "| of the node | type | content |", "|---|---|---|",
+        "| of the node | type | content |",
+        "|---|---|---|",
         "| `/diagnostics` | diagnostic_msgs/DiagnosticArray | once a second: the engine, and for "
         "each camera rates in and out, drops by cause, latency p50 and p95 by stage |",
         "| `~/enable` | std_srvs/SetBool | process images or not |",
@@ -89,7 +131,9 @@ def markdown_text() -> str:
         "| `~/change_state`, `~/get_state`, ... | lifecycle_msgs | the lifecycle |",
         "",
         "QoS: inputs as sensor data (best effort), outputs reliable with depth 1, `label_info` "
-        "reliable and transient local; `qos_overrides` changes each of them.", ""]
+        "reliable and transient local; `qos_overrides` changes each of them.",
+        "",
+    ]
     return "\n".join(lines)
 
 

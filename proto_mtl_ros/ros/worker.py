@@ -109,8 +109,13 @@ class Worker:
             with self._condition:
                 self._busy = False
                 self._condition.notify_all()
-                self._condition.wait_for(lambda: self._stop or self._next_predictor is not None or (
-                    self._running and any(port.waiting for port in self._ports)))
+                self._condition.wait_for(
+                    lambda: (
+                        self._stop
+                        or self._next_predictor is not None
+                        or (self._running and any(port.waiting for port in self._ports))
+                    )
+                )
                 if self._stop:
                     break
                 new, self._next_predictor = self._next_predictor, None
@@ -177,34 +182,46 @@ class Worker:
         start = time.monotonic()
         message = frame.message
         try:
-            rgb = messages.read_compressed(message) if isinstance(message, CompressedImage) \
+            rgb = (
+                messages.read_compressed(message)
+                if isinstance(message, CompressedImage)
                 else messages.read_image(message)
+            )
         except EncodingError as error:
             port.report_bad(error.cause, str(error))
             return None
         camera, info = port.camera_for(rgb.shape[1], rgb.shape[0])
-        latencies = {"wait": 1e3 * (start - frame.received),
-                     "decode": 1e3 * (time.monotonic() - start)}
+        latencies = {
+            "wait": 1e3 * (start - frame.received),
+            "decode": 1e3 * (time.monotonic() - start),
+        }
         return _Job(port, frame, wanted, needs(wanted), rgb, camera, info, latencies)
 
     def _predict(self, jobs: list[_Job], values: dict[str, Any]) -> list[Prediction]:
         """Run the network once for all jobs."""
         self._predictor.confidence_threshold = values["confidence_threshold"] / 255.0
         predictions = self._predictor.predict_batch(
-            [job.rgb for job in jobs], [job.camera for job in jobs], [job.needs for job in jobs])
+            [job.rgb for job in jobs], [job.camera for job in jobs], [job.needs for job in jobs]
+        )
         self.inferences += len(jobs)
         return predictions
 
     def _finish(self, job: _Job, prediction: Prediction, values: dict[str, Any]) -> None:
         start = time.monotonic()
-        self._publisher.publish(job.port, job.frame.message.header, job.rgb, prediction, job.info,
-                                job.wanted, values)
+        self._publisher.publish(
+            job.port, job.frame.message.header, job.rgb, prediction, job.info, job.wanted, values
+        )
         end = time.monotonic()
-        job.port.statistics.count_processed(job.latencies | prediction.timings | {
-            "publish": 1e3 * (end - start), "total": 1e3 * (end - job.frame.received)})
+        job.port.statistics.count_processed(
+            job.latencies
+            | prediction.timings
+            | {"publish": 1e3 * (end - start), "total": 1e3 * (end - job.frame.received)}
+        )
 
     def _fail(self, port: CameraPort, error: Exception) -> None:
         """The engine or our own code failed on a frame: say so, go on with the next."""
         port.statistics.count_error()
-        self._logger.error(f"{port.name}: a frame failed: {type(error).__name__}: {error}",
-                           throttle_duration_sec=5.0)
+        self._logger.error(
+            f"{port.name}: a frame failed: {type(error).__name__}: {error}",
+            throttle_duration_sec=5.0,
+        )

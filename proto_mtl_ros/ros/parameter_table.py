@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The table of the node's parameters; checks and documents are made from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+DYNAMIC = "at once"
+RELOAD = "at configure or ~/reload_model"
+CONFIGURE = "while unconfigured"
+READ_ONLY = "never (set by the node)"
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One row of the table.
+
+    kind: "bool", "int", "double", "string", "string[]" or "int[]".
+    change: when a new value is taken: DYNAMIC, RELOAD, CONFIGURE or READ_ONLY.
+    low, high: inclusive range of a number (or of every element), None where open.
+    choices: the allowed values of a string, empty for any.
+    """
+
+    name: str
+    kind: str
+    default: Any
+    change: str
+    text: str
+    low: float | None = None
+    high: float | None = None
+    choices: tuple[str, ...] = ()
+
+    @property
+    def range_text(self) -> str:
+        """The allowed values in words, empty where there is no limit."""
+        if self.choices:
+            return " | ".join(self.choices)
+        if self.low is None and self.high is None:
+            return ""
+        if self.high is None:
+            return f">= {self.low:g}"
+        return f"{self.low:g}..{self.high:g}"
+
+
+TABLE: tuple[Parameter, ...] = (
+    Parameter(
+        "cameras",
+        "string[]",
+        ["camera"],
+        CONFIGURE,
+        "Namespaces of the cameras. Each gets its own subscriptions and its own results; all "
+        "share one engine.",
+    ),
+    Parameter(
+        "image_transport",
+        "string",
+        "raw",
+        CONFIGURE,
+        "raw subscribes to <camera>/image, compressed (jpeg or png) to <camera>/image/compressed.",
+        choices=("raw", "compressed"),
+    ),
+    Parameter(
+        "rectified",
+        "bool",
+        False,
+        CONFIGURE,
+        "The images are rectified: use P of camera_info. Otherwise K with the distortion D.",
+    ),
+    Parameter(
+        "model",
+        "string",
+        "nyu13-lite0",
+        RELOAD,
+        "Name of a bundle that ships with the package, or the path of a bundle's folder.",
+    ),
+    Parameter(
+        "backend",
+        "string",
+        "auto",
+        RELOAD,
+        "auto takes the fastest that is installed; onnxruntime or torch asks for one.",
+    ),
+    Parameter(
+        "device",
+        "string",
+        "auto",
+        RELOAD,
+        "auto, cpu, or a device of the backend such as cuda or cuda:0.",
+    ),
+    Parameter(
+        "threads",
+        "int",
+        0,
+        RELOAD,
+        "Threads of the engine on a CPU, 0 = the backend's choice. Leave a core to the transport.",
+        0,
+        256,
+    ),
+    Parameter(
+        "input_size",
+        "int[]",
+        [0, 0],
+        RELOAD,
+        "Height and width of the network's input in pixels, [0, 0] = the model's own.",
+        0,
+        8192,
+    ),
+    Parameter(
+        "output_size",
+        "string",
+        "input",
+        CONFIGURE,
+        "input: results at the size of the camera's image. network: at the network's size, "
+        "with camera_info scaled along (less to publish).",
+        choices=("input", "network"),
+    ),
+    Parameter(
+        "max_batch",
+        "int",
+        1,
+        DYNAMIC,
+        "At most so many waiting cameras are inferred together.",
+        1,
+        32,
+    ),
+    Parameter(
+        "load_timeout",
+        "double",
+        60.0,
+        CONFIGURE,
+        "Seconds after which loading a model counts as failed.",
+        0.1,
+        3600.0,
+    ),
+    Parameter("enabled", "bool", True, DYNAMIC, "Process images. The service ~/enable sets it."),
+    Parameter(
+        "force_inference",
+        "bool",
+        False,
+        DYNAMIC,
+        "Infer and publish everything even where nobody subscribes (to measure, or to keep "
+        "the engine warm).",
+    ),
+    Parameter(
+        "confidence_threshold",
+        "int",
+        0,
+        DYNAMIC,
+        "Pixels of a lower confidence become 255 (unlabelled) in the segmentation, 0 = off.",
+        0,
+        255,
+    ),
+    Parameter(
+        "min_depth",
+        "double",
+        0.0,
+        DYNAMIC,
+        "Nearer than this many metres is published as -inf (too close), 0 = off.",
+        0.0,
+        1000.0,
+    ),
+    Parameter(
+        "max_depth",
+        "double",
+        0.0,
+        DYNAMIC,
+        "Farther than this many metres is published as +inf (out of range), 0 = off.",
+        0.0,
+        1000.0,
+    ),
+    Parameter(
+        "overlay_opacity",
+        "double",
+        0.5,
+        DYNAMIC,
+        "How much the class colours cover the image in segmentation/overlay.",
+        0.0,
+        1.0,
+    ),
+    Parameter(
+        "input_timeout",
+        "double",
+        2.0,
+        DYNAMIC,
+        "Seconds without an image after which /diagnostics warns.",
+        0.1,
+        3600.0,
+    ),
+    Parameter(
+        "class_names",
+        "string[]",
+        [""],
+        READ_ONLY,
+        "Names of the classes of the loaded model, the id is the position. [''] while "
+        "unconfigured.",
+    ),
+)
+
+BY_NAME: dict[str, Parameter] = {row.name: row for row in TABLE}
