@@ -39,8 +39,15 @@ def expected(images: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-def tiny_graph(delay_loops: int = 0) -> onnx.ModelProto:
-    """Build the graph; every delay loop multiplies two 256x256 matrices (see ``_delay``)."""
+def tiny_graph(
+    delay_loops: int = 0, direction: tuple[float, float, float] = (0.0, 0.0, -1.0)
+) -> onnx.ModelProto:
+    """Build the graph.
+
+    Args:
+        delay_loops: multiplications of two 256x256 matrices beside the work (see ``_delay``).
+        direction: of all normals.
+    """
     constants = {
         "red_index": np.array(0, np.int64),
         "blue_index": np.array(2, np.int64),
@@ -50,7 +57,7 @@ def tiny_graph(delay_loops: int = 0) -> onnx.ModelProto:
         "confidence_value": np.array(float(CONFIDENCE), np.float32),
         "zero": np.array(0.0, np.float32),
         "axes": np.array([3], np.int64),
-        "direction": np.array([0.0, 0.0, -1.0], np.float32),
+        "direction": np.array(direction, np.float32),
     }
     nodes = [
         helper.make_node("Gather", ["image", "red_index"], ["red8"], axis=3),

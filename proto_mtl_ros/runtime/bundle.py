@@ -111,7 +111,7 @@ class Bundle:
         except ValueError as error:
             raise BundleError(
                 f"the metrics, training or architecture of {target.name} are no JSON"
-                f" ({one_line(error)}): give plain finite numbers and text"
+                f" ({one_line(error)}): give plain numbers and text"
             ) from None
         return cls.load(target)
 

@@ -10,10 +10,10 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from proto_mtl_ros.errors import EngineError
+from proto_mtl_ros.errors import EngineError, ProtoMtlError
 
 from .bundle import Bundle
-from .manifest import ModelManifest
+from .manifest import ModelManifest, one_line
 
 OUTPUTS: dict[str, tuple[tuple[str, np.dtype, int], ...]] = {
     "segmentation": (
@@ -144,7 +144,7 @@ def _fastest(bundle: Bundle, device: str, threads: int) -> Engine:
         reason = "the fastest that is installed" if backend is candidates[0] else "the next fastest"
         try:
             engine = _load(backend, bundle, device, threads, f"auto: {backend.name} is {reason}")
-        except Exception as error:  # whatever a broken installation raises
+        except ProtoMtlError as error:
             failures.append(str(error))
             continue
         if failures:
@@ -164,7 +164,12 @@ def _fastest(bundle: Bundle, device: str, threads: int) -> Engine:
 
 
 def _load(backend: Backend, bundle: Bundle, device: str, threads: int, reason: str) -> Engine:
-    module = importlib.import_module(f"{__package__}.{backend.name}")
+    try:
+        module = importlib.import_module(f"{__package__}.{backend.name}")
+    except Exception as error:  # a broken library raises more than ImportError
+        raise EngineError(
+            f"backend {backend.name} cannot be imported ({one_line(error)}): {backend.install}"
+        ) from None
     engine: Engine = module.load(bundle, device, threads)
     engine.choice = f"{reason}; {engine.precision} on {engine.device}"
     return engine

@@ -162,7 +162,7 @@ class ModelManifest(_Strict):
             ) from None
 
     def to_json(self) -> str:
-        """Return the text of ``model.json``."""
+        """Return the text of ``model.json``; a metric that is NaN becomes null."""
         return json.dumps(self.model_dump(mode="json"), indent=2, allow_nan=False) + "\n"
 
 

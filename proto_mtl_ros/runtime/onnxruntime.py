@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 import numpy as np
+import onnxruntime
 
 from proto_mtl_ros.errors import EngineError
 
@@ -29,7 +30,7 @@ class OnnxRuntimeEngine:
         self._model = f"{bundle.name} ({bundle.onnx_path})"
         self._manifest = bundle.manifest
         self._outputs = promised_outputs(bundle.manifest)
-        self._session, self.device, self.fallback = self._open(bundle, device, threads)
+        self._session, self.device, self.fallback = _open(str(bundle.onnx_path), device, threads)
         self.choice = f"{self.name} on {self.device}"
         self._check_graph()
         metadata = self._session.get_modelmeta().custom_metadata_map
@@ -58,58 +59,6 @@ class OnnxRuntimeEngine:
         """See ``engine.Engine``."""
         self._session = None
 
-    @staticmethod
-    def _options(runtime: Any, threads: int) -> Any:
-        options = runtime.SessionOptions()
-        options.intra_op_num_threads = threads or _usable_cpus()
-        options.inter_op_num_threads = 1
-        options.execution_mode = runtime.ExecutionMode.ORT_SEQUENTIAL
-        options.log_severity_level = 3  # its warnings go to stderr past every logger
-        # Threads that spin between two frames take the cores from the robot's other processes.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.add_session_config_entry("session.inter_op.allow_spinning", "0")
-        return options
-
-    def _open(self, bundle: Bundle, device: str, threads: int) -> tuple[Any, str, str | None]:
-        """Return the session, the device it runs on, and why not on the wanted one."""
-        path = str(bundle.onnx_path)
-        try:
-            import onnxruntime
-        except Exception as error:  # a broken library raises more than ImportError
-            raise EngineError(
-                f"onnxruntime cannot be imported ({one_line(error)}): install it again"
-            ) from None
-        options = self._options(onnxruntime, threads)
-        fallback = None
-        if device != "cpu":
-            if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
-                index = device.partition(":")[2] or "0"
-                cuda = ("CUDAExecutionProvider", {"device_id": index})
-                try:
-                    providers = [cuda, "CPUExecutionProvider"]
-                    session = onnxruntime.InferenceSession(path, options, providers=providers)
-                    if session.get_providers()[0] == "CUDAExecutionProvider":
-                        return session, f"cuda:{index}", None
-                    why = "ONNX Runtime cannot use the GPU: check its driver, CUDA and cuDNN"
-                except Exception as error:  # see infer
-                    why = f"ONNX Runtime cannot use the GPU: {one_line(error)}"
-                fallback = f"{why}; running on the CPU"
-            elif device != "auto":
-                fallback = (
-                    "this ONNX Runtime has no CUDA (pip install onnxruntime-gpu instead of"
-                    " onnxruntime); running on the CPU"
-                )
-        try:
-            session = onnxruntime.InferenceSession(
-                path, options, providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:  # see infer
-            raise EngineError(
-                f"ONNX Runtime {onnxruntime.__version__} cannot load {path}"
-                f" ({one_line(error)}): update it or export the model again"
-            ) from None
-        return session, "cpu", fallback
-
     def _check_graph(self) -> None:
         inputs = {tensor.name: tensor for tensor in self._session.get_inputs()}
         if set(inputs) != {INPUT} or inputs[INPUT].type != "tensor(uint8)":
@@ -132,7 +81,51 @@ def load(bundle: Bundle, device: str, threads: int) -> OnnxRuntimeEngine:
     return OnnxRuntimeEngine(bundle, device, threads)
 
 
+def _open(path: str, device: str, threads: int) -> tuple[Any, str, str | None]:
+    """Return the session, the device it runs on, and why not on the wanted one."""
+    fallback = None
+    if device != "cpu" and "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        index = device.partition(":")[2] or "0"
+        try:
+            session = _session(path, threads, ("CUDAExecutionProvider", {"device_id": index}))
+            if session.get_providers()[0] == "CUDAExecutionProvider":
+                return session, f"cuda:{index}", None
+            why = "check its driver, CUDA and cuDNN"
+        except Exception as error:  # its exceptions share no base of their own
+            why = one_line(error)
+        fallback = f"ONNX Runtime cannot use the GPU ({why}); running on the CPU"
+    elif device.startswith("cuda"):
+        fallback = (
+            "this ONNX Runtime has no CUDA (pip install onnxruntime-gpu instead of onnxruntime);"
+            " running on the CPU"
+        )
+    try:
+        return _session(path, threads), "cpu", fallback
+    except Exception as error:  # as above
+        raise EngineError(
+            f"ONNX Runtime {onnxruntime.__version__} cannot load {path}"
+            f" ({one_line(error)}): update it or export the model again"
+        ) from None
+
+
+def _session(path: str, threads: int, *gpu: Any) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or _usable_cpus()
+    options.inter_op_num_threads = 1
+    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    options.log_severity_level = 3  # its warnings go to stderr past every logger
+    # Threads that spin between two frames take the cores from the robot's other processes.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    # Else it prints about a GPU that fails, and goes on without it: both are ours to do.
+    return onnxruntime.InferenceSession(
+        path, options, providers=[*gpu, "CPUExecutionProvider"], enable_fallback=0
+    )
+
+
 def _usable_cpus() -> int:
     """Return how many CPUs this process may use, or 0 (ONNX Runtime decides) when all."""
+    if not hasattr(os, "sched_getaffinity"):  # only Linux has it
+        return 0
     usable = len(os.sched_getaffinity(0))
     return 0 if usable == os.cpu_count() else usable
