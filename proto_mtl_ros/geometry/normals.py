@@ -32,8 +32,8 @@ _STRIP = 64
 def depth_to_normals(
     depth: npt.NDArray[np.floating[Any]],
     camera: Camera,
-    window: int = 7,
-    noise: float | npt.NDArray[np.floating[Any]] = 0.001,
+    window: int = 11,
+    noise: float | npt.NDArray[np.floating[Any]] = 0.002,
     max_residual: float = 0.05,
     min_valid: float = 0.3,
 ) -> Float32:
