@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The NYU Depth v2 labelled set in its compact form: one folder per modality, files by frame id.
+
+    rgb/NNNN.jpg 640x480        label13/NNNN.png uint8, 255 = unlabelled
+    depth/NNNN.png uint8, metres = value / 25.5, no holes, 255 = saturated
+    normal/NNNN.webp 384x288, component = floor(value / 4) / 63 * 2 - 1, zero vector = invalid
+    splits.csv frame_id,split   manifests/*.csv frame_id and one 0/1 column per task
+
+Silberman, Hoiem, Kohli, Fergus: "Indoor Segmentation and Support Inference from RGBD Images",
+ECCV 2012. Academic data set without an explicit licence.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from ..errors import DataError
+from ..geometry import Camera, resize
+from ..tasks import IGNORE_INDEX, NYU13
+from .sample import Sample
+
+WIDTH, HEIGHT = 640, 480
+_K = np.array([[518.857901, 0.0, 325.582449], [0.0, 519.469611, 253.736166], [0.0, 0.0, 1.0]])
+_BORDER_PX = 10
+"""Labels this close to the border are extrapolated (depth, normals) or absent; all ignore them."""
+
+LICENCE = (
+    "NYU Depth v2 (Silberman, Hoiem, Kohli, Fergus; ECCV 2012): academic data set, "
+    "no explicit licence"
+)
+
+
+class NYUv2:
+    """Frames of one split with their labels, kept in memory as they are stored.
+
+    Args:
+        root: folder of the pack.
+        split: ``train`` or ``val``.
+        manifest: CSV with ``frame_id`` and a 0/1 column per task: which labels a frame may use.
+            None: every label.
+        frame_ids: keep only these frames, in this order.
+
+    Raises:
+        DataError: the folder, a file or a column is missing.
+    """
+
+    label_set = NYU13
+
+    def __init__(
+        self,
+        root: Path | str,
+        split: str,
+        manifest: Path | str | None = None,
+        frame_ids: Sequence[str] | None = None,
+        limit: int | None = None,
+    ) -> None:
+        self.root = Path(root)
+        self.frame_ids = list(frame_ids) if frame_ids is not None else read_split(self.root, split)
+        if limit is not None:
+            self.frame_ids = self.frame_ids[:limit]
+        if not self.frame_ids:
+            raise DataError(f"{self.root}/splits.csv names no frame of split {split!r}")
+        self.allowed = None if manifest is None else read_manifest(Path(manifest))
+        if self.allowed is not None:
+            missing = [f for f in self.frame_ids if f not in self.allowed]
+            if missing:
+                raise DataError(
+                    f"{manifest} has no row for frame {missing[0]} ({len(missing)} missing); "
+                    "a manifest must name every frame of the split"
+                )
+        self._encoded: dict[str, dict[str, np.ndarray]] = {}
+
+    def __len__(self) -> int:
+        return len(self.frame_ids)
+
+    def preload(self) -> None:
+        """Decode every frame into memory (1.9 MB each)."""
+        for frame_id in self.frame_ids:
+            self._maps(frame_id)
+
+    def _read(self, kind: str, frame_id: str, suffix: str, flags: int) -> np.ndarray:
+        path = self.root / kind / f"{frame_id}{suffix}"
+        array = cv2.imread(str(path), flags)
+        if array is None:
+            raise DataError(f"{path} is missing or not an image; fetch the data set again")
+        return array
+
+    def _maps(self, frame_id: str) -> dict[str, np.ndarray]:
+        """Return the stored (8-bit) maps of a frame, decoding them at first use."""
+        maps = self._encoded.get(frame_id)
+        if maps is None:
+            bgr = self._read("rgb", frame_id, ".jpg", cv2.IMREAD_COLOR)
+            normal = self._read("normal", frame_id, ".webp", cv2.IMREAD_COLOR)
+            maps = {
+                "rgb": cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB),
+                "depth": self._read("depth", frame_id, ".png", cv2.IMREAD_UNCHANGED),
+                "segmentation": self._read("label13", frame_id, ".png", cv2.IMREAD_UNCHANGED),
+                "normals": cv2.cvtColor(normal, cv2.COLOR_BGR2RGB),
+            }
+            self._encoded[frame_id] = maps
+        return maps
+
+    def __getitem__(self, index: int) -> Sample:
+        frame_id = self.frame_ids[index]
+        maps = self._maps(frame_id)
+        names = ("segmentation", "depth", "normals")
+        if self.allowed is not None:
+            names = tuple(n for n in names if self.allowed[frame_id].get(n, False))
+        labels = {}
+        inner = np.zeros((HEIGHT, WIDTH), bool)
+        inner[_BORDER_PX:-_BORDER_PX, _BORDER_PX:-_BORDER_PX] = True
+        if "segmentation" in names:
+            labels["segmentation"] = np.where(inner, maps["segmentation"], IGNORE_INDEX)
+        if "depth" in names:
+            labels["depth"] = np.where(inner, decode_depth(maps["depth"]), np.float32(0))
+        if "normals" in names:
+            # nearest keeps unit vectors; the stored map is 0.6 times the size of the image
+            encoded = resize(maps["normals"], WIDTH, HEIGHT, "nearest")
+            labels["normals"] = decode_normals(encoded) * inner[..., None]
+        camera = Camera(K=_K.copy(), width=WIDTH, height=HEIGHT)
+        return Sample(frame_id, maps["rgb"], camera, labels)
+
+
+def decode_depth(encoded: np.ndarray) -> np.ndarray:
+    """Return metres float32 [H, W] from uint8; 255 is saturated and becomes invalid (0)."""
+    return np.where(encoded < 255, encoded.astype(np.float32) / 25.5, np.float32(0))
+
+
+_NORMAL_LEVELS = (np.arange(256) // 4).astype(np.float32) / 63.0 * 2.0 - 1.0
+
+
+def decode_normals(encoded: np.ndarray) -> np.ndarray:
+    """Return unit vectors float32 [H, W, 3] from uint8 [H, W, 3]; (0, 0, 0) stays zero."""
+    vectors = _NORMAL_LEVELS[encoded]
+    norm = np.sqrt(np.einsum("hwc,hwc->hw", vectors, vectors))
+    scale = np.where(encoded.any(-1), 1.0 / np.maximum(norm, 1e-6), 0.0).astype(np.float32)
+    return vectors * scale[..., None]
+
+
+def read_split(root: Path, split: str) -> list[str]:
+    """Return the frame ids of ``split`` in the order of ``splits.csv``."""
+    path = root / "splits.csv"
+    if not path.is_file():
+        raise DataError(f"{path} not found; --data must be the folder of the NYUv2 pack")
+    with path.open(newline="") as file:
+        return [row["frame_id"] for row in csv.DictReader(file) if row["split"] == split]
+
+
+def read_manifest(path: Path) -> dict[str, dict[str, bool]]:
+    """Return frame id -> task -> may be used, from a label manifest.
+
+    Raises:
+        DataError: the file is missing, or a cell is neither 0 nor 1.
+    """
+    if not path.is_file():
+        raise DataError(f"label manifest {path} not found")
+    with path.open(newline="") as file:
+        reader = csv.DictReader(file)
+        if reader.fieldnames is None or "frame_id" not in reader.fieldnames:
+            raise DataError(f"{path} needs a column frame_id and one column per task")
+        tasks = [name for name in reader.fieldnames if name != "frame_id"]
+        manifest: dict[str, dict[str, bool]] = {}
+        for row in reader:
+            if any(row[task] not in ("0", "1") for task in tasks):
+                raise DataError(f"{path}: frame {row['frame_id']} has a cell that is not 0 or 1")
+            manifest[row["frame_id"]] = {task: row[task] == "1" for task in tasks}
+    return manifest
+
+
+def hold_out(frame_ids: Sequence[str], blocks: int, length: int) -> tuple[list[str], list[str]]:
+    """Split ``frame_ids`` into (kept, held out): ``blocks`` contiguous blocks of ``length`` frames.
+
+    Neighbouring frames show the same room, so single frames drawn at random would leak.
+    """
+    if blocks * length >= len(frame_ids):
+        raise DataError(f"cannot hold {blocks * length} of {len(frame_ids)} frames out")
+    held: set[int] = set()
+    for block in range(blocks):
+        start = (2 * block + 1) * len(frame_ids) // (2 * blocks) - length // 2
+        held.update(range(max(start, 0), max(start, 0) + length))
+    kept = [f for i, f in enumerate(frame_ids) if i not in held]
+    return kept, [f for i, f in enumerate(frame_ids) if i in held]

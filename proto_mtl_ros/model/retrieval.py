@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The knowledge-retrieval transformer (KRT) block.
+
+    x = f^t + SelfAttention(LN(f^t))                  within one task's tokens
+    x = x + CrossAttention(LN(x), LN(f^ta))           query f^t, key and value f^ta
+    x = x + FFN(LN(x))
+
+Pre-norm and residual (our choice; the paper's order is not published). Positions are told by a
+depthwise 3x3 convolution, so any input size works.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class Attention(nn.Module):
+    """Multi-head attention of ``query`` [B, N, d] over ``context`` [B, K, d]."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        if width % heads:
+            raise ValueError(f"width {width} is not a multiple of {heads} heads")
+        self.heads = heads
+        self.query = nn.Linear(width, width)
+        self.key_value = nn.Linear(width, 2 * width)
+        self.project = nn.Linear(width, width)
+
+    def forward(self, query: Tensor, context: Tensor) -> Tensor:
+        q = self.query(query).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        k, v = self.key_value(context).chunk(2, dim=-1)
+        k = k.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        v = v.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        mixed = F.scaled_dot_product_attention(q, k, v)
+        return self.project(mixed.transpose(1, 2).flatten(2))
+
+
+class KnowledgeRetrievalBlock(nn.Module):
+    """One KRT block on a task's token map [B, d, h, w] and its retrieved knowledge [B, N, d]."""
+
+    def __init__(self, width: int, heads: int, expansion: int = 2) -> None:
+        super().__init__()
+        self.position = nn.Conv2d(width, width, 3, padding=1, groups=width)
+        self.norm_self = nn.LayerNorm(width)
+        self.self_attention = Attention(width, heads)
+        self.norm_query = nn.LayerNorm(width)
+        self.norm_knowledge = nn.LayerNorm(width)
+        self.cross_attention = Attention(width, heads)
+        self.norm_ffn = nn.LayerNorm(width)
+        self.ffn = nn.Sequential(
+            nn.Linear(width, expansion * width), nn.GELU(), nn.Linear(expansion * width, width)
+        )
+
+    def forward(self, features: Tensor, knowledge: Tensor) -> Tensor:
+        height, width = features.shape[-2:]
+        features = features + self.position(features)
+        x = features.flatten(2).transpose(1, 2)
+        own = self.norm_self(x)
+        x = x + self.self_attention(own, own)
+        x = x + self.cross_attention(self.norm_query(x), self.norm_knowledge(knowledge))
+        x = x + self.ffn(self.norm_ffn(x))
+        return x.transpose(1, 2).unflatten(2, (height, width))

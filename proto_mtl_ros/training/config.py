@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The training configuration: one YAML file, checked before anything else happens."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from ..errors import ConfigError
+from ..tasks import TASKS
+
+
+class _Section(BaseModel):
+    # an unknown key is a typing error, not an option to ignore
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ModelConfig(_Section):
+    """Arguments of ``model.ProtoMTL``."""
+
+    backbone: str = "efficientnet_lite0"
+    width: int = Field(192, ge=16, le=2048)
+    slots: int = Field(4, ge=1, le=64)
+    temperature: float = Field(0.5, gt=0)
+    blocks: int = Field(1, ge=0, le=8)
+    heads: int = Field(4, ge=1)
+    ffn_expansion: int = Field(4, ge=1, le=8)
+    head_width: int = Field(48, ge=8, le=512)
+
+
+class DataConfig(_Section):
+    """Which frames, which labels, which augmentation."""
+
+    held_out_blocks: int = Field(5, ge=1)
+    held_out_length: int = Field(8, ge=1)
+    manifest: str | None = None
+    smallest_crop: float = Field(0.5, gt=0, le=1)
+    colour: float = Field(1.0, ge=0, le=1)
+    limit: int | None = Field(None, ge=1)
+
+
+class StageConfig(_Section):
+    """A stretch of the training at one input size."""
+
+    epochs: int = Field(ge=1)
+    height: int = Field(multiple_of=32, ge=64)
+    width: int = Field(multiple_of=32, ge=64)
+
+
+class LossConfig(_Section):
+    """Weights of the losses."""
+
+    segmentation: float = Field(1.0, ge=0)
+    depth: float = Field(1.0, ge=0)
+    normals: float = Field(2.0, ge=0)
+    tke: float = Field(0.1, ge=0)
+    tc: float = Field(0.1, ge=0)
+    margin: float = Field(0.3, ge=0)
+
+
+class OptimiserConfig(_Section):
+    """AdamW; linear warm-up, a constant rate, and a cosine decay over the last epochs.
+
+    The constant stretch lets a run be lengthened without changing what was trained so far;
+    ``decay_epochs`` as large as the run gives the usual cosine schedule.
+    """
+
+    batch: int = Field(8, ge=1)
+    lr: float = Field(1e-3, gt=0)
+    backbone_lr_factor: float = Field(0.3, gt=0)
+    weight_decay: float = Field(0.05, ge=0)
+    warmup_steps: int = Field(200, ge=0)
+    decay_epochs: int = Field(10, ge=1)
+    clip_norm: float = Field(1.0, gt=0)
+    ema_decay: float = Field(0.998, ge=0, lt=1)
+    freeze_backbone_norm: bool = True
+
+
+class TrainConfig(_Section):
+    """Everything that defines a training run, apart from where the data and the output are."""
+
+    name: str
+    tasks: tuple[str, ...] = tuple(TASKS)
+    canonical_fx: float = Field(gt=0)
+    input_height: int = Field(multiple_of=32)
+    input_width: int = Field(multiple_of=32)
+    seed: int = 0
+    threads: int = Field(0, ge=0)
+    stages: tuple[StageConfig, ...]
+    model: ModelConfig = ModelConfig()
+    data: DataConfig = DataConfig()
+    loss: LossConfig = LossConfig()
+    optimiser: OptimiserConfig = OptimiserConfig()
+
+    @model_validator(mode="after")
+    def _known(self) -> TrainConfig:
+        unknown = [name for name in self.tasks if name not in TASKS]
+        if unknown:
+            raise ValueError(f"unknown task {unknown[0]!r}; there are {', '.join(TASKS)}")
+        if not self.stages:
+            raise ValueError("stages: at least one is needed")
+        return self
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of all stages together."""
+        return sum(stage.epochs for stage in self.stages)
+
+    def stage(self, epoch: int) -> StageConfig:
+        """Return the stage that ``epoch`` (from 0) belongs to."""
+        for stage in self.stages:
+            if epoch < stage.epochs:
+                return stage
+            epoch -= stage.epochs
+        return self.stages[-1]
+
+    @classmethod
+    def read(cls, path: Path | str) -> TrainConfig:
+        """Read a YAML file.
+
+        Raises:
+            ConfigError: the file is missing or not YAML, or a key or value is wrong (the first
+                offending key is named).
+        """
+        path = Path(path)
+        try:
+            content: Any = yaml.safe_load(path.read_text())
+        except OSError as error:
+            raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+        except yaml.YAMLError as error:
+            raise ConfigError(f"{path} is not valid YAML: {str(error).splitlines()[0]}") from error
+        try:
+            return cls.model_validate(content)
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(str(part) for part in first["loc"]) or "the file"
+            raise ConfigError(f"{path}: {key}: {first['msg']}") from error

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Task losses on labelled pixels, and the two annotation-free losses on the task tokens (AKG).
+
+Every task loss returns one value per frame [B]; a frame without a valid pixel gives 0 with zero
+gradient, never NaN.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..model.prototypes import TaskPrototypes
+from ..tasks import IGNORE_INDEX, Task
+
+
+def _masked_mean(values: Tensor, valid: Tensor) -> Tensor:
+    """Mean over the valid pixels of each frame: [B, H, W] and bool [B, H, W] to [B]."""
+    # where, not product: an invalid pixel may hold NaN, and 0 * NaN is NaN
+    total = torch.where(valid, values, values.new_zeros(())).flatten(1).sum(1)
+    return total / valid.flatten(1).sum(1).clamp_min(1)
+
+
+def _at_label_size(raw: Tensor, label_height: int, label_width: int) -> Tensor:
+    return F.interpolate(
+        raw, (label_height, label_width), mode="bilinear", align_corners=False
+    )
+
+
+def cross_entropy(raw: Tensor, label: Tensor) -> Tensor:
+    """Cross entropy of logits [B, C, h, w] against ids uint8 [B, H, W], 255 ignored; [B]."""
+    target = label.long()
+    logits = _at_label_size(raw, *target.shape[1:])
+    values = F.cross_entropy(logits, target, ignore_index=IGNORE_INDEX, reduction="none")
+    return _masked_mean(values, target != IGNORE_INDEX)
+
+
+def l1(raw: Tensor, label: Tensor) -> Tensor:
+    """Absolute error of [B, 1, h, w] against [B, H, W] where the label is positive, finite; [B]."""
+    prediction = _at_label_size(raw, *label.shape[1:]).squeeze(1)
+    valid = torch.isfinite(label) & (label > 0)
+    error = (prediction - torch.where(valid, label, label.new_ones(()))).abs()
+    return _masked_mean(error, valid)
+
+
+def cosine(raw: Tensor, label: Tensor) -> Tensor:
+    """1 - cos between [B, 3, h, w] and unit vectors [B, H, W, 3]; (0, 0, 0) is ignored; [B]."""
+    prediction = _at_label_size(raw, *label.shape[1:3])
+    target = label.permute(0, 3, 1, 2)
+    valid = target.square().sum(1) > 0.25
+    return _masked_mean(1.0 - F.cosine_similarity(prediction, target, dim=1, eps=1e-6), valid)
+
+
+LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "cross_entropy": cross_entropy,
+    "l1": l1,
+    "cosine": cosine,
+}
+
+
+def supervised(
+    raw: dict[str, Tensor],
+    labels: dict[str, Tensor],
+    labelled: Tensor,
+    tasks: Sequence[Task],
+    weights: dict[str, float],
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """L = 1/B sum_b (T / n_b) sum over labelled t of w_t l_t, n_b = labelled tasks of frame b.
+
+    Args:
+        raw: task name to raw prediction.
+        labels: task name to label batch; unlabelled frames hold an empty map.
+        labelled: bool [B, T].
+        weights: task name to w_t.
+
+    Returns:
+        the loss, and per task its mean over the frames that have the label (for logging).
+    """
+    frames, count = labelled.shape
+    scale = count / labelled.sum(1).clamp_min(1)
+    total = raw[tasks[0].name].sum() * 0.0
+    parts: dict[str, Tensor] = {}
+    for index, task in enumerate(tasks):
+        has = labelled[:, index]
+        if not bool(has.any()):
+            continue
+        per_frame = LOSSES[task.loss](raw[task.name][has], labels[task.name][has])
+        parts[task.name] = per_frame.mean().detach()
+        total = total + weights[task.name] * (scale[has] * per_frame).sum() / frames
+    return total, parts
+
+
+def knowledge_embedding(pooled: Tensor, prototypes: TaskPrototypes) -> Tensor:
+    """TKE: cross entropy of the image-level affinity of f^t against t itself; no label needed.
+
+    Args:
+        pooled: [B, T, d], mean of each task's tokens.
+    """
+    affinity = prototypes.affinity(pooled)
+    target = torch.arange(pooled.shape[1], device=pooled.device).expand(pooled.shape[0], -1)
+    return F.nll_loss(affinity.clamp_min(1e-12).log().flatten(0, 1), target.flatten())
+
+
+def consistency(pooled: Tensor, margin: float) -> Tensor:
+    """TC: triplet loss in the batch on cosine distances; same task near, different tasks apart.
+
+    For every anchor (b, t): the farthest (b', t), b' != b, must be nearer by ``margin`` than the
+    nearest (b', t'), t' != t.
+
+    Args:
+        pooled: [B, T, d]; with B = 1 there is no positive pair and the loss is 0.
+    """
+    frames, tasks, _ = pooled.shape
+    if frames < 2 or tasks < 2:
+        return pooled.sum() * 0.0
+    flat = F.normalize(pooled.flatten(0, 1), dim=-1)
+    distance = 1.0 - flat @ flat.t()
+    task = torch.arange(tasks, device=pooled.device).repeat(frames)
+    same = task[:, None] == task[None, :]
+    itself = torch.eye(len(task), dtype=torch.bool, device=pooled.device)
+    positive = distance.masked_fill(~same | itself, -1.0).amax(1)
+    negative = distance.masked_fill(same, 3.0).amin(1)
+    return F.relu(positive - negative + margin).mean()

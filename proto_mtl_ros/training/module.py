@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Lightning module: one training step, validation on held-out frames, the optimiser."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..evaluation.metrics import Metric, metric_for
+from ..model import ProtoMTL
+from ..model.deploy import decode_depth, decode_normals
+from ..model.decoder import upsample
+from ..model.prototypes import entropy
+from ..tasks import TASKS
+from .config import TrainConfig
+from .losses import consistency, knowledge_embedding, supervised
+
+_RAW_STRIDE = 4
+
+
+class MultiTaskModule(L.LightningModule):
+    """Trains ``ProtoMTL`` on partially annotated batches.
+
+    Args:
+        config: the run.
+        steps: optimiser steps of the whole run, for the schedule.
+    """
+
+    def __init__(self, config: TrainConfig, steps: int) -> None:
+        super().__init__()
+        self.config, self.steps = config, steps
+        self.tasks = [TASKS[name] for name in config.tasks]
+        self.network = ProtoMTL(self.tasks, pretrained=True, **config.model.model_dump())
+        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.register_buffer("mean", torch.tensor(self.network.mean).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(self.network.std).view(1, 3, 1, 1))
+        self.metrics: dict[str, Metric] = {}
+
+    def train(self, mode: bool = True) -> MultiTaskModule:
+        """Set the mode; the backbone's batch norms stay as ImageNet left them if so configured."""
+        super().train(mode)
+        if mode and self.config.optimiser.freeze_backbone_norm:
+            for module in self.network.backbone.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eval()
+        return self
+
+    def _image(self, batch: dict[str, Any]) -> Tensor:
+        # the uint8 batch is [B, H, W, 3]: permuted, it already is channels-last
+        return (batch["image"].permute(0, 3, 1, 2).float() - self.mean) / self.std
+
+    def training_step(self, batch: dict[str, Any], _index: int) -> Tensor:
+        out = self.network(self._image(batch))
+        weights = self.config.loss
+        loss, parts = supervised(
+            out.raw, batch, batch["labelled"], self.tasks, weights.model_dump()
+        )
+        tke = knowledge_embedding(out.pooled, self.network.prototypes)
+        tc = consistency(out.pooled, weights.margin)
+        loss = loss + weights.tke * tke + weights.tc * tc
+        if not bool(torch.isfinite(loss)):
+            raise FloatingPointError(f"loss is {float(loss)} at frames {batch['frame_id']}")
+        self.log("loss", loss, prog_bar=True)
+        self.log_dict({f"loss/{name}": value for name, value in parts.items()})
+        self.log_dict({"loss/tke": tke, "loss/tc": tc})
+        if self.global_step % 20 == 0:
+            self._log_affinity(out.pooled.detach(), out.affinity.detach())
+        return loss
+
+    def _log_affinity(self, pooled: Tensor, affinity: Tensor) -> None:
+        """Log the entropy of the affinity and the T x T association (collapse shows in both)."""
+        self.log("affinity/entropy", entropy(affinity).mean())
+        association = affinity.mean((0, 2))
+        for row, of in enumerate(self.config.tasks):
+            for column, to in enumerate(self.config.tasks):
+                self.log(f"association/{of}/{to}", association[row, column])
+        similarity = self.network.prototypes.similarity(pooled)
+        self.log("affinity/slots_used", _slots_used(similarity))
+
+    def on_validation_epoch_start(self) -> None:
+        self.metrics = {task.name: metric_for(task) for task in self.tasks}
+
+    def validation_step(self, batch: dict[str, Any], _index: int) -> None:
+        raw = self.network(self._image(batch)).raw
+        factor = batch["depth_factor"].cpu().numpy()[:, None, None]
+        predictions: dict[str, np.ndarray] = {}
+        if "segmentation" in raw:
+            logits = upsample(raw["segmentation"], _RAW_STRIDE)
+            predictions["segmentation"] = logits.argmax(1).byte().cpu().numpy()
+        if "depth" in raw:
+            predictions["depth"] = decode_depth(raw["depth"], _RAW_STRIDE).cpu().numpy() * factor
+        if "normals" in raw:
+            vectors = decode_normals(raw["normals"], _RAW_STRIDE).permute(0, 2, 3, 1)
+            predictions["normals"] = vectors.cpu().numpy()
+        for task in self.tasks:
+            labels = batch[task.name].cpu().numpy()
+            if task.name == "depth":
+                labels = labels * factor
+            for frame in np.flatnonzero(batch["labelled"][:, self.tasks.index(task)].cpu()):
+                self.metrics[task.name].update(predictions[task.name][frame], labels[frame])
+
+    def on_validation_epoch_end(self) -> None:
+        for name, metric in self.metrics.items():
+            for figure, value in metric.compute().items():
+                self.log(f"held_out/{name}/{figure}", value)
+
+    def configure_optimizers(self) -> Any:
+        options = self.config.optimiser
+        groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+        for name, parameter in self.network.named_parameters():
+            # norms, biases and prototypes are not decayed
+            decay = parameter.ndim > 1 and not name.startswith("prototypes")
+            groups.setdefault((name.startswith("backbone."), decay), []).append(parameter)
+        optimiser = torch.optim.AdamW(
+            [
+                {
+                    "params": parameters,
+                    "lr": options.lr * (options.backbone_lr_factor if backbone else 1.0),
+                    "weight_decay": options.weight_decay if decay else 0.0,
+                }
+                for (backbone, decay), parameters in groups.items()
+            ]
+        )
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, self._learning_rate_factor)
+        return {
+            "optimizer": optimiser,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+    def _learning_rate_factor(self, step: int) -> float:
+        """Linear warm-up, then 1, then half a cosine to zero over the last epochs."""
+        options = self.config.optimiser
+        rise = min(1.0, (step + 1) / max(1, options.warmup_steps))
+        decay = self.steps * options.decay_epochs / self.config.epochs
+        progress = max(0.0, min(1.0, (step - (self.steps - decay)) / decay))
+        return rise * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def _slots_used(similarity: Tensor) -> Tensor:
+    """Return how many slots are the best one for at least one token, of all T x M."""
+    best = similarity.argmax(-1)
+    slots = similarity.shape[-1]
+    used = torch.zeros(similarity.shape[-2] * slots, device=similarity.device)
+    offset = torch.arange(similarity.shape[-2], device=similarity.device) * slots
+    used[(best + offset).flatten()] = 1
+    return used.sum()

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One training run: data, Lightning, checkpoints that survive a kill, resume."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+
+from ..data.nyuv2 import NYUv2, hold_out
+from ..tasks import TASKS
+from .config import TrainConfig
+from .frames import evaluation_loader, training_loader
+from .module import MultiTaskModule
+
+LAST = "last.ckpt"
+"""Name of the checkpoint that a run resumes from."""
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes beside the target and renames, so a kill leaves the previous checkpoint whole."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None):  # type: ignore[no-untyped-def]
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(f".{target.name}.partial")
+        with temporary.open("wb") as file:
+            torch.save(checkpoint, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+
+
+def split_frames(config: TrainConfig, data: Path) -> tuple[NYUv2, NYUv2]:
+    """Return (train, held out) of the train split; held-out frames keep every label."""
+    everything = NYUv2(data, "train", limit=config.data.limit)
+    kept, held = hold_out(
+        everything.frame_ids, config.data.held_out_blocks, config.data.held_out_length
+    )
+    manifest = config.data.manifest
+    if manifest is not None and not Path(manifest).is_absolute():
+        manifest = str(data / manifest)
+    return (
+        NYUv2(data, "train", manifest=manifest, frame_ids=kept),
+        NYUv2(data, "train", frame_ids=held),
+    )
+
+
+def train(config: TrainConfig, data: Path, output: Path, max_epochs: int | None = None) -> Path:
+    """Train, or continue the run that ``output`` holds; return the path of the last checkpoint.
+
+    Args:
+        config: the run.
+        data: folder of the NYUv2 pack.
+        output: folder for checkpoints and TensorBoard events.
+        max_epochs: stop after this many epochs of the schedule (to try things); the schedule
+            itself stays that of ``config``.
+
+    Raises:
+        DataError: the data set is incomplete.
+        FloatingPointError: the loss is not finite; the frames of the batch are named.
+    """
+    L.seed_everything(config.seed, verbose=False)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    frames, held_out = split_frames(config, data)
+    frames.preload()
+    loader = training_loader(frames, [TASKS[name] for name in config.tasks], config)
+    module = MultiTaskModule(config, steps=len(loader) * config.epochs)
+    checkpoints = ModelCheckpoint(
+        dirpath=output, filename="{epoch:03d}", save_last=True, save_top_k=0, every_n_epochs=1,
+        save_on_train_epoch_end=True, enable_version_counter=False,
+    )  # fmt: skip
+    trainer = L.Trainer(
+        accelerator="auto",
+        devices=1,
+        max_epochs=max_epochs or config.epochs,
+        gradient_clip_val=config.optimiser.clip_norm,
+        check_val_every_n_epoch=max(1, config.epochs // 8),
+        num_sanity_val_steps=0,
+        log_every_n_steps=20,
+        callbacks=[
+            EMAWeightAveraging(decay=config.optimiser.ema_decay),
+            checkpoints,
+            TQDMProgressBar(refresh_rate=10),
+        ],
+        logger=TensorBoardLogger(output, name="", version="tensorboard"),
+        plugins=[AtomicCheckpointIO()],
+        enable_model_summary=False,
+    )
+    last = output / LAST
+    trainer.fit(
+        module,
+        loader,
+        evaluation_loader(held_out, module.tasks, config),
+        ckpt_path=str(last) if last.is_file() else None,
+        weights_only=True if last.is_file() else None,
+    )
+    return last
+
