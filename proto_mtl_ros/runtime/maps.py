@@ -6,14 +6,15 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from proto_mtl_ros.geometry import Letterbox
+from proto_mtl_ros.geometry import Letterbox, resize
 from proto_mtl_ros.tasks import IGNORE_INDEX
 
 DEPTH_STEP = 0.1
-"""Relative difference above which two depths next to each other belong to two surfaces."""
+"""Relative difference above which two depths close to each other belong to two surfaces."""
 
 _LEAST_FACING = 0.01
 _SHORTEST = 1e-3
+_AROUND = np.ones((3, 3), np.uint8)
 _SUM = np.ones((1, 3), np.float32)
 
 
@@ -48,20 +49,25 @@ def fit_depth(raw: np.ndarray, factor: float, letterbox: Letterbox, full_size: b
         letterbox: of the picture.
         full_size: at the source's size rather than the network's.
 
-    Interpolated linearly, as surfaces are smooth, except across steps: there the interpolated
+    Interpolated linearly, as surfaces are smooth, except next to steps: there the interpolated
     value lies in the air between two surfaces, and such flying pixels become obstacles in a
-    robot's map. A pixel that would differ from the nearest one of the network by more than
-    ``DEPTH_STEP`` takes that one's value instead. The price is a staircase of one network pixel
-    along steep edges, and on a floor close to the horizon.
+    robot's map. Where the network's pixels around differ by more than ``DEPTH_STEP``, the nearest
+    one's value is taken, as it is everywhere when the map becomes smaller. The price is a
+    staircase of one network pixel along edges, and on a floor close to the horizon.
     """
     depth = raw * np.float32(factor)
-    depth[~((depth > 0) & (depth < np.inf))] = np.nan
-    nearest = np.ascontiguousarray(fit_map(depth, letterbox, full_size, "nearest"))
-    if full_size:
-        linear = fit_map(depth, letterbox, full_size, "linear")
-        close = np.abs(linear - nearest) <= DEPTH_STEP * nearest  # False at NaN
-        np.copyto(nearest, linear, where=close)
-    return nearest
+    depth[~((depth > 0) & (depth < np.inf))] = 0.0
+    fitted = np.ascontiguousarray(fit_map(depth, letterbox, full_size, "nearest"))
+    if full_size and letterbox.scale < 1:
+        # The four pixels that are interpolated are among the nearest one and those around it.
+        inside = np.ascontiguousarray(depth[letterbox.window])
+        farthest, closest = cv2.dilate(inside, _AROUND), cv2.erode(inside, _AROUND)
+        smooth = (farthest <= (1 + DEPTH_STEP) * closest).view(np.uint8)
+        size = (letterbox.src_width, letterbox.src_height)
+        linear = resize(inside, *size, "linear")
+        cv2.copyTo(linear, resize(smooth, *size, "nearest"), fitted)
+    fitted[fitted <= 0] = np.nan
+    return fitted
 
 
 def fit_normals(
@@ -96,7 +102,8 @@ def face_camera(normals: np.ndarray, rays: np.ndarray) -> np.ndarray:
 
     A visible surface has n . p < 0 for its viewing ray p. A predicted normal that breaks this is
     one of a surface seen almost edge-on, so the closest direction that keeps it is taken: what
-    points along the ray is removed. Flipping it would be wrong by up to 180 degrees.
+    points along the ray is removed. Flipping it would be wrong by up to 180 degrees. Only one that
+    points straight away, for which there is no closest direction, turns round.
     """
     flat = normals.reshape(-1, 3)
     away = np.flatnonzero(_dot(normals, rays) > -_LEAST_FACING / 2)
