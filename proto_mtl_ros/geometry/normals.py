@@ -8,21 +8,15 @@ inverse depth is also where the noise of stereo and structured light is even.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
 from proto_mtl_ros.geometry.camera import Camera
 from proto_mtl_ros.geometry.depth import check_size, valid_depth
+from proto_mtl_ros.geometry.planes import Float32, Planes, Rays, fit_planes
 
-Float32 = npt.NDArray[np.float32]
-Float64 = npt.NDArray[np.float64]
-
-# The least spread of a window's valid pixels along its narrow direction, in pixels squared: a
-# single line of pixels says nothing about the slope across it.
-_MIN_SPREAD = 0.4
 # A shifted window is taken only when its residual variance is this many times smaller.
 _PREFERENCE = 2.0
 # Rows worked on at a time, so that the intermediate maps stay in the processor's cache.
@@ -69,15 +63,13 @@ def depth_to_normals(
         # A pixel's moved window reaches 2 radii up and down, its centre one radius.
         first, last = max(start - 2 * radius, 0), min(stop + 2 * radius, height)
         top, bottom = max(start - radius, 0), min(stop + radius, height)
-        rays = _rays(camera, first, last)
-        mask = valid_depth(depth[first:last])
-        if camera.distorted:
-            mask &= np.isfinite(rays.x)
+        rays = Rays.of_rows(camera, first, last)
+        mask = valid_depth(depth[first:last]) & rays.known
         inverse = np.zeros(mask.shape)
         np.divide(1.0, depth[first:last], out=inverse, where=mask)
         centres = slice(top - first, bottom - first)
         floor = noise_floor if noise_floor.ndim == 0 else noise_floor[first:last]
-        planes = _fit_planes(inverse, mask, window, min_valid, floor, rays)
+        planes = fit_planes(inverse, mask, rays, window, min_valid, floor)
         planes = Planes(*(values[centres] for values in planes))
         index = _best_windows(planes.residual, radius)[start - top : stop - top]
         pixels = slice(start - first, stop - first)
@@ -88,130 +80,6 @@ def depth_to_normals(
             max_residual,
         )
     return normals
-
-
-class Rays(NamedTuple):
-    """Viewing rays (x, y, 1) of some rows, and how they change from pixel to pixel.
-
-    x, y broadcast to [rows, W]: without distortion x is one row and y one column. xu, xv, yu, yv
-    are the derivatives by column u and row v.
-    """
-
-    x: Float32
-    y: Float32
-    xu: Any
-    xv: Any
-    yu: Any
-    yv: Any
-
-    def rows(self, rows: slice) -> Rays:
-        """The rays of fewer rows; the derivatives are not needed there."""
-        x = self.x if self.x.shape[0] == 1 else self.x[rows]
-        return Rays(x, self.y[rows], 0, 0, 0, 0)
-
-
-class Planes(NamedTuple):
-    """Planes 1/z = a x + b y + c of the windows around each pixel, and how well they fit.
-
-    residual is the variance relative to the squared inverse depth, not below that of the noise,
-    and inf where there is no plane.
-    """
-
-    a: Float32
-    b: Float32
-    c: Float32
-    residual: Float32
-
-
-def _rays(camera: Camera, first: int, last: int) -> Rays:
-    """Rays of the rows first to last, exclusive."""
-    if camera.distorted or camera.K[0, 1] != 0:
-        # Within a window the lens is affine: its derivative is all that the fit needs.
-        table = camera.rays()[first:last]
-        x, y = np.ascontiguousarray(table[..., 0]), np.ascontiguousarray(table[..., 1])
-        return Rays(x, y, _along_u(x), _along_v(x), _along_u(y), _along_v(y))
-    u, v = np.arange(camera.width)[None, :], np.arange(first, last)[:, None]
-    x = ((u - camera.cx) / camera.fx).astype(np.float32)
-    y = ((v - camera.cy) / camera.fy).astype(np.float32)
-    return Rays(x, y, 1 / camera.fx, 0.0, 0.0, 1 / camera.fy)
-
-
-def _along_u(values: Float32) -> Any:
-    """Derivative by column; 0 of a map one pixel wide."""
-    return np.gradient(values, axis=1) if values.shape[1] > 1 else np.zeros_like(values)
-
-
-def _along_v(values: Float32) -> Any:
-    """Derivative by row; 0 of a map one pixel high."""
-    return np.gradient(values, axis=0) if values.shape[0] > 1 else np.zeros_like(values)
-
-
-def _fit_planes(
-    inverse: Float64,
-    mask: npt.NDArray[np.bool_],
-    window: int,
-    min_valid: float,
-    floor: Float32,
-    rays: Rays,
-) -> Planes:
-    """Least-squares planes of the windows around every pixel.
-
-    Sums are float64, because the residual is a small difference of large ones, and use offsets
-    from the window's centre, which keeps them small.
-    """
-    radius = window // 2
-    ones = np.ones(window)
-    offset = np.arange(-radius, radius + 1, dtype=np.float64)
-
-    def total(values: npt.NDArray[Any], kernel_u: Float64, kernel_v: Float64) -> Float64:
-        # Outside the image is 0 in the mask and in the values: nothing there is counted.
-        sums: Any = cv2.sepFilter2D(
-            values, -1, kernel_u, kernel_v, borderType=cv2.BORDER_CONSTANT
-        )
-        return sums
-
-    # Sums of the mask are small whole numbers, exact in float32.
-    weight = mask.astype(np.float32)
-    count = total(weight, ones, ones)
-    enough = count >= max(min_valid * window * window, 3)
-    share = 1 / np.maximum(count, 1)
-    mean_u, mean_v = total(weight, offset, ones) * share, total(weight, ones, offset) * share
-    var_u = total(weight, offset**2, ones) * share - mean_u * mean_u
-    var_v = total(weight, ones, offset**2) * share - mean_v * mean_v
-    cov_uv = total(weight, offset, offset) * share - mean_u * mean_v
-    determinant = var_u * var_v - cov_uv * cov_uv
-    # determinant / trace is at most the smaller eigenvalue, and at least half of it.
-    enough &= determinant > _MIN_SPREAD * (var_u + var_v)
-    determinant[~enough] = 1
-    inverse_determinant = 1 / determinant
-
-    exact_share = 1 / np.maximum(count, 1).astype(np.float64)
-    mean_w = total(inverse, ones, ones) * exact_share
-    cov_uw = total(inverse, offset, ones) * exact_share - mean_u * mean_w
-    cov_vw = total(inverse, ones, offset) * exact_share - mean_v * mean_w
-    var_w = total(inverse * inverse, ones, ones) * exact_share - mean_w * mean_w
-    slope_u = (cov_uw * var_v - cov_vw * cov_uv) * inverse_determinant
-    slope_v = (cov_vw * var_u - cov_uw * cov_uv) * inverse_determinant
-    var_w -= slope_u * cov_uw
-    var_w -= slope_v * cov_vw
-    mean_w[~enough] = np.inf
-    residual = np.maximum((var_w / (mean_w * mean_w)).astype(np.float32), floor)
-    residual[~enough] = np.inf
-    mean_w -= slope_u * mean_u
-    mean_w -= slope_v * mean_v
-    return Planes(*_in_rays(slope_u, slope_v, mean_w, rays), residual)
-
-
-def _in_rays(
-    slope_u: Float64, slope_v: Float64, value: Float64, rays: Rays
-) -> tuple[Float32, Float32, Float32]:
-    """Coefficients of 1/z = a x + b y + c from slopes per pixel and the value at the centre."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        scale = 1 / (rays.xu * rays.yv - rays.xv * rays.yu)
-        a = (slope_u * (rays.yv * scale) - slope_v * (rays.yu * scale)).astype(np.float32)
-        b = (slope_v * (rays.xu * scale) - slope_u * (rays.xv * scale)).astype(np.float32)
-        c = value.astype(np.float32) - a * rays.x - b * rays.y
-    return a, b, c
 
 
 def _best_windows(residual: Float32, radius: int) -> npt.NDArray[np.intp]:
