@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from typing import Any, List  # noqa: UP035  (launch of Humble knows typing's List only)
 
+import yaml
 from launch import LaunchContext, LaunchDescription
 from launch.action import Action
 from launch.actions import (
@@ -48,7 +49,7 @@ def declare_arguments() -> list[DeclareLaunchArgument]:
     """What can be set on the command line; empty means: as the parameter file says."""
     boolean = ["true", "false"]
     rows: list[tuple[str, str, str, list[str] | None]] = [
-        ("cameras", "camera", "Camera namespaces, separated by commas: front,rear", None),
+        ("cameras", "", "Camera namespaces, separated by commas: front,rear", None),
         (
             "image_topic",
             "image",
@@ -95,6 +96,17 @@ def declare_arguments() -> list[DeclareLaunchArgument]:
 def camera_names(text: str) -> list[str]:
     """The names in `front,rear`, `front rear` or `[front, rear]`."""
     return text.replace("[", " ").replace("]", " ").replace(",", " ").replace("'", " ").split()
+
+
+def cameras_of(params_file: str) -> list[str]:
+    """The cameras that a parameter file names, for any node; `camera` where it names none."""
+    with open(params_file, encoding="utf-8") as stream:
+        nodes = yaml.safe_load(stream) or {}
+    for node in nodes.values():
+        cameras = (node or {}).get("ros__parameters", {}).get("cameras")
+        if cameras:
+            return [str(camera) for camera in cameras]
+    return ["camera"]
 
 
 def remappings(
@@ -162,10 +174,11 @@ def perception(context: LaunchContext) -> list[Action]:
     def value(name: str) -> str:
         return LaunchConfiguration(name).perform(context)
 
-    cameras = camera_names(value("cameras"))
+    params_file = value("params_file") or shared("config", "perception.yaml").perform(context)
+    cameras = camera_names(value("cameras")) or cameras_of(params_file)
     # Every value has its type: launch would make an integer of 7 and a boolean of `true`.
     overrides = {
-        "cameras": ParameterValue(cameras or [""], value_type=List[str])  # noqa: UP006
+        "cameras": ParameterValue(cameras, value_type=List[str])  # noqa: UP006
     }
     for name in ("image_transport", "model", "backend", "device"):
         if value(name):
@@ -180,7 +193,7 @@ def perception(context: LaunchContext) -> list[Action]:
         name=value("name"),
         namespace=value("namespace"),
         parameters=[
-            value("params_file") or shared("config", "perception.yaml"),
+            params_file,
             {**overrides, **sim_time},
         ],
         remappings=remappings(
@@ -203,7 +216,7 @@ def perception(context: LaunchContext) -> list[Action]:
 
 def rviz(cameras: list[str], namespace: str, fixed_frame: str, sim_time: dict[str, Any]) -> Node:
     """RViz, which looks at the first camera."""
-    first = cameras[0] if cameras else "camera"
+    first = cameras[0]
     root = first if first.startswith("/") else f"{namespace.rstrip('/')}/{first}"
     root = f"/{root.lstrip('/')}"
     arguments = ["-d", shared("config", "perception.rviz")]

@@ -9,6 +9,7 @@ may define `CONTEXT_SETTINGS` for its own parsing, for example to pass `--ros-ar
 from __future__ import annotations
 
 import importlib
+import signal
 import sys
 from typing import Any
 
@@ -64,6 +65,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
 )
 
 
@@ -94,7 +96,10 @@ def _load(name: str) -> Any:
     module = importlib.import_module(f"proto_mtl_ros.cli.{name}")
     if hasattr(module, "app"):
         return module.app
-    single = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    # Plain help text: in marked-up text a list such as [front, rear] would vanish.
+    single = typer.Typer(
+        add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None
+    )
     single.command(name, context_settings=getattr(module, "CONTEXT_SETTINGS", None))(module.command)
     return single
 
@@ -147,7 +152,12 @@ for _name, _summary in COMMANDS.items():
 
 def main(command: str | None = None) -> None:
     """Entry point. With `command` (the scripts for `ros2 run`) all arguments belong to it."""
-    if command is not None:
-        run_command(command, sys.argv[1:])
-    else:
-        typer.main.get_command(app).main(prog_name=PROGRAM)
+    try:
+        if command is not None:
+            run_command(command, sys.argv[1:])
+        else:
+            typer.main.get_command(app).main(prog_name=PROGRAM)
+    finally:
+        # What is left is the interpreter's own end. A second Ctrl-C, such as launch sends after
+        # the terminal's, must not turn an orderly exit into death by signal.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What all tests share: a ROS of their own, and real data where it is at hand."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+# Tests talk to nobody else: a domain of their own, this machine only. Up to 101 its ports lie
+# below those that Linux gives to outgoing connections.
+os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 101)
+os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+os.environ["ROS_PYTHON_CHECK_FIELDS"] = "1"  # without it a wrong type fails late or never
+os.environ.setdefault("AMENT_PREFIX_PATH", sys.prefix)
+# A busy machine: threads that spin while they wait take the core from those that work.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--data",
+        type=Path,
+        default=None,
+        help="folder of real data (nyuv2/, bags/, videos/); default: $PROTO_MTL_DATA, then "
+        "../shared/data beside the repository",
+    )
+
+
+@pytest.fixture(scope="session")
+def data_root(request: pytest.FixtureRequest) -> Path:
+    """The folder of real data; the test is skipped, saying so, where there is none."""
+    given = request.config.getoption("--data") or os.environ.get("PROTO_MTL_DATA")
+    root = Path(given) if given else REPOSITORY.parent / "shared" / "data"
+    if not root.is_dir():
+        if given:
+            pytest.fail(f"there is no data at {root}")
+        pytest.skip("no real data: give --data or PROTO_MTL_DATA")
+    return root.resolve()
+
+
+def _part(root: Path, name: str) -> Path:
+    if not (root / name).exists():
+        pytest.skip(f"the real data has no {name}")
+    return root / name
+
+
+@pytest.fixture(scope="session")
+def nyuv2(data_root: Path) -> Path:
+    """The NYUv2 pack."""
+    return _part(data_root, "nyuv2")
+
+
+@pytest.fixture(scope="session")
+def kitchen_bag(data_root: Path) -> Path:
+    """A hand-held RGB-D recording of a kitchen, rosbag2."""
+    return _part(data_root, "bags/kitchen_handheld")
+
+
+@pytest.fixture(scope="session")
+def video(data_root: Path) -> Path:
+    """A video of people in a room."""
+    videos = sorted(_part(data_root, "videos").glob("*.mp4"))
+    return videos[0] if videos else pytest.skip("the real data has no video")
+
+
+@pytest.fixture(scope="session")
+def room_recording() -> Path:
+    """The recording that ships with the package."""
+    path = REPOSITORY / "recordings" / "room"
+    if not path.is_dir():
+        pytest.skip("recordings/room is not in this checkout")
+    return path
