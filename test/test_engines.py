@@ -91,11 +91,10 @@ def test_pictures_that_do_not_fit_are_refused(engine: Engine, images: np.ndarray
 
 
 def test_auto_takes_the_fastest_and_says_so(bundle: Bundle) -> None:
-    engine = create_engine(bundle, threads=1)
+    engine = create_engine(bundle, device="cpu", threads=1)
     assert isinstance(engine, Engine)
     assert (engine.name, engine.precision) == ("onnxruntime", "fp32")
-    assert "onnxruntime is the fastest" in engine.choice
-    assert engine.device in engine.choice
+    assert engine.choice == "onnxruntime fp32 on cpu (auto: the fastest that is installed)"
     assert engine.fallback is None
 
 
@@ -138,6 +137,13 @@ def test_a_gpu_that_cannot_be_used_is_a_loud_fallback(bundle: Bundle) -> None:
     assert engine.fallback is not None
     assert "running on the CPU" in engine.fallback
     assert set(engine.infer(pictures(1, 32, 32))) == set(expected(pictures(1, 32, 32)))
+
+
+@pytest.mark.skipif(HAS_CUDA, reason="this ONNX Runtime has CUDA")
+def test_auto_keeps_the_fastest_backend_if_none_has_the_gpu(bundle: Bundle) -> None:
+    engine = create_engine(bundle, "auto", "cuda", threads=1)
+    assert (engine.name, engine.device) == ("onnxruntime", "cpu")
+    assert engine.fallback is not None and "running on the CPU" in engine.fallback
 
 
 def test_what_is_no_graph_is_refused(tmp_path: Path) -> None:
@@ -285,6 +291,7 @@ def test_auto_falls_back_loudly_to_torch(torch_bundle: Bundle) -> None:
     assert engine.name == "torch"
     assert engine.fallback is not None
     assert "untrained has no model.onnx" in engine.fallback
+    assert "the fastest that works" in engine.choice
 
 
 def test_weights_of_another_architecture_are_refused(torch_bundle: Bundle, tmp_path: Path) -> None:

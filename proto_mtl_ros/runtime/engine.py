@@ -129,7 +129,7 @@ def create_engine(
     if threads < 0:
         raise EngineError(f"threads is {threads}: give 0 (automatic) or more")
     if backend != "auto":
-        return _load(_named(backend), bundle, device, threads, f"{backend} was asked for")
+        return _explained(_load(_named(backend), bundle, device, threads), "as asked for")
     return _fastest(bundle, device, threads)
 
 
@@ -139,39 +139,40 @@ def _fastest(bundle: Bundle, device: str, threads: int) -> Engine:
         ways = " or ".join(backend.install for backend in BACKENDS)
         raise EngineError(f"no inference backend is installed: {ways}")
     failures: list[str] = []
-    second_best: Engine | None = None
+    engines: list[Engine] = []
     for backend in candidates:
-        reason = "the fastest that is installed" if backend is candidates[0] else "the next fastest"
         try:
-            engine = _load(backend, bundle, device, threads, f"auto: {backend.name} is {reason}")
+            engines.append(_load(backend, bundle, device, threads))
         except ProtoMtlError as error:
             failures.append(str(error))
             continue
-        if failures:
-            engine.fallback = "; ".join([*failures, *filter(None, [engine.fallback])])
-        if engine.fallback is None or not device.startswith("cuda") or failures:
-            if second_best is not None:
-                second_best.close()
-            return engine
-        # A GPU was asked for by name: another backend may have it ready.
-        if second_best is None:
-            second_best = engine
-        else:
+        # Only a GPU that was asked for by name is reason enough to look at a slower backend.
+        if not device.startswith("cuda") or engines[-1].device != "cpu":
+            break
+    if not engines:
+        raise EngineError("no backend can run the model: " + "; ".join(failures))
+    best = next((engine for engine in engines if engine.device != "cpu"), engines[0])
+    for engine in engines:
+        if engine is not best:
             engine.close()
-    if second_best is not None:
-        return second_best
-    raise EngineError("no backend can run the model: " + "; ".join(failures))
+    if failures:
+        best.fallback = "; ".join([*([best.fallback] if best.fallback else []), *failures])
+    first = best.name == candidates[0].name
+    return _explained(best, f"auto: the fastest that {'is installed' if first else 'works'}")
 
 
-def _load(backend: Backend, bundle: Bundle, device: str, threads: int, reason: str) -> Engine:
+def _load(backend: Backend, bundle: Bundle, device: str, threads: int) -> Engine:
     try:
         module = importlib.import_module(f"{__package__}.{backend.name}")
     except Exception as error:  # a broken library raises more than ImportError
         raise EngineError(
             f"backend {backend.name} cannot be imported ({one_line(error)}): {backend.install}"
         ) from None
-    engine: Engine = module.load(bundle, device, threads)
-    engine.choice = f"{reason}; {engine.precision} on {engine.device}"
+    return module.load(bundle, device, threads)
+
+
+def _explained(engine: Engine, reason: str) -> Engine:
+    engine.choice = f"{engine.name} {engine.precision} on {engine.device} ({reason})"
     return engine
 
 
