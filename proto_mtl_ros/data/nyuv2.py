@@ -112,25 +112,32 @@ class NYUv2:
         if self.allowed is not None:
             names = tuple(n for n in names if self.allowed[frame_id].get(n, False))
         labels = {}
-        inner = np.zeros((HEIGHT, WIDTH), bool)
-        inner[_BORDER_PX:-_BORDER_PX, _BORDER_PX:-_BORDER_PX] = True
         if "segmentation" in names:
-            labels["segmentation"] = np.where(inner, maps["segmentation"], IGNORE_INDEX)
+            labels["segmentation"] = _without_border(maps["segmentation"], IGNORE_INDEX)
         if "depth" in names:
-            labels["depth"] = np.where(inner, decode_depth(maps["depth"]), np.float32(0))
+            labels["depth"] = _without_border(decode_depth(maps["depth"]))
         if "normals" in names:
             # nearest keeps unit vectors; the stored map is 0.6 times the size of the image
-            encoded = resize(maps["normals"], WIDTH, HEIGHT, "nearest")
-            labels["normals"] = decode_normals(encoded) * inner[..., None]
+            vectors = resize(decode_normals(maps["normals"]), WIDTH, HEIGHT, "nearest")
+            labels["normals"] = _without_border(vectors)
         camera = Camera(K=_K.copy(), width=WIDTH, height=HEIGHT)
         return Sample(frame_id, maps["rgb"], camera, labels)
 
 
+def _without_border(label: np.ndarray, invalid: int = 0) -> np.ndarray:
+    """Return a copy of [H, W, ...] with the border set to ``invalid``."""
+    inner = slice(_BORDER_PX, -_BORDER_PX)
+    result = np.full_like(label, invalid)
+    result[inner, inner] = label[inner, inner]
+    return result
+
+
 def decode_depth(encoded: np.ndarray) -> np.ndarray:
     """Return metres float32 [H, W] from uint8; 255 is saturated and becomes invalid (0)."""
-    return np.where(encoded < 255, encoded.astype(np.float32) / 25.5, np.float32(0))
+    return _DEPTH_LEVELS[encoded]
 
 
+_DEPTH_LEVELS = (np.arange(256) % 255).astype(np.float32) / 25.5
 _NORMAL_LEVELS = (np.arange(256) // 4).astype(np.float32) / 63.0 * 2.0 - 1.0
 
 

@@ -67,7 +67,6 @@ def train(config: TrainConfig, data: Path, output: Path, max_epochs: int | None 
         FloatingPointError: the loss is not finite; the frames of the batch are named.
     """
     L.seed_everything(config.seed, verbose=False)
-    torch.use_deterministic_algorithms(True, warn_only=True)
     if config.threads:
         torch.set_num_threads(config.threads)
     frames, held_out = split_frames(config, data)
