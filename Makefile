@@ -1,4 +1,5 @@
-# make demo [BAG=path] [OUT=out/demo]   a recording through the node, and a report
+# make demo [BAG=path] [OUT=out/demo]   a recording through the node, and a report; more options of
+#                                       `proto-mtl demo` in DEMO_ARGS
 # make test                             everything that is checked: style, types, tests
 # make lint                             style and types alone
 #
@@ -11,6 +12,7 @@
 PYTHON ?= python3
 BAG ?= recordings/room
 OUT ?= out/demo
+DEMO_ARGS ?=
 PYTEST_ARGS ?=
 
 SHELL := bash
@@ -43,7 +45,7 @@ DEPENDENCIES := setup.py setup.cfg pyproject.toml requirements-robot.txt
 .PHONY: demo test lint clean
 
 demo: $(VENV)/.demo
-	$(BIN)/proto-mtl demo --recording "$(BAG)" --out "$(OUT)"
+	$(BIN)/proto-mtl demo --recording "$(BAG)" --out "$(OUT)" $(DEMO_ARGS)
 
 test: $(VENV)/.test lint
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
