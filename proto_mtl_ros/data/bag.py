@@ -70,7 +70,9 @@ def decode(message_type: str, cdr: bytes) -> Any:
     try:
         return typestore().deserialize_cdr(cdr, message_type)
     except Exception as error:  # the decoder raises whatever the broken bytes lead it into
-        raise BagError(f"a {message_type} message cannot be decoded: {_first_line(error)}") from None
+        raise BagError(
+            f"a {message_type} message cannot be decoded: {_first_line(error)}"
+        ) from None
 
 
 def header_stamp(cdr: bytes) -> int:

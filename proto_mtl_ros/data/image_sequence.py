@@ -19,6 +19,7 @@ from proto_mtl_ros.errors import BagError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm")
 FOLDER_FPS = 10.0
+_BACKENDS = (cv2.CAP_FFMPEG, cv2.CAP_GSTREAMER, cv2.CAP_OPENCV_MJPEG)
 FRAME_ID = "camera_color_optical_frame"
 FIRST_STAMP = 1_000_000_000
 """Stamp of the first image in nanoseconds: such recordings carry no times, and 0 means "none"."""
@@ -47,10 +48,7 @@ class ImageSequence(Recording):
 
     def pictures(self, stamps: Collection[int]) -> dict[int, np.ndarray]:
         wanted = {i for i in range(self.frames) if self._stamp(i) in stamps}
-        return {
-            message.stamp: decode_picture(message)
-            for message in self._selected(wanted)
-        }
+        return {message.stamp: decode_picture(message) for message in self._selected(wanted)}
 
     def _selected(self, wanted: Collection[int]) -> Iterator[BagMessage]:
         """Yield the messages of these indices."""
@@ -139,13 +137,14 @@ class VideoFile(ImageSequence):
     def _open(self) -> cv2.VideoCapture:
         # A broken file is told in one line of ours, not in several of the decoder's.
         os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-        capture = cv2.VideoCapture(str(self.path))
-        if not capture.isOpened():
-            raise BagError(
-                f"{self.path} is neither a rosbag2 nor a video that can be read: "
-                "give a .mcap, a .db3, a folder of images or a video file"
-            )
-        return capture
+        for backend in _BACKENDS:
+            capture = cv2.VideoCapture(str(self.path), backend)
+            if capture.isOpened():
+                return capture
+        raise BagError(
+            f"{self.path} is neither a rosbag2 nor a video that can be read: "
+            "give a .mcap, a .db3, a folder of images or a video file"
+        )
 
     def messages(self) -> Iterator[BagMessage]:
         return self._selected(range(self.frames))

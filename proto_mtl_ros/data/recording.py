@@ -18,8 +18,13 @@ import numpy as np
 
 from proto_mtl_ros.data.bag import Bag, BagMessage, is_bag
 from proto_mtl_ros.data.topics import COMPRESSED_IMAGE, CameraTopics, choose_topics
-from proto_mtl_ros.encodings import EncodingError, decode_compressed, decode_compressed_depth
-from proto_mtl_ros.encodings import to_depth, to_rgb
+from proto_mtl_ros.encodings import (
+    EncodingError,
+    decode_compressed,
+    decode_compressed_depth,
+    to_depth,
+    to_rgb,
+)
 from proto_mtl_ros.errors import BagError
 
 
@@ -79,7 +84,7 @@ class Recording(ABC):
         """Return the colour images of these stamps, uint8[H, W, 3] RGB, by stamp (ns)."""
 
     def depth_frames(self) -> Iterator[DepthFrame]:
-        """Yield the measured depth images in the order of their times; none without a depth topic."""
+        """Yield the measured depth images in the order of their times, if there are any."""
         return iter(())
 
     def image_frame(self) -> str:
@@ -87,7 +92,7 @@ class Recording(ABC):
         first = next((m for m in self.messages() if m.topic == self.topics.image.name), None)
         return str(first.decode().header.frame_id) if first else ""
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 (most have nothing to close)
         """Close the files."""
 
     def __enter__(self) -> Recording:

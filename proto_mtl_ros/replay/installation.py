@@ -13,7 +13,7 @@ _PACKAGE = "proto_mtl_ros"
 
 
 def shared_file(relative: str) -> Path | None:
-    """Return a shipped file or folder such as ``config/fastdds_shm.xml``, None when it is absent."""
+    """Return a shipped file such as ``config/fastdds_shm.xml``, None when it is absent."""
     source = Path(proto_mtl_ros.__file__).resolve().parents[1]
     prefixes = [Path(p) for p in os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep) if p]
     roots = [source, *(p / "share" / _PACKAGE for p in (*prefixes, Path(sys.prefix)))]

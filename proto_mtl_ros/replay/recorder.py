@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import queue
 import signal
 import sys
 import threading
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,17 +27,20 @@ from rclpy.signals import SignalHandlerOptions
 
 from proto_mtl_ros.data.bag import decode, header_stamp
 from proto_mtl_ros.data.bag_writer import BagWriter
-from proto_mtl_ros.errors import ProtoMtlError
-from proto_mtl_ros.replay.message_types import message_class
 from proto_mtl_ros.data.stamp_log import StampLog
+from proto_mtl_ros.errors import BagError, ProtoMtlError
+from proto_mtl_ros.replay.message_types import message_class
 
 DIAGNOSTICS = "/diagnostics"
 LABEL_INFO = "vision_msgs/msg/LabelInfo"
 _HISTORY = 20
+_WAITING_MESSAGES = 100
 
 
 class Recorder:
     """Subscribes to topics and writes what arrives; messages stay serialised.
+
+    A thread of its own compresses and writes, so that times of arrival are not late by it.
 
     Args:
         node: subscribes on its behalf.
@@ -52,7 +57,11 @@ class Recorder:
         self._topics = dict(topics)
         self.log = StampLog()
         self.diagnostics: dict[str, dict[str, str]] = {}
+        self._queue: queue.Queue[tuple[str, int, bytes] | None] = queue.Queue(_WAITING_MESSAGES)
+        self._error: Exception | None = None
+        self._thread = threading.Thread(target=self._write)
         self._subscriptions = [self._subscribe(name, kind) for name, kind in topics.items()]
+        self._thread.start()
 
     def _subscribe(self, name: str, kind: str) -> Any:
         received = message_class(kind)
@@ -62,18 +71,33 @@ class Recorder:
             qos.durability = DurabilityPolicy.TRANSIENT_LOCAL
         self._writer.add_topic(name, kind, latched)
         return self._node.create_subscription(
-            received, name, lambda data, name=name: self._receive(name, data), qos, raw=True
+            received, name, partial(self._receive, name), qos, raw=True
         )
 
     def _receive(self, name: str, data: bytes) -> None:
         now = time.monotonic_ns()
         data = bytes(data)
-        self._writer.write(name, time.time_ns(), data)
+        self._queue.put((name, time.time_ns(), data))
         self.log.add(name, header_stamp(data), now)
         if name == DIAGNOSTICS:
             for status in decode(self._topics[name], data).status:
                 values = {item.key: item.value for item in status.values}
                 self.diagnostics[status.name] = values
+
+    def _write(self) -> None:
+        while (item := self._queue.get()) is not None:
+            try:
+                if self._error is None:
+                    self._writer.write(*item)
+            except OSError as error:  # a full disk, for example
+                self._error = error
+
+    def close(self) -> None:
+        """Write what is waiting; raises BagError when not everything could be written."""
+        self._queue.put(None)
+        self._thread.join()
+        if self._error is not None:
+            raise BagError(f"the results cannot be written: {self._error}: free some space")
 
     def waiting_for(self) -> list[str]:
         """Return the topics that nobody publishes yet."""
@@ -141,7 +165,10 @@ def main(argv: list[str] | None = None) -> int:
     try:
         with BagWriter(arguments.out) as writer:
             recorder = Recorder(node, writer, topics)
-            record(recorder, node, stop)
+            try:
+                record(recorder, node, stop)
+            finally:
+                recorder.close()
             if arguments.log is not None:
                 recorder.log.write(arguments.log)
     except ProtoMtlError as error:

@@ -15,6 +15,7 @@ import rclpy
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
+from proto_mtl_ros.data.stamp_log import StampLog
 from proto_mtl_ros.data.topics import COMPRESSED_IMAGE, CameraTopics
 from proto_mtl_ros.errors import ProtoMtlError
 from proto_mtl_ros.replay import lifecycle
@@ -22,7 +23,6 @@ from proto_mtl_ros.replay.installation import config_file
 from proto_mtl_ros.replay.lifecycle import LifecycleClient
 from proto_mtl_ros.replay.processes import Child, free_domain_id, replay_environment
 from proto_mtl_ros.replay.recorder import DIAGNOSTICS
-from proto_mtl_ros.data.stamp_log import StampLog
 
 NODE_NAME = "proto_mtl"
 CAMERA = "camera"

@@ -1,0 +1,317 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One self-contained HTML page about a replay: pictures and figures, nothing loaded."""
+
+from __future__ import annotations
+
+import base64
+import os
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from proto_mtl_ros.drawing import SheetRow, draw_depth, draw_normals, overlay
+from proto_mtl_ros.evaluation import charts
+from proto_mtl_ros.evaluation.replay_pictures import jpeg
+from proto_mtl_ros.evaluation.report_style import STYLE
+
+_PANEL_WIDTH = 400
+_CAUSES = {
+    "overwritten": "overwritten by a newer image while the node was busy",
+    "no_subscriber": "nobody subscribed to a result",
+    "disabled": "the node was disabled",
+    "engine_error": "the engine failed",
+}
+
+
+def write_report(
+    path: Path,
+    figures: Mapping[str, Any],
+    rows: Sequence[SheetRow],
+    classes: Sequence[str],
+    palette: np.ndarray,
+    far: float,
+) -> None:
+    """Write the page; it appears whole or not at all.
+
+    Args:
+        path: of the HTML file.
+        figures: of :func:`proto_mtl_ros.evaluation.replay_figures.replay_figures`, with "title",
+            "recording" and "made_with" (text by name) beside them.
+        rows: moments to show.
+        classes: names of the class ids.
+        palette: their colours, uint8[C, 3].
+        far: metres at the far end of the depth colours.
+    """
+    sections = [
+        _tiles(figures),
+        _moments(rows, classes, palette, far),
+        _frames(figures),
+        _latency(figures["latency_ms"]),
+        _depth(figures["depth"]),
+        _made_with(figures["made_with"]),
+    ]
+    page = (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width,initial-scale=1">'
+        f"<title>{escape(figures['title'])}</title><style>{STYLE}</style></head><body><main>"
+        f"<h1>{escape(figures['title'])}</h1>"
+        f'<p class="soft">{escape(_subtitle(figures["recording"]))}</p>'
+        f"{''.join(sections)}</main></body></html>"
+    )
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(page, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def _subtitle(recording: Mapping[str, Any]) -> str:
+    kind = {"bag": "rosbag2", "video": "video", "images": "folder of images"}[recording["kind"]]
+    return (
+        f"{recording['path']} ({kind}): {recording['image_topic']}, "
+        f"{recording['images']} images in {recording['duration_s']:.1f} s"
+    )
+
+
+def _tiles(figures: Mapping[str, Any]) -> str:
+    frames = figures["frames"]
+    latency = figures["latency_ms"]["end_to_end"]
+    depth = figures["depth"]
+    tiles = [
+        (f"{figures['rate_out_hz']:.1f} Hz", f"results, from {figures['rate_in_hz']:.1f} Hz in"),
+        (
+            f"{frames['processed']} of {frames['published']}",
+            "images processed, the others are accounted for below",
+        ),
+        (
+            f"{_ms(latency['p50'])} / {_ms(latency['p95'])}",
+            "from image sent to last result received, p50 / p95",
+        ),
+    ]
+    if depth["available"]:
+        figures_of = depth["all" if depth["registered"] else "tolerant"]
+        where = "" if depth["registered"] else ", where surroundings are smooth"
+        tiles.append(
+            (
+                f"{_number(figures_of['abs_err'], 2)} m",
+                f"mean depth error against the recording's own depth{where}; "
+                f"{_percent(figures_of['delta1'])} within a factor of 1.25",
+            )
+        )
+    body = "".join(
+        f'<div class="tile"><b>{escape(value)}</b><span>{escape(text)}</span></div>'
+        for value, text in tiles
+    )
+    return f'<div class="tiles">{body}</div>'
+
+
+def _moments(
+    rows: Sequence[SheetRow], classes: Sequence[str], palette: np.ndarray, far: float
+) -> str:
+    if not rows:
+        return "<h2>Pictures</h2><p>No result was recorded, so there is nothing to show.</p>"
+    columns = ["input", "classes over input", "depth", "measured depth", "normals"]
+    panels = [_panels(row, palette, far) for row in rows]
+    used = [name for name in columns if any(name in panel for panel in panels)]
+    cells = [f"<div>{escape(name)}</div>" for name in used]
+    for row, panel in zip(rows, panels):
+        for name in used:
+            caption = f"<time>{escape(row.caption)}</time>" if name == "input" else ""
+            picture = _image(jpeg(panel[name], _PANEL_WIDTH), name) if name in panel else ""
+            cells.append(f"<figure>{picture}{caption}</figure>")
+    grid = f'style="grid-template-columns:repeat({len(used)},minmax(150px,1fr))"'
+    return (
+        f'<h2>What the robot sees</h2><div class="card"><div class="moments" {grid}>'
+        f"{''.join(cells)}</div>{_class_legend(rows, classes, palette)}{_depth_scale(far)}"
+        '<p class="soft">Normals: red grows to the right, green upwards, blue towards the camera. '
+        "Black: no value.</p></div>"
+    )
+
+
+def _panels(row: SheetRow, palette: np.ndarray, far: float) -> dict[str, np.ndarray]:
+    panels: dict[str, np.ndarray] = {"input": row.rgb}
+    if row.segmentation is not None:
+        height, width = row.segmentation.shape
+        rgb: Any = row.rgb
+        if rgb.shape[:2] != (height, width):
+            rgb = cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA)
+        panels["classes over input"] = overlay(rgb, row.segmentation, palette, 0.55)
+    if row.depth is not None:
+        panels["depth"] = draw_depth(row.depth, 0.0, far)
+    if row.reference_depth is not None:
+        panels["measured depth"] = draw_depth(row.reference_depth, 0.0, far)
+    if row.normals is not None:
+        panels["normals"] = draw_normals(row.normals)
+    return panels
+
+
+def _class_legend(rows: Sequence[SheetRow], classes: Sequence[str], palette: np.ndarray) -> str:
+    maps = [row.segmentation.ravel() for row in rows if row.segmentation is not None]
+    if not maps:
+        return ""
+    counts = np.bincount(np.concatenate(maps), minlength=256)[: len(classes)]
+    total = max(int(counts.sum()), 1)
+    items = []
+    for index in np.argsort(-counts):
+        if counts[index]:
+            red, green, blue = (int(v) for v in palette[index])
+            items.append(
+                f'<span><i style="background:rgb({red},{green},{blue})"></i>'
+                f"{escape(classes[index])} {_percent(counts[index] / total)}</span>"
+            )
+    return f'<div class="legend">{"".join(items)}</div>'
+
+
+def _depth_scale(far: float) -> str:
+    ramp = np.linspace(far / 256, far, 256, dtype=np.float32)[None]
+    png = cv2.imencode(".png", draw_depth(ramp, 0.0, far)[..., ::-1])[1].tobytes()
+    return (
+        f'<div class="scale"><span>depth 0 m</span>{_image(png, "depth colours", "png")}'
+        f"<span>{far:g} m</span></div>"
+    )
+
+
+def _frames(figures: Mapping[str, Any]) -> str:
+    frames = figures["frames"]
+    groups = {"drops": ("late", "dropped"), "bad": ("lost", "bad"), "skipped": ("idle", "skipped")}
+    parts = [("processed", frames["processed"], "good")]
+    rows = [("processed", frames["processed"], "results were published")]
+    for group, (kind, word) in groups.items():
+        for cause, count in frames[group].items():
+            text = _CAUSES.get(cause, cause.replace("_", " "))
+            parts.append((cause, count, kind))
+            rows.append((f"{word}: {cause}", count, text))
+    lost = frames["lost_in_transport"]
+    parts.append(("lost in transport", lost, "lost"))
+    rows.append(("lost in transport", lost, "sent by the player, never received by the node"))
+    if frames["unaccounted"]:
+        rows.append(
+            ("not accounted for", frames["unaccounted"], "the node's counters do not add up")
+        )
+    rows.append(("published", frames["published"], "sent by the player, the sum of the above"))
+    latency = figures["latency_ms"]["end_to_end"]
+    check = (
+        f"Of the processed images {frames['recorded']} have their results in the recording. "
+        f"Results whose stamp no image had: {latency['results_with_unknown_stamp']}; "
+        f"with a stamp twice: {latency['results_with_doubled_stamp']}."
+    )
+    body = "".join(
+        f'<tr><td>{escape(name)}</td><td class="n">{count}</td><td>{escape(text)}</td></tr>'
+        for name, count, text in rows
+    )
+    return (
+        f'<h2>What became of every image</h2><div class="card">{charts.shares(parts)}'
+        f'<table><tr><th>image</th><th class="n">count</th><th>meaning</th></tr>{body}</table>'
+        f'<p class="soft">{escape(check)}</p></div>'
+    )
+
+
+def _latency(latency: Mapping[str, Any]) -> str:
+    stages = latency["stages"]
+    longest = max((s["p95"] for s in stages.values()), default=0.0) or 1.0
+    rows = "".join(
+        f'<tr><td>{escape(name)}</td><td class="n">{s["p50"]:.1f}</td>'
+        f'<td class="n">{s["p95"]:.1f}</td><td style="width:45%"><div class="meter">'
+        f'<i class="p95" style="width:{100 * s["p95"] / longest:.1f}%"></i>'
+        f'<i style="width:{100 * s["p50"] / longest:.1f}%"></i></div></td></tr>'
+        for name, s in stages.items()
+    )
+    whole = latency["end_to_end"]
+    bins = whole["histogram"] or {"counts": [], "edges_ms": []}
+    chart = charts.histogram(
+        bins["counts"],
+        bins["edges_ms"],
+        "ms",
+        "images by time from sending to the last result",
+    )
+    return (
+        '<h2>Latency</h2><div class="columns"><div class="card">'
+        "<table><tr><th>stage in the node</th><th class=n>p50 ms</th><th class=n>p95 ms</th>"
+        f"<th></th></tr>{rows}</table>"
+        '<p class="soft">As the node reports them on /diagnostics. '
+        "wait: from arrival until the engine was free.</p></div>"
+        f'<div class="card"><p>From image sent to last result received: p50 {_ms(whole["p50"])}, '
+        f"p95 {_ms(whole['p95'])}, longest {_ms(whole['max'])}</p>{chart}"
+        '<p class="soft">Number of images by time. Measured outside the node, over '
+        f"{whole['count']} images: transport both ways and the recorder's own work are in it."
+        "</p></div></div>"
+    )
+
+
+def _depth(depth: Mapping[str, Any]) -> str:
+    heading = "<h2>Depth against the recording's own depth</h2>"
+    if not depth["available"]:
+        return f'{heading}<div class="card"><p>Not compared: {escape(depth["reason"])}.</p></div>'
+    names = {
+        "all": "all pixels",
+        "all_aligned": "all pixels, median of each frame scaled to fit",
+        "tolerant": "smooth surroundings",
+        "tolerant_aligned": "smooth surroundings, scaled to fit",
+    }
+    body = "".join(
+        f'<tr><td>{text}</td><td class="n">{_number(depth[key]["abs_err"])}</td>'
+        f'<td class="n">{_number(depth[key]["rel_err"])}</td>'
+        f'<td class="n">{_number(depth[key]["rmse"])}</td>'
+        f'<td class="n">{_percent(depth[key]["delta1"])}</td></tr>'
+        for key, text in names.items()
+    )
+    pixels = depth["compared_pixels"]
+    part = pixels["tolerant"] / max(pixels["all"], 1)
+    stamps = [stamp for stamp, _ in depth["abs_err_m_by_stamp"]]
+    errors = [error for _, error in depth["abs_err_m_by_stamp"]]
+    seconds = [(stamp - stamps[0]) / 1e9 for stamp in stamps]
+    chart = charts.course(seconds, errors, "s", "mean absolute depth error by time")
+    return (
+        f'{heading}<div class="card">{_registration(depth)}<div class="columns"><div>'
+        '<table><tr><th>compared</th><th class="n">abs error m</th><th class="n">rel error</th>'
+        f'<th class="n">RMSE m</th><th class="n">&delta; &lt; 1.25</th></tr>{body}</table></div>'
+        f'<div>{chart}<p class="soft">Mean absolute error in metres by time, all pixels.</p></div>'
+        f'</div><p class="soft">{depth["frames"]} frames against {escape(depth["topic"])}, nearest '
+        f"stamp within {depth['tolerance_ms']:g} ms (median gap {depth['median_gap_ms']:.1f} ms); "
+        f"{pixels['all']} pixels that both have. Smooth surroundings: measured depth varies by "
+        f"less than {100 * (depth['tolerant_variation'] - 1):.0f} % within "
+        f"{100 * depth['tolerant_shift']:.0f} % of the image width, {_percent(part)} of the "
+        f"pixels. Predicted depth times {depth['median_scale']:.2f} fits the measured one best "
+        "(median of the frames).</p></div>"
+    )
+
+
+def _registration(depth: Mapping[str, Any]) -> str:
+    if depth["registered"]:
+        return (
+            f"<p>Depth is registered to colour: both are in <code>{escape(depth['image_frame'])}"
+            "</code>.</p>"
+        )
+    return (
+        f'<p class="note">Depth (<code>{escape(depth["depth_frame"] or "no frame")}</code>) is not '
+        f"in the frame of the images (<code>{escape(depth['image_frame'] or 'no frame')}</code>), "
+        "and the recording holds no transform between them. Pixels are compared as if it were, "
+        "so edges are compared wrongly: rely on the rows with smooth surroundings.</p>"
+    )
+
+
+def _made_with(facts: Mapping[str, str]) -> str:
+    rows = "".join(
+        f"<tr><td>{escape(name)}</td><td>{escape(str(value))}</td></tr>"
+        for name, value in facts.items()
+    )
+    return f'<h2>Made with</h2><div class="card"><table>{rows}</table></div>'
+
+
+def _image(data: bytes, text: str, kind: str = "jpeg") -> str:
+    source = base64.b64encode(data).decode("ascii")
+    return f'<img alt="{escape(text)}" src="data:image/{kind};base64,{source}">'
+
+
+def _ms(value: float | None) -> str:
+    return "-" if value is None else f"{value:.0f} ms"
+
+
+def _number(value: float | None, decimals: int = 3) -> str:
+    return "-" if value is None else f"{value:.{decimals}f}"
+
+
+def _percent(part: float | None) -> str:
+    return "-" if part is None else f"{100 * part:.0f} %"

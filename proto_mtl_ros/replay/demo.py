@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The demo: play, record, compare, draw, report."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+import proto_mtl_ros
+from proto_mtl_ros.data.recording import Recording, open_recording
+from proto_mtl_ros.data.stamp_log import write_json
+from proto_mtl_ros.drawing import contact_sheet
+from proto_mtl_ros.errors import ConfigError
+from proto_mtl_ros.evaluation.replay_figures import replay_figures
+from proto_mtl_ros.evaluation.replay_pictures import far_limit, replay_rows
+from proto_mtl_ros.evaluation.report import write_report
+from proto_mtl_ros.replay.session import CAMERA, ReplayLogs, ReplayOptions, ReplaySession
+from proto_mtl_ros.runtime.bundle import Bundle
+
+
+@dataclass(frozen=True)
+class DemoOptions:
+    """What the command line of the demo says; see its help."""
+
+    recording: Path
+    out: Path
+    parameters: dict[str, str]
+    rate: float = 1.0
+    seconds: float | None = None
+    fps: float | None = None
+    image_topic: str | None = None
+    info_topic: str | None = None
+    depth_topic: str | None = None
+    domain_id: int | None = None
+
+
+def run_demo(options: DemoOptions, console: Console | None = None) -> Path:
+    """Run the demo and return the path of its report.
+
+    Raises:
+        ProtoMtlError: what was given cannot be used, or a process failed; one line each.
+    """
+    console = console or Console()
+    bundle = Bundle.load(options.parameters["model"])
+    recording = open_recording(
+        options.recording,
+        options.fps,
+        options.image_topic,
+        options.info_topic,
+        options.depth_topic,
+    )
+    with recording:
+        _make_folder(options.out)
+        console.print(_inventory(recording), highlight=False, soft_wrap=True)
+        replay = ReplayOptions(
+            recording=recording.path,
+            topics=recording.topics,
+            out=options.out,
+            parameters=options.parameters,
+            rate=options.rate,
+            seconds=options.seconds,
+            fps=options.fps,
+            domain_id=options.domain_id,
+        )
+        with (
+            _progress(console, _expected(recording, options)) as progress,
+            ReplaySession(replay, progress) as session,
+        ):
+            logs = session.run()
+        with console.status("measuring and drawing"):
+            return _report(options, replay, recording, bundle, logs)
+
+
+def _report(
+    options: DemoOptions,
+    replay: ReplayOptions,
+    recording: Recording,
+    bundle: Bundle,
+    logs: ReplayLogs,
+) -> Path:
+    figures = replay_figures(
+        recording, logs.sent, logs.received, logs.status, replay.results, CAMERA
+    )
+    figures["title"] = f"{bundle.name} on {recording.path.name or recording.path}"
+    figures["recording"] = _description(recording)
+    figures["made_with"] = _made_with(options, bundle, logs)
+    start = min((stamps[0] for stamps in logs.sent.stamps.values()), default=0)
+    rows = replay_rows(recording, replay.results, CAMERA, start)
+    far = far_limit(rows)
+    write_json(options.out / "results.json", figures)
+    if rows:
+        sheet = contact_sheet(rows, bundle.classes, bundle.palette, far=far)
+        _write_png(options.out / "contact_sheet.png", sheet)
+    report = options.out / "report.html"
+    write_report(report, figures, rows, bundle.classes, bundle.palette, far)
+    return report
+
+
+def _make_folder(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"cannot write to {out} ({error.strerror}): give another --out") from None
+    if not os.access(out, os.W_OK):
+        raise ConfigError(f"cannot write to {out}: give another --out")
+
+
+def _inventory(recording: Recording) -> str:
+    topics = recording.topics
+    parts = [f"{recording.path}: {recording.frames} images of {topics.image.name}"]
+    if recording.rate:
+        parts.append(f"{recording.rate:.1f} Hz")
+    parts.append(
+        f"camera_info {topics.camera_info.name}"
+        if topics.camera_info
+        else "no camera_info: depth is for the model's own camera"
+    )
+    parts.append(f"depth {topics.depth.name}" if topics.depth else "no depth to compare with")
+    return ", ".join(parts)
+
+
+def _expected(recording: Recording, options: DemoOptions) -> int:
+    if options.seconds is None or not recording.rate:
+        return recording.frames
+    return min(recording.frames, round(options.seconds * recording.rate) + 1)
+
+
+@contextmanager
+def _progress(console: Console, images: int) -> Iterator[Any]:
+    """Give a callback that shows how far a replay is."""
+    columns = (
+        TextColumn("{task.description:<32}"),
+        BarColumn(bar_width=36),
+        MofNCompleteColumn(),
+        TextColumn("images, {task.fields[results]} results"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task("starting", total=images, results=0)
+
+        def update(stage: str, played: int, results: int) -> None:
+            bar.update(task, description=stage, completed=played, results=results)
+
+        yield update
+
+
+def _description(recording: Recording) -> dict[str, Any]:
+    topics = recording.topics
+    return {
+        "path": str(recording.path),
+        "kind": recording.kind,
+        "images": recording.frames,
+        "duration_s": recording.duration,
+        "rate_hz": recording.rate,
+        "image_topic": topics.image.name,
+        "camera_info_topic": topics.camera_info.name if topics.camera_info else None,
+        "depth_topic": topics.depth.name if topics.depth else None,
+    }
+
+
+def _made_with(options: DemoOptions, bundle: Bundle, logs: ReplayLogs) -> dict[str, str]:
+    engine = next((v for k, v in logs.status.items() if k.endswith(": engine")), {})
+    camera = next((v for k, v in logs.status.items() if k.endswith(f": {CAMERA}")), {})
+    size = engine.get("input_size", "")
+    return {
+        "model": f"{bundle.name}, trained on {bundle.manifest.training.data}",
+        "engine": f"{engine.get('backend', '?')} {engine.get('precision', '')} on "
+        f"{engine.get('device', '?')}, network input {size}",
+        "camera_info": camera.get("camera_info", "?"),
+        "playing speed": f"{options.rate:g}, at most {logs.late_ms:.0f} ms behind time",
+        "machine": f"{_processor()}, {os.cpu_count()} cores",
+        "versions": f"proto_mtl_ros {proto_mtl_ros.__version__}, Python "
+        f"{platform.python_version()}, numpy {np.__version__}, OpenCV {cv2.__version__}",
+        "command": _command(),
+    }
+
+
+def _command() -> str:
+    arguments = sys.argv[1:]
+    return shlex.join(["proto-mtl", "demo", *arguments[arguments[:1] == ["demo"] :]])
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.machine())
+
+
+def _write_png(path: Path, rgb: np.ndarray) -> None:
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp.png")
+    cv2.imwrite(str(temporary), np.ascontiguousarray(rgb[..., ::-1]))
+    os.replace(temporary, path)
