@@ -112,14 +112,15 @@ def fit_planes(
     slope_v = (m.cov_vw * m.var_u - m.cov_uw * m.cov_uv) * scale
     variance = m.var_w - slope_u * m.cov_uw
     variance -= slope_v * m.cov_vw
-    square = m.mean_w * m.mean_w
+    mean_w = m.mean_w.astype(np.float32)
+    square = mean_w * mean_w
     square[~enough] = 1
-    residual = np.maximum((variance / square).astype(np.float32), floor)
+    residual = np.maximum((variance / square).astype(np.float32, copy=False), floor)
     residual[~enough] = np.inf
     value = m.mean_w - slope_u * m.mean_u
     value -= slope_v * m.mean_v
-    a = (slope_u * rays.fx).astype(np.float32)
-    b = (slope_v * rays.fy).astype(np.float32)
+    a = (slope_u * np.float32(rays.fx)).astype(np.float32, copy=False)
+    b = (slope_v * np.float32(rays.fy)).astype(np.float32, copy=False)
     c = value.astype(np.float32)
     if rays.grid:
         # From the window's centre to the optical axis.
@@ -135,8 +136,8 @@ def _grid_moments(
     radius = window // 2
     ones = np.ones(window)
     offset = np.arange(-radius, radius + 1, dtype=np.float64)
-    # Sums of the mask are small whole numbers, exact in float32; those of inverse depth are
-    # float64, because the residual is a small difference of large ones.
+    # Sums of the mask are small whole numbers, exact in float32. Those of inverse depth are
+    # float64 until the mean is off, because the spread is a small difference of large numbers.
     weight = mask.astype(np.float32)
     count = _total(weight, ones, ones)
     share = 1 / np.maximum(count, 1)
@@ -150,10 +151,10 @@ def _grid_moments(
         mean_w,
         _total(weight, offset**2, ones) * share - mean_u * mean_u,
         _total(weight, ones, offset**2) * share - mean_v * mean_v,
-        _total(inverse * inverse, ones, ones) * exact - mean_w * mean_w,
+        (_total(inverse * inverse, ones, ones) * exact - mean_w * mean_w).astype(np.float32),
         _total(weight, offset, offset) * share - mean_u * mean_v,
-        _total(inverse, offset, ones) * exact - mean_u * mean_w,
-        _total(inverse, ones, offset) * exact - mean_v * mean_w,
+        (_total(inverse, offset, ones) * exact - mean_u * mean_w).astype(np.float32),
+        (_total(inverse, ones, offset) * exact - mean_v * mean_w).astype(np.float32),
     )
 
 
