@@ -36,7 +36,7 @@ LICENCE = (
 
 
 class NYUv2:
-    """Frames of one split with their labels, kept in memory as they are stored.
+    """Frames of one split with their labels.
 
     Args:
         root: folder of the pack.
@@ -73,15 +73,14 @@ class NYUv2:
                     f"{manifest} has no row for frame {missing[0]} ({len(missing)} missing); "
                     "a manifest must name every frame of the split"
                 )
-        self._encoded: dict[str, dict[str, np.ndarray]] = {}
+        self._preloaded: dict[str, dict[str, np.ndarray]] = {}
 
     def __len__(self) -> int:
         return len(self.frame_ids)
 
     def preload(self) -> None:
-        """Decode every frame into memory (1.9 MB each)."""
-        for frame_id in self.frame_ids:
-            self._maps(frame_id)
+        """Decode every frame into memory (1.9 MB each); without it they are read each time."""
+        self._preloaded = {frame_id: self._maps(frame_id) for frame_id in self.frame_ids}
 
     def _read(self, kind: str, frame_id: str, suffix: str, flags: int) -> np.ndarray:
         path = self.root / kind / f"{frame_id}{suffix}"
@@ -91,23 +90,19 @@ class NYUv2:
         return array
 
     def _maps(self, frame_id: str) -> dict[str, np.ndarray]:
-        """Return the stored (8-bit) maps of a frame, decoding them at first use."""
-        maps = self._encoded.get(frame_id)
-        if maps is None:
-            bgr = self._read("rgb", frame_id, ".jpg", cv2.IMREAD_COLOR)
-            normal = self._read("normal", frame_id, ".webp", cv2.IMREAD_COLOR)
-            maps = {
-                "rgb": cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB),
-                "depth": self._read("depth", frame_id, ".png", cv2.IMREAD_UNCHANGED),
-                "segmentation": self._read("label13", frame_id, ".png", cv2.IMREAD_UNCHANGED),
-                "normals": cv2.cvtColor(normal, cv2.COLOR_BGR2RGB),
-            }
-            self._encoded[frame_id] = maps
-        return maps
+        """Return the maps of a frame as they are stored, 8 bits each."""
+        bgr = self._read("rgb", frame_id, ".jpg", cv2.IMREAD_COLOR)
+        normal = self._read("normal", frame_id, ".webp", cv2.IMREAD_COLOR)
+        return {
+            "rgb": cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB),
+            "depth": self._read("depth", frame_id, ".png", cv2.IMREAD_UNCHANGED),
+            "segmentation": self._read("label13", frame_id, ".png", cv2.IMREAD_UNCHANGED),
+            "normals": cv2.cvtColor(normal, cv2.COLOR_BGR2RGB),
+        }
 
     def __getitem__(self, index: int) -> Sample:
         frame_id = self.frame_ids[index]
-        maps = self._maps(frame_id)
+        maps = self._preloaded.get(frame_id) or self._maps(frame_id)
         names = ("segmentation", "depth", "normals")
         if self.allowed is not None:
             names = tuple(n for n in names if self.allowed[frame_id].get(n, False))

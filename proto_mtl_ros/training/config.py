@@ -68,8 +68,8 @@ class OptimiserConfig(_Section):
     ``decay_epochs`` as large as the run gives the usual cosine schedule.
     """
 
-    batch: int = Field(8, ge=1)
-    lr: float = Field(1e-3, gt=0)
+    batch: int = Field(4, ge=1)
+    lr: float = Field(7e-4, gt=0)
     backbone_lr_factor: float = Field(0.3, gt=0)
     weight_decay: float = Field(0.05, ge=0)
     warmup_steps: int = Field(200, ge=0)
@@ -77,6 +77,8 @@ class OptimiserConfig(_Section):
     clip_norm: float = Field(1.0, gt=0)
     ema_decay: float = Field(0.998, ge=0, lt=1)
     freeze_backbone_norm: bool = True
+    frozen_blocks: int = Field(0, ge=0)
+    """The stem and this many blocks of the backbone keep their weights (0: nothing is frozen)."""
 
 
 class TrainConfig(_Section):

@@ -40,6 +40,11 @@ class MultiTaskModule(L.LightningModule):
         self.register_buffer("mean", torch.tensor(self.network.mean).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(self.network.std).view(1, 3, 1, 1))
         self.metrics: dict[str, Metric] = {}
+        if config.optimiser.frozen_blocks:
+            backbone = self.network.backbone
+            backbone.stem.requires_grad_(False)  # type: ignore[operator, union-attr]
+            for block in backbone.blocks[: config.optimiser.frozen_blocks]:  # type: ignore[index, union-attr]
+                block.requires_grad_(False)
 
     def train(self, mode: bool = True) -> MultiTaskModule:
         """Set the mode; the backbone's batch norms stay as ImageNet left them if so configured."""
@@ -113,6 +118,8 @@ class MultiTaskModule(L.LightningModule):
         options = self.config.optimiser
         groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
         for name, parameter in self.network.named_parameters():
+            if not parameter.requires_grad:
+                continue
             # norms, biases and prototypes are not decayed
             decay = parameter.ndim > 1 and not name.startswith("prototypes")
             groups.setdefault((name.startswith("backbone."), decay), []).append(parameter)

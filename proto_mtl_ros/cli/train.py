@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`proto-mtl train`: train a network, or continue a training that was stopped."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def command(
+    config: Annotated[Path, typer.Option(help="YAML file that defines the run.")],
+    data: Annotated[Path, typer.Option(help="Folder of the NYUv2 pack.")],
+    out: Annotated[
+        Path, typer.Option(help="Folder for checkpoints and TensorBoard; a run in it continues.")
+    ],
+    max_epochs: Annotated[
+        int | None, typer.Option(min=1, help="Stop after this epoch of the schedule.")
+    ] = None,
+) -> None:
+    """Train a network on frames of which most may have only some of the labels.
+
+    Stop it whenever you like: the same command continues at the last finished epoch, with exactly
+    the frames and the random numbers that an uninterrupted run would have had.
+    """
+    from proto_mtl_ros.training.config import TrainConfig
+
+    settings = TrainConfig.read(config)  # before the slow imports: a bad file fails at once
+    from proto_mtl_ros.training.trainer import train
+
+    checkpoint = train(settings, data, out, max_epochs)
+    typer.echo(f"checkpoint: {checkpoint}")
+    typer.echo(
+        f"next: proto-mtl export --config {config} --checkpoint {checkpoint} --data {data}"
+        f" --out models/{settings.name}"
+    )

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Evaluate a model on labelled frames, through the same predictor that the node uses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from ..data.sample import Sample
+from ..errors import DataError
+from ..runtime.predictor import Predictor
+from ..tasks import TASKS, Categorical, LabelSet, segmentation
+from .metrics import Metric, SegmentationMetric, metric_for
+
+
+@dataclass
+class Evaluation:
+    """Figures of one pass.
+
+    Attributes:
+        frames: how many frames were seen.
+        metrics: task -> figure -> value.
+        per_class: IoU of every class.
+    """
+
+    frames: int = 0
+    metrics: dict[str, dict[str, float]] = field(default_factory=dict)
+    per_class: dict[str, float] = field(default_factory=dict)
+
+
+def evaluate(
+    predictor: Predictor,
+    samples: Iterable[Sample],
+    classes: tuple[str, ...],
+    progress: Callable[[int], None] = lambda done: None,
+) -> Evaluation:
+    """Compare predictions with labels at the size of the labels.
+
+    Args:
+        predictor: of the model.
+        samples: labelled frames; a label that a frame does not have is left out.
+        classes: what the label ids mean; must be the classes of the model.
+        progress: called with the number of frames done.
+
+    Raises:
+        DataError: the label set is not the model's, or there was no frame.
+    """
+    manifest = predictor.bundle.manifest
+    if "segmentation" in manifest.tasks and manifest.classes != classes:
+        raise DataError(
+            f"model {manifest.name} has other classes than the data; map one to the other first"
+        )
+    metrics: dict[str, Metric] = {}
+    for name in manifest.tasks:
+        task = TASKS[name]
+        if isinstance(task, Categorical):
+            task = segmentation(LabelSet("model", classes, ((0, 0, 0),) * len(classes)))
+        metrics[name] = metric_for(task)
+    result = Evaluation()
+    for sample in samples:
+        prediction = predictor.predict(sample.rgb, sample.camera)
+        for name, metric in metrics.items():
+            label = sample.labels.get(name)
+            if label is not None:
+                metric.update(getattr(prediction, name), label)
+        result.frames += 1
+        progress(result.frames)
+    if not result.frames:
+        raise DataError("there is no frame to evaluate on")
+    for name, metric in metrics.items():
+        result.metrics[name] = metric.compute()
+        if isinstance(metric, SegmentationMetric):
+            result.per_class = metric.per_class()
+    return result

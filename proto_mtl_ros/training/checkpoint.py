@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a training checkpoint to a network, and to the two files of a bundle."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import ConfigError
+from ..model import ProtoMTL, build_from_manifest
+from ..model.deploy import OUTPUTS, DeployGraph
+from ..tasks import TASKS, Categorical
+from .config import TrainConfig
+
+
+def architecture(config: TrainConfig) -> dict[str, object]:
+    """Return what a bundle says of the network; ``model.build_from_manifest`` reads it."""
+    classes: tuple[str, ...] = ()
+    for name in config.tasks:
+        task = TASKS[name]
+        if isinstance(task, Categorical):
+            classes = task.classes
+    return {"tasks": list(config.tasks), "classes": list(classes), **config.model.model_dump()}
+
+
+def network_from_checkpoint(path: Path, config: TrainConfig) -> tuple[ProtoMTL, int]:
+    """Return the network with the averaged (EMA) weights and the epochs it was trained for.
+
+    Matrices and kernels are rounded to fp16, as a bundle stores them, so that everything measured
+    on the result holds for the bundle.
+
+    Raises:
+        ConfigError: the file is missing or does not fit the configuration.
+    """
+    if not path.is_file():
+        raise ConfigError(f"checkpoint {path} not found; `proto-mtl train` writes it")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for a file that is no checkpoint
+        raise ConfigError(
+            f"{path} cannot be read as a checkpoint ({type(error).__name__}); train again"
+        ) from None
+    prefix = "network."
+    # Lightning's averaging callback stores the averaged weights as the state of the model
+    state = {
+        key[len(prefix) :]: value
+        for key, value in checkpoint["state_dict"].items()
+        if key.startswith(prefix)
+    }
+    network = build_from_manifest(architecture(config))
+    try:
+        network.load_state_dict({key: _rounded(value) for key, value in state.items()})
+    except RuntimeError as error:
+        line = str(error).splitlines()[-1].strip()
+        raise ConfigError(f"{path} was trained with another configuration: {line}") from None
+    return network.eval(), int(checkpoint["epoch"]) + 1
+
+
+def _is_half(tensor: Tensor) -> bool:
+    """Matrices and kernels are stored as fp16; norms, biases and statistics keep fp32."""
+    return tensor.is_floating_point() and tensor.ndim >= 2
+
+
+def _rounded(tensor: Tensor) -> Tensor:
+    return tensor.half().float() if _is_half(tensor) else tensor
+
+
+def weights_file(network: ProtoMTL) -> bytes:
+    """Return the content of ``weights.safetensors``."""
+    import safetensors.torch
+
+    return safetensors.torch.save(
+        {
+            key: (value.half() if _is_half(value) else value).contiguous()
+            for key, value in network.state_dict().items()
+        }
+    )
+
+
+def onnx_file(network: ProtoMTL, temperature: float, height: int, width: int) -> bytes:
+    """Return the content of ``model.onnx``: the deployed graph with fp16 initialisers.
+
+    Batch, height and width are dynamic (height and width in multiples of 32). Initialisers are
+    cast to fp32 in the graph; runtimes fold the cast when they load it.
+    """
+    import onnx
+
+    graph = DeployGraph(network, temperature).eval()
+    example = torch.zeros(2, height, width, 3, dtype=torch.uint8)
+    dim = torch.export.Dim
+    shapes = {"image": {0: dim("batch"), 1: 32 * dim("rows"), 2: 32 * dim("columns")}}
+    program = torch.onnx.export(
+        graph,
+        (example,),
+        dynamo=True,
+        input_names=["image"],
+        output_names=list(OUTPUTS),
+        dynamic_shapes=shapes,
+        opset_version=20,
+        verbose=False,
+    )
+    assert program is not None
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        program.save(str(path), external_data=False)
+        model = onnx.load(str(path))
+    _halve_initialisers(model)
+    for node in model.graph.node:
+        # source locations of the exporting machine do not belong in a published file
+        del node.metadata_props[:]
+        node.doc_string = ""
+    for value in (*model.graph.value_info, *model.graph.input, *model.graph.output):
+        del value.metadata_props[:]
+    del model.metadata_props[:], model.graph.metadata_props[:]
+    onnx.checker.check_model(model)
+    return model.SerializeToString()
+
+
+def _halve_initialisers(model: object) -> None:
+    """Store large fp32 initialisers as fp16 followed by a cast to fp32."""
+    import onnx
+    from onnx import numpy_helper
+
+    graph = model.graph  # type: ignore[attr-defined]
+    casts = []
+    for tensor in graph.initializer:
+        if tensor.data_type != onnx.TensorProto.FLOAT or len(tensor.dims) < 2:
+            continue
+        values = numpy_helper.to_array(tensor)
+        if values.size < 1024 or np.abs(values).max() > np.finfo(np.float16).max:
+            continue
+        name = tensor.name
+        tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), f"{name}_fp16"))
+        casts.append(
+            onnx.helper.make_node(
+                "Cast", [f"{name}_fp16"], [name], name=f"{name}_cast", to=onnx.TensorProto.FLOAT
+            )
+        )
+    nodes = list(graph.node)
+    del graph.node[:]
+    graph.node.extend([*casts, *nodes])

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The temperature that makes confidence honest.
+
+Guo, Pleiss, Sun, Weinberger: "On Calibration of Modern Neural Networks", ICML 2017: one scalar
+that divides the logits, fitted by the likelihood of frames that were not trained on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+
+from ..model import ProtoMTL
+from ..tasks import IGNORE_INDEX
+
+_PIXELS_PER_FRAME = 2000
+
+
+@torch.no_grad()
+def fit_temperature(network: ProtoMTL, batches: Iterable[dict[str, Any]], seed: int) -> float:
+    """Return the temperature with the smallest cross entropy on labelled pixels.
+
+    Args:
+        network: in evaluation mode.
+        batches: of ``training.frames.evaluation_loader``: held-out frames.
+        seed: of the choice of pixels.
+
+    The same stride-4 logits are used that the deployed graph takes its confidence from. Returns
+    1.0 when no pixel is labelled.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    mean = torch.tensor(network.mean).view(1, 3, 1, 1)
+    std = torch.tensor(network.std).view(1, 3, 1, 1)
+    logits, targets = [], []
+    for batch in batches:
+        image = (batch["image"].permute(0, 3, 1, 2).float() - mean) / std
+        raw = network(image).raw["segmentation"].permute(0, 2, 3, 1)
+        # the pixel of the label that lies at the centre of each stride-4 cell
+        label = batch["segmentation"][:, 2::4, 2::4]
+        for frame in range(len(raw)):
+            chosen = torch.nonzero(label[frame].flatten() != IGNORE_INDEX).squeeze(1)
+            order = torch.randperm(len(chosen), generator=generator)[:_PIXELS_PER_FRAME]
+            chosen = chosen[order]
+            logits.append(raw[frame].flatten(0, 1)[chosen])
+            targets.append(label[frame].flatten()[chosen].long())
+    if not logits or not sum(map(len, targets)):
+        return 1.0
+    all_logits, all_targets = torch.cat(logits), torch.cat(targets)
+    candidates = torch.logspace(-0.5, 0.7, 121)
+    losses = [
+        float(torch.nn.functional.cross_entropy(all_logits / t, all_targets)) for t in candidates
+    ]
+    return round(float(candidates[int(torch.tensor(losses).argmin())]), 4)
