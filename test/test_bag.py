@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reading and writing rosbag2 recordings: what is whole is read, what is not is told in one line."""
+"""Reading and writing rosbag2 recordings; what is broken is told in one line."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,6 @@ from proto_mtl_ros.errors import BagError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm")
 FOLDER_FPS = 10.0
-_BACKENDS = (cv2.CAP_FFMPEG, cv2.CAP_GSTREAMER, cv2.CAP_OPENCV_MJPEG)
 FRAME_ID = "camera_color_optical_frame"
 FIRST_STAMP = 1_000_000_000
 """Stamp of the first image in nanoseconds: such recordings carry no times, and 0 means "none"."""
@@ -135,12 +135,12 @@ class VideoFile(ImageSequence):
         self.topics = CameraTopics(Topic("/camera/color/image_raw", IMAGE, self.frames))
 
     def _open(self) -> cv2.VideoCapture:
-        # A broken file is told in one line of ours, not in several of the decoder's.
-        os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-        for backend in _BACKENDS:
-            capture = cv2.VideoCapture(str(self.path), backend)
-            if capture.isOpened():
-                return capture
+        if self.path.suffix.lower() in IMAGE_SUFFIXES:
+            raise BagError(f"{self.path} is a single image: give the folder that it is in")
+        with _quiet_opencv():
+            capture = cv2.VideoCapture(str(self.path))
+        if capture.isOpened():
+            return capture
         raise BagError(
             f"{self.path} is neither a rosbag2 nor a video that can be read: "
             "give a .mcap, a .db3, a folder of images or a video file"
@@ -163,6 +163,20 @@ class VideoFile(ImageSequence):
                         yield self._message(index, _bgr_fields(frame))
         finally:
             capture.release()
+
+
+@contextmanager
+def _quiet_opencv() -> Iterator[None]:
+    """Silence OpenCV and its decoder: a broken file is told in one line of ours."""
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    # OpenCV 5 moved these two.
+    log: Any = cv2 if hasattr(cv2, "setLogLevel") else cv2.utils.logging
+    level = log.getLogLevel()
+    log.setLogLevel(0)
+    try:
+        yield
+    finally:
+        log.setLogLevel(level)
 
 
 def _bgr_fields(frame: np.ndarray) -> dict[str, Any]:
