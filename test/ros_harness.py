@@ -36,6 +36,7 @@ if os.environ.get("ROS_DISTRO", "jazzy") != "humble":
 
 rclpy = pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 
+from diagnostic_msgs.msg import DiagnosticArray  # noqa: E402
 from lifecycle_msgs.msg import Transition  # noqa: E402
 from lifecycle_msgs.srv import ChangeState, GetState  # noqa: E402
 from rcl_interfaces.srv import DescribeParameters, GetParameters, SetParameters  # noqa: E402
@@ -127,17 +128,18 @@ class Collector:
 class Client:
     """The tests' side of the node's services and topics."""
 
-    def __init__(self, target: str = "/proto_mtl") -> None:
+    def __init__(self) -> None:
         self._context = rclpy.Context()
         rclpy.init(args=[], context=self._context, domain_id=DOMAIN)
         self.node = rclpy.create_node(f"client_{os.getpid()}", context=self._context)
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self.node)
-        self._target = target
+        self.target = "/proto_mtl"
         self._clients: dict[str, Any] = {}
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._spin, daemon=True)
         self._thread.start()
+        self._diagnostics = self.collect(DiagnosticArray, "/diagnostics", QoSProfile(depth=10))
 
     def _spin(self) -> None:
         while not self._ended.is_set():
@@ -153,7 +155,7 @@ class Client:
 
     def call(self, service_type: Any, name: str, request: Any, timeout: float = PATIENCE) -> Any:
         """Call a service of the node; `name` is relative to it."""
-        key = f"{self._target}/{name}"
+        key = f"{self.target}/{name}"
         if key not in self._clients:
             self._clients[key] = self.node.create_client(service_type, key)
         client = self._clients[key]
@@ -199,3 +201,31 @@ class Client:
     def collect(self, message_type: Any, topic: str, qos: QoSProfile | None = None) -> Collector:
         """Collect the messages of a topic."""
         return Collector(self, message_type, topic, qos)
+
+    def status(self, name: str, fresh: bool = True) -> Any:
+        """The DiagnosticStatus `<node>: name`; `fresh` waits for one made after the call."""
+        seen, now = len(self._diagnostics.messages), time.time()
+
+        def arrived() -> bool:
+            new = list(self._diagnostics.messages)[seen:]
+            # With simulated time stamps tell nothing; the second message is made after the call.
+            return len(new) >= 2 or any(
+                m.header.stamp.sec + 1e-9 * m.header.stamp.nanosec > now for m in new
+            )
+
+        if fresh:
+            wait_for(arrived, "diagnostics")
+        full = f"{self.target.lstrip('/')}: {name}"
+
+        def find() -> Any:
+            for message in reversed(list(self._diagnostics.messages)):
+                for status in message.status:
+                    if status.name == full:
+                        return status
+            return None
+
+        return wait_for(find, f"the status {full}")
+
+    def values(self, name: str) -> dict[str, str]:
+        """The key-value pairs of a fresh status."""
+        return {pair.key: pair.value for pair in self.status(name).values}

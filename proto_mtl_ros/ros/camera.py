@@ -147,6 +147,8 @@ class CameraPort:
     def _on_info(self, message: CameraInfo) -> None:
         with self._lock:
             self._info = message
+            if self._calibration == "missing":
+                self._calibration = "received"  # what it is worth shows with the next image
 
     def _on_incompatible(self, topic: str, policy: str) -> None:
         self._node.get_logger().warning(
@@ -248,7 +250,7 @@ class CameraPort:
         silence = self.statistics.seconds_without_input()
         if active and silence > timeout:
             troubles.append((WARN, f"no image for {silence:.0f} s"))
-        elif active and self._image_size and self._calibration != "calibrated":
+        elif active and self._image_size and self._calibration not in ("calibrated", "received"):
             troubles.append(
                 (
                     WARN,
@@ -256,7 +258,8 @@ class CameraPort:
                     + ("" if self._camera else ": depth is for the model's canonical camera"),
                 )
             )
-        good = "not active" if not active else "processing" if enabled else "disabled by ~/enable"
+        state = "not active" if not active else "processing" if enabled else "disabled by ~/enable"
+        values["state"] = state
         return diagnostics.status(
-            f"{self._node.get_name()}: {self.name}", self.name, values, troubles, good
+            f"{self._node.get_name()}: {self.name}", self.name, values, troubles, state
         )

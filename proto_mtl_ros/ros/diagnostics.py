@@ -106,6 +106,7 @@ class CameraStatistics:
                 "received": str(self._received),
                 "processed": str(self._processed),
                 "dropped": str(sum(self._drops.values()) + sum(self._bad.values())),
+                "skipped": str(sum(self._skips.values())),
                 "drops.overwritten": str(self._drops["overwritten"]),
             }
             values |= {f"drops.{cause}": str(n) for cause, n in sorted(self._drops.items())}

@@ -166,15 +166,14 @@ def scaled_info(source: CameraInfo, header: Header, camera: Camera | None) -> Ca
 
     camera: the camera at the result's size, None to repeat `source` (results at the input's size).
     """
-    info = CameraInfo(
-        header=header, distortion_model=source.distortion_model, d=source.d, r=source.r
-    )
+    info = CameraInfo(header=header, distortion_model=source.distortion_model, r=source.r)
     if camera is None:
         info.height, info.width = source.height, source.width
-        info.k, info.p = source.k, source.p
+        info.k, info.p, info.d = source.k, source.p, source.d
         info.binning_x, info.binning_y, info.roi = source.binning_x, source.binning_y, source.roi
         return info
     info.height, info.width = camera.height, camera.width
+    info.d = [] if camera.D is None else camera.D.tolist()  # none: the image is rectified
     info.k = np.asarray(camera.K, np.float64).reshape(9)
     projection = np.zeros((3, 4)) if camera.P is None else np.asarray(camera.P, np.float64)
     info.p = projection.reshape(12)

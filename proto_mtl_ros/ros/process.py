@@ -64,7 +64,8 @@ def run(arguments: Sequence[str], stopping: threading.Event | None = None) -> in
 
 
 def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    line = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return line.partition(", at /")[0]  # rcl appends the lines of its sources
 
 
 def _spin(stopping: threading.Event) -> int:
