@@ -31,7 +31,7 @@ LENSES = {
     "equidistant": ("equidistant", [0.03, -0.01, 0.002, 0.0]),
     "equidistant without coefficients": ("equidistant", []),
 }
-PROPERTY = settings(max_examples=40, deadline=None)
+PROPERTY = settings(max_examples=20, deadline=None)
 
 
 def make_camera(lens: str = "pinhole", width: int = 64, height: int = 48) -> Camera:

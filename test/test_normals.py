@@ -17,7 +17,7 @@ LENSES = {
     "plumb_bob": Camera(PINHOLE.K, WIDTH, HEIGHT, [-0.2, 0.05, 1e-3, 1e-3, 0], None, "plumb_bob"),
     "equidistant": Camera(PINHOLE.K, WIDTH, HEIGHT, [0.02, 0, 0, 0], None, "equidistant"),
 }
-PROPERTY = settings(max_examples=40, deadline=None)
+PROPERTY = settings(max_examples=25, deadline=None)
 HALF_DEGREE = 0.5
 INNER = (slice(12, -12), slice(12, -12))
 
