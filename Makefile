@@ -28,8 +28,9 @@ ifeq ($(ROS_SOURCED),yes)
   VENV := .venv-ros
   VENV_OPTIONS := --system-site-packages
   # --no-deps below: what apt installed must not be shadowed by other versions from PyPI.
-  INSTALL_DEMO = $(PIP) -r requirements-robot.txt && $(PIP) --no-deps --no-build-isolation -e .
-  INSTALL_TEST = $(PIP) -r requirements-robot.txt -e '.[test]'
+  INSTALL_DEMO = $(PIP) -r requirements-robot.txt && $(PIP) --no-deps -e .
+  # ROS's own pytest plugins do not load in pytest 8.
+  INSTALL_TEST = $(PIP) -r requirements-robot.txt 'pytest<8' -e '.[test]'
 else
   VENV := .venv
   VENV_OPTIONS :=

