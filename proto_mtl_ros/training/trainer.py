@@ -73,10 +73,14 @@ def train(config: TrainConfig, data: Path, output: Path, max_epochs: int | None 
     frames.preload()
     loader = training_loader(frames, [TASKS[name] for name in config.tasks], config)
     module = MultiTaskModule(config, steps=len(loader) * config.epochs)
+    # one file, replaced at the end of every epoch
     checkpoints = ModelCheckpoint(
-        dirpath=output, filename="{epoch:03d}", save_last=True, save_top_k=0, every_n_epochs=1,
-        save_on_train_epoch_end=True, enable_version_counter=False,
-    )  # fmt: skip
+        dirpath=output,
+        filename=Path(LAST).stem,
+        every_n_epochs=1,
+        save_on_train_epoch_end=True,
+        enable_version_counter=False,
+    )
     trainer = L.Trainer(
         accelerator="auto",
         devices=1,

@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From labelled frames to a bundle on disk, as a user does it: train, stop, continue, export."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from nyuv2_pack import write_pack
+
+torch = pytest.importorskip("torch", reason="training needs torch")
+pytest.importorskip("lightning", reason="training needs lightning")
+
+from proto_mtl_ros.data.nyuv2 import NYUv2, hold_out  # noqa: E402
+from proto_mtl_ros.errors import ConfigError, DataError  # noqa: E402
+from proto_mtl_ros.training.config import TrainConfig  # noqa: E402
+
+CONFIG = {
+    "name": "smallest",
+    "canonical_fx": 100.0,
+    "input_height": 64,
+    "input_width": 96,
+    "threads": 1,
+    "stages": [{"epochs": 2, "height": 64, "width": 64}, {"epochs": 1, "height": 64, "width": 96}],
+    "model": {"width": 16, "slots": 2, "heads": 2, "head_width": 8},
+    "data": {"held_out_blocks": 1, "held_out_length": 2},
+    "optimiser": {"batch": 4, "warmup_steps": 2, "decay_epochs": 1},
+}
+
+
+@pytest.fixture(scope="module")
+def pack(tmp_path_factory) -> Path:
+    return write_pack(tmp_path_factory.mktemp("pack"))
+
+
+def _config(folder: Path, **changes) -> Path:
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump({**CONFIG, **changes}))
+    return path
+
+
+def _run(*arguments: object, **options) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "proto_mtl_ros.cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=170, **options)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(pack, tmp_path_factory) -> Path:
+    """The output folder of a training of three epochs in one go."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    result = _run("train", "--config", _config(folder), "--data", pack, "--out", folder / "run")
+    assert result.returncode == 0, result.stderr
+    return folder
+
+
+def _weights(run: Path) -> dict:
+    return torch.load(run / "last.ckpt", weights_only=True)["state_dict"]
+
+
+def test_stopped_and_continued_training_equals_an_uninterrupted_one(uninterrupted, pack, tmp_path):
+    arguments = ("train", "--config", _config(tmp_path), "--data", pack, "--out", tmp_path / "run")
+    first = _run(*arguments, "--max-epochs", 1)
+    assert first.returncode == 0, first.stderr
+    second = _run(*arguments)
+    assert second.returncode == 0, second.stderr
+    expected, found = _weights(uninterrupted / "run"), _weights(tmp_path / "run")
+    assert expected.keys() == found.keys()
+    for name in expected:
+        assert torch.equal(expected[name], found[name]), name
+
+
+def test_killed_training_leaves_a_whole_checkpoint(pack, tmp_path):
+    command = [sys.executable, "-m", "proto_mtl_ros.cli", "train", "--config"]
+    long = {"stages": [{"epochs": 200, "height": 64, "width": 64}]}
+    command += [str(_config(tmp_path, **long)), "--data", str(pack), "--out", str(tmp_path / "run")]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    checkpoint = tmp_path / "run" / "last.ckpt"
+    deadline = time.monotonic() + 120
+    while not checkpoint.exists() and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.05)
+    time.sleep(0.4)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    state = torch.load(checkpoint, weights_only=True)
+    assert state["epoch"] >= 0
+    assert all(bool(torch.isfinite(v.float()).all()) for v in state["state_dict"].values())
+
+
+def test_curves_and_the_association_matrix_are_logged(uninterrupted):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(uninterrupted / "run" / "tensorboard"))
+    events.Reload()
+    tags = set(events.Tags()["scalars"])
+    assert {"held_out/segmentation/miou", "held_out/depth/abs_err"} <= tags
+    assert {"held_out/normals/mean_deg"} <= tags
+
+
+@pytest.fixture(scope="module")
+def bundle(uninterrupted, pack) -> Path:
+    """The exported bundle of the small network."""
+    target = uninterrupted / "models" / "smallest"
+    config, checkpoint = uninterrupted / "config.yaml", uninterrupted / "run" / "last.ckpt"
+    result = _run(
+        "export", "--config", config, "--checkpoint", checkpoint, "--data", pack, "--out", target
+    )
+    assert result.returncode == 0, result.stderr
+    assert "relative error per output" in result.stdout
+    return target
+
+
+def test_exported_bundle_evaluates_alike_on_both_backends(bundle, pack, tmp_path):
+    figures = {}
+    for backend in ("onnxruntime", "torch"):
+        out = tmp_path / f"{backend}.json"
+        result = _run(
+            "evaluate", "--model", bundle, "--data", pack, "--backend", backend, "--out", out
+        )
+        assert result.returncode == 0, result.stderr
+        assert "segmentation miou" in result.stdout
+        figures[backend] = json.loads(out.read_text())
+    first, second = figures["onnxruntime"], figures["torch"]
+    assert first["frames"] == 2
+    for task, figure in (("depth", "abs_err"), ("normals", "mean_deg"), ("segmentation", "miou")):
+        assert first[task][figure] == pytest.approx(second[task][figure], rel=2e-3)
+    card = (bundle / "README.md").read_text()
+    for said in ("NYU Depth v2", "no explicit licence", "proto-mtl train", "Seed 0", "miou"):
+        assert said in card
+
+
+def test_bundle_says_the_metrics_that_evaluate_prints(bundle, pack, tmp_path):
+    result = _run("evaluate", "--model", bundle, "--data", pack, "--out", tmp_path / "f.json")
+    assert result.returncode == 0, result.stderr
+    stated = json.loads((bundle / "model.json").read_text())["metrics"]
+    found = json.loads((tmp_path / "f.json").read_text())
+    assert stated["depth"]["abs_err"] == pytest.approx(found["depth"]["abs_err"], rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"optimizer": {}}, "optimizer"),
+        ({"stages": [{"epochs": 1, "height": 60, "width": 64}]}, "stages.0.height"),
+        ({"tasks": ["segmentation", "edges"]}, "unknown task 'edges'"),
+        ({"canonical_fx": -1}, "canonical_fx"),
+    ],
+)
+def test_bad_configuration_is_refused_and_named(tmp_path, change, said):
+    with pytest.raises(ConfigError, match=said):
+        TrainConfig.read(_config(tmp_path, **change))
+
+
+def test_bad_input_ends_in_one_line(pack, tmp_path):
+    config = _config(tmp_path)
+    cases = [
+        ("train", "--config", tmp_path / "none.yaml", "--data", pack, "--out", tmp_path / "o"),
+        ("train", "--config", config, "--data", tmp_path, "--out", tmp_path / "o"),
+        ("evaluate", "--model", tmp_path / "no_model", "--data", pack),
+    ]
+    for case in cases:
+        result = _run(*case)
+        assert result.returncode == 2
+        assert "Traceback" not in result.stderr
+        assert len(result.stderr.strip().splitlines()) == 1, result.stderr
+
+
+def test_manifest_restricts_labels_and_must_be_complete(pack, tmp_path):
+    frames = NYUv2(pack, "train", manifest=pack / "manifests" / "one_label.csv")
+    assert [sorted(frames[i].labels) for i in range(3)] == [
+        ["segmentation"],
+        ["depth"],
+        ["normals"],
+    ]
+    short = tmp_path / "short.csv"
+    short.write_text("frame_id,segmentation,depth,normals\n0001,1,0,0\n")
+    with pytest.raises(DataError, match="no row for frame 0002"):
+        NYUv2(pack, "train", manifest=short)
+    wrong = tmp_path / "wrong.csv"
+    wrong.write_text("frame_id,segmentation,depth,normals\n0001,yes,0,0\n")
+    with pytest.raises(DataError, match="not 0 or 1"):
+        NYUv2(pack, "train", manifest=wrong)
+
+
+def test_held_out_frames_are_contiguous_and_disjoint():
+    ids = [f"{i:04d}" for i in range(100)]
+    kept, held = hold_out(ids, blocks=4, length=5)
+    assert len(held) == 20
+    assert sorted(kept + held) == ids
+    jumps = np.diff([int(i) for i in held])
+    assert (jumps != 1).sum() == 3
