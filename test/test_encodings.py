@@ -220,3 +220,21 @@ def test_fields_of_an_array_that_does_not_fit_are_refused():
         with pytest.raises(ValueError, match="cannot be rgb8"):
             image_fields(pixels, "rgb8")
     assert cause_of(image_fields, np.zeros((0, 4, 3), np.uint8), "rgb8") == "zero_size"
+
+
+@pytest.mark.parametrize(
+    "name", ["rgb8", "bgr8", "rgba8", "bgra8", "mono8", "mono16", "yuv422", "yuv422_yuy2", *MOSAICS]
+)
+def test_cv_bridge_reads_the_same_colours(name):
+    cv_bridge = pytest.importorskip("cv_bridge", reason="cv_bridge is not installed")
+    messages = pytest.importorskip("sensor_msgs.msg", reason="sensor_msgs is not installed")
+    pixels = random_pixels(name, 6, 8, 4)
+    height, width, encoding, big, step = image_fields(pixels, name)
+    message = messages.Image(
+        height=height, width=width, encoding=encoding, is_bigendian=big, step=step
+    )
+    message.data = array.array("B", pixels.tobytes())
+    oracle = cv_bridge.CvBridge().imgmsg_to_cv2(message, "rgb8")
+    ours = to_rgb(name, height, width, step, bool(big), message.data)
+    # 16 bits are cut to 8 here and rounded there.
+    np.testing.assert_allclose(ours.astype(int), oracle.astype(int), atol=1)

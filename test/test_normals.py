@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from proto_mtl_ros.geometry import Camera, depth_to_normals
+from proto_mtl_ros.geometry import Camera, depth_to_normals, resize
 
 WIDTH, HEIGHT = 96, 72
 PINHOLE = Camera(np.array([[90.0, 0, 47.1], [0, 91.0, 36.4], [0, 0, 1]]), WIDTH, HEIGHT)
@@ -219,3 +220,23 @@ def test_unusable_arguments_are_refused():
         depth_to_normals(np.ones((HEIGHT, WIDTH)), PINHOLE, window=6)
     with pytest.raises(ValueError, match="depth has shape"):
         depth_to_normals(np.ones((10, 10)), PINHOLE)
+
+
+@pytest.mark.data
+def test_normals_of_real_depth_agree_with_those_of_the_pack(nyuv2):
+    # 8-bit depth has steps of 4 cm, which take a wide window and count as noise.
+    camera = Camera(np.array([[518.86, 0, 325.58], [0, 519.47, 253.74], [0, 0, 1]]), 640, 480)
+    means, medians = [], []
+    for frame in ("0001", "0635", "1195"):
+        depth = cv2.imread(str(nyuv2 / "depth" / f"{frame}.png"), cv2.IMREAD_UNCHANGED) / 25.5
+        stored = cv2.imread(str(nyuv2 / "normal" / f"{frame}.webp"))[..., ::-1]
+        expected = np.floor(stored / 4) / 63 * 2 - 1
+        expected /= np.linalg.norm(expected, axis=-1, keepdims=True)
+        normals = depth_to_normals(depth, camera, window=21, noise=0.04)
+        normals = resize(normals, 384, 288, "nearest")
+        both = normals.any(-1) & stored.any(-1)
+        both[:12], both[-12:], both[:, :12], both[:, -12:] = False, False, False, False
+        angle = degrees(normals, expected)[both]
+        means.append(angle.mean())
+        medians.append(np.median(angle))
+    assert np.mean(means) < 10 and np.mean(medians) < 6

@@ -40,9 +40,8 @@ def overlay(
     """
     colours = draw_segmentation(ids, palette)
     mixed: Any = cv2.addWeighted(colours, alpha, np.ascontiguousarray(rgb), 1 - alpha, 0)
-    unlabelled = ids >= len(np.asarray(palette))
-    if unlabelled.any():
-        mixed[unlabelled] = rgb[unlabelled]
+    unlabelled = (ids >= len(np.asarray(palette))).view(np.uint8)
+    cv2.copyTo(np.ascontiguousarray(rgb), unlabelled, mixed)
     return mixed
 
 
@@ -61,8 +60,7 @@ def draw_depth(depth: npt.NDArray[np.float32], near: float = 0.0, far: float = 1
         scaled = np.clip((depth - np.float32(near)) * np.float32(255 / (far - near)), 0, 255)
     levels = np.where(valid, scaled, 0).astype(np.uint8)
     colours: Any = cv2.applyColorMap(levels, _DEPTH_COLOURS)
-    colours[~valid] = 0
-    return colours
+    return _masked(colours, valid)
 
 
 def draw_normals(normals: npt.NDArray[np.float32]) -> RGB:
@@ -71,11 +69,19 @@ def draw_normals(normals: npt.NDArray[np.float32]) -> RGB:
     Red grows to the right, green upwards and blue towards the camera, so a wall seen from the
     front is light blue and a floor green. (0, 0, 0) and NaN are black.
     """
-    colours = np.nan_to_num(normals * _NORMAL_AXES + np.float32(128)).clip(0, 255).astype(np.uint8)
     with np.errstate(invalid="ignore"):
-        squared = np.einsum("hwc,hwc->hw", normals, normals)
-        colours[~(squared > 0.25)] = 0
-    return colours
+        scaled = normals * _NORMAL_AXES
+        scaled += np.float32(128)
+        colours: Any = np.clip(scaled, 0, 255, out=scaled).astype(np.uint8)
+        x, y, z = normals[..., 0], normals[..., 1], normals[..., 2]
+        valid = x * x + y * y + z * z > 0.25
+    return _masked(colours, valid)
+
+
+def _masked(colours: RGB, valid: npt.NDArray[np.bool_]) -> RGB:
+    """The colours where valid, black elsewhere."""
+    masked: Any = cv2.bitwise_and(colours, colours, mask=valid.view(np.uint8))
+    return masked
 
 
 def _lookup_table(palette: npt.ArrayLike) -> RGB:
