@@ -14,6 +14,8 @@ from proto_mtl_ros.data.bag_writer import BagWriter
 
 COLOUR_FRAME = "camera_color_optical_frame"
 DEPTH_FRAME = "camera_depth_optical_frame"
+FX = 375.0
+"""Focal length of the recordings. At the tiny model's input it is the model's canonical one."""
 START = 1_700_000_000_000_000_000
 
 
@@ -86,7 +88,7 @@ def write_recording(
 ) -> Path:
     """Write a recording with JPEG colour, camera_info and 16UC1 depth.
 
-    Depth is what the tiny model predicts from the pictures at fx = 300: blue / 25.5 metres.
+    Depth is what the tiny model predicts from the pictures: blue / 25.5 metres.
     """
     topics = {
         "/camera/color/image_raw/compressed": "sensor_msgs/msg/CompressedImage",
@@ -106,7 +108,7 @@ def write_recording(
             depth = image_message(millimetres, "16UC1", late, depth_frame)
             colour, colour_info, depth_name, depth_info = topics
             writer.write(colour, stamp, jpeg_message(rgb, stamp))
-            writer.write(colour_info, stamp, info_message(width, height, 300.0, stamp))
+            writer.write(colour_info, stamp, info_message(width, height, FX, stamp))
             writer.write(depth_name, late, depth)
-            writer.write(depth_info, late, info_message(width, height, 300.0, late))
+            writer.write(depth_info, late, info_message(width, height, FX, late))
     return path

@@ -61,18 +61,21 @@ def command(
         if not separator or not name:
             raise ConfigError(f"--param {item} is not name:=value")
         parameters[name] = value
-    report = run_demo(
-        DemoOptions(
-            recording=recording,
-            out=out,
-            parameters=parameters,
-            rate=rate,
-            seconds=seconds,
-            fps=fps,
-            image_topic=image_topic,
-            info_topic=info_topic,
-            depth_topic=depth_topic,
-            domain_id=domain_id,
-        )
+    options = DemoOptions(
+        recording=recording,
+        out=out,
+        parameters=parameters,
+        rate=rate,
+        seconds=seconds,
+        fps=fps,
+        image_topic=image_topic,
+        info_topic=info_topic,
+        depth_topic=depth_topic,
+        domain_id=domain_id,
     )
+    try:
+        report = run_demo(options)
+    except KeyboardInterrupt:  # typer would end without a word
+        typer.echo("proto-mtl demo: stopped by Ctrl-C, its processes are ended", err=True)
+        raise typer.Exit(130) from None
     typer.echo(f"Report: {report}")
