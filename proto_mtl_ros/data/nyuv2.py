@@ -103,7 +103,7 @@ class NYUv2:
     def __getitem__(self, index: int) -> Sample:
         frame_id = self.frame_ids[index]
         maps = self._preloaded.get(frame_id) or self._maps(frame_id)
-        names = ("segmentation", "depth", "normals")
+        names: tuple[str, ...] = ("segmentation", "depth", "normals")
         if self.allowed is not None:
             names = tuple(n for n in names if self.allowed[frame_id].get(n, False))
         labels = {}

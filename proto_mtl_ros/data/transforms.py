@@ -66,7 +66,7 @@ def jitter_colour(rgb: np.ndarray, rng: np.random.Generator, strength: float) ->
     """Return uint8 [H, W, 3] with random brightness, contrast, saturation, white balance, gamma,
     and now and then the blur and noise of a moving robot's camera.
     """
-    image = rgb.astype(np.float32)
+    image: np.ndarray = rgb.astype(np.float32)
     gain = rng.uniform(1 - 0.5 * strength, 1 + 0.5 * strength)
     balance = rng.uniform(1 - 0.15 * strength, 1 + 0.15 * strength, 3).astype(np.float32)
     image *= gain * balance

@@ -49,6 +49,9 @@ class DeployGraph(nn.Module):
     pixels, at this input size, is the bundle's ``canonical_fx``. Normals are [B, H, W, 3].
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, network: ProtoMTL, temperature: float = 1.0) -> None:
         super().__init__()
         self.network = network

@@ -25,9 +25,7 @@ def _masked_mean(values: Tensor, valid: Tensor) -> Tensor:
 
 
 def _at_label_size(raw: Tensor, label_height: int, label_width: int) -> Tensor:
-    return F.interpolate(
-        raw, (label_height, label_width), mode="bilinear", align_corners=False
-    )
+    return F.interpolate(raw, (label_height, label_width), mode="bilinear", align_corners=False)
 
 
 def cross_entropy(raw: Tensor, label: Tensor) -> Tensor:

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from ..evaluation.metrics import Metric, metric_for
 from ..model import ProtoMTL
-from ..model.deploy import decode_depth, decode_normals
 from ..model.decoder import upsample
+from ..model.deploy import decode_depth, decode_normals
 from ..model.prototypes import entropy
 from ..tasks import TASKS
 from .config import TrainConfig

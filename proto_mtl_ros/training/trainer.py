@@ -107,4 +107,3 @@ def train(config: TrainConfig, data: Path, output: Path, max_epochs: int | None 
         weights_only=True if last.is_file() else None,
     )
     return last
-

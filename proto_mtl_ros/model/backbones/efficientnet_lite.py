@@ -89,9 +89,7 @@ class EfficientNetLite0(nn.Module):
         for expansion, kernel, stride, out, repeats in _LITE0_STAGES:
             for index in range(repeats):
                 blocks.append(
-                    InvertedResidual(
-                        channels, out, expansion, kernel, stride if index == 0 else 1
-                    )
+                    InvertedResidual(channels, out, expansion, kernel, stride if index == 0 else 1)
                 )
                 channels = out
         self.blocks = nn.ModuleList(blocks)
