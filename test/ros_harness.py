@@ -155,14 +155,18 @@ class Client:
 
     def call(self, service_type: Any, name: str, request: Any, timeout: float = PATIENCE) -> Any:
         """Call a service of the node; `name` is relative to it."""
+        future = self.send(service_type, name, request, timeout)
+        wait_for(future.done, f"an answer of {self.target}/{name}", timeout)
+        return future.result()
+
+    def send(self, service_type: Any, name: str, request: Any, timeout: float = PATIENCE) -> Any:
+        """Call a service without waiting for the answer; returns the future."""
         key = f"{self.target}/{name}"
         if key not in self._clients:
             self._clients[key] = self.node.create_client(service_type, key)
         client = self._clients[key]
         assert client.wait_for_service(timeout), f"no service {key}"
-        future = client.call_async(request)
-        wait_for(future.done, f"an answer of {key}", timeout)
-        return future.result()
+        return client.call_async(request)
 
     def change_state(self, transition: str) -> bool:
         """configure, activate, deactivate or cleanup; returns whether it succeeded."""

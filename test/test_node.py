@@ -666,6 +666,15 @@ def test_qos_is_as_documented_and_overridable(robot: Robot) -> None:
     assert robot.client.parameter("qos_overrides./left/image.subscription.depth") == 5
 
 
+def test_a_fallback_is_loud(robot: Robot) -> None:
+    robot.start(backend="onnxruntime", device="cuda:7")
+    status = robot.client.status("engine")
+    values = {p.key: p.value for p in status.values}
+    assert values["device"] == "cpu"
+    assert status.level == b"\x01" and "fallback" in status.message
+    assert "[WARN]" in robot.process.output and "not the engine" in robot.process.output
+
+
 def test_silence_of_a_camera_is_told(robot: Robot) -> None:
     robot.start(input_timeout=0.5)
     status = robot.client.status("left")

@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import array
+import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -15,11 +17,38 @@ pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 pytest.importorskip("onnx", reason="the tiny model is made with onnx")
 pytest.importorskip("onnxruntime", reason="the tiny model runs in ONNX Runtime")
 
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
 from ros_harness import Client, NodeProcess, wait_for
 from sensor_msgs.msg import Image
+from std_srvs.srv import Trigger
 from tiny_bundle import write_tiny_bundle
 
 pytestmark = pytest.mark.ros
+
+CONFIGURE = Transition(id=Transition.TRANSITION_CONFIGURE)
+
+UDP_ONLY = """<profiles xmlns="http://www.eprosima.com/XMLSchemas/fastRTPS_Profiles">
+  <transport_descriptors><transport_descriptor>
+    <transport_id>udp</transport_id><type>UDPv4</type>
+  </transport_descriptor></transport_descriptors>
+  <participant profile_name="p" is_default_profile="true"><rtps>
+    <userTransports><transport_id>udp</transport_id></userTransports>
+    <useBuiltinTransports>false</useBuiltinTransports>
+  </rtps></participant>
+</profiles>"""
+
+LISTENER = """
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
+rclpy.init()
+node = rclpy.create_node("listener")
+heard = []
+node.create_subscription(DiagnosticArray, "/diagnostics", heard.append, 10)
+while not heard:
+    rclpy.spin_once(node, timeout_sec=0.5)
+print("heard", heard[0].status[0].name)
+"""
 
 STATES = {"unconfigured": [], "inactive": ["configure"], "active": ["configure", "activate"]}
 
@@ -36,14 +65,14 @@ def test_clean_end_on_a_signal_in_every_lifecycle_state(tmp_path: Path) -> None:
                 processes[state, number] = NodeProcess(
                     tmp_path / f"{name}.log",
                     {"model": str(model), "force_inference": "true", "threads": "1"},
-                    ["-r", f"__node:={name}"],
+                    ["-r", f"__node:={name}", "-r", "camera/image:=/driver/image"],
                 )
         for (state, number), process in processes.items():
             client.target = f"/{state}_{number.name.lower()}"
             for transition in STATES[state]:
                 assert client.change_state(transition), process.output
             assert client.state() == state
-        publisher = client.publisher(Image, "/camera/image")
+        publisher = client.publisher(Image, "/driver/image")
         wait_for(lambda: publisher.get_subscription_count() == 2, "both active nodes")
         message = Image(height=48, width=64, encoding="rgb8", step=192)
         message.data = array.array("B", bytes(48 * 192))
@@ -63,13 +92,65 @@ def test_clean_end_on_a_signal_in_every_lifecycle_state(tmp_path: Path) -> None:
         client.close()
 
 
+def test_shared_memory_profile_still_reaches_other_hosts(tmp_path: Path) -> None:
+    """A listener that has UDP alone, as on another host, hears a node that has the profile."""
+    profile = tmp_path / "udp.xml"
+    profile.write_text(UDP_ONLY)
+    node = NodeProcess(tmp_path / "log")
+    try:
+        environment = os.environ | {"FASTRTPS_DEFAULT_PROFILES_FILE": str(profile)}
+        listener = subprocess.run(
+            [sys.executable, "-c", LISTENER],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert "heard proto_mtl: engine" in listener.stdout, listener.stderr
+        segments = [path.stat().st_size for path in Path("/dev/shm").glob("fastrtps_*")]
+        assert max(segments) >= 48 << 20
+    finally:
+        assert node.end() == 0
+
+
+def test_a_signal_while_a_model_is_loading(tmp_path: Path) -> None:
+    """The load is given up: in the middle of configuring, and of reloading while active."""
+    quick = write_tiny_bundle(tmp_path, "quick")
+    slow = write_tiny_bundle(tmp_path, "slow", delay_loops=20000)
+    client = Client()
+    nodes = [
+        NodeProcess(
+            tmp_path / f"{i}.log", {"model": str(m), "threads": "1"}, ["-r", f"__node:=n{i}"]
+        )
+        for i, m in enumerate((slow, quick))
+    ]
+    try:
+        client.target = "/n1"
+        assert client.change_state("configure") and client.change_state("activate")
+        assert client.set_parameters(model=str(slow))[0].successful
+        client.send(Trigger, "reload_model", Trigger.Request())
+        wait_for(lambda: client.values("engine")["loading"] == "true", "the reload")
+        client.target = "/n0"
+        client.send(ChangeState, "change_state", ChangeState.Request(transition=CONFIGURE))
+        time.sleep(1.0)
+        for node in nodes:
+            begin = time.monotonic()
+            assert node.end(signal.SIGTERM) == 0, node.output
+            assert time.monotonic() - begin < 10
+            assert "Traceback" not in node.output
+    finally:
+        for node in nodes:
+            node.end(signal.SIGKILL)
+        client.close()
+
+
 @pytest.mark.parametrize(
     ("parameters", "arguments", "said"),
     [
         ({"modle": "x"}, [], "unknown parameter modle; did you mean model?"),
         ({"confidence_threshold": "1000"}, [], "confidence_threshold must be in 0..255"),
         ({}, ["--params-file", "/no/such/file.yaml"], "/no/such/file.yaml"),
-        ({}, ["-r", "__ns:=not a namespace"], "not a namespace"),
     ],
 )
 def test_what_cannot_be_used_at_start_ends_with_one_line(

@@ -116,7 +116,7 @@ class CameraPort:
         for subscription in self._subscriptions:
             self._node.destroy_subscription(subscription)
         self._subscriptions.clear()
-        self.reset()
+        self.reset("deactivated")
 
     def destroy(self) -> None:
         """Remove all topics."""

@@ -21,7 +21,7 @@ from proto_mtl_ros.encodings import EncodingError, decode_compressed, to_rgb
 from proto_mtl_ros.geometry import Camera
 
 try:
-    from cv_bridge import CvBridge, CvBridgeError
+    from cv_bridge import CvBridge
 except ImportError:  # optional: only for encodings that this package does not know
     CvBridge = None
 
@@ -69,7 +69,7 @@ def read_image(message: Image) -> npt.NDArray[np.uint8]:
             raise
     try:
         return np.ascontiguousarray(CvBridge().imgmsg_to_cv2(message, "rgb8"))
-    except (CvBridgeError, ValueError, TypeError, KeyError) as error:
+    except Exception as error:  # whatever it raises, the message is at fault
         raise EncodingError("unknown_encoding", f"cv_bridge: {error}") from error
 
 

@@ -3,10 +3,7 @@
 
 from __future__ import annotations
 
-import functools
 import threading
-import traceback
-from collections.abc import Callable
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
@@ -19,39 +16,13 @@ from rclpy.parameter import Parameter
 from rclpy.task import Future
 from std_srvs.srv import SetBool, Trigger
 
-from proto_mtl_ros.errors import ConfigError, ProtoMtlError
+from proto_mtl_ros.errors import ConfigError
 from proto_mtl_ros.ros import diagnostics, parameters, qos
 from proto_mtl_ros.ros.camera import CameraPort
 from proto_mtl_ros.ros.model import Loading, Outcome
+from proto_mtl_ros.ros.transitions import ERROR, FAILURE, SUCCESS, guarded
 from proto_mtl_ros.ros.worker import Worker
 from proto_mtl_ros.runtime.predictor import Predictor
-
-SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
-ERROR = TransitionCallbackReturn.ERROR
-
-_Transition = Callable[["PerceptionNode", LifecycleState], TransitionCallbackReturn]
-
-
-def _guarded(on_exception: TransitionCallbackReturn) -> Callable[[_Transition], _Transition]:
-    """Log what a lifecycle callback raises, which rclpy would swallow without a word."""
-
-    def decorate(callback: _Transition) -> _Transition:
-        @functools.wraps(callback)
-        def wrapper(self: PerceptionNode, state: LifecycleState) -> TransitionCallbackReturn:
-            try:
-                return callback(self, state)
-            except ProtoMtlError as error:
-                self.get_logger().error(f"{callback.__name__[3:]} failed: {error}")
-            except Exception as error:
-                self.get_logger().error(
-                    f"{callback.__name__[3:]} failed: {type(error).__name__}: {error}"
-                )
-                self.get_logger().debug(traceback.format_exc())
-            return on_exception
-
-        return wrapper
-
-    return decorate
 
 
 class PerceptionNode(LifecycleNode):
@@ -135,9 +106,15 @@ class PerceptionNode(LifecycleNode):
         finally:
             self._own_change = False
 
+    def _tell_unused_overrides(self) -> None:
+        """QoS overrides are read when topics are made: those left over name no topic of ours."""
+        for name in self._parameter_overrides:
+            if name.startswith("qos_overrides.") and not self.has_parameter(name):
+                self.get_logger().warning(f"{name} is not used: no such topic or policy")
+
     # Lifecycle
 
-    @_guarded(FAILURE)
+    @guarded(FAILURE)
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the model, make the result topics."""
         try:
@@ -154,7 +131,7 @@ class PerceptionNode(LifecycleNode):
             self._problem = f"configure failed: {error}"
             raise
 
-    @_guarded(FAILURE)
+    @guarded(FAILURE)
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Subscribe and process."""
         result = super().on_activate(state)
@@ -164,27 +141,28 @@ class PerceptionNode(LifecycleNode):
             port.subscribe()
         self._publish_labels()
         self._worker.resume()
+        self._tell_unused_overrides()
         return result
 
-    @_guarded(ERROR)
+    @guarded(ERROR)
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Finish the frame in work, receive nothing more; the model stays loaded."""
         self._quiesce()
         return super().on_deactivate(state)
 
-    @_guarded(ERROR)
+    @guarded(ERROR)
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Free the model and remove the topics."""
         self._release()
         return super().on_cleanup(state)
 
-    @_guarded(ERROR)
+    @guarded(ERROR)
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Free everything, from any state."""
         self._release()
         return super().on_shutdown(state)
 
-    @_guarded(FAILURE)
+    @guarded(FAILURE)
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Back to unconfigured, with nothing left over."""
         self._release()

@@ -10,6 +10,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Sequence
+from typing import NoReturn
 
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
@@ -58,9 +59,23 @@ def run(arguments: Sequence[str], stopping: threading.Event | None = None) -> in
                 f"unexpected argument {surplus[0]}; parameters are given as "
                 "--ros-args -p name:=value"
             )
-        return _spin(stopping)
+        status = _spin(stopping)
     finally:
         rclpy.try_shutdown()
+    if _still_running("model-loader"):
+        _leave(status)  # a backend in the middle of loading aborts in an ordinary exit
+    return status
+
+
+def _still_running(thread_name: str) -> bool:
+    return any(t.name == thread_name and t.is_alive() for t in threading.enumerate())
+
+
+def _leave(status: int) -> NoReturn:
+    """End the process at once, with threads inside a backend's native code."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def _first_line(error: BaseException) -> str:
@@ -103,11 +118,10 @@ def _spin(stopping: threading.Event) -> int:
         node.trigger_shutdown()
     except Exception as error:  # finalized already
         node.get_logger().debug(f"no shutdown transition: {error}")
-    if any(t.name == "engine" and t.is_alive() for t in threading.enumerate()):
+    if _still_running("engine"):
         # An engine that never returns: taking its topics away under it would crash.
         sys.stderr.write(f"{_NAME}: the engine does not return, leaving it behind\n")
-        sys.stderr.flush()
-        os._exit(1)
-    executor.shutdown()
+        _leave(1)
+    executor.shutdown(timeout_sec=1.0)  # a reload that still waits would hold it for ever
     node.destroy_node()
     return status

@@ -130,6 +130,12 @@ def markdown_text() -> str:
         "one keeps running if that fails |",
         "| `~/change_state`, `~/get_state`, ... | lifecycle_msgs | the lifecycle |",
         "",
+        "Values of a camera's status on `/diagnostics`: `rate_in_hz`, `rate_out_hz`; `received` = "
+        "`processed` + `dropped` + `skipped`, but for a frame in work; `drops.<cause>` (a newer "
+        "frame came: `overwritten`), `bad.<cause>` (messages that could not be used), `skipped.<cause>` "
+        "(nobody wanted it); `latency_ms.<stage>.p50|p95` of the stages wait, decode, preprocess, "
+        "infer, postprocess, publish and total, over the newest 512 frames.",
+        "",
         "QoS: inputs as sensor data (best effort), outputs reliable with depth 1, `label_info` "
         "reliable and transient local; `qos_overrides` changes each of them.",
         "",
