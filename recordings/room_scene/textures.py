@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Procedural textures, uint8 RGB, tileable unless said otherwise. All are seeded."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+Color = tuple[float, float, float]
+
+
+def noise(rng: np.random.Generator, height: int, width: int, fx: float, fy: float) -> np.ndarray:
+    """Smooth periodic noise, zero mean, unit variance; cut-off ``fx``, ``fy`` cycles per image."""
+    spectrum = np.fft.rfft2(rng.standard_normal((height, width)))
+    u = np.fft.rfftfreq(width)[None] * width / fx
+    v = np.fft.fftfreq(height)[:, None] * height / fy
+    spectrum *= np.exp(-0.5 * (u**2 + v**2))
+    spectrum[0, 0] = 0
+    field = np.fft.irfft2(spectrum, (height, width))
+    return field / field.std()
+
+
+def _image(values: np.ndarray) -> np.ndarray:
+    return np.clip(values * 255 + 0.5, 0, 255).astype(np.uint8)
+
+
+def wood(seed: int, color: Color, height: int = 256, width: int = 512) -> np.ndarray:
+    """Grain along the width."""
+    rng = np.random.default_rng(seed)
+    rings = noise(rng, height, width, 2, 14) + 0.35 * noise(rng, height, width, 4, 60)
+    fibre = noise(rng, height, width, 10, 110)
+    shade = 1 + 0.10 * np.sin(3.0 * rings) + 0.05 * fibre
+    return _image(np.asarray(color)[None, None] * shade[..., None])
+
+
+def plank_floor(seed: int, color: Color, size: int = 1536, rows: int = 16) -> np.ndarray:
+    """Staggered planks, ``rows`` of them over the height, with dark joints."""
+    rng = np.random.default_rng(seed)
+    out = np.empty((size, size, 3))
+    row_height = size // rows
+    for row in range(rows):
+        band = slice(row * row_height, (row + 1) * row_height)
+        grain = (
+            1
+            + 0.07 * noise(rng, row_height, size, 6, 9)
+            + 0.04 * noise(rng, row_height, size, 14, 40)
+        )
+        tone = np.ones((size, 3))
+        start = int(rng.integers(size))
+        cuts = start + np.cumsum(rng.integers(size // 5, size // 2, 4))
+        cuts = np.concatenate([[start], cuts[cuts < start + size - size // 6], [start + size]])
+        joint = np.ones(size)
+        for a, b in zip(cuts[:-1], cuts[1:]):
+            columns = np.arange(a, b) % size
+            tone[columns] = rng.normal(1, 0.10) * (1 + rng.normal(0, 0.02, 3))
+            joint[(a + np.arange(3)) % size] = 0.55
+        plank = np.asarray(color) * tone[None] * (grain * joint[None])[..., None]
+        plank[:2] *= 0.55
+        out[band] = plank
+    return _image(out)
+
+
+def weave(seed: int, color: Color, contrast: float = 0.08, size: int = 256) -> np.ndarray:
+    """Woven cloth."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:size, :size] * (2 * np.pi * 40 / size)
+    thread = np.sin(x) * np.sin(y)
+    shade = 1 + contrast * (0.5 * thread + 0.5 * noise(rng, size, size, 60, 60))
+    shade += 0.5 * contrast * noise(rng, size, size, 4, 4)
+    return _image(np.asarray(color) * shade[..., None])
+
+
+def stripes(seed: int, colors: list[Color], size: int = 256) -> np.ndarray:
+    """Cloth with stripes along the width."""
+    rng = np.random.default_rng(seed)
+    index = (np.arange(size) * 2 * len(colors) // size) % len(colors)
+    shade = 1 + 0.05 * noise(rng, size, size, 60, 60)
+    return _image(np.asarray(colors)[index][:, None] * shade[..., None])
+
+
+def paint(seed: int, color: Color, size: int = 512) -> np.ndarray:
+    """A painted wall: nearly even, slightly mottled."""
+    rng = np.random.default_rng(seed)
+    shade = 1 + 0.012 * noise(rng, size, size, 3, 3) + 0.012 * noise(rng, size, size, 90, 90)
+    return _image(np.asarray(color) * shade[..., None])
+
+
+def landscape(seed: int, height: int = 384, width: int = 512) -> np.ndarray:
+    """A painting of hills under a sky; not tileable."""
+    rng = np.random.default_rng(seed)
+    v = np.linspace(0, 1, height)[:, None, None]
+    sky, glow = rng.uniform(0.35, 0.75, 3), np.array([0.95, 0.8, 0.6])
+    out = sky * (1 - v) + glow * v + 0.04 * noise(rng, height, width, 6, 3)[..., None]
+    rows = np.arange(height)[:, None]
+    for layer in range(5):
+        ridge = noise(rng, 8, width, 2 + layer, 2)[0] * height * 0.06
+        ridge = height * (0.42 + 0.12 * layer) + ridge
+        color = rng.uniform(0.15, 0.55, 3) * np.array([0.9, 1.0, 0.7]) * (1.1 - 0.13 * layer)
+        stroke = 1 + 0.15 * noise(rng, height, width, 40, 25)
+        out = np.where((rows > ridge[None])[..., None], color * stroke[..., None], out)
+    return _image(out)
+
+
+def abstract(seed: int, height: int = 512, width: int = 384) -> np.ndarray:
+    """A poster of overlapping shapes on paper; not tileable."""
+    rng = np.random.default_rng(seed)
+    out = np.full((height, width, 3), 232, np.uint8)
+    for _ in range(9):
+        color = tuple(int(c) for c in rng.integers(20, 220, 3))
+        centre = (int(rng.integers(width)), int(rng.integers(height)))
+        axes = (int(rng.integers(20, width // 3)), int(rng.integers(20, height // 3)))
+        cv2.ellipse(out, centre, axes, float(rng.uniform(0, 180)), 0, 360, color, -1, cv2.LINE_AA)
+    cv2.rectangle(out, (0, 0), (width - 1, height - 1), (240, 238, 230), width // 8)
+    return out
+
+
+def garden(seed: int, height: int = 512, width: int = 512) -> np.ndarray:
+    """What is seen through the window: bright sky, blurred trees, lawn; not tileable."""
+    rng = np.random.default_rng(seed)
+    v = np.linspace(0, 1, height)[:, None]
+    sky = np.stack([0.80 + 0.15 * v, 0.88 + 0.08 * v, 0.98 + 0 * v], -1)
+    out = np.repeat(sky, width, 1)
+    leaves = noise(rng, height, width, 30, 30)[..., None]
+    tree_line = 0.52 + 0.06 * noise(rng, 8, width, 5, 2)[0]
+    trees = np.array([0.30, 0.40, 0.22]) * (1 + 0.25 * leaves)
+    out = np.where((v > tree_line[None])[..., None], trees, out)
+    out = np.where((v > 0.78)[..., None], np.array([0.45, 0.55, 0.28]) * (1 + 0.06 * leaves), out)
+    return cv2.GaussianBlur(_image(out), (0, 0), 4)
+
+
+def book_spines(seed: int, count: int, height: int = 256, width: int = 512) -> np.ndarray:
+    """``count`` book spines side by side; not tileable."""
+    rng = np.random.default_rng(seed)
+    out = np.zeros((height, width, 3))
+    edges = np.linspace(0, width, count + 1).astype(int)
+    for a, b in zip(edges[:-1], edges[1:]):
+        out[:, a:b] = rng.uniform(0.08, 0.75, 3)
+        out[int(height * 0.2) : int(height * 0.55), a + 2 : b - 2] *= rng.uniform(0.6, 1.5)
+        out[:, a] = 0.05
+    return _image(out * (1 + 0.05 * noise(rng, height, width, 40, 10))[..., None])
