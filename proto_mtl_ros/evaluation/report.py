@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import base64
 import os
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -16,7 +15,9 @@ import numpy as np
 from proto_mtl_ros.drawing import SheetRow, draw_depth, draw_normals, overlay
 from proto_mtl_ros.evaluation import charts
 from proto_mtl_ros.evaluation.replay_pictures import jpeg
+from proto_mtl_ros.evaluation.report_depth import depth_section
 from proto_mtl_ros.evaluation.report_style import STYLE
+from proto_mtl_ros.evaluation.report_values import image, milliseconds, number, percent
 
 _PANEL_WIDTH = 400
 _CAUSES = {
@@ -51,7 +52,7 @@ def write_report(
         _moments(rows, classes, palette, far),
         _frames(figures),
         _latency(figures["latency_ms"]),
-        _depth(figures["depth"]),
+        depth_section(figures["depth"]),
         _made_with(figures["made_with"]),
     ]
     page = (
@@ -86,7 +87,7 @@ def _tiles(figures: Mapping[str, Any]) -> str:
             "images processed, the others are accounted for below",
         ),
         (
-            f"{_ms(latency['p50'])} / {_ms(latency['p95'])}",
+            f"{milliseconds(latency['p50'])} / {milliseconds(latency['p95'])}",
             "from image sent to last result received, p50 / p95",
         ),
     ]
@@ -95,9 +96,9 @@ def _tiles(figures: Mapping[str, Any]) -> str:
         where = "" if depth["registered"] else ", where surroundings are smooth"
         tiles.append(
             (
-                f"{_number(figures_of['abs_err'], 2)} m",
+                f"{number(figures_of['abs_err'], 2)} m",
                 f"mean depth error against the recording's own depth{where}; "
-                f"{_percent(figures_of['delta1'])} within a factor of 1.25",
+                f"{percent(figures_of['delta1'])} within a factor of 1.25",
             )
         )
     body = "".join(
@@ -119,7 +120,7 @@ def _moments(
     for row, panel in zip(rows, panels):
         for name in used:
             caption = f"<time>{escape(row.caption)}</time>" if name == "input" else ""
-            picture = _image(jpeg(panel[name], _PANEL_WIDTH), name) if name in panel else ""
+            picture = image(jpeg(panel[name], _PANEL_WIDTH), name) if name in panel else ""
             cells.append(f"<figure>{picture}{caption}</figure>")
     grid = f'style="grid-template-columns:repeat({len(used)},minmax(150px,1fr))"'
     return (
@@ -159,7 +160,7 @@ def _class_legend(rows: Sequence[SheetRow], classes: Sequence[str], palette: np.
             red, green, blue = (int(v) for v in palette[index])
             items.append(
                 f'<span><i style="background:rgb({red},{green},{blue})"></i>'
-                f"{escape(classes[index])} {_percent(counts[index] / total)}</span>"
+                f"{escape(classes[index])} {percent(counts[index] / total)}</span>"
             )
     return f'<div class="legend">{"".join(items)}</div>'
 
@@ -168,7 +169,7 @@ def _depth_scale(far: float) -> str:
     ramp = np.linspace(far / 256, far, 256, dtype=np.float32)[None]
     png = cv2.imencode(".png", draw_depth(ramp, 0.0, far)[..., ::-1])[1].tobytes()
     return (
-        f'<div class="scale"><span>depth 0 m</span>{_image(png, "depth colours", "png")}'
+        f'<div class="scale"><span>depth 0 m</span>{image(png, "depth colours", "png")}'
         f"<span>{far:g} m</span></div>"
     )
 
@@ -232,63 +233,12 @@ def _latency(latency: Mapping[str, Any]) -> str:
         f"<th></th></tr>{rows}</table>"
         '<p class="soft">As the node reports them on /diagnostics. '
         "wait: from arrival until the engine was free.</p></div>"
-        f'<div class="card"><p>From image sent to last result received: p50 {_ms(whole["p50"])}, '
-        f"p95 {_ms(whole['p95'])}, longest {_ms(whole['max'])}</p>{chart}"
+        '<div class="card"><p>From image sent to last result received: '
+        f"p50 {milliseconds(whole['p50'])}, p95 {milliseconds(whole['p95'])}, "
+        f"longest {milliseconds(whole['max'])}</p>{chart}"
         '<p class="soft">Number of images by time. Measured outside the node, over '
         f"{whole['count']} images: transport both ways and the recorder's own work are in it."
         "</p></div></div>"
-    )
-
-
-def _depth(depth: Mapping[str, Any]) -> str:
-    heading = "<h2>Depth against the recording's own depth</h2>"
-    if not depth["available"]:
-        return f'{heading}<div class="card"><p>Not compared: {escape(depth["reason"])}.</p></div>'
-    names = {
-        "all": "all pixels",
-        "all_aligned": "all pixels, median of each frame scaled to fit",
-        "tolerant": "smooth surroundings",
-        "tolerant_aligned": "smooth surroundings, scaled to fit",
-    }
-    body = "".join(
-        f'<tr><td>{text}</td><td class="n">{_number(depth[key]["abs_err"])}</td>'
-        f'<td class="n">{_number(depth[key]["rel_err"])}</td>'
-        f'<td class="n">{_number(depth[key]["rmse"])}</td>'
-        f'<td class="n">{_percent(depth[key]["delta1"])}</td></tr>'
-        for key, text in names.items()
-    )
-    pixels = depth["compared_pixels"]
-    part = pixels["tolerant"] / max(pixels["all"], 1)
-    stamps = [stamp for stamp, _ in depth["abs_err_m_by_stamp"]]
-    errors = [error for _, error in depth["abs_err_m_by_stamp"]]
-    seconds = [(stamp - stamps[0]) / 1e9 for stamp in stamps]
-    chart = charts.course(seconds, errors, "s", "mean absolute depth error by time")
-    return (
-        f'{heading}<div class="card">{_registration(depth)}<div class="columns"><div>'
-        '<table><tr><th>compared</th><th class="n">abs error m</th><th class="n">rel error</th>'
-        f'<th class="n">RMSE m</th><th class="n">&delta; &lt; 1.25</th></tr>{body}</table></div>'
-        f'<div>{chart}<p class="soft">Mean absolute error in metres by time, all pixels.</p></div>'
-        f'</div><p class="soft">{depth["frames"]} frames against {escape(depth["topic"])}, nearest '
-        f"stamp within {depth['tolerance_ms']:g} ms (median gap {depth['median_gap_ms']:.1f} ms); "
-        f"{pixels['all']} pixels that both have. Smooth surroundings: measured depth varies by "
-        f"less than {100 * (depth['tolerant_variation'] - 1):.0f} % within "
-        f"{100 * depth['tolerant_shift']:.0f} % of the image width, {_percent(part)} of the "
-        f"pixels. Predicted depth times {depth['median_scale']:.2f} fits the measured one best "
-        "(median of the frames).</p></div>"
-    )
-
-
-def _registration(depth: Mapping[str, Any]) -> str:
-    if depth["registered"]:
-        return (
-            f"<p>Depth is registered to colour: both are in <code>{escape(depth['image_frame'])}"
-            "</code>.</p>"
-        )
-    return (
-        f'<p class="note">Depth (<code>{escape(depth["depth_frame"] or "no frame")}</code>) is not '
-        f"in the frame of the images (<code>{escape(depth['image_frame'] or 'no frame')}</code>), "
-        "and the recording holds no transform between them. Pixels are compared as if it were, "
-        "so edges are compared wrongly: rely on the rows with smooth surroundings.</p>"
     )
 
 
@@ -298,20 +248,3 @@ def _made_with(facts: Mapping[str, str]) -> str:
         for name, value in facts.items()
     )
     return f'<h2>Made with</h2><div class="card"><table>{rows}</table></div>'
-
-
-def _image(data: bytes, text: str, kind: str = "jpeg") -> str:
-    source = base64.b64encode(data).decode("ascii")
-    return f'<img alt="{escape(text)}" src="data:image/{kind};base64,{source}">'
-
-
-def _ms(value: float | None) -> str:
-    return "-" if value is None else f"{value:.0f} ms"
-
-
-def _number(value: float | None, decimals: int = 3) -> str:
-    return "-" if value is None else f"{value:.{decimals}f}"
-
-
-def _percent(part: float | None) -> str:
-    return "-" if part is None else f"{100 * part:.0f} %"

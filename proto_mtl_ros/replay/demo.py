@@ -26,8 +26,13 @@ from proto_mtl_ros.errors import ConfigError
 from proto_mtl_ros.evaluation.replay_figures import replay_figures
 from proto_mtl_ros.evaluation.replay_pictures import far_limit, replay_rows
 from proto_mtl_ros.evaluation.report import write_report
+from proto_mtl_ros.replay.player import check_rate
 from proto_mtl_ros.replay.session import CAMERA, ReplayLogs, ReplayOptions, ReplaySession
 from proto_mtl_ros.runtime.bundle import Bundle
+
+_REPORT = "report.html"
+_FIGURES = "results.json"
+_SHEET = "contact_sheet.png"
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,7 @@ def run_demo(options: DemoOptions, console: Console | None = None) -> Path:
         ProtoMtlError: what was given cannot be used, or a process failed; one line each.
     """
     console = console or Console()
+    _check(options)
     bundle = Bundle.load(options.parameters["model"])
     recording = open_recording(
         options.recording,
@@ -62,7 +68,8 @@ def run_demo(options: DemoOptions, console: Console | None = None) -> Path:
         options.depth_topic,
     )
     with recording:
-        _make_folder(options.out)
+        _prepare(options.out)
+        load = os.getloadavg()[0]
         console.print(_inventory(recording), highlight=False, soft_wrap=True)
         replay = ReplayOptions(
             recording=recording.path,
@@ -80,7 +87,7 @@ def run_demo(options: DemoOptions, console: Console | None = None) -> Path:
         ):
             logs = session.run()
         with console.status("measuring and drawing"):
-            return _report(options, replay, recording, bundle, logs)
+            return _report(options, replay, recording, bundle, logs, load)
 
 
 def _report(
@@ -89,32 +96,45 @@ def _report(
     recording: Recording,
     bundle: Bundle,
     logs: ReplayLogs,
+    load: float,
 ) -> Path:
     figures = replay_figures(
         recording, logs.sent, logs.received, logs.status, replay.results, CAMERA
     )
     figures["title"] = f"{bundle.name} on {recording.path.name or recording.path}"
     figures["recording"] = _description(recording)
-    figures["made_with"] = _made_with(options, bundle, logs)
+    figures["made_with"] = _made_with(options, bundle, logs, load)
     start = min((stamps[0] for stamps in logs.sent.stamps.values()), default=0)
     rows = replay_rows(recording, replay.results, CAMERA, start)
     far = far_limit(rows)
-    write_json(options.out / "results.json", figures)
+    write_json(options.out / _FIGURES, figures)
     if rows:
         sheet = contact_sheet(rows, bundle.classes, bundle.palette, far=far)
-        _write_png(options.out / "contact_sheet.png", sheet)
-    report = options.out / "report.html"
+        _write_png(options.out / _SHEET, sheet)
+    report = options.out / _REPORT
     write_report(report, figures, rows, bundle.classes, bundle.palette, far)
     return report
 
 
-def _make_folder(out: Path) -> None:
+def _check(options: DemoOptions) -> None:
+    check_rate(options.rate)
+    if options.seconds is not None and options.seconds <= 0:
+        raise ConfigError(f"--seconds {options.seconds:g} plays nothing: give more than 0")
+    for name in ("cameras", "image_transport"):
+        if name in options.parameters:
+            raise ConfigError(f"parameter {name} is set by the demo itself: leave it out")
+
+
+def _prepare(out: Path) -> None:
+    """Make the folder; what an earlier demo left there must not pass for this one's."""
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"cannot write to {out} ({error.strerror}): give another --out") from None
     if not os.access(out, os.W_OK):
         raise ConfigError(f"cannot write to {out}: give another --out")
+    for name in (_REPORT, _FIGURES, _SHEET):
+        (out / name).unlink(missing_ok=True)
 
 
 def _inventory(recording: Recording) -> str:
@@ -170,7 +190,9 @@ def _description(recording: Recording) -> dict[str, Any]:
     }
 
 
-def _made_with(options: DemoOptions, bundle: Bundle, logs: ReplayLogs) -> dict[str, str]:
+def _made_with(
+    options: DemoOptions, bundle: Bundle, logs: ReplayLogs, load: float
+) -> dict[str, str]:
     engine = next((v for k, v in logs.status.items() if k.endswith(": engine")), {})
     camera = next((v for k, v in logs.status.items() if k.endswith(f": {CAMERA}")), {})
     size = engine.get("input_size", "")
@@ -180,7 +202,8 @@ def _made_with(options: DemoOptions, bundle: Bundle, logs: ReplayLogs) -> dict[s
         f"{engine.get('device', '?')}, network input {size}",
         "camera_info": camera.get("camera_info", "?"),
         "playing speed": f"{options.rate:g}, at most {logs.late_ms:.0f} ms behind time",
-        "machine": f"{_processor()}, {os.cpu_count()} cores",
+        "machine": f"{_processor()}, {os.cpu_count()} cores, "
+        f"load average {load:.1f} before the start",
         "versions": f"proto_mtl_ros {proto_mtl_ros.__version__}, Python "
         f"{platform.python_version()}, numpy {np.__version__}, OpenCV {cv2.__version__}",
         "command": _command(),

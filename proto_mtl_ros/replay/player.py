@@ -26,7 +26,7 @@ from rosgraph_msgs.msg import Clock
 from proto_mtl_ros.data.bag import BagMessage
 from proto_mtl_ros.data.recording import Recording, open_recording
 from proto_mtl_ros.data.stamp_log import StampLog
-from proto_mtl_ros.errors import BagError, ProtoMtlError
+from proto_mtl_ros.errors import BagError, ConfigError, ProtoMtlError
 from proto_mtl_ros.replay.message_types import message_class
 from proto_mtl_ros.replay.processes import exit_on_sigterm
 
@@ -49,8 +49,7 @@ class Player:
     def __init__(
         self, node: Node, recording: Recording, rate: float = 1.0, clock: bool = False
     ) -> None:
-        if not 0.01 <= rate <= 100:
-            raise BagError(f"a rate of {rate} cannot be played: give --rate between 0.01 and 100")
+        check_rate(rate)
         self._recording = recording
         self._rate = rate
         self._image = recording.topics.image
@@ -130,6 +129,12 @@ class Player:
         if first is not None:
             self._publishers[info.name].publish(first.cdr)
             time.sleep(0.1)
+
+
+def check_rate(rate: float) -> None:
+    """Raise ConfigError for a playing speed that is not between 0.01 and 100."""
+    if not 0.01 <= rate <= 100:
+        raise ConfigError(f"a rate of {rate:g} cannot be played: give --rate between 0.01 and 100")
 
 
 def _wait(publisher: Publisher, timeout: float) -> bool:

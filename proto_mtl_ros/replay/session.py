@@ -40,6 +40,7 @@ points can be made from these and the recording."""
 
 _APPEAR_SECONDS = 30.0
 _CONFIGURE_SECONDS = 180.0
+_POLL_SECONDS = 0.1
 _SETTLE_SECONDS = 1.5
 _SETTLE_LIMIT_SECONDS = 20.0
 
@@ -245,7 +246,7 @@ class ReplaySession:
             quiet = time.monotonic() - quiet_since >= _SETTLE_SECONDS
             if quiet and self._diagnostics >= diagnostics + 2:
                 return
-            time.sleep(0.05)
+            time.sleep(_POLL_SECONDS)
 
     def _wait(
         self,
@@ -259,7 +260,7 @@ class ReplaySession:
             self._update()
             if end is not None and time.monotonic() > end:
                 raise ProtoMtlError(problem() if problem else "a process took too long")
-            time.sleep(0.02)
+            time.sleep(_POLL_SECONDS)
         self._update()
 
     def _not_ready(self) -> str:
