@@ -164,9 +164,29 @@ class Client:
         key = f"{self.target}/{name}"
         if key not in self._clients:
             self._clients[key] = self.node.create_client(service_type, key)
+            self._shake_hands(key, service_type, timeout)
+        return self._clients[key].call_async(request)
+
+    def _shake_hands(self, key: str, service_type: Any, timeout: float) -> None:
+        """Make sure that answers arrive: those sent before the way back is discovered get lost.
+
+        An empty request changes nothing in the services used here, except those of std_srvs.
+        """
         client = self._clients[key]
         assert client.wait_for_service(timeout), f"no service {key}"
-        return client.call_async(request)
+        if service_type.__module__.startswith("std_srvs"):
+            time.sleep(1.0)
+            return
+        answers: list[Any] = []
+
+        def answered() -> bool:
+            answers.append(client.call_async(service_type.Request()))
+            end = time.monotonic() + 1.0
+            while time.monotonic() < end and not any(answer.done() for answer in answers):
+                time.sleep(0.005)
+            return any(answer.done() for answer in answers)
+
+        wait_for(answered, f"an answer of {key}", timeout)
 
     def change_state(self, transition: str) -> bool:
         """configure, activate, deactivate or cleanup; returns whether it succeeded."""

@@ -20,7 +20,13 @@ from proto_mtl_ros.errors import ConfigError
 from proto_mtl_ros.ros import diagnostics, parameters, qos
 from proto_mtl_ros.ros.camera import CameraPort
 from proto_mtl_ros.ros.model import Loading, Outcome
-from proto_mtl_ros.ros.transitions import ERROR, FAILURE, SUCCESS, guarded
+from proto_mtl_ros.ros.transitions import (
+    ERROR,
+    FAILURE,
+    SUCCESS,
+    answer_impossible_transitions,
+    guarded,
+)
 from proto_mtl_ros.ros.worker import Worker
 from proto_mtl_ros.runtime.predictor import Predictor
 
@@ -43,6 +49,7 @@ class PerceptionNode(LifecycleNode):
         self._loading: Loading | None = None
         self._active = False
         self._problem = ""
+        answer_impossible_transitions(self)
         self._declare_parameters()
         self.add_on_set_parameters_callback(self._on_parameters)
         self._diagnostics = self.create_publisher(

@@ -132,7 +132,7 @@ def markdown_text() -> str:
         "",
         "Values of a camera's status on `/diagnostics`: `rate_in_hz`, `rate_out_hz`; `received` = "
         "`processed` + `dropped` + `skipped`, but for a frame in work; `drops.<cause>` (a newer "
-        "frame came: `overwritten`), `bad.<cause>` (messages that could not be used), `skipped.<cause>` "
+        "frame came: `overwritten`), `bad.<cause>` (unusable messages), `skipped.<cause>` "
         "(nobody wanted it); `latency_ms.<stage>.p50|p95` of the stages wait, decode, preprocess, "
         "infer, postprocess, publish and total, over the newest 512 frames.",
         "",

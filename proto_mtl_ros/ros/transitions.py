@@ -42,3 +42,26 @@ def guarded(on_exception: TransitionCallbackReturn) -> Callable[[Transition], Tr
         return wrapper
 
     return decorate
+
+
+def answer_impossible_transitions(node: Any) -> None:
+    """Answer a request that the current state does not allow with success = false.
+
+    rclpy raises instead, so that the caller would wait for ever.
+    """
+    service = getattr(node, "_service_change_state", None)
+    if service is None:
+        return
+    change_state = service.callback
+
+    def answer(request: Any, response: Any) -> Any:
+        try:
+            return change_state(request, response)
+        except Exception as error:
+            asked = request.transition.label or request.transition.id
+            node.get_logger().warning(f"transition {asked} is not possible now")
+            node.get_logger().debug(str(error))
+            response.success = False
+            return response
+
+    service.callback = answer
