@@ -8,7 +8,6 @@ object a line on stdout while it works.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Callable
@@ -28,7 +27,7 @@ from proto_mtl_ros.data.recording import Recording, open_recording
 from proto_mtl_ros.data.stamp_log import StampLog
 from proto_mtl_ros.errors import BagError, ConfigError, ProtoMtlError
 from proto_mtl_ros.replay.message_types import message_class
-from proto_mtl_ros.replay.processes import exit_on_sigterm
+from proto_mtl_ros.replay.processes import exit_on_sigterm, say_json
 
 _HISTORY = 5
 _STALL_NS = 50_000_000
@@ -161,11 +160,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def _say(**fields: object) -> None:
-    print(json.dumps(fields), flush=True)
-
-
-def main(argv: list[str] | None = None) -> int:
+def main(argv: list[str] | None = None, say: Callable[..., None] = say_json) -> int:
     """Run the player process; 0 after the whole recording, 2 after an error of one line."""
     exit_on_sigterm()
     arguments = _arguments(argv)
@@ -182,15 +177,15 @@ def main(argv: list[str] | None = None) -> int:
         with recording:
             player = Player(node, recording, arguments.rate, arguments.clock)
             player.wait_for_subscriber(arguments.wait)
-            _say(event="started")
+            say(event="started")
             try:
                 images = player.play(
-                    arguments.seconds, lambda count: _say(event="image", count=count)
+                    arguments.seconds, lambda count: say(event="image", count=count)
                 )
             finally:
                 if arguments.log is not None:
                     player.log.write(arguments.log)
-            _say(event="finished", count=images)
+            say(event="finished", count=images)
     except ProtoMtlError as error:
         print(f"player: {error}", file=sys.stderr)
         return 2

@@ -8,6 +8,7 @@ import json
 import os
 import queue
 import random
+import re
 import signal
 import socket
 import subprocess
@@ -29,6 +30,11 @@ _DOMAINS = range(1, 102)
 def exit_on_sigterm() -> None:
     """Let SIGTERM end this process as sys.exit does, so that files are finished."""
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+
+
+def say_json(**fields: object) -> None:
+    """Tell the parent process something: one JSON object on a line of stdout."""
+    print(json.dumps(fields), flush=True)
 
 
 def free_domain_id() -> int:
@@ -70,6 +76,10 @@ def replay_environment(domain_id: int, profile: Path | None) -> dict[str, str]:
     return environment
 
 
+_LOG_PREFIX = re.compile(r"^\[\w+\] \[[\d.]+\] \[[^\]]*\]: ")
+"""What a ROS logger writes before its text: level, time, name."""
+
+
 class Child:
     """A Python process that tells what it does by JSON objects on stdout; its log is a file.
 
@@ -78,12 +88,19 @@ class Child:
         arguments: of the Python interpreter.
         environment: all of its environment.
         log: file that takes what it writes on stderr, and on stdout besides JSON objects.
+        ends: it ends by itself when its work is done; otherwise only :meth:`stop` may end it.
     """
 
     def __init__(
-        self, name: str, arguments: list[str], environment: Mapping[str, str], log: Path
+        self,
+        name: str,
+        arguments: list[str],
+        environment: Mapping[str, str],
+        log: Path,
+        ends: bool = False,
     ) -> None:
         self.name = name
+        self._may_end = ends
         self._log_path = log
         self._events: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         self._log = log.open("w", encoding="utf-8")
@@ -131,13 +148,13 @@ class Child:
     def last_lines(self, count: int = 4) -> str:
         """Return the end of its log in one line."""
         text = self._log_path.read_text(encoding="utf-8", errors="replace")
-        lines = [" ".join(line.split()) for line in text.splitlines() if line.strip()]
+        lines = [_LOG_PREFIX.sub("", line.strip()) for line in text.splitlines() if line.strip()]
         return " | ".join(lines[-count:]) or "it left no log"
 
     def check(self) -> None:
-        """Raise ProtoMtlError, with the end of its log, when it has failed."""
+        """Raise ProtoMtlError, with the end of its log, when it has failed or ended too early."""
         status = self.status
-        if status not in (None, 0):
+        if status is not None and (status or not self._may_end):
             self._reader.join(timeout=1)
             how = f"was ended by signal {-status}" if status < 0 else f"ended with status {status}"
             raise ProtoMtlError(
@@ -146,6 +163,7 @@ class Child:
 
     def stop(self, timeout: float = 10.0) -> None:
         """End it: SIGINT, then SIGTERM, then SIGKILL, each after waiting for its end."""
+        self._may_end = self._may_end or self.status is None
         for number, patience in (
             (signal.SIGINT, timeout),
             (signal.SIGTERM, 3.0),

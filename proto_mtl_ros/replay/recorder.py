@@ -8,13 +8,12 @@ object a line on stdout, and finishes its recording at SIGINT or SIGTERM.
 from __future__ import annotations
 
 import argparse
-import json
 import queue
 import signal
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,11 +24,12 @@ from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.signals import SignalHandlerOptions
 
-from proto_mtl_ros.data.bag import decode, header_stamp
+from proto_mtl_ros.data.bag import decode, header_stamp, typestore
 from proto_mtl_ros.data.bag_writer import BagWriter
 from proto_mtl_ros.data.stamp_log import StampLog
-from proto_mtl_ros.errors import BagError, ProtoMtlError
+from proto_mtl_ros.errors import BagError, ConfigError, ProtoMtlError
 from proto_mtl_ros.replay.message_types import message_class
+from proto_mtl_ros.replay.processes import say_json
 
 DIAGNOSTICS = "/diagnostics"
 LABEL_INFO = "vision_msgs/msg/LabelInfo"
@@ -55,6 +55,7 @@ class Recorder:
         self._node = node
         self._writer = writer
         self._topics = dict(topics)
+        self._has_header: dict[str, bool] = {}
         self.log = StampLog()
         self.diagnostics: dict[str, dict[str, str]] = {}
         self._queue: queue.Queue[tuple[str, int, bytes] | None] = queue.Queue(_WAITING_MESSAGES)
@@ -70,6 +71,8 @@ class Recorder:
         if latched:
             qos.durability = DurabilityPolicy.TRANSIENT_LOCAL
         self._writer.add_topic(name, kind, latched)
+        fields = typestore().get_msgdef(kind).fields
+        self._has_header[name] = bool(fields) and fields[0][0] == "header"
         return self._node.create_subscription(
             received, name, partial(self._receive, name), qos, raw=True
         )
@@ -78,7 +81,7 @@ class Recorder:
         now = time.monotonic_ns()
         data = bytes(data)
         self._queue.put((name, time.time_ns(), data))
-        self.log.add(name, header_stamp(data), now)
+        self.log.add(name, header_stamp(data) if self._has_header[name] else 0, now)
         if name == DIAGNOSTICS:
             for status in decode(self._topics[name], data).status:
                 values = {item.key: item.value for item in status.values}
@@ -108,6 +111,13 @@ class Recorder:
         return max((len(v) for k, v in self.log.stamps.items() if k != DIAGNOSTICS), default=0)
 
 
+def _topic(item: str) -> tuple[str, str]:
+    name, _, kind = item.partition("=")
+    if not name or not kind:
+        raise ConfigError(f"{item} is not NAME=TYPE: for example /tf=tf2_msgs/msg/TFMessage")
+    return name, kind
+
+
 def _publishers(node: Node, subscription: Any) -> int:
     if hasattr(subscription, "get_publisher_count"):
         return int(subscription.get_publisher_count())
@@ -122,14 +132,14 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def _say(**fields: object) -> None:
-    print(json.dumps(fields), flush=True)
-
-
 def record(
-    recorder: Recorder, node: Node, stop: threading.Event, report_seconds: float = 0.2
+    recorder: Recorder,
+    node: Node,
+    stop: threading.Event,
+    say: Callable[..., None],
+    report_seconds: float = 0.2,
 ) -> None:
-    """Record until ``stop`` is set, saying on stdout how far it is."""
+    """Record until ``stop`` is set; ``say`` is told how far it is."""
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     ready = False
@@ -142,9 +152,9 @@ def record(
         last_report = now
         if not ready and not recorder.waiting_for():
             ready = True
-            _say(event="ready")
+            say(event="ready")
         diagnostics = len(recorder.log.stamps.get(DIAGNOSTICS, ()))
-        _say(
+        say(
             event="recorded",
             count=recorder.results(),
             diagnostics=diagnostics,
@@ -153,24 +163,25 @@ def record(
         )
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(argv: list[str] | None = None, say: Callable[..., None] = say_json) -> int:
     """Run the recorder process; 0 when it was ended by a signal, 2 after an error of one line."""
     stop = threading.Event()  # a signal must not cut a message that is being written
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     arguments = _arguments(argv)
-    topics = dict(item.split("=", 1) for item in arguments.topics)
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     node = Node("proto_mtl_recorder")
     try:
+        topics = dict(_topic(item) for item in arguments.topics)
         with BagWriter(arguments.out) as writer:
             recorder = Recorder(node, writer, topics)
             try:
-                record(recorder, node, stop)
+                record(recorder, node, stop, say)
             finally:
                 recorder.close()
             if arguments.log is not None:
                 recorder.log.write(arguments.log)
+            say(event="finished", count=sum(map(len, recorder.log.stamps.values())))
     except ProtoMtlError as error:
         print(f"recorder: {error}", file=sys.stderr)
         return 2

@@ -149,7 +149,7 @@ class ReplaySession:
         self._change(client, node, lifecycle.ACTIVATE, _APPEAR_SECONDS)
         self._tell("connecting")
         self._wait(lambda: self._ready, _APPEAR_SECONDS, self._not_ready)
-        player = self._start("player", self._player_arguments())
+        player = self._start("player", self._player_arguments(), ends=True)
         self._wait(lambda: player.status is not None, None)
         self._check()
         self._settle()
@@ -165,12 +165,12 @@ class ReplaySession:
         received = StampLog.read(options.out / "recorder.json")
         return ReplayLogs(sent, received, self._status, sent.notes.get("late_ms", 0.0))
 
-    def _start(self, name: str, arguments: list[str]) -> Child:
+    def _start(self, name: str, arguments: list[str], ends: bool = False) -> Child:
         environment = dict(self._environment)
         if name == "node":
             # An idle thread that spins for work takes the core that the transport needs.
             environment.setdefault("OMP_WAIT_POLICY", "passive")
-        child = Child(name, arguments, environment, self._options.out / f"{name}.log")
+        child = Child(name, arguments, environment, self._options.out / f"{name}.log", ends)
         self._children.append(child)
         self._stack.callback(child.stop)
         return child
@@ -229,7 +229,7 @@ class ReplaySession:
         self, client: LifecycleClient, node: Child, transition: int, timeout: float
     ) -> None:
         if not client.change(transition, timeout):
-            raise ProtoMtlError(f"the node could not start: {node.last_lines(2)}")
+            raise ProtoMtlError(f"the node could not start: {node.last_lines(1)}")
 
     def _settle(self) -> None:
         """Wait for the last results, and then for diagnostics that count them."""
