@@ -126,7 +126,7 @@ def build_from_manifest(architecture: dict[str, Any]) -> ProtoMTL:
         if name not in TASKS:
             raise ValueError(f"unknown task {name!r}; there are: {', '.join(TASKS)}")
         task = TASKS[name]
-        if isinstance(task, Categorical) and classes:
+        if isinstance(task, Categorical) and classes and classes != task.classes:
             task = segmentation(LabelSet("bundle", classes, ((0, 0, 0),) * len(classes)))
         tasks.append(task)
     return ProtoMTL(tasks, **options)
