@@ -70,5 +70,5 @@ class TaskPrototypes(nn.Module):
 
 
 def entropy(affinity: Tensor) -> Tensor:
-    """Return the entropy of the affinity [..., T] in nats, [...]; log T is the softest, 0 one-hot."""
+    """Return the entropy in nats of the affinity: [..., T] to [...]; log T is soft, 0 one-hot."""
     return -(affinity * affinity.clamp_min(1e-12).log()).sum(-1)
