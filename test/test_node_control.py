@@ -9,6 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+pytest.importorskip("rclpy", reason="ROS 2 is not installed")
+pytest.importorskip("onnx", reason="the tiny model is made with onnx")
+
+from onnx import TensorProto, helper, numpy_helper
 from robot import (
     Robot,
     camera_info,
@@ -22,7 +27,7 @@ from robot import (
 from ros_harness import wait_for
 from sensor_msgs.msg import Image
 from std_srvs.srv import SetBool, Trigger
-from tiny_bundle import write_tiny_bundle
+from tiny_bundle import tiny_graph, tiny_manifest, write_tiny_bundle
 
 from proto_mtl_ros.ros.parameter_table import CONFIGURE, TABLE
 from proto_mtl_ros.runtime.bundle import Bundle
@@ -222,6 +227,41 @@ def test_a_fallback_is_loud(robot: Robot) -> None:
     assert values["device"] == "cpu"
     assert status.level == b"\x01" and "fallback" in status.message
     assert "[WARN]" in robot.process.output and "not the engine" in robot.process.output
+
+
+def write_fragile_bundle(directory: Path) -> Path:
+    """A tiny model that fails at run time on pictures with a red of 255."""
+    model = tiny_graph()
+    graph = model.graph
+    (last,) = [node for node in graph.node if "late" in node.output]
+    position = list(graph.node).index(last)
+    graph.node.remove(last)
+    one = numpy_helper.from_array(np.zeros(1, np.float32), "one_zero")
+    white = numpy_helper.from_array(np.array(255.0, np.float32), "white")
+    graph.initializer.extend([one, white])
+    chain = [
+        helper.make_node("ReduceMax", ["red"], ["reddest"], keepdims=0),
+        helper.make_node("Div", ["reddest", "white"], ["share"]),
+        helper.make_node("Cast", ["share"], ["index"], to=TensorProto.INT64),
+        helper.make_node("Gather", ["one_zero", "index"], ["late"], axis=0),  # there is no 1
+    ]
+    for offset, node in enumerate(chain):
+        graph.node.insert(position + offset, node)
+    content = {"model.onnx": model.SerializeToString()}
+    return Bundle.write(directory / "fragile", tiny_manifest("fragile"), content).path
+
+
+def test_a_failing_engine_is_told_and_survived(robot: Robot, tmp_path: Path) -> None:
+    robot.start(model=str(write_fragile_bundle(tmp_path)))
+    masks = robot.collect("left/segmentation/image")
+    good = np.full((48, 64, 3), 100, np.uint8)
+    robot.flow(lambda: image(good), masks)
+    robot.publish("left/image", image(np.full((48, 64, 3), 255, np.uint8)))
+    wait_for(lambda: robot.client.status("left").level == b"\x02", "an error on /diagnostics")
+    assert robot.client.values("left")["drops.engine_error"] == "1"
+    assert "a frame failed" in robot.process.output
+    assert not masks.messages
+    one_result(robot, image(good), masks)
 
 
 def test_silence_of_a_camera_is_told(robot: Robot) -> None:

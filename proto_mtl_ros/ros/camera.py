@@ -110,6 +110,8 @@ class CameraPort:
                     qos_overriding_options=qos.overridable(),
                 )
             )
+        topics = " and ".join(subscription.topic_name for subscription in self._subscriptions)
+        self._node.get_logger().info(f"{self.name}: listening to {topics}")
 
     def unsubscribe(self) -> None:
         """Stop to receive, and forget what is waiting."""
