@@ -11,6 +11,7 @@ import os
 from typing import Any, List  # noqa: UP035  (launch of Humble knows typing's List only)
 
 import yaml
+from ament_index_python.packages import PackageNotFoundError, get_package_prefix
 from launch import LaunchContext, LaunchDescription
 from launch.action import Action
 from launch.actions import (
@@ -133,7 +134,7 @@ def dds_profile(context: LaunchContext) -> list[Action]:
     return [SetEnvironmentVariable(name, profile) for name in DDS_PROFILE_VARIABLES]
 
 
-def autostart(node: LifecycleNode) -> list[Action]:
+def autostart(node: LifecycleNode, name: str) -> list[Action]:
     """Events that bring the node to active once; a later deactivation is left alone."""
 
     def change(transition: int) -> EmitEvent:
@@ -158,8 +159,8 @@ def autostart(node: LifecycleNode) -> list[Action]:
                 goal_state="unconfigured",
                 entities=[
                     LogInfo(
-                        msg="the node could not be configured, see its message above; when that is "
-                        "put right: ros2 lifecycle set <node> configure, then activate"
+                        msg="the node could not be configured, see its message; when that is put "
+                        f"right: ros2 lifecycle set {name} configure"
                     )
                 ],
             )
@@ -208,14 +209,20 @@ def perception(context: LaunchContext) -> list[Action]:
     )
     actions: list[Action] = [*dds_profile(context), node]
     if value("autostart") == "true":
-        actions += autostart(node)
+        actions += autostart(node, f"/{value('namespace')}/{value('name')}".replace("//", "/"))
     if value("rviz") == "true":
         actions.append(rviz(cameras, value("namespace"), value("fixed_frame"), sim_time))
     return actions
 
 
-def rviz(cameras: list[str], namespace: str, fixed_frame: str, sim_time: dict[str, Any]) -> Node:
-    """RViz, which looks at the first camera."""
+def rviz(cameras: list[str], namespace: str, fixed_frame: str, sim_time: dict[str, Any]) -> Action:
+    """RViz, which looks at the first camera; a message where it is not installed."""
+    try:
+        get_package_prefix("rviz2")
+    except PackageNotFoundError:
+        return LogInfo(
+            msg="RViz is not installed: apt install ros-$ROS_DISTRO-rviz2, or rviz:=false"
+        )
     first = cameras[0]
     root = first if first.startswith("/") else f"{namespace.rstrip('/')}/{first}"
     root = f"/{root.lstrip('/')}"
