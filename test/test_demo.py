@@ -172,6 +172,23 @@ def test_nothing_unfinished_is_left(finished: Finished) -> None:
     assert {"report.html", "results.json", "contact_sheet.png", "results"} <= names
 
 
+@pytest.mark.data
+def test_a_careless_recording_is_reported_as_such(
+    kitchen_bag: Path, model: Path, tmp_path: Path
+) -> None:
+    demo = start_demo(
+        "--recording", kitchen_bag, "--out", tmp_path, "--model", model, "--seconds", 2
+    )
+    _, stderr = demo.communicate(timeout=PATIENCE)
+    assert demo.returncode == 0, stderr
+    figures = json.loads((tmp_path / "results.json").read_text())
+    assert figures["frames"]["published"] == pytest.approx(61, abs=1)
+    assert figures["frames"]["unaccounted"] == 0
+    assert figures["depth"]["registered"] is False
+    assert figures["depth"]["compared_pixels"]["tolerant"] > 1000
+    assert "is not in the frame of the images" in (tmp_path / "report.html").read_text()
+
+
 def test_ctrl_c_ends_every_process(slow_folder: Path, model: Path, tmp_path: Path) -> None:
     demo = start_demo("--recording", slow_folder, "--fps", 2, "--out", tmp_path, "--model", model)
     wait_for_child(demo, "replay.player")

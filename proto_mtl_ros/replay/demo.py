@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import shlex
@@ -75,7 +76,7 @@ def run_demo(options: DemoOptions, console: Console | None = None) -> Path:
             recording=recording.path,
             topics=recording.topics,
             out=options.out,
-            parameters=options.parameters,
+            parameters={k: _yaml(k, v) for k, v in options.parameters.items()},
             rate=options.rate,
             seconds=options.seconds,
             fps=options.fps,
@@ -123,6 +124,11 @@ def _check(options: DemoOptions) -> None:
     for name in ("cameras", "image_transport"):
         if name in options.parameters:
             raise ConfigError(f"parameter {name} is set by the demo itself: leave it out")
+
+
+def _yaml(name: str, value: str) -> str:
+    """Return a parameter as ROS parses it: a model named 2024 is text all the same."""
+    return json.dumps(value) if name in ("model", "backend", "device") else value
 
 
 def _prepare(out: Path) -> None:

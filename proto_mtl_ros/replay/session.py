@@ -120,7 +120,8 @@ class ReplaySession:
             free_domain_id() if domain is None else domain, config_file("fastdds_shm.xml")
         )
         os.environ.update(environment)
-        os.environ.pop("ROS_LOCALHOST_ONLY", None)
+        if "ROS_LOCALHOST_ONLY" not in environment:
+            os.environ.pop("ROS_LOCALHOST_ONLY", None)
         self._environment = environment
         rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
         self._stack.callback(rclpy.try_shutdown)
