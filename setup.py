@@ -62,6 +62,8 @@ TEST = [
     "import-linter>=2.0,<3",  # who may import whom
     "mypy>=1.11",  # types
     "ruff>=0.6",  # style
+    "colcon-ros>=0.5,<1",  # the package is built as on a robot
+    "setuptools>=70.1,<80",  # builds wheels by itself; newer ones lack what colcon calls
     "psutil>=5.9",  # processes that tests start are watched and ended by id
 ]
 
