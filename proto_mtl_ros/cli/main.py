@@ -27,7 +27,7 @@ COMMANDS = {
     "train": "Train a network on frames of which most have only some of the labels.",
     "evaluate": "Print the metrics of a model on labelled frames.",
     "export": "Make a bundle that a robot can run from a training checkpoint.",
-    "bag": "Look into recordings and make data sets of them.",
+    "bag": "Look into a recording, play it, record topics.",
     "demo": "Play a recording through the node over DDS and write a report.",
     "node": "Run the ROS 2 perception node.",
 }
