@@ -217,7 +217,7 @@ class CameraPort:
         try:
             camera = messages.read_camera(info, self._rectified)
         except ValueError as error:
-            self.report_bad("bad_camera_info", f"camera_info: {error}")
+            self.report_bad("bad_camera_info", f"camera_info: {error}", is_image=False)
             return None, f"unusable ({error})"
         if camera is None:
             return None, "uncalibrated (K[0] = 0)"
@@ -226,15 +226,14 @@ class CameraPort:
         of = f"camera_info is for {camera.width}x{camera.height}, images are {width}x{height}"
         if abs(camera.width * height - camera.height * width) <= max(width, height):
             return camera.resized(width, height), f"{of}: scaled"
-        self.report_bad("camera_info_size", of)
+        self.report_bad("camera_info_size", of, is_image=False)
         return None, f"{of}: not used"
 
-    def report_bad(self, cause: str, text: str) -> None:
+    def report_bad(self, cause: str, text: str, is_image: bool = True) -> None:
         """Count a message that cannot be used; the first of each cause is logged."""
-        if self.statistics.count_bad(cause, f"{cause}: {text}"):
+        if self.statistics.count_bad(cause, f"{cause}: {text}", is_image):
             self._node.get_logger().warning(
-                f"{self.name}: bad message ({cause}): {text}; "
-                "later ones of this cause are only counted"
+                f"{self.name}: bad message ({cause}): {text}; later ones are only counted"
             )
 
     def publish_labels(self, classes: list[str], threshold: int) -> None:

@@ -39,6 +39,7 @@ class CameraStatistics:
         self._drops: Counter[str] = Counter()
         self._skips: Counter[str] = Counter()
         self._bad: Counter[str] = Counter()
+        self._bad_images = 0
         self._bad_text = ""
         self._bad_at = self._error_at = -RATE_WINDOW
         self._inputs: deque[float] = deque(maxlen=2048)
@@ -69,10 +70,11 @@ class CameraStatistics:
         with self._lock:
             self._skips[cause] += 1
 
-    def count_bad(self, cause: str, text: str) -> bool:
-        """A message could not be used. Returns whether this cause is new."""
+    def count_bad(self, cause: str, text: str, is_image: bool) -> bool:
+        """A message, perhaps an image, could not be used. Returns whether the cause is new."""
         with self._lock:
             self._bad[cause] += 1
+            self._bad_images += is_image
             self._bad_text, self._bad_at = text, time.monotonic()
             return self._bad[cause] == 1
 
@@ -105,7 +107,7 @@ class CameraStatistics:
                 "rate_out_hz": f"{_recent(self._outputs, now) / span:.2f}",
                 "received": str(self._received),
                 "processed": str(self._processed),
-                "dropped": str(sum(self._drops.values()) + sum(self._bad.values())),
+                "dropped": str(sum(self._drops.values()) + self._bad_images),
                 "skipped": str(sum(self._skips.values())),
                 "drops.overwritten": str(self._drops["overwritten"]),
             }

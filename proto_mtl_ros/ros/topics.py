@@ -91,7 +91,8 @@ INPUTS: tuple[tuple[str, str, str], ...] = (
     (
         "image/compressed",
         "sensor_msgs/CompressedImage",
-        "jpeg or png, instead of image when image_transport is compressed",
+        "jpeg or png, instead of image when image_transport is compressed; a remapping of image "
+        "carries it along",
     ),
     (
         "camera_info",
