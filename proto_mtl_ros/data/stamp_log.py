@@ -8,10 +8,11 @@ two logs is a latency.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+
+from proto_mtl_ros.files import write_text
 
 
 @dataclass
@@ -45,6 +46,4 @@ class StampLog:
 
 def write_json(path: Path, content: Mapping[str, object]) -> None:
     """Write an object as JSON; the file appears whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
-    os.replace(temporary, path)
+    write_text(path, json.dumps(content, indent=1, allow_nan=False))

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -18,6 +17,7 @@ from proto_mtl_ros.evaluation.replay_pictures import jpeg
 from proto_mtl_ros.evaluation.report_depth import depth_section
 from proto_mtl_ros.evaluation.report_style import STYLE
 from proto_mtl_ros.evaluation.report_values import image, milliseconds, number, percent
+from proto_mtl_ros.files import write_text
 
 _PANEL_WIDTH = 400
 _CAUSES = {
@@ -63,9 +63,7 @@ def write_report(
         f'<p class="soft">{escape(_subtitle(figures["recording"]))}</p>'
         f"{''.join(sections)}</main></body></html>"
     )
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(page, encoding="utf-8")
-    os.replace(temporary, path)
+    write_text(path, page)
 
 
 def _subtitle(recording: Mapping[str, Any]) -> str:

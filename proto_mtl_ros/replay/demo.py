@@ -27,6 +27,7 @@ from proto_mtl_ros.errors import ConfigError
 from proto_mtl_ros.evaluation.replay_figures import replay_figures
 from proto_mtl_ros.evaluation.replay_pictures import far_limit, replay_rows
 from proto_mtl_ros.evaluation.report import write_report
+from proto_mtl_ros.files import write_bytes
 from proto_mtl_ros.replay.player import check_rate
 from proto_mtl_ros.replay.session import CAMERA, ReplayLogs, ReplayOptions, ReplaySession
 from proto_mtl_ros.runtime.bundle import Bundle
@@ -111,7 +112,7 @@ def _report(
     write_json(options.out / _FIGURES, figures)
     if rows:
         sheet = contact_sheet(rows, bundle.classes, bundle.palette, far=far)
-        _write_png(options.out / _SHEET, sheet)
+        write_bytes(options.out / _SHEET, cv2.imencode(".png", sheet[..., ::-1])[1].tobytes())
     report = options.out / _REPORT
     write_report(report, figures, rows, bundle.classes, bundle.palette, far)
     return report
@@ -228,9 +229,3 @@ def _processor() -> str:
         lines = []
     names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return next(names, platform.machine())
-
-
-def _write_png(path: Path, rgb: np.ndarray) -> None:
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp.png")
-    cv2.imwrite(str(temporary), np.ascontiguousarray(rgb[..., ::-1]))
-    os.replace(temporary, path)
