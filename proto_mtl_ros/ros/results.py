@@ -67,9 +67,12 @@ class ResultPublisher:
             if pixels is not None:
                 messages.write_image(port.messages[name], header, pixels, encoding)
                 port.publishers[name].publish(port.messages[name])
-        if "depth/camera_info" in wanted and info is not None:
-            scaled = prediction.camera if values["output_size"] == "network" else None
-            port.publishers["depth/camera_info"].publish(messages.scaled_info(info, header, scaled))
+        scaling = values["output_size"] == "network"
+        known = info is not None and (prediction.camera is not None or not scaling)
+        if "depth/camera_info" in wanted and known:
+            port.publishers["depth/camera_info"].publish(
+                messages.scaled_info(info, header, prediction.camera if scaling else None)
+            )
         if "points" in wanted:
             self._publish_points(port, header, rgb, prediction, values)
 
