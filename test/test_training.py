@@ -23,6 +23,8 @@ from proto_mtl_ros.data.nyuv2 import NYUv2, hold_out  # noqa: E402
 from proto_mtl_ros.errors import ConfigError, DataError  # noqa: E402
 from proto_mtl_ros.training.config import TrainConfig  # noqa: E402
 
+pytestmark = pytest.mark.timeout(600)  # an export alone takes a minute on a busy machine
+
 CONFIG = {
     "name": "smallest",
     "canonical_fx": 100.0,
@@ -49,7 +51,7 @@ def _config(folder: Path, **changes) -> Path:
 
 def _run(*arguments: object, **options) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", "proto_mtl_ros.cli", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=170, **options)
+    return subprocess.run(command, capture_output=True, text=True, timeout=500, **options)
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -93,16 +95,20 @@ def onnx_file(network: ProtoMTL, temperature: float, height: int, width: int) ->
     example = torch.zeros(2, height, width, 3, dtype=torch.uint8)
     dim = torch.export.Dim
     shapes = {"image": {0: dim("batch"), 1: 32 * dim("rows"), 2: 32 * dim("columns")}}
-    program = torch.onnx.export(
-        graph,
-        (example,),
-        dynamo=True,
-        input_names=["image"],
-        output_names=list(OUTPUTS),
-        dynamic_shapes=shapes,
-        opset_version=20,
-        verbose=False,
-    )
+    # what it says of torchvision and of its own inside is no news to anybody
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            graph,
+            (example,),
+            dynamo=True,
+            input_names=["image"],
+            output_names=list(OUTPUTS),
+            dynamic_shapes=shapes,
+            opset_version=20,
+            verbose=False,
+        )
     assert program is not None
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +39,22 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         os.replace(temporary, target)
 
 
+class ProgressBar(TQDMProgressBar):
+    """Epoch, rate, time left and loss; the version of the logger says nothing to anybody."""
+
+    def get_metrics(self, *arguments: Any, **options: Any) -> dict[str, Any]:
+        metrics = super().get_metrics(*arguments, **options)
+        metrics.pop("v_num", None)
+        return metrics
+
+
+def _quiet() -> None:
+    """Silence what Lightning says of its own inside, so that what matters is seen."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for said in (".*does not have many workers.*", ".*LeafSpec.*", ".*exists and is not empty.*"):
+        warnings.filterwarnings("ignore", message=said)
+
+
 def split_frames(config: TrainConfig, data: Path) -> tuple[NYUv2, NYUv2]:
     """Return (train, held out) of the train split; held-out frames keep every label."""
     everything = NYUv2(data, "train", limit=config.data.limit)
@@ -66,6 +84,7 @@ def train(config: TrainConfig, data: Path, output: Path, max_epochs: int | None 
         DataError: the data set is incomplete.
         FloatingPointError: the loss is not finite; the frames of the batch are named.
     """
+    _quiet()
     L.seed_everything(config.seed, verbose=False)
     if config.threads:
         torch.set_num_threads(config.threads)
@@ -92,7 +111,7 @@ def train(config: TrainConfig, data: Path, output: Path, max_epochs: int | None 
         callbacks=[
             EMAWeightAveraging(decay=config.optimiser.ema_decay),
             checkpoints,
-            TQDMProgressBar(refresh_rate=10),
+            ProgressBar(refresh_rate=10),
         ],
         logger=TensorBoardLogger(output, name="", version="tensorboard"),
         plugins=[AtomicCheckpointIO()],
