@@ -36,7 +36,7 @@ TRAIN = [
     *ONNXRUNTIME,  # the exported graph is checked against torch
 ]
 BAG = [
-    "rosbags>=0.10.4,<0.12",  # rosbag2 files without ROS; its API moves in minors
+    "rosbags>=0.11,<0.12",  # rosbag2 files without ROS; its API moves in minors
 ]
 # ROS 2 Jazzy as wheels, for machines without ROS: x86_64 only. Exact: one build, one ABI.
 WHEELS_ONLY_ON = 'platform_machine == "x86_64" and sys_platform == "linux"'

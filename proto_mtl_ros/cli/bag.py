@@ -19,17 +19,6 @@ app = typer.Typer(
 )
 
 
-def _say(event: str, count: int = 0, **_: object) -> None:
-    """Tell a person what the player or the recorder does."""
-    texts = {
-        "started": "somebody subscribes, playing",
-        "ready": "every topic has a publisher",
-        "finished": f"{count} messages",
-    }
-    if event in texts:
-        typer.echo(texts[event])
-
-
 @app.command()
 def info(recording: Annotated[Path, typer.Argument(help="A rosbag2, a video, a folder.")]) -> None:
     """Print the topics of a recording and which of them a replay would use. Needs no ROS."""
@@ -76,7 +65,7 @@ def play(
     arguments = [str(recording), f"--rate={rate}", f"--wait={wait}"]
     arguments += [f"--seconds={seconds}"] if seconds is not None else []
     arguments += [f"--fps={fps}"] if fps is not None else []
-    sys.exit(player.main(arguments + (["--clock"] if clock else []), _say))
+    sys.exit(player.main(arguments + (["--clock"] if clock else [])))
 
 
 @app.command()
@@ -92,4 +81,4 @@ def record(
     """Record topics into a rosbag2 (mcap) until Ctrl-C."""
     from proto_mtl_ros.replay import recorder
 
-    sys.exit(recorder.main([str(out), *topics], _say))
+    sys.exit(recorder.main([str(out), *topics]))

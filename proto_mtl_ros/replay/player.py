@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Plays a recording over ROS at its own rate.
 
-``python -m proto_mtl_ros.replay.player`` is the player process of the demo: it prints one JSON
-object a line on stdout while it works.
+``python -m proto_mtl_ros.replay.player`` is the player process of the demo: with ``--json`` it
+prints one JSON object a line on stdout while it works.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from proto_mtl_ros.data.recording import Recording, open_recording
 from proto_mtl_ros.data.stamp_log import StampLog
 from proto_mtl_ros.errors import BagError, ConfigError, ProtoMtlError
 from proto_mtl_ros.replay.message_types import message_class
-from proto_mtl_ros.replay.processes import exit_on_sigterm, say_json
+from proto_mtl_ros.replay.processes import Say, exit_on_sigterm, say_json, say_text
 
 _HISTORY = 5
 _STALL_NS = 50_000_000
@@ -157,13 +157,15 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--depth-topic")
     parser.add_argument("--clock", action="store_true")
     parser.add_argument("--wait", type=float, default=30.0, help="seconds to wait for a subscriber")
+    parser.add_argument("--json", action="store_true", help="tell what happens as JSON objects")
     return parser.parse_args(argv)
 
 
-def main(argv: list[str] | None = None, say: Callable[..., None] = say_json) -> int:
+def main(argv: list[str] | None = None) -> int:
     """Run the player process; 0 after the whole recording, 2 after an error of one line."""
     exit_on_sigterm()
     arguments = _arguments(argv)
+    say: Say = say_json if arguments.json else say_text
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     node = Node("proto_mtl_player")
     try:

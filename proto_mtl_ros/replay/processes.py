@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +32,24 @@ def exit_on_sigterm() -> None:
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
 
 
+Say = Callable[..., None]
+"""Tells what a player or recorder does: ``say(event="image", count=3)``."""
+
+
 def say_json(**fields: object) -> None:
-    """Tell the parent process something: one JSON object on a line of stdout."""
+    """Tell a parent process: one JSON object on a line of stdout."""
     print(json.dumps(fields), flush=True)
+
+
+def say_text(event: str, count: int = 0, **_: object) -> None:
+    """Tell a person what matters to one."""
+    texts = {
+        "started": "somebody subscribes, playing",
+        "ready": "every topic has a publisher",
+        "finished": f"{count} messages",
+    }
+    if event in texts:
+        print(texts[event], flush=True)
 
 
 def free_domain_id() -> int:

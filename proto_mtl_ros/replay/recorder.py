@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Records topics over ROS into a rosbag2 (mcap).
 
-``python -m proto_mtl_ros.replay.recorder`` is the recorder process of the demo: it prints one JSON
-object a line on stdout, and finishes its recording at SIGINT or SIGTERM.
+``python -m proto_mtl_ros.replay.recorder`` is the recorder process of the demo: with ``--json``
+it prints one JSON object a line on stdout. It finishes its recording at SIGINT or SIGTERM.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from proto_mtl_ros.data.bag_writer import BagWriter
 from proto_mtl_ros.data.stamp_log import StampLog
 from proto_mtl_ros.errors import BagError, ConfigError, ProtoMtlError
 from proto_mtl_ros.replay.message_types import message_class
-from proto_mtl_ros.replay.processes import say_json
+from proto_mtl_ros.replay.processes import Say, say_json, say_text
 
 DIAGNOSTICS = "/diagnostics"
 LABEL_INFO = "vision_msgs/msg/LabelInfo"
@@ -129,6 +129,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("out", type=Path, help="folder of the new recording")
     parser.add_argument("topics", nargs="+", metavar="NAME=TYPE")
     parser.add_argument("--log", type=Path, help="JSON of stamps and times of arrival")
+    parser.add_argument("--json", action="store_true", help="tell what happens as JSON objects")
     return parser.parse_args(argv)
 
 
@@ -136,7 +137,7 @@ def record(
     recorder: Recorder,
     node: Node,
     stop: threading.Event,
-    say: Callable[..., None],
+    say: Say,
     report_seconds: float = 0.2,
 ) -> None:
     """Record until ``stop`` is set; ``say`` is told how far it is."""
@@ -163,12 +164,13 @@ def record(
         )
 
 
-def main(argv: list[str] | None = None, say: Callable[..., None] = say_json) -> int:
+def main(argv: list[str] | None = None) -> int:
     """Run the recorder process; 0 when it was ended by a signal, 2 after an error of one line."""
     stop = threading.Event()  # a signal must not cut a message that is being written
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     arguments = _arguments(argv)
+    say: Say = say_json if arguments.json else say_text
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     node = Node("proto_mtl_recorder")
     try:

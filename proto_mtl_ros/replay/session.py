@@ -206,6 +206,7 @@ class ReplaySession:
             str(options.results),
             *(f"{name}={kind}" for name, kind in topics.items()),
             f"--log={options.out / 'recorder.json'}",
+            "--json",
         ]
 
     def _player_arguments(self) -> list[str]:
@@ -217,6 +218,7 @@ class ReplaySession:
             f"--log={options.out / 'player.json'}",
             f"--rate={options.rate}",
             f"--image-topic={options.topics.image.name}",
+            "--json",
         ]
         if options.topics.camera_info is not None:
             arguments.append(f"--info-topic={options.topics.camera_info.name}")
