@@ -99,10 +99,10 @@ class Player:
                 time.sleep(wait / 1e9)
             elif -wait > _STALL_NS:
                 start -= wait  # a camera that was held up goes on at its rate, it sends no burst
+            now = time.monotonic_ns()
             self._publish(message)
             if message.topic == self._image.name:
                 images += 1
-                now = time.monotonic_ns()
                 latest = max(latest, now - due)
                 self.log.add(message.topic, message.stamp, now)
                 if on_image is not None:
