@@ -22,6 +22,10 @@ SHELL := bash
 # ROS 2 counts as sourced when the interpreter can really import it.
 ifneq ($(and $(AMENT_PREFIX_PATH),$(ROS_DISTRO)),)
   ROS_SOURCED := $(shell $(PYTHON) -c 'import rclpy' 2>/dev/null && echo yes)
+  ifneq ($(ROS_SOURCED),yes)
+    $(error ROS 2 is sourced, but '$(PYTHON)' cannot import rclpy: make PYTHON=/usr/bin/python3, \
+      or use a shell in which ROS is not sourced)
+  endif
 endif
 
 ifeq ($(ROS_SOURCED),yes)
