@@ -176,7 +176,8 @@ def test_ros2_launch_replays_a_recording_and_ends(
         "shutdown_at_end:=true",
     )
     try:
-        lines_until(process, "the recording has been played")
+        lines_until(process, "[player-2]: process has finished cleanly")
+        lines_until(process, "[node-1]: process has finished cleanly")
         assert process.wait(timeout=60) == 0
     finally:
         if process.poll() is None:
