@@ -18,7 +18,23 @@ NOTES = {
 }
 
 HEAD = """\
-# Credits
+# The room: content and credits
+
+A camera is carried through a furnished room. Every frame has, at one stamp and in one camera
+(fx = fy = 525, c = (319.5, 239.5), no distortion, frame `camera_color_optical_frame`):
+
+| topic | content |
+|---|---|
+| `/camera/color/image_raw/compressed` | jpeg |
+| `/camera/depth/image_rect_raw` | 16UC1, millimetres along the optical axis, exact to rounding |
+| `/camera/normals/image` | 8SC3, unit vector times 127, optical frame, facing the camera |
+| `/camera/segmentation/image` | mono8, the 13 NYU classes by alphabet: 0 bed .. 12 window |
+| `/camera/color/camera_info`, `/camera/depth/camera_info` | the same camera twice |
+
+Depth, normals and labels are those of one ray through each pixel's centre; the window's glass
+counts as a surface, and rugs count as floor, curtains as window, pillows and lamps as objects.
+
+## Credits
 
 The recording in this folder is a rendering: no photograph, no real place, no person. Room,
 textures of walls, floor, curtains, pictures and view, light and camera are procedural

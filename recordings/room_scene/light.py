@@ -32,38 +32,36 @@ class View:
     trust: np.ndarray
 
 
-def compute_view(room: Room, pose: Pose, samples: int, seed: int) -> View:
-    """Path trace one view."""
+def view_light(room: Room, pose: Pose, samples: int, seed: int, path: Path) -> np.ndarray:
+    """Path trace one view's light, or read it from ``path``, where it is kept."""
+    if not path.exists():
+        size = (VIEW_WIDTH, VIEW_HEIGHT)
+        light = room.irradiance(pose, size, VIEW_FOCAL, samples, seed).astype(np.float32)
+        temporary = path.with_suffix(".tmp")
+        with temporary.open("wb") as file:
+            np.savez(file, light=light)
+        temporary.replace(path)
+    with np.load(path) as data:
+        return data["light"]
+
+
+def view(room: Room, pose: Pose, light: np.ndarray) -> View:
+    """The view at ``pose``: its light, and what of it can be trusted."""
     shape = (VIEW_HEIGHT, VIEW_WIDTH)
-    light = room.irradiance(pose, (VIEW_WIDTH, VIEW_HEIGHT), VIEW_FOCAL, samples, seed)
     v, u = np.mgrid[:VIEW_HEIGHT, :VIEW_WIDTH].astype(np.float64)
     x = (u + 0.5 - VIEW_WIDTH / 2) / VIEW_FOCAL
     y = (v + 0.5 - VIEW_HEIGHT / 2) / VIEW_FOCAL
     hits = room.trace(pose, np.stack([x, y, np.ones_like(x)], -1).reshape(-1, 3))
     depth = hits.depth.reshape(shape)
     # Inverse depth is linear inside a plane: its second derivative marks edges, where a view's
-    # pixel mixes surfaces.
+    # pixel mixes surfaces. Such pixels count where there is nothing better, pixels of or beside
+    # a lamp never.
     bend = np.abs(cv2.Laplacian(1 / depth, cv2.CV_32F, ksize=1)) * depth
-    dark = (hits.emission.max(1) <= 0).reshape(shape)
-    trust = ((bend < 0.02) & dark).astype(np.float32)
+    lamp = (hits.emission.max(1) > 0).reshape(shape).astype(np.uint8)
+    beside = cv2.dilate(lamp, np.ones((3, 3), np.uint8)) > 0
+    trust = np.where(beside, 0.0, np.where(bend < 0.02, 1.0, 0.02)).astype(np.float32)
     normals = (hits.normals @ pose.axes.T).reshape(*shape, 3).astype(np.float32)
-    return View(pose, light.astype(np.float32), depth, normals, trust)
-
-
-def save_view(view: View, path: Path) -> None:
-    """Write a view, under a temporary name first."""
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("wb") as file:
-        np.savez(file, position=view.pose.position, axes=view.pose.axes, light=view.light,
-                 depth=view.depth, normals=view.normals, trust=view.trust)  # fmt: skip
-    temporary.replace(path)
-
-
-def load_view(path: Path) -> View:
-    """Read what ``save_view`` wrote."""
-    with np.load(path) as data:
-        return View(Pose(data["position"], data["axes"]), data["light"], data["depth"],
-                    data["normals"], data["trust"])  # fmt: skip
+    return View(pose, light, depth, normals, trust)
 
 
 def gather(views: list[View], hits: Hits, pose: Pose, height: int, width: int) -> np.ndarray:
