@@ -75,7 +75,7 @@ class OptimiserConfig(_Section):
     warmup_steps: int = Field(200, ge=0)
     decay_epochs: int = Field(10, ge=1)
     clip_norm: float = Field(1.0, gt=0)
-    ema_decay: float = Field(0.998, ge=0, lt=1)
+    ema_decay: float = Field(0.996, ge=0, lt=1)
     freeze_backbone_norm: bool = True
     frozen_blocks: int = Field(0, ge=0)
     """The stem and this many blocks of the backbone keep their weights (0: nothing is frozen)."""

@@ -131,7 +131,8 @@ class MultiTaskModule(L.LightningModule):
                     "weight_decay": options.weight_decay if decay else 0.0,
                 }
                 for (backbone, decay), parameters in groups.items()
-            ]
+            ],
+            fused=True,
         )
         schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, self._learning_rate_factor)
         return {

@@ -21,6 +21,9 @@ from .config import TrainConfig
 from .frames import evaluation_loader, training_loader
 from .module import MultiTaskModule
 
+_EMA_EVERY = 2
+"""Steps between two updates of the averaged weights: one in two costs half and tells as much."""
+
 LAST = "last.ckpt"
 """Name of the checkpoint that a run resumes from."""
 
@@ -86,6 +89,8 @@ def train(config: TrainConfig, data: Path, output: Path, max_epochs: int | None 
     """
     _quiet()
     L.seed_everything(config.seed, verbose=False)
+    # the second moments of frozen-out channels become denormal, which CPUs compute slowly
+    torch.set_flush_denormal(True)
     if config.threads:
         torch.set_num_threads(config.threads)
     frames, held_out = split_frames(config, data)
@@ -109,7 +114,7 @@ def train(config: TrainConfig, data: Path, output: Path, max_epochs: int | None 
         num_sanity_val_steps=0,
         log_every_n_steps=20,
         callbacks=[
-            EMAWeightAveraging(decay=config.optimiser.ema_decay),
+            EMAWeightAveraging(decay=config.optimiser.ema_decay, update_every_n_steps=_EMA_EVERY),
             checkpoints,
             ProgressBar(refresh_rate=10),
         ],
