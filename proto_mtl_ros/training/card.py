@@ -101,12 +101,14 @@ def model_card(
         f" {training['epochs']} were run; averaged weights of the last epoch, no selection by"
         " any figure.",
         "",
+        *([config.notes.strip(), ""] if config.notes else []),
         "## Figures",
         "",
         figures,
         "",
-        "Depth in metres; the network sees the focal length of the camera, and the same split was"
-        " not used for any choice. One seed: no spread is known.",
+        "Depth in metres, corrected by the camera's focal length. Nothing was chosen on this split."
+        " One seed: no spread is known. The border of 10 pixels, where labels are extrapolated, is"
+        " left out.",
         "",
         "ONNX graph against torch on held-out frames (relative error; segmentation: share of"
         " pixels with another id):",

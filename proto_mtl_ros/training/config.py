@@ -85,6 +85,8 @@ class TrainConfig(_Section):
     """Everything that defines a training run, apart from where the data and the output are."""
 
     name: str
+    notes: str = ""
+    """What else the model card should say of the run."""
     tasks: tuple[str, ...] = tuple(TASKS)
     canonical_fx: float = Field(gt=0)
     input_height: int = Field(multiple_of=32)
