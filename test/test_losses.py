@@ -102,6 +102,20 @@ def test_supervised_scales_by_tasks_over_labelled_tasks():
     assert float(loss) == pytest.approx(float((first + second) / 2), rel=1e-9)
 
 
+def test_balanced_bce_against_plain_numpy_and_finite_differences():
+    logits = _batch(2)[0]["depth"].log().requires_grad_(True)
+    label = torch.zeros(2, 4, 4, dtype=torch.uint8)
+    label[:, 1] = 1
+    label[:, 3] = 255
+    loss = LOSSES["balanced_bce"]
+    assert torch.autograd.gradcheck(lambda x: loss(x, label).sum(), (logits,))
+    x, y = logits.detach().numpy()[0, 0, :3], label.numpy()[0, :3]
+    probability = 1 / (1 + np.exp(-x))
+    weight = np.where(y == 1, 2 / 3, 1 / 3)
+    plain = -(weight * np.where(y == 1, np.log(probability), np.log(1 - probability))).mean()
+    assert float(loss(logits, label)[0].detach()) == pytest.approx(plain)
+
+
 def test_l1_and_cosine_against_plain_numpy():
     raw, labels = _batch(1)
     up = torch.nn.functional.interpolate(raw["depth"], (8, 8), mode="bilinear").numpy()[0, 0]

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proto_mtl_ros.evaluation.metrics import metric_for
-from proto_mtl_ros.tasks import DEPTH, NORMALS, SEGMENTATION
+from proto_mtl_ros.tasks import DEPTH, NORMALS, SEGMENTATION, Binary
 
 
 def _rng(seed: int) -> np.random.Generator:
@@ -68,6 +68,25 @@ def test_normals_figures_on_known_angles():
     assert found["within_11"] == pytest.approx(0.5, abs=0.01)
     assert found["within_22"] == pytest.approx(0.8, abs=0.01)
     assert found["within_30"] == pytest.approx(0.8, abs=0.01)
+
+
+def test_max_f_equals_a_search_over_thresholds():
+    rng = _rng(3)
+    label = (rng.random((30, 40)) < 0.2).astype(np.uint8)
+    probability = np.clip(label * 0.3 + rng.random(label.shape) * 0.7, 0, 1).astype(np.float32)
+    label[:2] = 255
+    metric = metric_for(Binary("edges", 1, "balanced_bce", ("max_f",)))
+    metric.update(probability, label)
+    best = 0.0
+    truth, score = label[2:] == 1, np.floor(probability[2:] * 255)
+    for threshold in range(256):
+        found = score >= threshold
+        hit = (found & truth).sum()
+        if found.sum():
+            precision, recall = hit / found.sum(), hit / truth.sum()
+            if precision + recall:
+                best = max(best, 2 * precision * recall / (precision + recall))
+    assert metric.compute()["max_f"] == pytest.approx(best)
 
 
 def test_nothing_valid_gives_nan_and_no_warning():

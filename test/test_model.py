@@ -80,6 +80,15 @@ def test_a_network_of_two_tasks_is_a_configuration():
     assert set(out.raw) == {"segmentation", "depth"}
 
 
+def test_deployed_graph_of_two_tasks_gives_their_maps_only():
+    small = ProtoMTL([SEGMENTATION, DEPTH], width=16, slots=1, heads=2, head_width=8).eval()
+    graph = DeployGraph(small)
+    with torch.no_grad():
+        maps = graph(torch.zeros(1, 32, 64, 3, dtype=torch.uint8))
+    assert graph.outputs == ("segmentation", "confidence", "depth")
+    assert [map.shape for map in maps] == [(1, 32, 64)] * 3
+
+
 def test_deployed_graph_decodes_what_the_network_predicts(network):
     image = torch.randint(0, 256, (2, 64, 96, 3), dtype=torch.uint8)
     with torch.no_grad():

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -79,6 +80,22 @@ def test_stopped_and_continued_training_equals_an_uninterrupted_one(uninterrupte
         assert torch.equal(expected[name], found[name]), name
 
 
+def test_run_of_another_configuration_or_a_damaged_checkpoint_is_refused(
+    uninterrupted, pack, tmp_path
+):
+    shutil.copytree(uninterrupted / "run", tmp_path / "run")
+    arguments = ("--data", pack, "--out", tmp_path / "run")
+    other = _config(tmp_path, loss={"depth": 3.0})
+    result = _run("train", "--config", other, *arguments)
+    assert result.returncode == 2
+    assert "loss.depth = 1.0, not 3.0" in result.stderr
+    (tmp_path / "run" / "last.ckpt").write_bytes(b"no checkpoint")
+    result = _run("train", "--config", _config(tmp_path), *arguments)
+    assert result.returncode == 2
+    assert "cannot be read as a checkpoint" in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+
+
 def test_killed_training_leaves_a_whole_checkpoint(pack, tmp_path):
     command = [sys.executable, "-m", "proto_mtl_ros.cli", "train", "--config"]
     long = {"stages": [{"epochs": 200, "height": 64, "width": 64}]}
@@ -103,7 +120,7 @@ def test_curves_and_the_association_matrix_are_logged(uninterrupted):
     events.Reload()
     tags = set(events.Tags()["scalars"])
     assert {"held_out/segmentation/miou", "held_out/depth/abs_err"} <= tags
-    assert {"held_out/normals/mean_deg"} <= tags
+    assert {"held_out/normals/mean_deg", "affinity/entropy", "association/depth/normals"} <= tags
 
 
 @pytest.fixture(scope="module")

@@ -53,7 +53,12 @@ def command(
         WEIGHTS: weights_file(network),
         ONNX: onnx_file(network, temperature, height, width),
     }
-    record = manifest(settings, network, temperature, epochs, len(frames), len(held_out))
+    made_by = (
+        f"proto-mtl train --config {config} --data <nyuv2> --out {checkpoint.parent}"
+        f" && proto-mtl export --config {config} --checkpoint {checkpoint} --data <nyuv2>"
+        f" --out {out}"
+    )
+    record = manifest(settings, network, temperature, epochs, len(frames), len(held_out), made_by)
     with tempfile.TemporaryDirectory() as folder:
         # judged as a robot would load it; only then written to where a robot finds it
         draft = Bundle.write(Path(folder) / settings.name, record, files)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -27,10 +27,6 @@ class Sample:
     rgb: np.ndarray
     camera: Camera
     labels: Mapping[str, np.ndarray] = field(default_factory=dict)
-
-    def restricted(self, names: Sequence[str]) -> Sample:
-        """Return the sample with only the labels in ``names``."""
-        return replace(self, labels={k: v for k, v in self.labels.items() if k in names})
 
 
 def as_arrays(sample: Sample, tasks: Sequence[Task], canonical_fx: float) -> dict[str, object]:

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
-from ..tasks import Categorical, Scalar, Task, UnitVector
+from ..tasks import Binary, Categorical, Scalar, Task, UnitVector
 
 
 class Metric(Protocol):
@@ -121,6 +121,28 @@ class NormalsMetric:
         }
 
 
+class BinaryMetric:
+    """Largest F-measure over all thresholds; probability [H, W] against 0/1, 255 ignored."""
+
+    def __init__(self, task: Binary) -> None:
+        self.task = task
+        self.counts = np.zeros((2, 256), np.int64)
+
+    def update(self, prediction: np.ndarray, label: np.ndarray) -> None:
+        valid = self.task.valid(label)
+        level = np.clip(prediction[valid] * 255, 0, 255).astype(np.int64)
+        flat = label[valid].astype(np.int64) * 256 + level
+        self.counts += np.bincount(flat, minlength=512).reshape(2, 256)
+
+    def compute(self) -> dict[str, float]:
+        false, true = np.cumsum(self.counts[:, ::-1], axis=1)
+        total = true[-1]
+        if not total:
+            return {"max_f": float("nan")}
+        # F = 2 TP / (2 TP + FP + FN), and TP + FN is all that is positive
+        return {"max_f": float((2 * true / (true + false + total)).max())}
+
+
 def metric_for(task: Task) -> Metric:
     """Return an empty metric of the kind that ``task`` needs."""
     if isinstance(task, Categorical):
@@ -129,4 +151,6 @@ def metric_for(task: Task) -> Metric:
         return DepthMetric(task)
     if isinstance(task, UnitVector):
         return NormalsMetric(task)
+    if isinstance(task, Binary):
+        return BinaryMetric(task)
     raise ValueError(f"no metric for task {task.name!r} of kind {type(task).__name__}")

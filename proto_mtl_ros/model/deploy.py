@@ -11,12 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from .decoder import upsample
-from .network import ProtoMTL
+from .network import RAW_STRIDE, ProtoMTL
 
 OUTPUTS = ("segmentation", "confidence", "depth", "normals")
 """Names of the graph's outputs, in order."""
-
-_RAW_STRIDE = 4
 
 
 def decode_segmentation(logits: Tensor, scale: int, temperature: float) -> tuple[Tensor, Tensor]:
@@ -43,26 +41,32 @@ def decode_normals(raw: Tensor, scale: int) -> Tensor:
 
 
 class DeployGraph(nn.Module):
-    """uint8 [B, H, W, 3] RGB to (segmentation, confidence, depth, normals).
+    """uint8 [B, H, W, 3] RGB to the decoded maps named by ``outputs``, as a tuple.
 
-    H and W are multiples of 32. Depth is canonical: metres for a camera whose focal length in
-    pixels, at this input size, is the bundle's ``canonical_fx``. Normals are [B, H, W, 3].
+    H and W are multiples of 32. Segmentation and confidence are uint8 [B, H, W]. Depth is float32
+    [B, H, W] and canonical: metres for a camera whose focal length in pixels, at this input size,
+    is the bundle's ``canonical_fx``. Normals are float32 [B, H, W, 3].
+
+    Attributes:
+        outputs: those of ``OUTPUTS`` that the network's tasks give, in that order.
     """
-
-    mean: Tensor
-    std: Tensor
 
     def __init__(self, network: ProtoMTL, temperature: float = 1.0) -> None:
         super().__init__()
         self.network = network
         self.temperature = float(temperature)
-        self.register_buffer("mean", torch.tensor(network.mean).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(network.std).view(1, 3, 1, 1), persistent=False)
+        given = {*network.names, *(("confidence",) if "segmentation" in network.names else ())}
+        self.outputs = tuple(name for name in OUTPUTS if name in given)
 
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        # cast before permuting: TensorRT takes no permuted uint8
-        x = image.to(torch.float32).permute(0, 3, 1, 2)
-        raw = self.network((x - self.mean) / self.std).raw
-        ids, confidence = decode_segmentation(raw["segmentation"], _RAW_STRIDE, self.temperature)
-        normals = decode_normals(raw["normals"], _RAW_STRIDE).permute(0, 2, 3, 1)
-        return ids, confidence, decode_depth(raw["depth"], _RAW_STRIDE), normals
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        raw = self.network(self.network.normalise(image)).raw
+        maps: dict[str, Tensor] = {}
+        if "segmentation" in raw:
+            maps["segmentation"], maps["confidence"] = decode_segmentation(
+                raw["segmentation"], RAW_STRIDE, self.temperature
+            )
+        if "depth" in raw:
+            maps["depth"] = decode_depth(raw["depth"], RAW_STRIDE)
+        if "normals" in raw:
+            maps["normals"] = decode_normals(raw["normals"], RAW_STRIDE).permute(0, 2, 3, 1)
+        return tuple(maps[name] for name in self.outputs)

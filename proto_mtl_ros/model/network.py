@@ -17,6 +17,9 @@ from .head import TaskHead
 from .prototypes import TaskPrototypes
 from .retrieval import KnowledgeRetrievalBlock
 
+RAW_STRIDE = 4
+"""Raw predictions are this much smaller than the input."""
+
 SIZE_MULTIPLE = 32
 """Input height and width are multiples of this: the backbone's coarsest stride."""
 
@@ -51,6 +54,9 @@ class ProtoMTL(nn.Module):
         pretrained: start the backbone from ImageNet.
     """
 
+    _mean: Tensor
+    _std: Tensor
+
     def __init__(
         self,
         tasks: Sequence[Task],
@@ -78,6 +84,8 @@ class ProtoMTL(nn.Module):
             )
             for _ in tasks
         )
+        for name, values in (("_mean", self.mean), ("_std", self.std)):
+            self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1), persistent=False)
         self.heads = nn.ModuleList(TaskHead(task, channels, width, head_width) for task in tasks)
 
     @property
@@ -89,6 +97,11 @@ class ProtoMTL(nn.Module):
     def std(self) -> tuple[float, ...]:
         """Per-channel divisor after the mean."""
         return tuple(self.backbone.std)  # type: ignore[arg-type]
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """Return uint8 RGB [B, H, W, 3] as ``forward`` takes it: float32 [B, 3, H, W]."""
+        # cast before permuting: TensorRT takes no permuted uint8
+        return (images.to(torch.float32).permute(0, 3, 1, 2) - self._mean) / self._std
 
     def forward(self, image: Tensor) -> NetworkOutput:
         taps = self.backbone(image)

@@ -12,7 +12,7 @@ import torch
 
 from proto_mtl_ros.errors import EngineError
 from proto_mtl_ros.model import ProtoMTL, build_from_manifest
-from proto_mtl_ros.model.deploy import OUTPUTS, DeployGraph
+from proto_mtl_ros.model.deploy import DeployGraph
 
 from .bundle import Bundle
 from .engine import check_images, check_outputs, grey_images, promised_outputs
@@ -59,7 +59,7 @@ class TorchEngine:
         try:
             with torch.inference_mode():
                 maps = self._graph(torch.from_numpy(images).to(self.device))
-                named = dict(zip(OUTPUTS, maps, strict=True))
+                named = dict(zip(self._graph.outputs, maps, strict=True))
                 arrays = {
                     name: named[name].contiguous().cpu().numpy()
                     for name in self._outputs

@@ -16,17 +16,6 @@ from .config import TrainConfig
 CARD = "README.md"
 
 
-def commands(config: TrainConfig) -> list[str]:
-    """Return the two commands that make the model again."""
-    file = f"config/training/{config.name.replace('-', '_')}.yaml"
-    run = f"runs/{config.name}"
-    return [
-        f"proto-mtl train --config {file} --data <nyuv2> --out {run}",
-        f"proto-mtl export --config {file} --checkpoint {run}/last.ckpt --data <nyuv2>"
-        f" --out models/{config.name}",
-    ]
-
-
 def manifest(
     config: TrainConfig,
     network: ProtoMTL,
@@ -34,6 +23,7 @@ def manifest(
     epochs: int,
     trained_on: int,
     held_out: int,
+    command: str,
 ) -> ModelManifest:
     """Return what ``model.json`` says; the files are added when the bundle is written."""
     categorical = [task for task in network.tasks if isinstance(task, Categorical)]
@@ -54,7 +44,7 @@ def manifest(
         training=TrainingRecord(
             data="NYU Depth v2, train split",
             licence=LICENCE,
-            command=commands(config)[0],
+            command=command,
             seed=config.seed,
             epochs=epochs,  # type: ignore[call-arg]
             frames=trained_on,  # type: ignore[call-arg]
@@ -94,7 +84,7 @@ def model_card(
         "## How it was made",
         "",
         "```",
-        *commands(config),
+        *training["command"].split(" && "),
         "```",
         "",
         f"Seed {config.seed}; {stages} (height x width of the crops), of which"

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..errors import ConfigError
 from ..model import ProtoMTL, build_from_manifest
-from ..model.deploy import OUTPUTS, DeployGraph
+from ..model.deploy import DeployGraph
 from ..tasks import TASKS, Categorical
 from .config import TrainConfig
 
@@ -42,24 +42,24 @@ def network_from_checkpoint(path: Path, config: TrainConfig) -> tuple[ProtoMTL, 
         raise ConfigError(f"checkpoint {path} not found; `proto-mtl train` writes it")
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        # Lightning's averaging callback stores the averaged weights as the state of the model
+        state = {
+            key.removeprefix("network."): value
+            for key, value in checkpoint["state_dict"].items()
+            if key.startswith("network.")
+        }
+        epochs = int(checkpoint["epoch"]) + 1
     except Exception as error:  # torch raises many kinds for a file that is no checkpoint
         raise ConfigError(
             f"{path} cannot be read as a checkpoint ({type(error).__name__}); train again"
         ) from None
-    prefix = "network."
-    # Lightning's averaging callback stores the averaged weights as the state of the model
-    state = {
-        key[len(prefix) :]: value
-        for key, value in checkpoint["state_dict"].items()
-        if key.startswith(prefix)
-    }
     network = build_from_manifest(architecture(config))
     try:
         network.load_state_dict({key: _rounded(value) for key, value in state.items()})
     except RuntimeError as error:
         line = str(error).splitlines()[-1].strip()
         raise ConfigError(f"{path} was trained with another configuration: {line}") from None
-    return network.eval(), int(checkpoint["epoch"]) + 1
+    return network.eval(), epochs
 
 
 def _is_half(tensor: Tensor) -> bool:
@@ -104,7 +104,7 @@ def onnx_file(network: ProtoMTL, temperature: float, height: int, width: int) ->
             (example,),
             dynamo=True,
             input_names=["image"],
-            output_names=list(OUTPUTS),
+            output_names=list(graph.outputs),
             dynamic_shapes=shapes,
             opset_version=20,
             verbose=False,

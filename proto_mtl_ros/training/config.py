@@ -131,10 +131,10 @@ class TrainConfig(_Section):
         """
         path = Path(path)
         try:
-            content: Any = yaml.safe_load(path.read_text())
+            content: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
         except OSError as error:
             raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise ConfigError(f"{path} is not valid YAML: {str(error).splitlines()[0]}") from error
         try:
             return cls.model_validate(content)

@@ -52,10 +52,25 @@ def cosine(raw: Tensor, label: Tensor) -> Tensor:
     return _masked_mean(1.0 - F.cosine_similarity(prediction, target, dim=1, eps=1e-6), valid)
 
 
+def balanced_bce(raw: Tensor, label: Tensor) -> Tensor:
+    """Binary cross entropy of logits [B, 1, h, w] against 0/1 uint8 [B, H, W], 255 ignored; [B].
+
+    The rarer side is weighted up by the share of the other in the frame (Xie and Tu:
+    "Holistically-Nested Edge Detection", ICCV 2015, equation 2).
+    """
+    logits = _at_label_size(raw, *label.shape[1:]).squeeze(1)
+    valid = label != IGNORE_INDEX
+    positive = (label == 1).to(logits.dtype)
+    share = _masked_mean(positive, valid)[:, None, None]
+    values = F.binary_cross_entropy_with_logits(logits, positive, reduction="none")
+    return _masked_mean(values * torch.where(label == 1, 1 - share, share), valid)
+
+
 LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "cross_entropy": cross_entropy,
     "l1": l1,
     "cosine": cosine,
+    "balanced_bce": balanced_bce,
 }
 
 

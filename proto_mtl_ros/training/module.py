@@ -15,12 +15,11 @@ from ..evaluation.metrics import Metric, metric_for
 from ..model import ProtoMTL
 from ..model.decoder import upsample
 from ..model.deploy import decode_depth, decode_normals
+from ..model.network import RAW_STRIDE
 from ..model.prototypes import entropy
 from ..tasks import TASKS
 from .config import TrainConfig
 from .losses import consistency, knowledge_embedding, supervised
-
-_RAW_STRIDE = 4
 
 
 class MultiTaskModule(L.LightningModule):
@@ -37,8 +36,6 @@ class MultiTaskModule(L.LightningModule):
         self.tasks = [TASKS[name] for name in config.tasks]
         self.network = ProtoMTL(self.tasks, pretrained=True, **config.model.model_dump())
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.register_buffer("mean", torch.tensor(self.network.mean).view(1, 3, 1, 1))
-        self.register_buffer("std", torch.tensor(self.network.std).view(1, 3, 1, 1))
         self.metrics: dict[str, Metric] = {}
         if config.optimiser.frozen_blocks:
             backbone = self.network.backbone
@@ -55,12 +52,8 @@ class MultiTaskModule(L.LightningModule):
                     module.eval()
         return self
 
-    def _image(self, batch: dict[str, Any]) -> Tensor:
-        # the uint8 batch is [B, H, W, 3]: permuted, it already is channels-last
-        return (batch["image"].permute(0, 3, 1, 2).float() - self.mean) / self.std
-
     def training_step(self, batch: dict[str, Any], _index: int) -> Tensor:
-        out = self.network(self._image(batch))
+        out = self.network(self.network.normalise(batch["image"]))
         weights = self.config.loss
         loss, parts = supervised(
             out.raw, batch, batch["labelled"], self.tasks, weights.model_dump()
@@ -91,16 +84,16 @@ class MultiTaskModule(L.LightningModule):
         self.metrics = {task.name: metric_for(task) for task in self.tasks}
 
     def validation_step(self, batch: dict[str, Any], _index: int) -> None:
-        raw = self.network(self._image(batch)).raw
+        raw = self.network(self.network.normalise(batch["image"])).raw
         factor = batch["depth_factor"].cpu().numpy()[:, None, None]
         predictions: dict[str, np.ndarray] = {}
         if "segmentation" in raw:
-            logits = upsample(raw["segmentation"], _RAW_STRIDE)
+            logits = upsample(raw["segmentation"], RAW_STRIDE)
             predictions["segmentation"] = logits.argmax(1).byte().cpu().numpy()
         if "depth" in raw:
-            predictions["depth"] = decode_depth(raw["depth"], _RAW_STRIDE).cpu().numpy() * factor
+            predictions["depth"] = decode_depth(raw["depth"], RAW_STRIDE).cpu().numpy() * factor
         if "normals" in raw:
-            vectors = decode_normals(raw["normals"], _RAW_STRIDE).permute(0, 2, 3, 1)
+            vectors = decode_normals(raw["normals"], RAW_STRIDE).permute(0, 2, 3, 1)
             predictions["normals"] = vectors.cpu().numpy()
         for task in self.tasks:
             labels = batch[task.name].cpu().numpy()
@@ -144,7 +137,7 @@ class MultiTaskModule(L.LightningModule):
         """Linear warm-up, then 1, then half a cosine to zero over the last epochs."""
         options = self.config.optimiser
         rise = min(1.0, (step + 1) / max(1, options.warmup_steps))
-        decay = self.steps * options.decay_epochs / self.config.epochs
+        decay = self.steps * min(1.0, options.decay_epochs / self.config.epochs)
         progress = max(0.0, min(1.0, (step - (self.steps - decay)) / decay))
         return rise * 0.5 * (1 + math.cos(math.pi * progress))
 

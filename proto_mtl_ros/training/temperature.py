@@ -28,15 +28,14 @@ def fit_temperature(network: ProtoMTL, batches: Iterable[dict[str, Any]], seed: 
         seed: of the choice of pixels.
 
     The same stride-4 logits are used that the deployed graph takes its confidence from. Returns
-    1.0 when no pixel is labelled.
+    1.0 when no pixel is labelled or there is no segmentation.
     """
     generator = torch.Generator().manual_seed(seed)
-    mean = torch.tensor(network.mean).view(1, 3, 1, 1)
-    std = torch.tensor(network.std).view(1, 3, 1, 1)
+    if "segmentation" not in network.names:
+        return 1.0
     logits, targets = [], []
     for batch in batches:
-        image = (batch["image"].permute(0, 3, 1, 2).float() - mean) / std
-        raw = network(image).raw["segmentation"].permute(0, 2, 3, 1)
+        raw = network(network.normalise(batch["image"])).raw["segmentation"].permute(0, 2, 3, 1)
         # the pixel of the label that lies at the centre of each stride-4 cell
         label = batch["segmentation"][:, 2::4, 2::4]
         for frame in range(len(raw)):

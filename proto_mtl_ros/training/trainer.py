@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+import io
+import json
 import logging
-import os
 import warnings
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from ..data.nyuv2 import NYUv2, hold_out
+from ..errors import ConfigError
+from ..files import write_bytes, write_text
 from ..tasks import TASKS
 from .config import TrainConfig
 from .frames import evaluation_loader, training_loader
@@ -27,19 +30,18 @@ _EMA_EVERY = 2
 LAST = "last.ckpt"
 """Name of the checkpoint that a run resumes from."""
 
+_CONFIG = "config.json"
+_MAY_CHANGE = {"stages", "optimiser.decay_epochs", "threads", "notes"}
+"""What a continued run may have changed: its length, and what does not touch the training."""
+
 
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes beside the target and renames, so a kill leaves the previous checkpoint whole."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None):  # type: ignore[no-untyped-def]
-        target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".{target.name}.partial")
-        with temporary.open("wb") as file:
-            torch.save(checkpoint, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
+        content = io.BytesIO()
+        torch.save(checkpoint, content)
+        write_bytes(Path(path), content.getvalue())
 
 
 class ProgressBar(TQDMProgressBar):
@@ -73,6 +75,39 @@ def split_frames(config: TrainConfig, data: Path) -> tuple[NYUv2, NYUv2]:
     )
 
 
+def _check_resumable(config: TrainConfig, output: Path) -> None:
+    """Refuse to continue a run that was started with another configuration."""
+    started, last = output / _CONFIG, output / LAST
+    if not last.is_file():
+        return
+    advice = "choose another --out, or delete it to start again"
+    try:
+        torch.load(last, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:  # torch raises many kinds for a file that is no checkpoint
+        raise ConfigError(
+            f"{last} cannot be read as a checkpoint ({type(error).__name__}); {advice}"
+        ) from None
+    if not started.is_file():
+        return
+    before, now = _flat(json.loads(started.read_text())), _flat(config.model_dump(mode="json"))
+    for key in sorted({*before, *now}):
+        if key not in _MAY_CHANGE and before.get(key) != now.get(key):
+            raise ConfigError(
+                f"{output} was trained with {key} = {before.get(key)}, not {now.get(key)}; {advice}"
+            )
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested dictionaries as one with dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
 def train(config: TrainConfig, data: Path, output: Path, max_epochs: int | None = None) -> Path:
     """Train, or continue the run that ``output`` holds; return the path of the last checkpoint.
 
@@ -84,6 +119,7 @@ def train(config: TrainConfig, data: Path, output: Path, max_epochs: int | None 
             itself stays that of ``config``.
 
     Raises:
+        ConfigError: ``output`` holds another run, or a checkpoint that cannot be read.
         DataError: the data set is incomplete.
         FloatingPointError: the loss is not finite; the frames of the batch are named.
     """
@@ -93,7 +129,10 @@ def train(config: TrainConfig, data: Path, output: Path, max_epochs: int | None 
     torch.set_flush_denormal(True)
     if config.threads:
         torch.set_num_threads(config.threads)
+    last = output / LAST
+    _check_resumable(config, output)
     frames, held_out = split_frames(config, data)
+    write_text(output / _CONFIG, config.model_dump_json(indent=2) + "\n")
     frames.preload()
     loader = training_loader(frames, [TASKS[name] for name in config.tasks], config)
     module = MultiTaskModule(config, steps=len(loader) * config.epochs)
@@ -112,7 +151,7 @@ def train(config: TrainConfig, data: Path, output: Path, max_epochs: int | None 
         gradient_clip_val=config.optimiser.clip_norm,
         check_val_every_n_epoch=max(1, config.epochs // 8),
         num_sanity_val_steps=0,
-        log_every_n_steps=20,
+        log_every_n_steps=min(20, len(loader)),
         callbacks=[
             EMAWeightAveraging(decay=config.optimiser.ema_decay, update_every_n_steps=_EMA_EVERY),
             checkpoints,
@@ -122,7 +161,6 @@ def train(config: TrainConfig, data: Path, output: Path, max_epochs: int | None 
         plugins=[AtomicCheckpointIO()],
         enable_model_summary=False,
     )
-    last = output / LAST
     trainer.fit(
         module,
         loader,
