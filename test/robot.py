@@ -95,9 +95,10 @@ class Robot:
             collector.messages.clear()
 
 
-def running_robot(temporary: pytest.TempPathFactory) -> Iterator[Robot]:
-    """Body of a fixture: start the node, and see it end well."""
-    folder = temporary.mktemp("robot")
+@pytest.fixture(scope="module", name="robot")
+def running_robot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Robot]:
+    """Start the node, and see it end well. Tests get it by importing it."""
+    folder = tmp_path_factory.mktemp("robot")
     models = {
         "tiny": write_tiny_bundle(folder, "tiny"),
         "other": write_tiny_bundle(folder, "other"),
@@ -108,6 +109,9 @@ def running_robot(temporary: pytest.TempPathFactory) -> Iterator[Robot]:
         "model": str(models["tiny"]),
         "max_depth": "20",  # an integer where the table has a double
         "qos_overrides./left/normals/image.publisher.reliability": "best_effort",
+        # Mistakes that show when a camera of this name is configured, or activated.
+        "qos_overrides./bad_output/depth/image.publisher.reliability": "perhaps",
+        "qos_overrides./bad_input/camera_info.subscription.reliability": "perhaps",
     }
     client = Client()
     process = NodeProcess(folder / "log", overrides)

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import array
 import time
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -21,7 +20,7 @@ from robot import (
     one_result,
     picture,
     pixels,
-    running_robot,
+    running_robot,  # noqa: F401
     with_info,
 )
 from ros_harness import wait_for
@@ -35,11 +34,6 @@ from proto_mtl_ros.runtime.engine import create_engine
 from proto_mtl_ros.runtime.predictor import Predictor
 
 pytestmark = pytest.mark.ros
-
-
-@pytest.fixture(scope="module")
-def robot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Robot]:
-    yield from running_robot(tmp_path_factory)
 
 
 def test_one_output_with_the_same_header_for_every_input(robot: Robot) -> None:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +20,7 @@ from robot import (
     one_result,
     picture,
     pixels,
-    running_robot,
+    running_robot,  # noqa: F401
     with_info,
 )
 from ros_harness import wait_for
@@ -33,11 +32,6 @@ from proto_mtl_ros.ros.parameter_table import CONFIGURE, TABLE
 from proto_mtl_ros.runtime.bundle import Bundle
 
 pytestmark = pytest.mark.ros
-
-
-@pytest.fixture(scope="module")
-def robot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Robot]:
-    yield from running_robot(tmp_path_factory)
 
 
 def test_lifecycle(robot: Robot) -> None:
