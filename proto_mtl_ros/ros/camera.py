@@ -11,6 +11,7 @@ from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.lifecycle import LifecycleNode
+from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 
 from proto_mtl_ros.geometry import Camera
@@ -60,27 +61,31 @@ class CameraPort:
         self._image_size = ""
         self._mismatches: dict[str, str] = {}
         self._subscriptions: list[Any] = []
-        for output in OUTPUTS:
-            message_type = _TYPES[output.type]
-            topic = f"{name}/{output.name}"
-            self.publishers[output.name] = node.create_lifecycle_publisher(
-                message_type,
-                topic,
-                qos.result(),
-                event_callbacks=qos.publisher_events(topic, self._on_incompatible),
-                qos_overriding_options=qos.overridable(),
-            )
-            self.messages[output.name] = message_type()
-        self._label_publisher = None
-        if messages.LabelInfo is not None:
-            topic = f"{name}/{LABEL_INFO.name}"
-            self._label_publisher = node.create_lifecycle_publisher(
-                messages.LabelInfo,
-                topic,
-                qos.latched(),
-                event_callbacks=qos.publisher_events(topic, self._on_incompatible),
-                qos_overriding_options=qos.overridable(),
-            )
+        self._label_publisher: Any = None
+        try:
+            for output in OUTPUTS:
+                message_type = _TYPES[output.type]
+                self.publishers[output.name] = self._advertise(
+                    message_type, output.name, qos.result()
+                )
+                self.messages[output.name] = message_type()
+            if messages.LabelInfo is not None:
+                self._label_publisher = self._advertise(
+                    messages.LabelInfo, LABEL_INFO.name, qos.latched()
+                )
+        except Exception:  # e.g. an override that is no policy
+            self.destroy()
+            raise
+
+    def _advertise(self, message_type: Any, output: str, profile: QoSProfile) -> Any:
+        topic = f"{self.name}/{output}"
+        return self._node.create_lifecycle_publisher(
+            message_type,
+            topic,
+            profile,
+            event_callbacks=qos.publisher_events(topic, self._on_incompatible),
+            qos_overriding_options=qos.overridable(),
+        )
 
     # Subscriptions live while the node is active: an inactive node does not even receive images.
 

@@ -97,6 +97,9 @@ class Worker:
 
     def stop(self, timeout: float = 30.0) -> bool:
         """End the thread, which closes the engine. Returns whether it has ended."""
+        if self._thread.ident is None:  # never started: configuring has failed before
+            self._close(self._predictor)
+            return True
         with self._condition:
             self._stop = True
             self._running = False

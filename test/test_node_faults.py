@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Transitions that fail or come at a bad time: the node says why and can go on."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.importorskip("rclpy", reason="ROS 2 is not installed")
+
+from robot import Robot, image, one_result, picture, running_robot  # noqa: F401
+from ros_harness import wait_for
+
+pytestmark = pytest.mark.ros
+
+
+def new_lines(robot: Robot, before: str) -> list[str]:
+    """What the node has written since its output was `before`."""
+    return robot.process.output.removeprefix(before).strip().splitlines()
+
+
+def test_configuring_that_fails_halfway_leaves_nothing(robot: Robot) -> None:
+    client = robot.client
+    robot.unconfigure()
+    assert client.set_parameters(cameras=["right", "bad_output"])[0].successful
+    for _ in range(2):
+        before = robot.process.output
+        assert not client.change_state("configure")
+        (line,) = [line for line in new_lines(robot, before) if "[ERROR]" in line]
+        assert "configure failed" in line and "perhaps" in line
+        assert client.state() == "unconfigured"
+        assert "perhaps" in client.status("engine").message
+    for topic in ("/right/depth/image", "/bad_output/segmentation/image"):
+        wait_for(lambda t=topic: not client.node.count_publishers(t), f"{topic} to be gone")
+    robot.start()
+    masks = robot.collect("left/segmentation/image")
+    robot.flow(lambda: image(picture()), masks)
+    one_result(robot, image(picture()), masks)
