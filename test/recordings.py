@@ -85,10 +85,11 @@ def write_recording(
     period: float = 0.1,
     depth_frame: str = COLOUR_FRAME,
     depth_delay: float = 0.004,
+    depth_scale: float = 1.0,
 ) -> Path:
     """Write a recording with JPEG colour, camera_info and 16UC1 depth.
 
-    Depth is what the tiny model predicts from the pictures: blue / 25.5 metres.
+    Depth is what the tiny model predicts from the pictures, blue / 25.5 metres, times depth_scale.
     """
     topics = {
         "/camera/color/image_raw/compressed": "sensor_msgs/msg/CompressedImage",
@@ -104,7 +105,7 @@ def write_recording(
             late = stamp + round(depth_delay * 1e9)
             rgb = picture(index)
             height, width = rgb.shape[:2]
-            millimetres = np.round(rgb[..., 2] * (1000 / 25.5)).astype(np.uint16)
+            millimetres = np.round(rgb[..., 2] * (1000 / 25.5 * depth_scale)).astype(np.uint16)
             depth = image_message(millimetres, "16UC1", late, depth_frame)
             colour, colour_info, depth_name, depth_info = topics
             writer.write(colour, stamp, jpeg_message(rgb, stamp))

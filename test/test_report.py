@@ -25,6 +25,7 @@ from proto_mtl_ros.evaluation.replay_figures import (
 )
 from proto_mtl_ros.evaluation.replay_pictures import far_limit, replay_rows
 from proto_mtl_ros.evaluation.report import write_report
+from proto_mtl_ros.evaluation.report_depth import depth_section
 from recordings import DEPTH_FRAME, image_message, picture, write_recording
 
 CAMERA = "camera"
@@ -37,6 +38,7 @@ STATUS = {
         "drops.overwritten": "3",
         "bad.bad_jpeg": "1",
         "skipped.disabled": "0",
+        "info.camera_info_size": "4",
         "latency_ms.infer.p50": "12.5",
         "latency_ms.infer.p95": "20.0",
     },
@@ -75,6 +77,17 @@ def test_every_image_is_accounted_for() -> None:
     assert account["bad"] == {"bad_jpeg": 1}
     assert account["skipped"] == {}
     assert account["lost_in_transport"] == 1
+    assert account["unaccounted"] == 0
+
+
+def test_camera_info_that_was_not_used_is_no_image() -> None:
+    status = {
+        **STATUS["proto_mtl: camera"],
+        "info.camera_info_size": "7",
+        "info.bad_camera_info": "0",
+    }
+    account = frame_account(10, status)
+    assert account["info"] == {"camera_info_size": 7}
     assert account["unaccounted"] == 0
 
 
@@ -161,6 +174,17 @@ def test_depth_of_a_recording_is_compared(tmp_path: Path) -> None:
     assert late == {"available": False, "reason": "no depth image within 1 ms of a predicted one"}
 
 
+def test_measured_depth_without_a_valid_pixel_is_said(tmp_path: Path) -> None:
+    bag = write_recording(tmp_path / "bag", frames=2, depth_scale=0)
+    with open_recording(bag) as recording:
+        stamps = [m.stamp for m in recording.messages() if "image" in m.topic]
+        results = write_results(tmp_path / "results", stamps)
+        figures = depth_figures(recording, results, f"/{CAMERA}/depth/image")
+    assert figures["available"] is False
+    assert f"Not compared: {figures['reason']}" in depth_section(figures)
+    assert "no pixel" in figures["reason"]
+
+
 @pytest.mark.parametrize("depth_frame", ["camera_color_optical_frame", DEPTH_FRAME])
 def test_the_page_stands_alone_and_says_what_happened(tmp_path: Path, depth_frame: str) -> None:
     bag = write_recording(tmp_path / "bag", frames=10, depth_frame=depth_frame)
@@ -197,6 +221,7 @@ def test_the_page_stands_alone_and_says_what_happened(tmp_path: Path, depth_fram
     assert "10.0 Hz" in html
     assert "5 of 10" in html
     assert "lost in transport" in html
+    assert "camera_info_size 4" in html and "not accounted for" not in html
     assert ("is not in the frame of the images" in html) is (depth_frame == DEPTH_FRAME)
     assert ("is registered to colour" in html) is (depth_frame != DEPTH_FRAME)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["bag", "report.html", "results"]

@@ -30,7 +30,8 @@ def frame_account(published: int, status: Mapping[str, str]) -> dict[str, Any]:
 
     Returns:
         published, received and processed images; the others by cause (lost in transport, dropped,
-        bad, skipped); and ``unaccounted``, which is 0 when the sum is right.
+        bad, skipped); ``unaccounted``, which is 0 when the sum is right; and ``info``: messages of
+        camera_info that were not used, by cause. Those are no images.
     """
 
     def by_cause(prefix: str) -> dict[str, int]:
@@ -48,6 +49,7 @@ def frame_account(published: int, status: Mapping[str, str]) -> dict[str, Any]:
         "lost_in_transport": max(published - received, 0),
         **groups,
         "unaccounted": received - processed - others,
+        "info": by_cause("info."),
     }
 
 
@@ -131,6 +133,9 @@ def depth_figures(
             gaps.append((truth.stamp - prediction.stamp) / 1e6)
     if not comparison.frames:
         reason = f"no depth image within {tolerance / 1e6:g} ms of a predicted one"
+        return {"available": False, "reason": reason}
+    if not comparison.scales:
+        reason = f"in {comparison.frames} frames no pixel has both predicted and measured depth"
         return {"available": False, "reason": reason}
     return {
         "available": True,

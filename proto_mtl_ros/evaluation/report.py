@@ -200,6 +200,9 @@ def _frames(figures: Mapping[str, Any]) -> str:
         f'<tr><td>{escape(name)}</td><td class="n">{count}</td><td>{escape(text)}</td></tr>'
         for name, count, text in rows
     )
+    if frames["info"]:
+        causes = ", ".join(f"{cause} {count}" for cause, count in frames["info"].items())
+        check += f" Beside the images, camera_info that the node did not use as it was: {causes}."
     return (
         f'<h2>What became of every image</h2><div class="card">{charts.shares(parts)}'
         f'<table><tr><th>image</th><th class="n">count</th><th>meaning</th></tr>{body}</table>'
