@@ -106,6 +106,24 @@ REALSENSE = {
             None,
         ),
         ({"/mono/image_raw": "mono8"}, "/mono/image_raw", None, None),
+        (
+            # As Gazebo names an RGB-D camera; what was made from its images comes after them.
+            {
+                "/depth_camera/image_raw": "rgb8",
+                "/depth_camera/camera_info": "info",
+                "/depth_camera/depth/image_raw": "32FC1",
+                "/depth_camera/normals/color": "rgb8",
+            },
+            "/depth_camera/image_raw",
+            "/depth_camera/camera_info",
+            "/depth_camera/depth/image_raw",
+        ),
+        (
+            {"/realsense_depth/color/image_raw/compressed": "jpeg"},
+            "/realsense_depth/color/image_raw/compressed",
+            None,
+            None,
+        ),
     ],
 )
 def test_topics_are_guessed(

@@ -14,7 +14,8 @@ COMPRESSED_IMAGE = "sensor_msgs/msg/CompressedImage"
 CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
 DEPTH_ENCODINGS = ("16UC1", "32FC1", "mono16")
 
-_NOT_A_CAMERA = re.compile(r"depth|disparity|label|segment|mask|confidence|normal|overlay|theora")
+_IN_COLOUR = re.compile(r"rgb|bgr|bayer_|yuv|uyvy|yuyv|nv\d|8UC[34]")
+_MADE_FROM_IMAGES = re.compile(r"depth|disparity|label|segment|mask|confidence|normal|overlay")
 _INFRARED = re.compile(r"infra|/ir/|_ir\b|thermal")
 _COLOUR = re.compile(r"rgb|colou?r")
 
@@ -37,9 +38,9 @@ def choose_topics(
 ) -> CameraTopics:
     """Return the topics of the colour camera of ``bag``; those that are named are taken as named.
 
-    Guessed are: an Image or CompressedImage topic in colour (raw before compressed, names with
-    "color" or "rgb" first), the CameraInfo nearest to it by name, a 16UC1 or 32FC1 depth topic
-    (one aligned to colour first) and its CameraInfo.
+    Guessed are: an Image or CompressedImage topic in colour (names such as "depth" or "overlay"
+    last, with "color" or "rgb" first, raw before compressed), the CameraInfo nearest to it by
+    name, a 16UC1 or 32FC1 depth topic (one aligned to colour first) and its CameraInfo.
 
     Raises:
         BagError: a named topic is not there or of another type, or nothing is a colour image.
@@ -84,16 +85,23 @@ def _encodings(bag: Bag, topics: list[Topic]) -> dict[str, str]:
 
 def _is_colour(topic: Topic, encodings: dict[str, str]) -> bool:
     encoding = encodings.get(topic.name, "")
-    if topic.type == COMPRESSED_IMAGE:
-        return "compressedDepth" not in encoding and not _NOT_A_CAMERA.search(topic.name.lower())
-    if topic.type != IMAGE or encoding in DEPTH_ENCODINGS or encoding.startswith("32FC"):
+    name = topic.name.lower()
+    if encoding.startswith((*DEPTH_ENCODINGS, "32FC")):  # "16UC1; png compressed" among them
         return False
-    return not _NOT_A_CAMERA.search(topic.name.lower())
+    if topic.type == COMPRESSED_IMAGE:
+        return "compressedDepth" not in encoding and "theora" not in name
+    # A camera may be named after its depth, but a grey "label" or "confidence" is no picture.
+    return topic.type == IMAGE and bool(
+        _IN_COLOUR.match(encoding) or not _MADE_FROM_IMAGES.search(name)
+    )
 
 
-def _colour_rank(topic: Topic, encodings: dict[str, str]) -> tuple[bool, bool, bool, bool, str]:
+def _colour_rank(
+    topic: Topic, encodings: dict[str, str]
+) -> tuple[int, bool, bool, bool, bool, str]:
     name = topic.name.lower()
     return (
+        len(_MADE_FROM_IMAGES.findall(name)),
         bool(_INFRARED.search(name)),
         not _COLOUR.search(name),
         "mono" in encodings.get(topic.name, ""),
