@@ -21,6 +21,9 @@ from typing import Any
 
 from proto_mtl_ros.errors import ProtoMtlError
 
+DDS_PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
+"""Fast DDS 2 (Humble, Jazzy) reads the first, Fast DDS 3 the second."""
+
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None)  # loaded before any fork
 _DOMAINS = range(1, 102)
@@ -74,7 +77,8 @@ def replay_environment(domain_id: int, profile: Path | None) -> dict[str, str]:
 
     Args:
         domain_id: their ROS domain.
-        profile: Fast DDS profile with a large shared-memory segment, None for the default.
+        profile: Fast DDS profile with a large shared-memory segment, None for the default. One
+            that the user has set comes first.
     """
     environment = dict(os.environ)
     environment["ROS_DOMAIN_ID"] = str(domain_id)
@@ -85,8 +89,8 @@ def replay_environment(domain_id: int, profile: Path | None) -> dict[str, str]:
         environment.pop("ROS_LOCALHOST_ONLY", None)
     if not environment.get("AMENT_PREFIX_PATH"):
         environment["AMENT_PREFIX_PATH"] = sys.prefix  # ROS from wheels: nothing was sourced
-    if profile is not None:
-        environment.setdefault("FASTRTPS_DEFAULT_PROFILES_FILE", str(profile))
+    if profile is not None and not any(environment.get(name) for name in DDS_PROFILE_VARIABLES):
+        environment.update(dict.fromkeys(DDS_PROFILE_VARIABLES, str(profile)))
     environment["PYTHONUNBUFFERED"] = "1"
     return environment
 
