@@ -35,3 +35,21 @@ def test_configuring_that_fails_halfway_leaves_nothing(robot: Robot) -> None:
     masks = robot.collect("left/segmentation/image")
     robot.flow(lambda: image(picture()), masks)
     one_result(robot, image(picture()), masks)
+
+
+def test_activating_that_fails_halfway_is_undone(robot: Robot) -> None:
+    client = robot.client
+    robot.unconfigure()
+    assert client.set_parameters(cameras=["right", "bad_input"])[0].successful
+    assert client.change_state("configure")
+    for _ in range(2):
+        before = robot.process.output
+        assert not client.change_state("activate")
+        (line,) = [line for line in new_lines(robot, before) if "[ERROR]" in line]
+        assert "activate failed" in line and "perhaps" in line
+        assert client.state() == "inactive"
+        assert client.values("engine")["state"] == "inactive"
+    for topic in ("/right/image", "/bad_input/image"):
+        wait_for(lambda t=topic: not client.node.count_subscribers(t), f"{topic} to be gone")
+    robot.start()
+    assert client.values("engine")["state"] == "active"

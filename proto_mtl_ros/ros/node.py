@@ -144,8 +144,13 @@ class PerceptionNode(LifecycleNode):
         result = super().on_activate(state)
         assert self._worker is not None
         self._active = True
-        for port in self._ports:
-            port.subscribe()
+        try:
+            for port in self._ports:
+                port.subscribe()
+        except Exception:
+            self._quiesce()
+            super().on_deactivate(state)
+            raise
         self._publish_labels()
         self._worker.resume()
         self._tell_unused_overrides()
