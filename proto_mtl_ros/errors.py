@@ -1,6 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """Errors that a user can act on: one line each, and the line says what to do."""
 
+import re
+
+
+def one_line(value: object, limit: int = 200) -> str:
+    """Return ``value`` as text without line breaks, at most ``limit`` characters.
+
+    Of an exception without a text it is the name of its class.
+    """
+    text = re.sub(r"\s+", " ", str(value)).strip()
+    if not text and isinstance(value, BaseException):
+        text = type(value).__name__
+    return text if len(text) <= limit else text[: limit - 3] + "..."
+
 
 class ProtoMtlError(Exception):
     """Base of all errors meant for the user; commands print it without a traceback and exit 2."""

@@ -18,7 +18,7 @@ from rosbags.rosbag2 import Reader
 from rosbags.typesys import Stores, get_typestore
 from rosbags.typesys.store import Typestore
 
-from proto_mtl_ros.errors import BagError
+from proto_mtl_ros.errors import BagError, one_line
 
 STORAGE_SUFFIXES = (".mcap", ".db3")
 
@@ -69,9 +69,7 @@ def decode(message_type: str, cdr: bytes) -> Any:
     try:
         return typestore().deserialize_cdr(cdr, message_type)
     except Exception as error:  # the decoder raises whatever the broken bytes lead it into
-        raise BagError(
-            f"a {message_type} message cannot be decoded: {_first_line(error)}"
-        ) from None
+        raise BagError(f"a {message_type} message cannot be decoded: {one_line(error)}") from None
 
 
 def header_stamp(cdr: bytes) -> int:
@@ -137,7 +135,7 @@ class Bag:
             raise BagError(self._explain(error)) from None
 
     def _explain(self, error: Exception) -> str:
-        text = _first_line(error)
+        text = one_line(error)
         if "end magic" in text:
             return (
                 f"{self.path} is cut off (its recording was interrupted or the copy is "
@@ -188,8 +186,3 @@ class Bag:
 
 def _storage_files(folder: Path) -> list[Path]:
     return sorted(p for p in folder.iterdir() if p.suffix in STORAGE_SUFFIXES)
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0]

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import re
 from typing import Annotated, Any
 
 from pydantic import (
@@ -16,7 +15,7 @@ from pydantic import (
     model_validator,
 )
 
-from proto_mtl_ros.errors import BundleError
+from proto_mtl_ros.errors import BundleError, one_line
 
 SCHEMA_VERSION = 1
 """The only version of ``model.json`` that this release reads and writes."""
@@ -164,9 +163,3 @@ class ModelManifest(_Strict):
     def to_json(self) -> str:
         """Return the text of ``model.json``; a metric that is NaN becomes null."""
         return json.dumps(self.model_dump(mode="json"), indent=2, allow_nan=False) + "\n"
-
-
-def one_line(value: object, limit: int = 200) -> str:
-    """Return ``value`` as text without line breaks, at most ``limit`` characters."""
-    text = re.sub(r"\s+", " ", str(value)).strip()
-    return text if len(text) <= limit else text[: limit - 3] + "..."
