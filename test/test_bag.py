@@ -10,7 +10,7 @@ import pytest
 from rosbags.rosbag2 import StoragePlugin, Writer
 
 from proto_mtl_ros.data.bag import Bag, decode, header_stamp, typestore
-from proto_mtl_ros.data.bag_writer import BagWriter
+from proto_mtl_ros.data.bag_writer import BagWriter, _swap
 from proto_mtl_ros.errors import BagError
 from recordings import image_message, write_recording
 
@@ -64,6 +64,24 @@ def test_a_writer_that_fails_leaves_the_older_recording(tmp_path: Path) -> None:
     with Bag(path) as bag:
         assert COLOUR in {topic.name for topic in bag.topics}
     assert [p.name for p in tmp_path.iterdir()] == ["results"]
+
+
+def test_a_failed_swap_puts_the_older_recording_back(tmp_path: Path) -> None:
+    path = write_recording(tmp_path / "results", frames=2)
+    with pytest.raises(OSError):
+        _swap(tmp_path / "not there", path, tmp_path / "aside")
+    with Bag(path) as bag:
+        assert COLOUR in {topic.name for topic in bag.topics}
+    assert [p.name for p in tmp_path.iterdir()] == ["results"]
+
+
+@pytest.mark.parametrize("place", ["file/results", "x" * 250, "/proc/results"])
+def test_a_place_that_cannot_be_written_is_told_in_one_line(place: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("a file is no folder")
+    with pytest.raises(BagError, match="cannot write") as error:
+        BagWriter(tmp_path / place)
+    assert place in one_line(error.value)
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
 def test_a_new_recording_replaces_an_older_one(tmp_path: Path) -> None:

@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
-import os
 import shutil
+import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,11 @@ from rosbags.interfaces import (
     QosReliability,
     QosTime,
 )
-from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
+from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer, WriterError
 from rosbags.typesys import get_types_from_msg
 
 from proto_mtl_ros.data.bag import typestore
-from proto_mtl_ros.errors import BagError
+from proto_mtl_ros.errors import BagError, one_line
 
 # Not among the definitions that the reading library ships; the text is the wire contract.
 _EXTRA_TYPES = {
@@ -48,21 +49,25 @@ class BagWriter:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        if self.path.exists() and not (self.path / "metadata.yaml").exists():
-            raise BagError(f"{self.path} exists and is not a recording: choose another name")
+        self._connections: dict[str, Connection] = {}
+        try:
+            if self.path.exists() and not (self.path / "metadata.yaml").exists():
+                raise BagError(f"{self.path} exists and is not a recording: choose another name")
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            prefix = f".{self.path.name}."
+            self._parent = Path(tempfile.mkdtemp(".tmp", prefix, self.path.parent))
+        except OSError as error:
+            raise self._unwritable(error) from None
         # The storage file is named after its folder, so the folder has its name from the start.
-        self._parent = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
         self._temporary = self._parent / self.path.name
         try:
-            shutil.rmtree(self._parent, ignore_errors=True)
-            self._parent.mkdir(parents=True)
-        except OSError as error:
-            raise BagError(f"cannot write {self.path}: {error.strerror}") from None
-        # Version 9 spells QoS in a way that ROS 2 Humble and Iron do not know.
-        self._writer = Writer(self._temporary, version=8, storage_plugin=StoragePlugin.MCAP)
-        self._writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
-        self._writer.open()
-        self._connections: dict[str, Connection] = {}
+            # Version 9 spells QoS in a way that ROS 2 Humble and Iron do not know.
+            self._writer = Writer(self._temporary, version=8, storage_plugin=StoragePlugin.MCAP)
+            self._writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
+            self._writer.open()
+        except (OSError, WriterError) as error:
+            self._clean_up()
+            raise self._unwritable(error) from None
 
     def add_topic(self, name: str, message_type: str, latched: bool = False) -> None:
         """Announce a topic, so that it is in the recording even without a message."""
@@ -92,18 +97,32 @@ class BagWriter:
         self._writer.write(connection, time, message)
 
     def close(self) -> None:
-        """Finish the recording and give it its name."""
-        self._writer.close()
-        old = self._parent / "old"
-        if self.path.exists():
-            os.replace(self.path, old)
-        os.replace(self._temporary, self.path)
-        shutil.rmtree(self._parent, ignore_errors=True)
+        """Finish the recording and give it its name.
+
+        Raises:
+            BagError: the disk refuses; an older recording of the same name is then as it was.
+        """
+        try:
+            self._writer.close()
+            _swap(self._temporary, self.path, self._parent / "old")
+        except OSError as error:
+            raise self._unwritable(error) from None
+        finally:
+            self._clean_up()
 
     def abort(self) -> None:
         """Throw away what was written."""
         self._writer.abort()
-        shutil.rmtree(self._parent, ignore_errors=True)
+        self._clean_up()
+
+    def _clean_up(self) -> None:
+        shutil.rmtree(self._temporary, ignore_errors=True)
+        with suppress(OSError):  # not empty: an older recording that could not be put back
+            self._parent.rmdir()
+
+    def _unwritable(self, error: Exception) -> BagError:
+        reason = getattr(error, "strerror", None) or one_line(error)
+        return BagError(f"cannot write {self.path} ({reason}): give another folder")
 
     def __enter__(self) -> BagWriter:
         return self
@@ -113,6 +132,20 @@ class BagWriter:
             self.close()
         else:
             self.abort()
+
+
+def _swap(new: Path, target: Path, aside: Path) -> None:
+    """Put ``new`` in the place of ``target``; on failure ``target`` is as it was."""
+    if not target.exists():
+        new.rename(target)
+        return
+    target.rename(aside)
+    try:
+        new.rename(target)
+    except OSError:
+        aside.rename(target)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def _qos(latched: bool) -> Sequence[Qos]:
