@@ -236,6 +236,20 @@ def test_a_rate_that_cannot_be_played_is_refused(tmp_path: Path) -> None:
         open_recording(tmp_path, fps=0)
 
 
+def test_options_that_do_not_fit_the_kind_of_recording_are_refused(tmp_path: Path) -> None:
+    bag = write_topics(tmp_path / "bag", {"/image": "jpeg"})
+    with pytest.raises(BagError, match="leave out --fps"):
+        open_recording(bag, fps=5)
+    images = tmp_path / "images"
+    images.mkdir()
+    cv2.imwrite(str(images / "a.png"), RGB)
+    own = open_recording(images).topics.image.name
+    assert open_recording(images, image_topic=own).frames == 1
+    for option in ("image_topic", "info_topic", "depth_topic"):
+        with pytest.raises(BagError, match=f"no topic /front.*its images are {own}"):
+            open_recording(images, **{option: "/front"})
+
+
 def test_a_broken_image_in_a_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.bmp").write_bytes(b"BM but no more")
     with (

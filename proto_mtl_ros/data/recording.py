@@ -187,12 +187,14 @@ def open_recording(
     Args:
         path: the recording.
         fps: images per second of a folder (10 without it), or of a video, in place of its own.
-        image_topic: colour topic of a rosbag2; guessed when None, as are the next two.
+        image_topic: colour topic of a rosbag2; guessed when None, as are the next two. Images and
+            videos have one fixed image topic and no other.
         info_topic: CameraInfo topic of a rosbag2.
         depth_topic: depth topic of a rosbag2.
 
     Raises:
-        BagError: nothing usable is there; the message says what to do.
+        BagError: nothing usable is there, or an option does not fit the kind of recording; the
+            message says what to do.
     """
     from proto_mtl_ros.data.image_sequence import ImageFolder, VideoFile
 
@@ -202,5 +204,12 @@ def open_recording(
     if not path.exists():
         raise BagError(f"there is no recording at {path}: check the path")
     if is_bag(path):
+        if fps is not None:
+            raise BagError(f"{path} has times of its own: leave out --fps, or give --rate")
         return BagRecording(path, image_topic, info_topic, depth_topic)
-    return ImageFolder(path, fps) if path.is_dir() else VideoFile(path, fps)
+    sequence = ImageFolder(path, fps) if path.is_dir() else VideoFile(path, fps)
+    own = sequence.topics.image.name
+    for topic in (image_topic, info_topic, depth_topic):
+        if topic not in (None, own):
+            raise BagError(f"{path} is no rosbag2 and has no topic {topic}, its images are {own}")
+    return sequence
