@@ -151,6 +151,14 @@ def test_a_shift_between_the_cameras_hardly_touches_the_tolerant_comparison() ->
     assert 0.5 < figures["compared_pixels"]["tolerant"] / figures["compared_pixels"]["all"] < 1
 
 
+def test_depth_of_another_size_is_not_shifted() -> None:
+    measured = np.tile(np.arange(1, 7, dtype=np.float32), (3, 1))
+    comparison = DepthComparison()
+    # The pixels whose centres are nearest: as far from the left border as from the right.
+    comparison.add(0, np.tile(np.array([1, 3, 4, 6], np.float32), (2, 1)), measured)
+    assert comparison.figures()["all"]["abs_err"] == 0
+
+
 def test_a_frame_without_measured_depth_changes_nothing() -> None:
     comparison = DepthComparison()
     comparison.add(0, np.ones((4, 4), np.float32), np.full((4, 4), np.nan, np.float32))

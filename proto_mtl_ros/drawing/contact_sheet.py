@@ -5,9 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -21,6 +19,10 @@ from proto_mtl_ros.drawing.legend import (
     write,
 )
 from proto_mtl_ros.drawing.maps import RGB, draw_depth, draw_normals, overlay
+from proto_mtl_ros.geometry import resize
+
+TINT = 0.55
+"""Weight of the class colours over a picture."""
 
 _GAP = 6
 _MISSING = (225, 225, 225)
@@ -56,7 +58,7 @@ def contact_sheet(
     near: float = 0.0,
     far: float | None = None,
     panel_width: int = 320,
-    alpha: float = 0.55,
+    alpha: float = TINT,
 ) -> RGB:
     """A labelled grid, uint8 [H, W, 3]: input, classes, depth, normals, with what colours mean.
 
@@ -81,7 +83,7 @@ def contact_sheet(
     maps = [row.segmentation for row in rows if row.segmentation is not None]
     if maps:
         legend = class_legend(classes, palette, panel_width, maps)
-        columns.append(("segmentation", lambda row: _tinted(row, palette, alpha), legend))
+        columns.append(("segmentation", lambda row: _classes(row, palette, alpha), legend))
     scale = depth_scale(near, far, panel_width)
     if any(row.depth is not None for row in rows):
         columns.append(("depth", lambda row: _drawn_depth(row.depth, depth_range), scale))
@@ -117,13 +119,19 @@ def contact_sheet(
     return sheet
 
 
-def _tinted(row: SheetRow, palette: npt.ArrayLike, alpha: float) -> RGB | None:
-    """The picture tinted by the row's classes, at the size of the class map."""
+def tinted(
+    rgb: RGB, ids: npt.NDArray[np.uint8], palette: npt.ArrayLike, alpha: float = TINT
+) -> RGB:
+    """The picture tinted by its classes, at the size of the class map, uint8 [h, w, 3]."""
+    height, width = ids.shape
+    return overlay(resize(rgb, width, height), ids, palette, alpha)
+
+
+def _classes(row: SheetRow, palette: npt.ArrayLike, alpha: float) -> RGB | None:
+    """The picture tinted by the row's classes, None where it has none."""
     if row.segmentation is None:
         return None
-    height, width = row.segmentation.shape
-    rgb: Any = cv2.resize(row.rgb, (width, height), interpolation=cv2.INTER_AREA)
-    return overlay(rgb, row.segmentation, palette, alpha)
+    return tinted(row.rgb, row.segmentation, palette, alpha)
 
 
 def _drawn_depth(
@@ -139,10 +147,7 @@ def _panel(picture: RGB | None, width: int, height: int) -> RGB:
         panel = np.full((height, width, 3), _MISSING, np.uint8)
         write(panel, "none", (width - text_width("none")) // 2, (height - LINE) // 2)
         return panel
-    shrinks = width <= picture.shape[1]
-    method = cv2.INTER_AREA if shrinks else cv2.INTER_NEAREST
-    resized: Any = cv2.resize(np.ascontiguousarray(picture), (width, height), interpolation=method)
-    return resized
+    return resize(picture, width, height, "linear" if width <= picture.shape[1] else "nearest")
 
 
 def _write_caption(panel: RGB, caption: str) -> None:

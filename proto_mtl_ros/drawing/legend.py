@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import cv2
 import numpy as np
@@ -41,6 +40,20 @@ def write(picture: RGB, text: str, x: int, y: int, colour: Sequence[int] = INK) 
     cv2.putText(picture, _ascii(text), position, _FONT, _FONT_SCALE, shade, 1, cv2.LINE_AA)
 
 
+def class_shares(ids: Sequence[npt.NDArray[np.uint8]], classes: int) -> list[tuple[int, float]]:
+    """The classes of at least one class map, the most frequent first.
+
+    Args:
+        classes: number of classes; greater ids are unlabelled.
+
+    Returns:
+        Class id and its share of the labelled pixels of all maps.
+    """
+    counts = np.sum([np.bincount(part.ravel(), minlength=256) for part in ids], axis=0)[:classes]
+    order = [int(index) for index in np.argsort(-counts, kind="stable") if counts[index] > 0]
+    return [(index, float(counts[index] / counts.sum())) for index in order]
+
+
 def class_legend(
     classes: Sequence[str],
     palette: npt.ArrayLike,
@@ -55,12 +68,9 @@ def class_legend(
     """
     entries = [(index, name) for index, name in enumerate(classes)]
     if len(ids):
-        counts = np.sum([np.bincount(part.ravel(), minlength=256) for part in ids], axis=0)
-        counts = counts[: len(classes)]
-        total = max(int(counts.sum()), 1)
-        order = [int(index) for index in np.argsort(-counts, kind="stable") if counts[index] > 0]
         entries = [
-            (index, f"{classes[index]} {_percent(counts[index] / total)}") for index in order
+            (index, f"{classes[index]} {_percent(share)}")
+            for index, share in class_shares(ids, len(classes))
         ]
     places: list[tuple[int, int, int, str]] = []
     x, y = _MARGIN, 0
@@ -121,7 +131,7 @@ def _tick_step(span: float, most: int) -> float:
     )
 
 
-def _percent(share: Any) -> str:
+def _percent(share: float) -> str:
     """A share as text: whole per cent, or '<1%'."""
     return "<1%" if share < 0.01 else f"{100 * share:.0f}%"
 

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from proto_mtl_ros.evaluation.metrics import DepthMetric
+from proto_mtl_ros.geometry import resize
 from proto_mtl_ros.tasks import DEPTH
 
 SHIFT = 0.04
@@ -83,8 +84,7 @@ class DepthComparison:
             measured: float32[h, w] metres, likewise; compared at the size of ``predicted``.
         """
         height, width = predicted.shape
-        if measured.shape != predicted.shape:
-            measured = cv2.resize(measured, (width, height), interpolation=cv2.INTER_NEAREST)
+        measured = resize(measured, width, height, "nearest")
         known = DEPTH.valid(measured)
         smooth = _smooth(measured, known)
         step = max(1, round(np.sqrt(predicted.size / ENOUGH_PIXELS)))

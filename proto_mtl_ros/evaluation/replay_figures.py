@@ -30,8 +30,8 @@ def frame_account(published: int, status: Mapping[str, str]) -> dict[str, Any]:
 
     Returns:
         published, received and processed images; the others by cause (lost in transport, dropped,
-        bad, skipped); ``unaccounted``, which is 0 when the sum is right; and ``info``: messages of
-        camera_info that were not used, by cause. Those are no images.
+        bad, skipped); ``unaccounted``, which is 0 when the sum is right; and ``info``: what the
+        node noted about camera_info, by cause. Those are no images.
     """
 
     def by_cause(prefix: str) -> dict[str, int]:

@@ -11,7 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from proto_mtl_ros.drawing import SheetRow, draw_depth, draw_normals, overlay
+from proto_mtl_ros.drawing import SheetRow, class_shares, draw_depth, draw_normals, tinted
 from proto_mtl_ros.evaluation import charts
 from proto_mtl_ros.evaluation.replay_pictures import jpeg
 from proto_mtl_ros.evaluation.report_depth import depth_section
@@ -132,11 +132,7 @@ def _moments(
 def _panels(row: SheetRow, palette: np.ndarray, far: float) -> dict[str, np.ndarray]:
     panels: dict[str, np.ndarray] = {"input": row.rgb}
     if row.segmentation is not None:
-        height, width = row.segmentation.shape
-        rgb: Any = row.rgb
-        if rgb.shape[:2] != (height, width):
-            rgb = cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA)
-        panels["classes over input"] = overlay(rgb, row.segmentation, palette, 0.55)
+        panels["classes over input"] = tinted(row.rgb, row.segmentation, palette)
     if row.depth is not None:
         panels["depth"] = draw_depth(row.depth, 0.0, far)
     if row.reference_depth is not None:
@@ -147,19 +143,16 @@ def _panels(row: SheetRow, palette: np.ndarray, far: float) -> dict[str, np.ndar
 
 
 def _class_legend(rows: Sequence[SheetRow], classes: Sequence[str], palette: np.ndarray) -> str:
-    maps = [row.segmentation.ravel() for row in rows if row.segmentation is not None]
+    maps = [row.segmentation for row in rows if row.segmentation is not None]
     if not maps:
         return ""
-    counts = np.bincount(np.concatenate(maps), minlength=256)[: len(classes)]
-    total = max(int(counts.sum()), 1)
     items = []
-    for index in np.argsort(-counts):
-        if counts[index]:
-            red, green, blue = (int(v) for v in palette[index])
-            items.append(
-                f'<span><i style="background:rgb({red},{green},{blue})"></i>'
-                f"{escape(classes[index])} {percent(counts[index] / total)}</span>"
-            )
+    for index, share in class_shares(maps, len(classes)):
+        red, green, blue = (int(v) for v in palette[index])
+        items.append(
+            f'<span><i style="background:rgb({red},{green},{blue})"></i>'
+            f"{escape(classes[index])} {percent(share)}</span>"
+        )
     return f'<div class="legend">{"".join(items)}</div>'
 
 
@@ -202,7 +195,7 @@ def _frames(figures: Mapping[str, Any]) -> str:
     )
     if frames["info"]:
         causes = ", ".join(f"{cause} {count}" for cause, count in frames["info"].items())
-        check += f" Beside the images, camera_info that the node did not use as it was: {causes}."
+        check += f" Noted about camera_info, which are no images: {causes}."
     return (
         f'<h2>What became of every image</h2><div class="card">{charts.shares(parts)}'
         f'<table><tr><th>image</th><th class="n">count</th><th>meaning</th></tr>{body}</table>'
