@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import proto_mtl_ros
-from proto_mtl_ros.cli.main import COMMANDS
+from proto_mtl_ros.cli.main import COMMANDS, REMEDIES
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 HEAVY = ("torch", "rclpy", "lightning", "onnxruntime", "cv2")
@@ -94,6 +95,18 @@ def test_unknown_option_is_refused() -> None:
 
 def test_without_ros_the_node_says_how_to_get_it() -> None:
     assert_refused(without(("rclpy",), "node"), "rclpy", "source ROS 2", "ros-wheels")
+
+
+def test_advice_asks_for_the_versions_that_the_package_does() -> None:
+    asked = re.findall(r"'([\w-]+[<>=][^']+)'", " ".join(REMEDIES.values()))
+    required = (REPOSITORY / "setup.py").read_text(encoding="utf-8")
+    assert len(asked) > 5
+    assert [one for one in asked if f'"{one}"' not in required] == []
+
+
+def test_a_path_that_the_system_refuses_is_one_line() -> None:
+    name = "x" * 300
+    assert_refused(proto_mtl("bag", "info", name), name)
 
 
 def test_missing_recording_is_one_line(tmp_path: Path) -> None:

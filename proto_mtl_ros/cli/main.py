@@ -16,7 +16,7 @@ from typing import Any
 try:
     import typer
 except ModuleNotFoundError:
-    sys.exit("proto-mtl: the Python package 'typer' is not installed: pip install 'typer>=0.12'")
+    sys.exit("proto-mtl: the Python package 'typer' is not installed: pip install 'typer>=0.12,<1'")
 
 import proto_mtl_ros
 from proto_mtl_ros.errors import ProtoMtlError
@@ -32,22 +32,22 @@ COMMANDS = {
     "node": "Run the ROS 2 perception node.",
 }
 
-# What to say when a library is missing, by the name of the module that was asked for.
+# What to say when a library is missing, by the name of the module that was asked for. The versions
+# are those of setup.py.
 ROS = (
     "source ROS 2 (. /opt/ros/<distro>/setup.bash), or without ROS "
     "pip install '.[ros-wheels]' in the source folder"
 )
 TRAIN = "pip install '.[train]' in the source folder"
 REMEDIES = {
-    "numpy": "pip install 'numpy>=1.21'",
-    "cv2": "pip install opencv-python-headless (on a robot: apt install python3-opencv)",
-    "pydantic": "pip install 'pydantic>=2.5' (apt's pydantic 1 is too old)",
-    "yaml": "pip install PyYAML (on a robot: apt install python3-yaml)",
+    "numpy": "pip install 'numpy>=1.21,<3'",
+    "cv2": "pip install 'opencv-python-headless>=4.8,<6' (on a robot: apt install python3-opencv)",
+    "pydantic": "pip install 'pydantic>=2.5,<3' (apt's pydantic 1 is too old)",
+    "yaml": "pip install 'PyYAML>=5.4,<7' (on a robot: apt install python3-yaml)",
     "rich": "pip install 'rich>=13'",
-    "onnxruntime": "pip install onnxruntime",
-    "rosbags": "pip install rosbags",
-    "torch": "pip install torch==2.13.0",
-    "safetensors": "pip install safetensors",
+    "onnxruntime": "pip install 'onnxruntime>=1.18,<2'",
+    "rosbags": "pip install 'rosbags>=0.11,<0.12'",
+    **dict.fromkeys(("torch", "safetensors"), "pip install 'torch==2.13.0' 'safetensors>=0.4,<1'"),
     **dict.fromkeys(
         (
             "lightning",
@@ -112,8 +112,9 @@ def _load(name: str) -> Any:
 def run_command(name: str, args: list[str]) -> None:
     """Run one command and exit with its status.
 
-    What a user can act on ends in one line on stderr and status 2: a `ProtoMtlError`, or a
-    library that is missing or too old. Anything else is a fault of ours and keeps its traceback.
+    What a user can act on ends in one line on stderr and status 2: a `ProtoMtlError`, a file that
+    cannot be read or written, or a library that is missing or too old. Anything else is a fault of
+    ours and keeps its traceback.
     """
     try:
         command = typer.main.get_command(_load(name))
@@ -129,6 +130,10 @@ def run_command(name: str, args: list[str]) -> None:
             raise
         state = "not installed" if isinstance(error, ModuleNotFoundError) else "too old or broken"
         _fail(name, f"the Python package '{missing}' is {state}: {remedy}")
+    except OSError as error:
+        if error.filename is None:
+            raise
+        _fail(name, f"{error.filename}: {error.strerror}")
     except KeyboardInterrupt:
         _fail(name, "stopped by Ctrl-C", status=130)
 
