@@ -20,9 +20,9 @@ from pathlib import Path
 
 import numpy as np
 
-from proto_mtl_ros.errors import BundleError
+from proto_mtl_ros.errors import BundleError, one_line
 
-from .manifest import FILE_NAME, ModelManifest, one_line
+from .manifest import FILE_NAME, ModelManifest
 
 MANIFEST = "model.json"
 ONNX = "model.onnx"

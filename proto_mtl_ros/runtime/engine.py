@@ -10,10 +10,10 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from proto_mtl_ros.errors import EngineError, ProtoMtlError
+from proto_mtl_ros.errors import EngineError, ProtoMtlError, one_line
 
 from .bundle import Bundle
-from .manifest import ModelManifest, one_line
+from .manifest import ModelManifest
 
 OUTPUTS: dict[str, tuple[tuple[str, np.dtype, int], ...]] = {
     "segmentation": (

@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from proto_mtl_ros.errors import EngineError
+from proto_mtl_ros.errors import EngineError, one_line
 
 from .bundle import Bundle
 from .engine import check_images, check_outputs, grey_images, promised_outputs
-from .manifest import one_line
 
 INPUT = "image"
 _ONNX_TYPES = {"tensor(uint8)": np.dtype(np.uint8), "tensor(float)": np.dtype(np.float32)}

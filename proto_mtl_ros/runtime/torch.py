@@ -10,13 +10,12 @@ import safetensors
 import safetensors.torch
 import torch
 
-from proto_mtl_ros.errors import EngineError
+from proto_mtl_ros.errors import EngineError, one_line
 from proto_mtl_ros.model import ProtoMTL, build_from_manifest
 from proto_mtl_ros.model.deploy import DeployGraph
 
 from .bundle import Bundle
 from .engine import check_images, check_outputs, grey_images, promised_outputs
-from .manifest import one_line
 
 
 class TorchEngine:
