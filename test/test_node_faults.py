@@ -6,9 +6,12 @@ from __future__ import annotations
 import pytest
 
 pytest.importorskip("rclpy", reason="ROS 2 is not installed")
+pytest.importorskip("onnx", reason="the tiny model is made with onnx")
 
 from robot import Robot, image, one_result, picture, running_robot  # noqa: F401
 from ros_harness import wait_for
+from std_srvs.srv import Trigger
+from tiny_bundle import write_tiny_bundle
 
 pytestmark = pytest.mark.ros
 
@@ -53,3 +56,21 @@ def test_activating_that_fails_halfway_is_undone(robot: Robot) -> None:
         wait_for(lambda t=topic: not client.node.count_subscribers(t), f"{topic} to be gone")
     robot.start()
     assert client.values("engine")["state"] == "active"
+
+
+def test_cleaning_up_during_a_reload_answers_it(robot: Robot) -> None:
+    robot.start()
+    client = robot.client
+    folder = robot.models["tiny"].parent
+    endless = write_tiny_bundle(folder, "endless", delay_loops=4000)
+    assert client.set_parameters(model=str(endless))[0].successful
+    answer = client.send(Trigger, "reload_model", Trigger.Request())
+    wait_for(lambda: client.values("engine")["loading"] == "true", "the reload")
+    assert client.change_state("deactivate") and client.change_state("cleanup")
+    wait_for(answer.done, "an answer", 10.0)
+    assert not answer.result().success
+    assert "cleaned up" in answer.result().message and "old model" not in answer.result().message
+    robot.start()
+    assert client.set_parameters(model=str(robot.models["other"]))[0].successful
+    assert client.call(Trigger, "reload_model", Trigger.Request()).success
+    assert client.values("engine")["model"] == "other"

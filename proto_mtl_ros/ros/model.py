@@ -50,7 +50,7 @@ class Outcome:
 class Loading:
     """A model that is being loaded in a thread of its own.
 
-    on_done: called in that thread with the outcome, unless the loading was abandoned.
+    on_done: called once with the outcome, in that thread or in the one that abandons the loading.
     """
 
     def __init__(
@@ -60,7 +60,6 @@ class Loading:
         self._on_done = on_done
         self._lock = threading.Lock()
         self._done = threading.Event()
-        self._abandoned = False
         self._outcome = Outcome()
         # A daemon: a backend that never returns must not keep the process alive.
         threading.Thread(target=self._run, name="model-loader", daemon=True).start()
@@ -71,21 +70,23 @@ class Loading:
             outcome.predictor = load_predictor(self._values)
         except BaseException as error:  # handed over to the thread that waits
             outcome.error = error
+        if not self._finish(outcome) and outcome.predictor is not None:
+            outcome.predictor.close()
+
+    def _finish(self, outcome: Outcome) -> bool:
+        """Make this the outcome, unless there is one already."""
         with self._lock:
+            if self._done.is_set():
+                return False
             self._outcome = outcome
             self._done.set()
-            abandoned = self._abandoned
-        if abandoned:
-            if outcome.predictor is not None:
-                outcome.predictor.close()
-        elif self._on_done is not None:
+        if self._on_done is not None:
             self._on_done(outcome)
+        return True
 
-    def abandon(self) -> None:
-        """Nobody waits any more: what is loaded later is closed again."""
-        with self._lock:
-            if not self._done.is_set():
-                self._abandoned = True
+    def abandon(self, reason: str) -> None:
+        """End the waiting with an EngineError of this reason; what is loaded later is closed."""
+        self._finish(Outcome(error=EngineError(reason)))
 
     def wait(self, timeout: float, stopping: threading.Event) -> Predictor:
         """The predictor.
@@ -95,13 +96,10 @@ class Loading:
         """
         end = time.monotonic() + timeout
         while not self._done.wait(0.05):
-            if stopping.is_set() or time.monotonic() > end:
-                self.abandon()
-                raise EngineError(
-                    "the node is stopping"
-                    if stopping.is_set()
-                    else f"loading the model took more than {timeout:g} s; raise load_timeout"
-                )
+            if stopping.is_set():
+                self.abandon("the node is stopping")
+            elif time.monotonic() > end:
+                self.abandon(f"loading the model took more than {timeout:g} s; raise load_timeout")
         if self._outcome.error is not None:
             raise self._outcome.error
         assert self._outcome.predictor is not None

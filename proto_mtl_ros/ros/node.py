@@ -30,6 +30,8 @@ from proto_mtl_ros.ros.transitions import (
 from proto_mtl_ros.ros.worker import Worker
 from proto_mtl_ros.runtime.predictor import Predictor
 
+CLEANED_UP = "the node was cleaned up meanwhile"
+
 
 class PerceptionNode(LifecycleNode):
     """Perception for one or several cameras.
@@ -190,7 +192,7 @@ class PerceptionNode(LifecycleNode):
     def _release(self) -> None:
         self._quiesce()
         if self._loading is not None:
-            self._loading.abandon()
+            self._loading.abandon(CLEANED_UP)
         worker, self._worker = self._worker, None
         if worker is not None and not worker.stop():
             self.get_logger().error("the engine's thread does not end")
@@ -223,13 +225,16 @@ class PerceptionNode(LifecycleNode):
             outcome: Outcome = await future
         finally:
             self._loading = None
-        error = outcome.error
-        if outcome.predictor is not None and self._worker is not worker:
-            outcome.predictor.close()
-            error = ConfigError("the node was cleaned up meanwhile")
-        if error is not None:
-            response.success, response.message = False, f"{error}; the old model keeps running"
-            self.get_logger().error(f"reload_model failed: {response.message}")
+        reason = ""
+        if self._worker is not worker:
+            reason = CLEANED_UP
+            if outcome.predictor is not None:
+                outcome.predictor.close()
+        elif outcome.error is not None:
+            reason = f"{outcome.error}; the old model keeps running"
+        if reason:
+            response.success, response.message = False, reason
+            self.get_logger().error(f"reload_model failed: {reason}")
             return response
         assert outcome.predictor is not None
         worker.swap(outcome.predictor)
