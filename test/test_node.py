@@ -167,6 +167,9 @@ def test_resolution_changes_mid_stream(robot: Robot) -> None:
         result = one_result(robot, image(picture(width, height)), depth)
         assert (result.width, result.height) == (width, height)
         assert pixels(result).shape == (height, width)
+    status = robot.client.status("left")
+    assert {p.key: p.value for p in status.values}["info.resolution_changed"] == "3"
+    assert status.level == b"\x01" and "images were 31x77 and are 64x48 now" in status.message
 
 
 def test_compressed_images(robot: Robot) -> None:
@@ -249,7 +252,8 @@ def test_camera_info_makes_depth_metric(robot: Robot) -> None:
     broken.k = [float("nan")] * 9
     with_info(robot, broken, "unusable")
     values = client.values("left")
-    assert values["bad.bad_camera_info"] == "1"
+    assert values["info.bad_camera_info"] == "1"
+    assert not any(key.startswith("bad.") for key in values)
     accounted = sum(int(values[key]) for key in ("processed", "dropped", "skipped"))
     assert int(values["received"]) - accounted in (0, 1)  # no image is lost by it
 

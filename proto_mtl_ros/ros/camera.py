@@ -187,9 +187,12 @@ class CameraPort:
 
     def camera_for(self, width: int, height: int) -> tuple[Camera | None, CameraInfo | None]:
         """Camera of an image of this size and the message it comes from, None where unknown."""
-        self._image_size = f"{width}x{height}"
+        size = f"{width}x{height}"
         with self._lock:
             info = self._info
+            former, self._image_size = self._image_size, size
+        if former not in ("", size):
+            self._report_info("resolution_changed", f"images were {former} and are {size} now")
         if info is None:
             return None, None
         # camera_info arrives with every frame and hardly ever changes: keep the ray table.
@@ -222,7 +225,7 @@ class CameraPort:
         try:
             camera = messages.read_camera(info, self._rectified)
         except ValueError as error:
-            self.report_bad("bad_camera_info", f"camera_info: {error}", is_image=False)
+            self._report_info("bad_camera_info", f"camera_info: {error}")
             return None, f"unusable ({error})"
         if camera is None:
             return None, "uncalibrated (K[0] = 0)"
@@ -231,14 +234,21 @@ class CameraPort:
         of = f"camera_info is for {camera.width}x{camera.height}, images are {width}x{height}"
         if abs(camera.width * height - camera.height * width) <= max(width, height):
             return camera.resized(width, height), f"{of}: scaled"
-        self.report_bad("camera_info_size", of, is_image=False)
+        self._report_info("camera_info_size", of)
         return None, f"{of}: not used"
 
-    def report_bad(self, cause: str, text: str, is_image: bool = True) -> None:
-        """Count a message that cannot be used; the first of each cause is logged."""
-        if self.statistics.count_bad(cause, f"{cause}: {text}", is_image):
+    def report_bad(self, cause: str, text: str) -> None:
+        """Count an image that cannot be used; the first of each cause is logged."""
+        if self.statistics.count_bad(cause, f"{cause}: {text}"):
             self._node.get_logger().warning(
                 f"{self.name}: bad message ({cause}): {text}; later ones are only counted"
+            )
+
+    def _report_info(self, cause: str, text: str) -> None:
+        """Count what is wrong beside the images, none of which is lost by it."""
+        if self.statistics.count_info(cause, f"{cause}: {text}"):
+            self._node.get_logger().warning(
+                f"{self.name}: {cause}: {text}; later ones are only counted"
             )
 
     def publish_labels(self, classes: list[str], threshold: int) -> None:

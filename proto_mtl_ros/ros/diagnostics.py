@@ -39,9 +39,9 @@ class CameraStatistics:
         self._drops: Counter[str] = Counter()
         self._skips: Counter[str] = Counter()
         self._bad: Counter[str] = Counter()
-        self._bad_images = 0
-        self._bad_text = ""
-        self._bad_at = self._error_at = -RATE_WINDOW
+        self._info: Counter[str] = Counter()
+        self._trouble = ""
+        self._trouble_at = self._error_at = -RATE_WINDOW
         self._inputs: deque[float] = deque(maxlen=2048)
         self._outputs: deque[float] = deque(maxlen=2048)
         self._latencies: dict[str, deque[float]] = {}
@@ -70,13 +70,19 @@ class CameraStatistics:
         with self._lock:
             self._skips[cause] += 1
 
-    def count_bad(self, cause: str, text: str, is_image: bool) -> bool:
-        """A message, perhaps an image, could not be used. Returns whether the cause is new."""
+    def count_bad(self, cause: str, text: str) -> bool:
+        """An image could not be used. Returns whether the cause is new."""
+        return self._count_trouble(self._bad, cause, f"bad message: {text}")
+
+    def count_info(self, cause: str, text: str) -> bool:
+        """Something else than an image is not in order. Returns whether the cause is new."""
+        return self._count_trouble(self._info, cause, text)
+
+    def _count_trouble(self, counter: Counter[str], cause: str, text: str) -> bool:
         with self._lock:
-            self._bad[cause] += 1
-            self._bad_images += is_image
-            self._bad_text, self._bad_at = text, time.monotonic()
-            return self._bad[cause] == 1
+            counter[cause] += 1
+            self._trouble, self._trouble_at = text, time.monotonic()
+            return counter[cause] == 1
 
     def count_error(self) -> None:
         """The engine failed on an image."""
@@ -107,13 +113,14 @@ class CameraStatistics:
                 "rate_out_hz": f"{_recent(self._outputs, now) / span:.2f}",
                 "received": str(self._received),
                 "processed": str(self._processed),
-                "dropped": str(sum(self._drops.values()) + self._bad_images),
+                "dropped": str(sum((self._drops + self._bad).values())),
                 "skipped": str(sum(self._skips.values())),
                 "drops.overwritten": str(self._drops["overwritten"]),
             }
             values |= {f"drops.{cause}": str(n) for cause, n in sorted(self._drops.items())}
             values |= {f"skipped.{cause}": str(n) for cause, n in sorted(self._skips.items())}
             values |= {f"bad.{cause}": str(n) for cause, n in sorted(self._bad.items())}
+            values |= {f"info.{cause}": str(n) for cause, n in sorted(self._info.items())}
             for stage, samples in self._latencies.items():
                 p50, p95 = percentiles(samples)
                 values[f"latency_ms.{stage}.p50"] = f"{p50:.2f}"
@@ -121,8 +128,8 @@ class CameraStatistics:
             troubles: list[tuple[bytes, str]] = []
             if now - self._error_at < RATE_WINDOW:
                 troubles.append((ERROR, "the engine fails, see the log"))
-            if now - self._bad_at < RATE_WINDOW:
-                troubles.append((WARN, f"bad message: {self._bad_text}"))
+            if now - self._trouble_at < RATE_WINDOW:
+                troubles.append((WARN, self._trouble))
         return values, troubles
 
 

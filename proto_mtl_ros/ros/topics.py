@@ -133,9 +133,12 @@ def markdown_text() -> str:
         "",
         "Values of a camera's status on `/diagnostics`: `rate_in_hz`, `rate_out_hz`; `received` = "
         "`processed` + `dropped` + `skipped`, but for a frame in work; `drops.<cause>` (a newer "
-        "frame came: `overwritten`), `bad.<cause>` (unusable messages), `skipped.<cause>` "
-        "(nobody wanted it); `latency_ms.<stage>.p50|p95` of the stages wait, decode, preprocess, "
-        "infer, postprocess, publish and total, over the newest 512 frames.",
+        "frame came: `overwritten`), `bad.<cause>` (unusable images, dropped, too), "
+        "`skipped.<cause>` (nobody wanted it); `info.<cause>` counts what costs no image: "
+        "`bad_camera_info` (its numbers are no camera), `camera_info_size` (it is for images of "
+        "another shape), `resolution_changed` (of the images, in the middle of the stream); "
+        "`latency_ms.<stage>.p50|p95` of the stages wait, decode, preprocess, infer, postprocess, "
+        "publish and total, over the newest 512 frames.",
         "",
         "QoS: inputs as sensor data (best effort), outputs reliable with depth 1, `label_info` "
         "reliable and transient local; `qos_overrides` changes each of them.",
