@@ -183,12 +183,14 @@ def one_result(robot: Robot, message: Image, collector: Collector) -> Any:
     )
 
 
-def with_info(robot: Robot, info: CameraInfo, wanted: str) -> None:
-    """Publish camera_info until the node uses it."""
+def with_info(
+    robot: Robot, info: CameraInfo, wanted: str, size: tuple[int, int] | None = None
+) -> None:
+    """Publish camera_info until the node uses it; images are of its size or that given."""
 
     def known() -> bool:
         robot.publish("left/camera_info", info)
-        robot.publish("left/image", image(picture(info.width, info.height)))
+        robot.publish("left/image", image(picture(*(size or (info.width, info.height)))))
         time.sleep(0.1)
         values = robot.client.status("left", fresh=False).values
         return wanted in {p.key: p.value for p in values}["camera_info"]

@@ -1,15 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Transitions that fail or come at a bad time: the node says why and can go on."""
+"""What goes wrong around a node, or comes at a bad time: it says why and goes on."""
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 pytest.importorskip("onnx", reason="the tiny model is made with onnx")
 
-from robot import Robot, image, one_result, picture, running_robot  # noqa: F401
+from robot import (
+    FX,
+    Robot,
+    camera_info,
+    image,
+    one_result,
+    picture,
+    running_robot,  # noqa: F401
+    with_info,
+)
 from ros_harness import wait_for
+from sensor_msgs.msg import CameraInfo
 from std_srvs.srv import Trigger
 from tiny_bundle import write_tiny_bundle
 
@@ -74,3 +85,26 @@ def test_cleaning_up_during_a_reload_answers_it(robot: Robot) -> None:
     assert client.set_parameters(model=str(robot.models["other"]))[0].successful
     assert client.call(Trigger, "reload_model", Trigger.Request()).success
     assert client.values("engine")["model"] == "other"
+
+
+def test_camera_info_of_depth_describes_the_depth_image(robot: Robot) -> None:
+    robot.start()
+    depth = robot.collect("left/depth/image")
+    info = robot.collect("left/depth/camera_info", CameraInfo)
+    twice = camera_info(128, 96, fx=2 * FX)
+    twice.d = [0.1, -0.05, 0.0, 0.0, 0.0]
+    with_info(robot, twice, "scaled", size=(64, 48))
+    robot.flow(lambda: image(picture()), depth, info)
+    message = image(picture())
+    one_result(robot, message, depth)
+    got = wait_for(lambda: info.messages, "camera_info")[-1]
+    assert got.header == message.header
+    assert (got.width, got.height) == (64, 48)
+    assert np.allclose(got.k, camera_info().k) and np.allclose(got.p, camera_info().p)
+    assert list(got.d) == list(twice.d) and got.distortion_model == "plumb_bob"
+
+    with_info(robot, camera_info(128, 30), "not used", size=(64, 48))
+    robot.settle(depth, info)
+    one_result(robot, image(picture()), depth)
+    robot.settle(depth)
+    assert not info.messages

@@ -56,7 +56,7 @@ class CameraPort:
         self._frame: Frame | None = None
         self._info: CameraInfo | None = None
         self._info_key: Any = None
-        self._camera: Camera | None = None
+        self._known: tuple[Camera | None, CameraInfo | None] = None, None
         self._calibration = "missing"
         self._image_size = ""
         self._mismatches: dict[str, str] = {}
@@ -138,7 +138,8 @@ class CameraPort:
         with self._lock:
             if self._frame is not None and cause:
                 self.statistics.count_drop(cause)
-            self._frame = self._info = self._info_key = self._camera = None
+            self._frame = self._info = self._info_key = None
+            self._known = None, None
             self._calibration = "missing"
             self._image_size = ""
         self.statistics.reset()
@@ -186,7 +187,7 @@ class CameraPort:
         }
 
     def camera_for(self, width: int, height: int) -> tuple[Camera | None, CameraInfo | None]:
-        """Camera of an image of this size and the message it comes from, None where unknown."""
+        """Camera of an image of this size, and a camera_info of this size; None where unknown."""
         size = f"{width}x{height}"
         with self._lock:
             info = self._info
@@ -214,28 +215,33 @@ class CameraPort:
             roi.height,
         )
         if repr(key) != self._info_key:  # repr: a NaN is not equal to itself
-            camera, calibration = self._calibrate(info, width, height)
+            camera, fitting, calibration = self._calibrate(info, width, height)
             with self._lock:
                 if self._info is not info:  # replaced or reset meanwhile: say nothing about it
-                    return camera, info
-                self._info_key, self._camera, self._calibration = repr(key), camera, calibration
-        return self._camera, info
+                    return camera, fitting
+                self._info_key, self._calibration = repr(key), calibration
+                self._known = camera, fitting
+        return self._known
 
-    def _calibrate(self, info: CameraInfo, width: int, height: int) -> tuple[Camera | None, str]:
+    def _calibrate(
+        self, info: CameraInfo, width: int, height: int
+    ) -> tuple[Camera | None, CameraInfo | None, str]:
         try:
             camera = messages.read_camera(info, self._rectified)
         except ValueError as error:
             self._report_info("bad_camera_info", f"camera_info: {error}")
-            return None, f"unusable ({error})"
+            return None, None, f"unusable ({error})"
         if camera is None:
-            return None, "uncalibrated (K[0] = 0)"
+            fitting = info if (info.width, info.height) == (width, height) else None
+            return None, fitting, "uncalibrated (K[0] = 0)"
         if (camera.width, camera.height) == (width, height):
-            return camera, "calibrated"
+            return camera, info, "calibrated"
         of = f"camera_info is for {camera.width}x{camera.height}, images are {width}x{height}"
         if abs(camera.width * height - camera.height * width) <= max(width, height):
-            return camera.resized(width, height), f"{of}: scaled"
+            camera = camera.resized(width, height)
+            return camera, messages.scaled_info(info, info.header, camera), f"{of}: scaled"
         self._report_info("camera_info_size", of)
-        return None, f"{of}: not used"
+        return None, None, f"{of}: not used"
 
     def report_bad(self, cause: str, text: str) -> None:
         """Count an image that cannot be used; the first of each cause is logged."""
@@ -271,7 +277,7 @@ class CameraPort:
                 (
                     WARN,
                     f"camera_info {self._calibration}"
-                    + ("" if self._camera else ": depth is for the model's canonical camera"),
+                    + ("" if self._known[0] else ": depth is for the model's canonical camera"),
                 )
             )
         state = "not active" if not active else "processing" if enabled else "disabled by ~/enable"

@@ -54,8 +54,8 @@ OUTPUTS: tuple[Output, ...] = (
         "depth/camera_info",
         "sensor_msgs/CameraInfo",
         "depth",
-        "the camera of depth/image, scaled when output_size is network; only while camera_info "
-        "arrives",
+        "the camera of depth/image: camera_info, scaled where that is for another size or "
+        "output_size is network; only while a camera_info arrives that can be used",
     ),
     _output(
         "normals/image",
