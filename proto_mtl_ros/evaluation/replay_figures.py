@@ -31,7 +31,7 @@ def frame_account(published: int, status: Mapping[str, str]) -> dict[str, Any]:
     Returns:
         published, received and processed images; the others by cause (lost in transport, dropped,
         bad, skipped); ``unaccounted``, which is 0 when the sum is right; and ``info``: what the
-        node noted about camera_info, by cause. Those are no images.
+        node noted that cost no image, such as an unusable camera_info, by cause.
     """
 
     def by_cause(prefix: str) -> dict[str, int]:

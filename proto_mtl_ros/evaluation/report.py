@@ -195,7 +195,7 @@ def _frames(figures: Mapping[str, Any]) -> str:
     )
     if frames["info"]:
         causes = ", ".join(f"{cause} {count}" for cause, count in frames["info"].items())
-        check += f" Noted about camera_info, which are no images: {causes}."
+        check += f" The node noted beside this count: {causes}."
     return (
         f'<h2>What became of every image</h2><div class="card">{charts.shares(parts)}'
         f'<table><tr><th>image</th><th class="n">count</th><th>meaning</th></tr>{body}</table>'
