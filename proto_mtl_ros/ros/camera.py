@@ -66,12 +66,12 @@ class CameraPort:
             for output in OUTPUTS:
                 message_type = _TYPES[output.type]
                 self.publishers[output.name] = self._advertise(
-                    message_type, output.name, qos.result()
+                    message_type, output.name, qos.output()
                 )
                 self.messages[output.name] = message_type()
             if messages.LabelInfo is not None:
                 self._label_publisher = self._advertise(
-                    messages.LabelInfo, LABEL_INFO.name, qos.latched()
+                    messages.LabelInfo, LABEL_INFO.name, qos.output(latched=True)
                 )
         except Exception:  # e.g. an override that is no policy
             self.destroy()

@@ -57,7 +57,7 @@ class PerceptionNode(LifecycleNode):
         self._diagnostics = self.create_publisher(
             DiagnosticArray,
             "/diagnostics",
-            qos.diagnostics(),
+            qos.output(depth=10),  # as aggregators expect
             qos_overriding_options=qos.overridable(),
         )
         self._timer = self.create_timer(

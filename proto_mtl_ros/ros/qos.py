@@ -31,33 +31,16 @@ def sensor_input() -> QoSProfile:
     )
 
 
-def result() -> QoSProfile:
-    """Of results: reliable, and only the newest is of interest."""
+def output(depth: int = 1, latched: bool = False) -> QoSProfile:
+    """Of what the node publishes: reliable, and of results only the newest is of interest.
+
+    latched: late subscribers get what was said before, too.
+    """
     return QoSProfile(
         history=HistoryPolicy.KEEP_LAST,
-        depth=1,
+        depth=depth,
         reliability=ReliabilityPolicy.RELIABLE,
-        durability=DurabilityPolicy.VOLATILE,
-    )
-
-
-def latched() -> QoSProfile:
-    """Of what is said once: late subscribers get it too."""
-    return QoSProfile(
-        history=HistoryPolicy.KEEP_LAST,
-        depth=1,
-        reliability=ReliabilityPolicy.RELIABLE,
-        durability=DurabilityPolicy.TRANSIENT_LOCAL,
-    )
-
-
-def diagnostics() -> QoSProfile:
-    """Of /diagnostics: what aggregators expect."""
-    return QoSProfile(
-        history=HistoryPolicy.KEEP_LAST,
-        depth=10,
-        reliability=ReliabilityPolicy.RELIABLE,
-        durability=DurabilityPolicy.VOLATILE,
+        durability=DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE,
     )
 
 
