@@ -109,6 +109,7 @@ def running_robot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Robot]:
         "model": str(models["tiny"]),
         "max_depth": "20",  # an integer where the table has a double
         "qos_overrides./left/normals/image.publisher.reliability": "best_effort",
+        "qos_overrides./strict/image.subscription.reliability": "reliable",
         # Mistakes that show when a camera of this name is configured, or activated.
         "qos_overrides./bad_output/depth/image.publisher.reliability": "perhaps",
         "qos_overrides./bad_input/camera_info.subscription.reliability": "perhaps",

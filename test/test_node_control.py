@@ -197,6 +197,20 @@ def test_incompatible_qos_is_told(robot: Robot) -> None:
         assert "left/depth/image: a peer's QoS does not match" in robot.process.output
     finally:
         collector.close()
+    wait_for(lambda: "DURABILITY" not in robot.client.status("left").message, "its end", 8.0)
+
+
+def test_a_camera_with_incompatible_qos_is_told_until_the_next_activation(robot: Robot) -> None:
+    from rclpy.qos import QoSProfile, ReliabilityPolicy
+
+    client = robot.client
+    robot.start(cameras=["strict"])  # whose subscription is reliable by an override
+    profile = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+    publisher = client.node.create_publisher(Image, "/strict/image", profile)
+    wait_for(lambda: "RELIABILITY" in client.status("strict").message, "the mismatch")
+    client.node.destroy_publisher(publisher)
+    assert client.change_state("deactivate") and client.change_state("activate")
+    assert "RELIABILITY" not in client.status("strict").message
 
 
 def test_qos_is_as_documented_and_overridable(robot: Robot) -> None:

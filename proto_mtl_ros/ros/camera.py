@@ -105,6 +105,7 @@ class CameraPort:
             (image_type, image, self._on_image),
             (CameraInfo, info, self._on_info),
         ):
+            self._mismatches.pop(topic, None)
             self._subscriptions.append(
                 self._node.create_subscription(
                     message_type,
@@ -164,6 +165,15 @@ class CameraPort:
             "change it there or with qos_overrides"
         )
         self._mismatches[topic] = policy
+
+    def _all_matched(self, topic: str) -> bool:
+        """Whether the peers whose QoS did not match have left; of outputs alone it is known."""
+        outputs = self.publishers | {LABEL_INFO.name: self._label_publisher}
+        publisher = outputs.get(topic.removeprefix(f"{self.name}/"))
+        if publisher is None:
+            return False
+        peers = self._node.count_subscribers(publisher.topic_name)
+        return bool(peers <= publisher.get_subscription_count())
 
     # For the worker.
 
@@ -267,6 +277,8 @@ class CameraPort:
         values, troubles = self.statistics.report()
         values |= {"camera_info": self._calibration, "image_size": self._image_size}
         for topic, policy in self._mismatches.items():
+            if self._all_matched(topic):
+                continue
             values[f"incompatible_qos.{topic}"] = policy
             troubles.append((WARN, f"incompatible QoS on {topic} ({policy})"))
         silence = self.statistics.seconds_without_input()
