@@ -105,7 +105,10 @@ class PerceptionNode(LifecycleNode):
         reason = parameters.conflict(merged)
         if reason:
             return SetParametersResult(successful=False, reason=reason)
+        threshold = self._values["confidence_threshold"]
         self._values = merged
+        if merged["confidence_threshold"] != threshold:  # which the latched labels tell
+            self._publish_labels()
         return SetParametersResult(successful=True)
 
     def _set_class_names(self, names: tuple[str, ...]) -> None:
