@@ -118,7 +118,7 @@ class Collector:
 
     def close(self) -> None:
         """Unsubscribe."""
-        self._client.node.destroy_subscription(self.subscription)
+        self._client.run(lambda: self._client.node.destroy_subscription(self.subscription))
 
     def stamps(self) -> list[tuple[int, int]]:
         """Stamps of the messages in order of arrival."""
@@ -144,6 +144,10 @@ class Client:
     def _spin(self) -> None:
         while not self._ended.is_set():
             self._executor.spin_once(timeout_sec=0.1)
+
+    def run(self, action: Callable[[], Any]) -> None:
+        """Run in the thread that spins, which must not hold what is being destroyed."""
+        wait_for(self._executor.create_task(action).done, "the client's thread")
 
     def close(self) -> None:
         """End the client."""

@@ -208,7 +208,7 @@ def test_a_camera_with_incompatible_qos_is_told_until_the_next_activation(robot:
     profile = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
     publisher = client.node.create_publisher(Image, "/strict/image", profile)
     wait_for(lambda: "RELIABILITY" in client.status("strict").message, "the mismatch")
-    client.node.destroy_publisher(publisher)
+    client.run(lambda: client.node.destroy_publisher(publisher))
     assert client.change_state("deactivate") and client.change_state("activate")
     assert "RELIABILITY" not in client.status("strict").message
 
