@@ -32,6 +32,11 @@ FRAMES = 25
 PATIENCE = 90
 
 
+def listen_to_ctrl_c() -> None:
+    """Undo what a shell without job control does to its background jobs: they ignore SIGINT."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def start_demo(*arguments: object) -> subprocess.Popen[str]:
     """Start `proto-mtl demo` with a narrow output, as its messages must be one line anyway."""
     command = [sys.executable, "-m", "proto_mtl_ros.cli", "demo", *map(str, arguments)]
@@ -41,6 +46,7 @@ def start_demo(*arguments: object) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env={**os.environ, "COLUMNS": "80"},
+        preexec_fn=listen_to_ctrl_c,
     )
 
 
