@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -31,3 +32,24 @@ def write_bytes(path: Path, content: bytes) -> None:
 def write_text(path: Path, content: str) -> None:
     """``write_bytes`` for UTF-8 text."""
     write_bytes(path, content.encode())
+
+
+def replace_folder(new: Path, target: Path) -> None:
+    """Put the folder ``new`` in the place of ``target``; on failure ``target`` is as it was.
+
+    Raises:
+        OSError: as ``Path.rename`` does.
+    """
+    if not target.exists():
+        new.rename(target)
+        return
+    # A folder that is not empty cannot be replaced by one rename, so the old one steps aside.
+    aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.old-", dir=target.parent))
+    target.rename(aside / target.name)
+    try:
+        new.rename(target)
+    except OSError:
+        (aside / target.name).rename(target)
+        aside.rmdir()
+        raise
+    shutil.rmtree(aside, ignore_errors=True)

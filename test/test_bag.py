@@ -10,8 +10,9 @@ import pytest
 from rosbags.rosbag2 import StoragePlugin, Writer
 
 from proto_mtl_ros.data.bag import Bag, decode, header_stamp, typestore
-from proto_mtl_ros.data.bag_writer import BagWriter, _swap
+from proto_mtl_ros.data.bag_writer import BagWriter
 from proto_mtl_ros.errors import BagError
+from proto_mtl_ros.files import replace_folder
 from recordings import image_message, write_recording
 
 COLOUR = "/camera/color/image_raw/compressed"
@@ -69,7 +70,7 @@ def test_a_writer_that_fails_leaves_the_older_recording(tmp_path: Path) -> None:
 def test_a_failed_swap_puts_the_older_recording_back(tmp_path: Path) -> None:
     path = write_recording(tmp_path / "results", frames=2)
     with pytest.raises(OSError):
-        _swap(tmp_path / "not there", path, tmp_path / "aside")
+        replace_folder(tmp_path / "not there", path)
     with Bag(path) as bag:
         assert COLOUR in {topic.name for topic in bag.topics}
     assert [p.name for p in tmp_path.iterdir()] == ["results"]

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from tiny_bundle import tiny_manifest, write_tiny_bundle
 
 from proto_mtl_ros.errors import BundleError
-from proto_mtl_ros.runtime.bundle import Bundle, _swap, available_models, find_bundle
+from proto_mtl_ros.files import replace_folder
+from proto_mtl_ros.runtime.bundle import Bundle, available_models, find_bundle
 from proto_mtl_ros.runtime.manifest import ModelManifest, Normalisation
 
 
@@ -240,7 +241,7 @@ def test_a_failed_write_leaves_the_old_bundle(folder: Path, tmp_path: Path) -> N
 
 def test_a_failed_swap_puts_the_old_bundle_back(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(OSError):
-        _swap(tmp_path / "not there", folder)
+        replace_folder(tmp_path / "not there", folder)
     assert Bundle.load(folder).name == "tiny"
     assert [p.name for p in tmp_path.iterdir()] == ["tiny"]
 

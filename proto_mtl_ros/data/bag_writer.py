@@ -24,6 +24,7 @@ from rosbags.typesys import get_types_from_msg
 
 from proto_mtl_ros.data.bag import typestore
 from proto_mtl_ros.errors import BagError, one_line
+from proto_mtl_ros.files import replace_folder
 
 # Not among the definitions that the reading library ships; the text is the wire contract.
 _EXTRA_TYPES = {
@@ -104,7 +105,7 @@ class BagWriter:
         """
         try:
             self._writer.close()
-            _swap(self._temporary, self.path, self._parent / "old")
+            replace_folder(self._temporary, self.path)
         except OSError as error:
             raise self._unwritable(error) from None
         finally:
@@ -117,7 +118,7 @@ class BagWriter:
 
     def _clean_up(self) -> None:
         shutil.rmtree(self._temporary, ignore_errors=True)
-        with suppress(OSError):  # not empty: an older recording that could not be put back
+        with suppress(OSError):
             self._parent.rmdir()
 
     def _unwritable(self, error: Exception) -> BagError:
@@ -132,20 +133,6 @@ class BagWriter:
             self.close()
         else:
             self.abort()
-
-
-def _swap(new: Path, target: Path, aside: Path) -> None:
-    """Put ``new`` in the place of ``target``; on failure ``target`` is as it was."""
-    if not target.exists():
-        new.rename(target)
-        return
-    target.rename(aside)
-    try:
-        new.rename(target)
-    except OSError:
-        aside.rename(target)
-        raise
-    shutil.rmtree(aside, ignore_errors=True)
 
 
 def _qos(latched: bool) -> Sequence[Qos]:

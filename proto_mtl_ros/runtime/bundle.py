@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from proto_mtl_ros.errors import BundleError, one_line
+from proto_mtl_ros.files import replace_folder
 
 from .manifest import FILE_NAME, ModelManifest
 
@@ -101,7 +102,7 @@ class Bundle:
                 text = manifest.model_copy(update={"files": digests}).to_json()
                 ModelManifest.from_json(text, f"the new {MANIFEST}")
                 _store(staging / MANIFEST, text.encode())
-                _swap(staging, target)
+                replace_folder(staging, target)
             finally:
                 shutil.rmtree(staging, ignore_errors=True)
         except OSError as error:
@@ -250,20 +251,3 @@ def _store(path: Path, content: Path | bytes) -> str:
     with path.open("rb") as stream:
         os.fsync(stream.fileno())
     return _sha256(path)
-
-
-def _swap(staging: Path, target: Path) -> None:
-    """Put ``staging`` in the place of ``target``; on failure ``target`` is as it was."""
-    if not target.exists():
-        staging.rename(target)
-        return
-    # A folder that is not empty cannot be replaced by one rename, so the old one steps aside.
-    aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.old-", dir=target.parent))
-    target.rename(aside / target.name)
-    try:
-        staging.rename(target)
-    except OSError:
-        (aside / target.name).rename(target)
-        aside.rmdir()
-        raise
-    shutil.rmtree(aside, ignore_errors=True)
