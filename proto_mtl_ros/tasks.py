@@ -154,3 +154,18 @@ NORMALS = UnitVector(
 
 TASKS: dict[str, Task] = {task.name: task for task in (SEGMENTATION, DEPTH, NORMALS)}
 """The first-class tasks in the order in which the network predicts them."""
+
+
+def named_task(name: str, classes: tuple[str, ...] = ()) -> Task:
+    """Return the first-class task ``name``; the segmentation over ``classes`` if they are given.
+
+    Raises:
+        ValueError: there is no such task; the message names those there are.
+    """
+    if name not in TASKS:
+        raise ValueError(f"unknown task {name!r}; there are: {', '.join(TASKS)}")
+    task = TASKS[name]
+    if isinstance(task, Categorical) and classes and classes != task.classes:
+        # colours are a bundle's own matter: its palette says them
+        return segmentation(LabelSet("custom", classes, ((0, 0, 0),) * len(classes)))
+    return task

@@ -27,7 +27,6 @@ class CameraTopics:
     image: Topic
     camera_info: Topic | None = None
     depth: Topic | None = None
-    depth_info: Topic | None = None
 
 
 def choose_topics(
@@ -67,7 +66,6 @@ def choose_topics(
         if camera_info is not None
         else _nearest_info(chosen, infos),
         depth=depth_topic,
-        depth_info=_nearest_info(depth_topic, infos) if depth_topic else None,
     )
 
 

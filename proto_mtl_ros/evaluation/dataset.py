@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from ..data.sample import Sample
 from ..errors import DataError
 from ..runtime.predictor import Predictor
-from ..tasks import TASKS, Categorical, LabelSet, segmentation
+from ..tasks import named_task
 from .metrics import Metric, SegmentationMetric, metric_for
 
 
@@ -50,12 +50,9 @@ def evaluate(
         raise DataError(
             f"model {manifest.name} has other classes than the data; map one to the other first"
         )
-    metrics: dict[str, Metric] = {}
-    for name in manifest.tasks:
-        task = TASKS[name]
-        if isinstance(task, Categorical):
-            task = segmentation(LabelSet("model", classes, ((0, 0, 0),) * len(classes)))
-        metrics[name] = metric_for(task)
+    metrics: dict[str, Metric] = {
+        name: metric_for(named_task(name, classes)) for name in manifest.tasks
+    }
     result = Evaluation()
     for sample in samples:
         prediction = predictor.predict(sample.rgb, sample.camera)

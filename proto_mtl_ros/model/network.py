@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..tasks import TASKS, Categorical, LabelSet, Task, segmentation
+from ..tasks import Task, named_task
 from .backbones import build_backbone
 from .decoder import TaskDecoder
 from .head import TaskHead
@@ -132,14 +132,5 @@ def build_from_manifest(architecture: dict[str, Any]) -> ProtoMTL:
     options = dict(architecture)
     names = options.pop("tasks")
     classes = tuple(options.pop("classes", ()))
-    options.pop("kind", None)
     options.pop("pretrained", None)
-    tasks: list[Task] = []
-    for name in names:
-        if name not in TASKS:
-            raise ValueError(f"unknown task {name!r}; there are: {', '.join(TASKS)}")
-        task = TASKS[name]
-        if isinstance(task, Categorical) and classes and classes != task.classes:
-            task = segmentation(LabelSet("bundle", classes, ((0, 0, 0),) * len(classes)))
-        tasks.append(task)
-    return ProtoMTL(tasks, **options)
+    return ProtoMTL([named_task(name, classes) for name in names], **options)

@@ -29,8 +29,6 @@ def manifest(
     categorical = [task for task in network.tasks if isinstance(task, Categorical)]
     classes = categorical[0].classes if categorical else ()
     palette = categorical[0].palette if categorical else ()
-    if categorical and len(palette) != len(classes):
-        raise ValueError("the segmentation task has no palette")
     return ModelManifest(
         name=config.name,
         architecture=architecture(config),
