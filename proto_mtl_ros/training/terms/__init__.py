@@ -1,0 +1,11 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is learnt from beside the labels: one file per idea, found by name."""
+
+from __future__ import annotations
+
+from .term import Term
+
+TERMS: dict[str, type[Term]] = {}
+"""Name, which is also the key of its weight in ``config.loss``, to the term."""
+
+__all__ = ["TERMS", "Term"]
