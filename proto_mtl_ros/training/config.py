@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -25,6 +25,9 @@ class ModelConfig(_Section):
     width: int = Field(192, ge=16, le=2048)
     slots: int = Field(4, ge=1, le=64)
     temperature: float = Field(0.5, gt=0)
+    retrieval: Literal["prototypes", "one_hot", "none"] = "prototypes"
+    attention: Literal["softmax", "linear"] = "softmax"
+    class_chain: bool = False
     blocks: int = Field(1, ge=0, le=8)
     heads: int = Field(4, ge=1)
     ffn_expansion: int = Field(4, ge=1, le=8)
@@ -51,14 +54,37 @@ class StageConfig(_Section):
 
 
 class LossConfig(_Section):
-    """Weights of the losses."""
+    """Weights of the losses. A term (``training.terms``) of weight 0 is not built at all."""
 
     segmentation: float = Field(1.0, ge=0)
     depth: float = Field(1.0, ge=0)
     normals: float = Field(2.0, ge=0)
+    weighting: Literal["equal", "uncertainty", "dwa", "rlw", "gls"] = "equal"
+    gradients: Literal["sum", "pcgrad", "cagrad", "upgrad"] = "sum"
+    logit_adjustment: float = Field(0.0, ge=0, le=2)
+    """Power of the class shares added to the logits in training (rare classes)."""
+
     tke: float = Field(0.1, ge=0)
     tc: float = Field(0.1, ge=0)
     margin: float = Field(0.3, ge=0)
+    entropy: float = Field(0.0, ge=0)
+    entropy_floor: float = Field(0.7, ge=0, le=1)
+    """The affinity's entropy is pushed up below this share of log T."""
+
+    geometry: float = Field(0.0, ge=0)
+    distillation: float = Field(0.0, ge=0)
+    cross_task: float = Field(0.0, ge=0)
+    joint_task: float = Field(0.0, ge=0)
+    reconstruction: float = Field(0.0, ge=0)
+    codebook_size: int = Field(512, ge=2)
+    codebook_width: int = Field(128, ge=8)
+
+
+class DistillationConfig(_Section):
+    """Where the knowledge for labels that a frame does not have comes from."""
+
+    teachers: dict[str, str] = {}
+    """Task to the checkpoint of a network trained on it (the same partial labels)."""
 
 
 class OptimiserConfig(_Section):
@@ -97,6 +123,7 @@ class TrainConfig(_Section):
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
     loss: LossConfig = LossConfig()
+    distillation: DistillationConfig = DistillationConfig()
     optimiser: OptimiserConfig = OptimiserConfig()
 
     @model_validator(mode="after")
