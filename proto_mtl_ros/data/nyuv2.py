@@ -22,6 +22,7 @@ import numpy as np
 from ..errors import DataError
 from ..geometry import Camera, resize
 from ..tasks import IGNORE_INDEX, NYU13
+from .manifest import allowed, manifest_for
 from .sample import Sample
 
 WIDTH, HEIGHT = 640, 480
@@ -50,6 +51,7 @@ class NYUv2:
     """
 
     label_set = NYU13
+    tasks = ("segmentation", "depth", "normals")
 
     def __init__(
         self,
@@ -65,18 +67,18 @@ class NYUv2:
             self.frame_ids = self.frame_ids[:limit]
         if not self.frame_ids:
             raise DataError(f"{self.root}/splits.csv names no frame of split {split!r}")
-        self.allowed = None if manifest is None else read_manifest(Path(manifest))
-        if self.allowed is not None:
-            missing = [f for f in self.frame_ids if f not in self.allowed]
-            if missing:
-                raise DataError(
-                    f"{manifest} has no row for frame {missing[0]} ({len(missing)} missing); "
-                    "a manifest must name every frame of the split"
-                )
+        self.manifest = manifest_for(manifest, self.frame_ids)
+        self._known = frozenset(self.frame_ids)
         self._preloaded: dict[str, dict[str, np.ndarray]] = {}
 
     def __len__(self) -> int:
         return len(self.frame_ids)
+
+    def has(self, frame_id: str) -> tuple[str, ...]:
+        """Return the tasks that the frame may use a label of."""
+        if frame_id not in self._known:
+            raise DataError(f"{self.root} has no frame {frame_id!r} in this split")
+        return allowed(self.manifest, frame_id, self.tasks)
 
     def preload(self) -> None:
         """Decode every frame into memory (1.9 MB each); without it they are read each time."""
@@ -103,9 +105,7 @@ class NYUv2:
     def __getitem__(self, index: int) -> Sample:
         frame_id = self.frame_ids[index]
         maps = self._preloaded.get(frame_id) or self._maps(frame_id)
-        names: tuple[str, ...] = ("segmentation", "depth", "normals")
-        if self.allowed is not None:
-            names = tuple(n for n in names if self.allowed[frame_id].get(n, False))
+        names = self.has(frame_id)
         labels = {}
         if "segmentation" in names:
             labels["segmentation"] = _without_border(maps["segmentation"], IGNORE_INDEX)
@@ -151,27 +151,6 @@ def read_split(root: Path, split: str) -> list[str]:
         raise DataError(f"{path} not found; --data must be the folder of the NYUv2 pack")
     with path.open(newline="") as file:
         return [row["frame_id"] for row in csv.DictReader(file) if row["split"] == split]
-
-
-def read_manifest(path: Path) -> dict[str, dict[str, bool]]:
-    """Return frame id -> task -> may be used, from a label manifest.
-
-    Raises:
-        DataError: the file is missing, or a cell is neither 0 nor 1.
-    """
-    if not path.is_file():
-        raise DataError(f"label manifest {path} not found")
-    with path.open(newline="") as file:
-        reader = csv.DictReader(file)
-        if reader.fieldnames is None or "frame_id" not in reader.fieldnames:
-            raise DataError(f"{path} needs a column frame_id and one column per task")
-        tasks = [name for name in reader.fieldnames if name != "frame_id"]
-        manifest: dict[str, dict[str, bool]] = {}
-        for row in reader:
-            if any(row[task] not in ("0", "1") for task in tasks):
-                raise DataError(f"{path}: frame {row['frame_id']} has a cell that is not 0 or 1")
-            manifest[row["frame_id"]] = {task: row[task] == "1" for task in tasks}
-    return manifest
 
 
 def hold_out(frame_ids: Sequence[str], blocks: int, length: int) -> tuple[list[str], list[str]]:
