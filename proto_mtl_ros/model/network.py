@@ -5,23 +5,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from ..tasks import Task, named_task
 from .backbones import build_backbone
+from .class_chain import ClassChain
 from .decoder import TaskDecoder
 from .head import TaskHead
 from .prototypes import TaskPrototypes
-from .retrieval import KnowledgeRetrievalBlock
+from .retrieval import AttentionKind, KnowledgeRetrievalBlock
 
 RAW_STRIDE = 4
 """Raw predictions are this much smaller than the input."""
 
 SIZE_MULTIPLE = 32
 """Input height and width are multiples of this: the backbone's coarsest stride."""
+
+RetrievalKind = Literal["prototypes", "one_hot", "none"]
 
 
 @dataclass
@@ -31,12 +35,15 @@ class NetworkOutput:
     Attributes:
         raw: task name to raw prediction [B, channels, H/4, W/4].
         pooled: [B, T, d], the mean over each task's tokens f^t; what the AKG losses look at.
-        affinity: [B, T, N, T], token-level affinity of each task's tokens to every task.
+        affinity: [B, T, N, T], token-level affinity of each task's tokens to every task, as used
+            for retrieval; None for a network without prototypes.
+        taps: the backbone's features at strides 2, 4, 8, 16 and 32.
     """
 
     raw: dict[str, Tensor]
     pooled: Tensor
-    affinity: Tensor
+    affinity: Tensor | None
+    taps: tuple[Tensor, ...]
 
 
 class ProtoMTL(nn.Module):
@@ -51,7 +58,15 @@ class ProtoMTL(nn.Module):
         blocks: KRT blocks per task.
         heads: attention heads.
         head_width: channels of the heads at strides 8 and 4.
+        retrieval: "prototypes": the method; "one_hot": each task retrieves from its own prototypes
+            only, an ablation; "none": no prototypes and no cross-attention, the baselines.
+        attention: "softmax", or "linear" in the number of tokens, for large inputs.
+        class_chain: the segmentation's class posterior informs the tasks after it.
         pretrained: start the backbone from ImageNet.
+        backbone_weights: the file of those weights, where the backbone has none of its own.
+
+    Raises:
+        ValueError: an option is unknown, or one does not fit the tasks.
     """
 
     _mean: Tensor
@@ -69,18 +84,34 @@ class ProtoMTL(nn.Module):
         heads: int = 4,
         ffn_expansion: int = 4,
         head_width: int = 48,
+        retrieval: RetrievalKind = "prototypes",
+        attention: AttentionKind = "softmax",
+        class_chain: bool = False,
         pretrained: bool = False,
+        backbone_weights: str | None = None,
     ) -> None:
         super().__init__()
+        if retrieval not in ("prototypes", "one_hot", "none"):
+            raise ValueError(
+                f"unknown retrieval {retrieval!r}; there are: prototypes, one_hot, none"
+            )
+        self.retrieval = retrieval
         self.tasks = tuple(tasks)
         self.names = tuple(task.name for task in tasks)
-        self.backbone = build_backbone(backbone, pretrained)
+        weights = Path(backbone_weights) if backbone_weights else None
+        self.backbone = build_backbone(backbone, pretrained, weights)
         channels = tuple(int(c) for c in self.backbone.channels)  # type: ignore[union-attr, arg-type]
         self.decoders = nn.ModuleList(TaskDecoder(channels, width) for _ in tasks)
-        self.prototypes = TaskPrototypes(len(tasks), slots, width, temperature)
+        self.prototypes = (
+            None if retrieval == "none" else TaskPrototypes(len(tasks), slots, width, temperature)
+        )
+        self.chain = ClassChain(tasks, width) if class_chain else None
         self.krt = nn.ModuleList(
             nn.ModuleList(
-                KnowledgeRetrievalBlock(width, heads, ffn_expansion) for _ in range(blocks)
+                KnowledgeRetrievalBlock(
+                    width, heads, ffn_expansion, attention, cross=retrieval != "none"
+                )
+                for _ in range(blocks)
             )
             for _ in tasks
         )
@@ -104,20 +135,31 @@ class ProtoMTL(nn.Module):
         return (images.to(torch.float32).permute(0, 3, 1, 2) - self._mean) / self._std
 
     def forward(self, image: Tensor) -> NetworkOutput:
-        taps = self.backbone(image)
+        taps = tuple(self.backbone(image))
         raw: dict[str, Tensor] = {}
-        pooled, affinities = [], []
+        pooled: list[Tensor] = []
+        affinities: list[Tensor] = []
+        classes: Tensor | None = None
         for index, name in enumerate(self.names):
             features = self.decoders[index](taps)
             tokens = features.flatten(2).transpose(1, 2)
-            knowledge, affinity = self.prototypes.retrieve(tokens)
-            retrieved = features
+            knowledge = None
+            if self.prototypes is not None:
+                only = index if self.retrieval == "one_hot" else None
+                knowledge, own = self.prototypes.retrieve(tokens, only)
+                affinities.append(own)
+            # after the prototypes have looked: a constant that the chain may learn to add would
+            # tell the task without the decoder having learnt anything
+            if self.chain is not None and classes is not None:
+                features = self.chain(features, classes, index)
             for block in self.krt[index]:  # type: ignore[attr-defined]
-                retrieved = block(retrieved, knowledge)
-            raw[name] = self.heads[index](retrieved, taps)
+                features = block(features, knowledge)
+            raw[name] = self.heads[index](features, taps)
+            if self.chain is not None and index == self.chain.source:
+                classes = self.chain.knowledge(raw[name])
             pooled.append(tokens.mean(1))
-            affinities.append(affinity)
-        return NetworkOutput(raw, torch.stack(pooled, 1), torch.stack(affinities, 1))
+        affinity = torch.stack(affinities, 1) if affinities else None
+        return NetworkOutput(raw, torch.stack(pooled, 1), affinity, taps)
 
 
 def build_from_manifest(architecture: dict[str, Any]) -> ProtoMTL:
@@ -132,5 +174,6 @@ def build_from_manifest(architecture: dict[str, Any]) -> ProtoMTL:
     options = dict(architecture)
     names = options.pop("tasks")
     classes = tuple(options.pop("classes", ()))
-    options.pop("pretrained", None)
+    for name in ("pretrained", "backbone_weights"):  # how it was started, not what it is
+        options.pop(name, None)
     return ProtoMTL([named_task(name, classes) for name in names], **options)

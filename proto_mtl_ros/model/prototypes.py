@@ -57,10 +57,18 @@ class TaskPrototypes(nn.Module):
         best = similarity.amax(-1) if self.slots > 1 else similarity.squeeze(-1)
         return torch.softmax(best / self.temperature, dim=-1)
 
-    def retrieve(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Return (f_ta [..., d], A [..., T]) for features [..., d]."""
+    def retrieve(self, features: Tensor, only: int | None = None) -> tuple[Tensor, Tensor]:
+        """Return (f_ta [..., d], A [..., T]) for features [..., d].
+
+        With ``only`` the affinity is frozen to the one-hot vector of that task (an ablation: the
+        tokens see nothing but their own task's prototypes, whose slots are weighted as ever).
+        """
         similarity = self.similarity(features)
-        affinity = self._affinity(similarity)
+        if only is None:
+            affinity = self._affinity(similarity)
+        else:
+            own = torch.eye(similarity.shape[-2], device=similarity.device, dtype=similarity.dtype)
+            affinity = own[only].expand(similarity.shape[:-1])
         weights = affinity.unsqueeze(-1)
         if self.slots > 1:
             weights = weights * torch.softmax(similarity / self.temperature, dim=-1)

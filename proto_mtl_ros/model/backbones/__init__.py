@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Backbones by name. A backbone is an ``nn.Module`` that maps a normalised image [B, 3, H, W] to a
-list of five feature maps at strides 2, 4, 8, 16 and 32, and has ``channels`` (five ints) and
-``mean`` / ``std`` (the normalisation of uint8 RGB it was trained with).
+list of five feature maps at strides 2, 4, 8, 16 and 32. It has ``channels`` (five ints), ``mean``
+and ``std`` (the normalisation of uint8 RGB it was trained with) and ``parts()``: the stem and the
+blocks in order from the image, so that the first of them can be frozen.
 
 Adding one: write its file, register a builder here.
 """
@@ -9,18 +10,31 @@ Adding one: write its file, register a builder here.
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 from torch import nn
 
 from .efficientnet_lite import efficientnet_lite0
 
-BACKBONES: dict[str, Callable[[bool], nn.Module]] = {"efficientnet_lite0": efficientnet_lite0}
+BACKBONES: dict[str, Callable[[bool, Path | None], nn.Module]] = {
+    "efficientnet_lite0": efficientnet_lite0
+}
 
 
-def build_backbone(name: str, pretrained: bool) -> nn.Module:
-    """Return the backbone ``name``, with ImageNet weights if ``pretrained``."""
+def build_backbone(name: str, pretrained: bool, weights: Path | None = None) -> nn.Module:
+    """Return the backbone ``name``, with ImageNet weights if ``pretrained``.
+
+    Args:
+        name: one of ``BACKBONES``.
+        pretrained: whether to load weights at all.
+        weights: the file to load them from; needed where no package ships them.
+
+    Raises:
+        ValueError: there is no such backbone.
+        ConfigError: the weights are needed and missing, or do not fit the backbone.
+    """
     try:
         builder = BACKBONES[name]
     except KeyError:
         raise ValueError(f"unknown backbone {name!r}; there are: {', '.join(BACKBONES)}") from None
-    return builder(pretrained)
+    return builder(pretrained, weights)

