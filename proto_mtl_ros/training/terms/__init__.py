@@ -3,9 +3,14 @@
 
 from __future__ import annotations
 
+from .cross_task import CrossTask
+from .joint_task import JointTask
 from .term import Term
 
-TERMS: dict[str, type[Term]] = {}
+TERMS: dict[str, type[Term]] = {
+    "cross_task": CrossTask,
+    "joint_task": JointTask,
+}
 """Name, which is also the key of its weight in ``config.loss``, to the term."""
 
 __all__ = ["TERMS", "Term"]
