@@ -121,6 +121,8 @@ def _rename(key: str) -> str | None:
         return f"stem.1.{parts[1]}"
     if parts[0] != "_blocks":
         return None
+    if len(parts) != 4:
+        return key  # another network's: named as left over
     module = {
         "_expand_conv": "expand.0",
         "_bn0": "expand.1",
@@ -128,7 +130,7 @@ def _rename(key: str) -> str | None:
         "_bn1": "depthwise.1",
         "_project_conv": "project.0",
         "_bn2": "project.1",
-    }[parts[2]]
+    }.get(parts[2], parts[2])
     return f"blocks.{parts[1]}.{module}.{parts[3]}"
 
 
