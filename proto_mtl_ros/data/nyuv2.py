@@ -12,7 +12,6 @@ ECCV 2012. Academic data set without an explicit licence.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,6 +21,7 @@ import numpy as np
 from ..errors import DataError
 from ..geometry import Camera, resize
 from ..tasks import IGNORE_INDEX, NYU13
+from .frame_list import read_splits
 from .manifest import allowed, manifest_for
 from .sample import Sample
 
@@ -51,6 +51,8 @@ class NYUv2:
     """
 
     label_set = NYU13
+    depth_step = 1 / 25.5
+    """Quantisation of the depth labels in metres."""
     tasks = ("segmentation", "depth", "normals")
 
     def __init__(
@@ -146,11 +148,7 @@ def decode_normals(encoded: np.ndarray) -> np.ndarray:
 
 def read_split(root: Path, split: str) -> list[str]:
     """Return the frame ids of ``split`` in the order of ``splits.csv``."""
-    path = root / "splits.csv"
-    if not path.is_file():
-        raise DataError(f"{path} not found; --data must be the folder of the NYUv2 pack")
-    with path.open(newline="") as file:
-        return [row["frame_id"] for row in csv.DictReader(file) if row["split"] == split]
+    return read_splits(root / "splits.csv").get(split, [])
 
 
 def hold_out(frame_ids: Sequence[str], blocks: int, length: int) -> tuple[list[str], list[str]]:

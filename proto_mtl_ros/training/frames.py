@@ -1,89 +1,146 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Batches of augmented frames, as a pure function of (seed, epoch, frame).
+"""Which frames make which batch, as a pure function of (seed, step).
 
-Nothing here keeps a state between epochs, so a training resumed at an epoch's end continues with
-exactly the frames it would have seen.
+Nothing here keeps a state, so a continued training goes on with exactly the frames that it would
+have seen, and any number of processes share a batch in the same way.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from ..data.nyuv2 import NYUv2
-from ..data.sample import as_arrays
-from ..data.transforms import augment, resized
-from ..tasks import Task
+from .augmentation import Crop, jitter_colours
 from .config import TrainConfig
+from .store import FrameStore
+
+Key = tuple[int, int, int]
+"""Epoch, pass over the frames, index of the frame."""
 
 
-class EpochSampler(Sampler[tuple[int, int]]):
-    """Yield (epoch, index) in an order drawn from (seed, epoch); Lightning calls ``set_epoch``."""
+class EpochBatches(Sampler[list[Key]]):
+    """Batches of one epoch; Lightning calls ``set_epoch``.
 
-    def __init__(self, length: int, seed: int) -> None:
-        self.length, self.seed, self.epoch = length, seed, 0
+    The frames are gone through in passes, each in its own random order; an epoch is a number of
+    steps, not a pass, so that a run with fewer frames takes as many steps as one with more.
+
+    Args:
+        length: number of frames.
+        steps: batches per epoch.
+        batch: frames of a batch, of all processes together.
+        seed: of the orders.
+        rank, world: this process takes every ``world``-th frame of a batch.
+    """
+
+    def __init__(
+        self, length: int, steps: int, batch: int, seed: int, rank: int = 0, world: int = 1
+    ) -> None:
+        self.length, self.steps, self.batch, self.seed = length, steps, batch, seed
+        self.rank, self.world, self.epoch = rank, world, 0
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch that the next iteration is for."""
         self.epoch = epoch
 
     def __len__(self) -> int:
+        return self.steps
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        number, order = -1, np.empty(0, np.int64)
+        start = self.epoch * self.steps * self.batch
+        for step in range(self.steps):
+            keys: list[Key] = []
+            for draw in range(start + step * self.batch, start + (step + 1) * self.batch):
+                if draw // self.length != number:
+                    number = draw // self.length
+                    order = np.random.default_rng([self.seed, number]).permutation(self.length)
+                keys.append((self.epoch, number, int(order[draw % self.length])))
+            yield keys[self.rank :: self.world]
+
+
+class _Keys(Dataset):
+    """Hands the keys of a batch through to the function that cuts the batch as a whole."""
+
+    def __init__(self, length: int) -> None:
+        self.length = length
+
+    def __len__(self) -> int:
         return self.length
 
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.length)
-        return iter([(self.epoch, int(index)) for index in order])
+    def __getitem__(self, key: Any) -> Any:
+        return key
 
 
-class TrainingFrames(Dataset):
-    """Augmented frames, addressed by (epoch, index)."""
+class TrainingBatches:
+    """Cuts and colours the batches of a training.
 
-    def __init__(self, frames: NYUv2, tasks: Sequence[Task], config: TrainConfig) -> None:
-        self.frames, self.tasks, self.config = frames, tasks, config
+    Args:
+        store: the frames.
+        config: the run.
+    """
 
-    def __len__(self) -> int:
-        return len(self.frames)
+    def __init__(self, store: FrameStore, config: TrainConfig) -> None:
+        self.store, self.config = store, config
 
-    def __getitem__(self, key: tuple[int, int]) -> dict[str, object]:
-        epoch, index = key
-        stage, data = self.config.stage(epoch), self.config.data
-        rng = np.random.default_rng([self.config.seed, epoch, index, 1])
-        sample = augment(
-            self.frames[index], rng, stage.width, stage.height, data.smallest_crop, data.colour
+    def __call__(self, keys: Sequence[Key]) -> dict[str, Any]:
+        config, stage = self.config, self.config.stage(keys[0][0])
+        crops = [
+            Crop.draw(
+                np.random.default_rng([config.seed, number, index, 1]), config.data.smallest_crop
+            )
+            for _, number, index in keys
+        ]
+        batch = self.store.batch(
+            [index for _, _, index in keys], crops, stage.height, stage.width, config.canonical_fx
         )
-        return as_arrays(sample, self.tasks, self.config.canonical_fx)
+        batch["image"] = jitter_colours(batch["image"], crops, config.data.colour)
+        return batch
 
 
-class EvaluationFrames(Dataset):
+class WholeFrames:
     """Whole frames at the bundle's input size; labels stay at that size too."""
 
-    def __init__(self, frames: NYUv2, tasks: Sequence[Task], config: TrainConfig) -> None:
-        self.frames, self.tasks, self.config = frames, tasks, config
+    def __init__(self, store: FrameStore, config: TrainConfig) -> None:
+        self.store, self.config = store, config
 
-    def __len__(self) -> int:
-        return len(self.frames)
+    def __call__(self, indices: Sequence[int]) -> dict[str, Any]:
+        config = self.config
+        batch = self.store.batch(
+            list(indices),
+            [Crop()] * len(indices),
+            config.input_height,
+            config.input_width,
+            config.canonical_fx,
+        )
+        batch["image"] = jitter_colours(batch["image"], [Crop()] * len(indices), 0.0)
+        return batch
 
-    def __getitem__(self, index: int) -> dict[str, object]:
-        sample = resized(self.frames[index], self.config.input_width, self.config.input_height)
-        return as_arrays(sample, self.tasks, self.config.canonical_fx)
 
+def training_loader(
+    store: FrameStore, config: TrainConfig, steps: int, rank: int = 0, world: int = 1
+) -> DataLoader:
+    """Return the loader of ``steps`` shuffled batches per epoch.
 
-def training_loader(frames: NYUv2, tasks: Sequence[Task], config: TrainConfig) -> DataLoader:
-    """Return the shuffled loader; the last batch of an epoch is dropped when it is not full.
-
-    Frames are prepared in this process: that takes 3 % of a step on two cores, and a forked worker
-    can deadlock in the threads of OpenCV and torch.
+    Batches are cut in this process: that takes a few percent of a step even on two cores, and a
+    forked worker can deadlock in the threads of OpenCV and torch.
     """
     return DataLoader(
-        TrainingFrames(frames, tasks, config),
-        batch_size=config.optimiser.batch,
-        sampler=EpochSampler(len(frames), config.seed),
-        drop_last=True,
+        _Keys(len(store)),
+        batch_sampler=EpochBatches(
+            len(store), steps, config.optimiser.batch, config.seed, rank, world
+        ),
+        collate_fn=TrainingBatches(store, config),
     )
 
 
-def evaluation_loader(frames: NYUv2, tasks: Sequence[Task], config: TrainConfig) -> DataLoader:
+def evaluation_loader(store: FrameStore, config: TrainConfig) -> DataLoader:
     """Return the loader of whole frames in order."""
-    return DataLoader(EvaluationFrames(frames, tasks, config), batch_size=4, num_workers=0)
+    return DataLoader(
+        _Keys(len(store)),
+        batch_size=4,
+        sampler=range(len(store)),
+        collate_fn=WholeFrames(store, config),
+    )

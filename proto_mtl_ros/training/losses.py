@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Task losses on labelled pixels, and the two annotation-free losses on the task tokens (AKG).
+"""Task losses on labelled pixels.
 
 Every task loss returns one value per frame [B]; a frame without a valid pixel gives 0 with zero
 gradient, never NaN.
@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..model.prototypes import TaskPrototypes
 from ..tasks import IGNORE_INDEX, Task
 
 
@@ -80,8 +79,10 @@ def supervised(
     labelled: Tensor,
     tasks: Sequence[Task],
     weights: dict[str, float],
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """L = 1/B sum_b (T / n_b) sum over labelled t of w_t l_t, n_b = labelled tasks of frame b.
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Return each task's part of L = 1/B sum_b (T / n_b) sum over labelled t of w_t l_t.
+
+    n_b is the number of labelled tasks of frame b.
 
     Args:
         raw: task name to raw prediction.
@@ -90,50 +91,31 @@ def supervised(
         weights: task name to w_t.
 
     Returns:
-        the loss, and per task its mean over the frames that have the label (for logging).
+        the parts, and per task the plain mean over the frames that have the label (for logging);
+        both without the tasks that no frame has a label for.
     """
     frames, count = labelled.shape
     scale = count / labelled.sum(1).clamp_min(1)
-    total = raw[tasks[0].name].sum() * 0.0
-    parts: dict[str, Tensor] = {}
+    losses: dict[str, Tensor] = {}
+    means: dict[str, Tensor] = {}
     for index, task in enumerate(tasks):
         has = labelled[:, index]
         if not bool(has.any()):
             continue
         per_frame = LOSSES[task.loss](raw[task.name][has], labels[task.name][has])
-        parts[task.name] = per_frame.mean().detach()
-        total = total + weights[task.name] * (scale[has] * per_frame).sum() / frames
-    return total, parts
+        means[task.name] = per_frame.mean().detach()
+        losses[task.name] = weights[task.name] * (scale[has] * per_frame).sum() / frames
+    return losses, means
 
 
-def knowledge_embedding(pooled: Tensor, prototypes: TaskPrototypes) -> Tensor:
-    """TKE: cross entropy of the image-level affinity of f^t against t itself; no label needed.
+def logit_offset(counts: Tensor, power: float) -> Tensor:
+    """Return what is added to the logits [C] in training, so that rare classes are not given up.
 
-    Args:
-        pooled: [B, T, d], mean of each task's tokens.
-    """
-    affinity = prototypes.affinity(pooled)
-    target = torch.arange(pooled.shape[1], device=pooled.device).expand(pooled.shape[0], -1)
-    return F.nll_loss(affinity.clamp_min(1e-12).log().flatten(0, 1), target.flatten())
-
-
-def consistency(pooled: Tensor, margin: float) -> Tensor:
-    """TC: triplet loss in the batch on cosine distances; same task near, different tasks apart.
-
-    For every anchor (b, t): the farthest (b', t), b' != b, must be nearer by ``margin`` than the
-    nearest (b', t'), t' != t.
+    power * log(share), of Menon et al.: "Long-Tail Learning via Logit Adjustment", ICLR 2021,
+    equation 10. A class that never occurs counts as one pixel.
 
     Args:
-        pooled: [B, T, d]; with B = 1 there is no positive pair and the loss is 0.
+        counts: labelled pixels of each class, [C].
     """
-    frames, tasks, _ = pooled.shape
-    if frames < 2 or tasks < 2:
-        return pooled.sum() * 0.0
-    flat = F.normalize(pooled.flatten(0, 1), dim=-1)
-    distance = 1.0 - flat @ flat.t()
-    task = torch.arange(tasks, device=pooled.device).repeat(frames)
-    same = task[:, None] == task[None, :]
-    itself = torch.eye(len(task), dtype=torch.bool, device=pooled.device)
-    positive = distance.masked_fill(~same | itself, -1.0).amax(1)
-    negative = distance.masked_fill(same, 3.0).amin(1)
-    return F.relu(positive - negative + margin).mean()
+    share = counts.clamp_min(1).double()
+    return (power * (share / share.sum()).log()).float()

@@ -19,7 +19,8 @@ from ..model.network import RAW_STRIDE
 from ..model.prototypes import entropy
 from ..tasks import TASKS
 from .config import TrainConfig
-from .losses import consistency, knowledge_embedding, supervised
+from .losses import logit_offset, supervised
+from .terms import TERMS
 
 
 class MultiTaskModule(L.LightningModule):
@@ -28,20 +29,33 @@ class MultiTaskModule(L.LightningModule):
     Args:
         config: the run.
         steps: optimiser steps of the whole run, for the schedule.
+        class_counts: labelled pixels of each class [C], for the logit adjustment.
     """
 
-    def __init__(self, config: TrainConfig, steps: int) -> None:
+    _offset: Tensor
+
+    def __init__(self, config: TrainConfig, steps: int, class_counts: Tensor | None = None) -> None:
         super().__init__()
         self.config, self.steps = config, steps
         self.tasks = [TASKS[name] for name in config.tasks]
         self.network = ProtoMTL(self.tasks, pretrained=True, **config.model.model_dump())
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.weights = config.loss.model_dump()
+        self.terms = nn.ModuleDict(
+            {
+                name: term(self.tasks, self.network, config)
+                for name, term in TERMS.items()
+                if self.weights[name] > 0
+            }
+        )
+        offset = torch.zeros(0)
+        if config.loss.logit_adjustment and class_counts is not None:
+            offset = logit_offset(class_counts, config.loss.logit_adjustment)
+        self.register_buffer("_offset", offset.view(1, -1, 1, 1), persistent=False)
         self.metrics: dict[str, Metric] = {}
         if config.optimiser.frozen_blocks:
-            backbone = self.network.backbone
-            backbone.stem.requires_grad_(False)  # type: ignore[operator, union-attr]
-            for block in backbone.blocks[: config.optimiser.frozen_blocks]:  # type: ignore[index, union-attr]
-                block.requires_grad_(False)
+            for part in self.network.backbone.parts()[: 1 + config.optimiser.frozen_blocks]:  # type: ignore[operator]
+                part.requires_grad_(False)
 
     def train(self, mode: bool = True) -> MultiTaskModule:
         """Set the mode; the backbone's batch norms stay as ImageNet left them if so configured."""
@@ -54,19 +68,21 @@ class MultiTaskModule(L.LightningModule):
 
     def training_step(self, batch: dict[str, Any], _index: int) -> Tensor:
         out = self.network(self.network.normalise(batch["image"]))
-        weights = self.config.loss
-        loss, parts = supervised(
-            out.raw, batch, batch["labelled"], self.tasks, weights.model_dump()
-        )
-        tke = knowledge_embedding(out.pooled, self.network.prototypes)
-        tc = consistency(out.pooled, weights.margin)
-        loss = loss + weights.tke * tke + weights.tc * tc
+        raw = dict(out.raw)
+        if self._offset.numel() and "segmentation" in raw:
+            raw["segmentation"] = raw["segmentation"] + self._offset
+        losses, means = supervised(raw, batch, batch["labelled"], self.tasks, self.weights)
+        # a batch without any label still has a gradient: zero
+        loss = sum(losses.values(), start=out.raw[self.tasks[0].name].sum() * 0.0)
+        for name, term in self.terms.items():
+            value = term(batch, out)
+            loss = loss + self.weights[name] * value
+            means[name] = value.detach()
         if not bool(torch.isfinite(loss)):
             raise FloatingPointError(f"loss is {float(loss)} at frames {batch['frame_id']}")
         self.log("loss", loss, prog_bar=True)
-        self.log_dict({f"loss/{name}": value for name, value in parts.items()})
-        self.log_dict({"loss/tke": tke, "loss/tc": tc})
-        if self.global_step % 20 == 0:
+        self.log_dict({f"loss/{name}": value for name, value in means.items()})
+        if self.global_step % 20 == 0 and out.affinity is not None:
             self._log_affinity(out.pooled.detach(), out.affinity.detach())
         return loss
 
@@ -77,6 +93,7 @@ class MultiTaskModule(L.LightningModule):
         for row, of in enumerate(self.config.tasks):
             for column, to in enumerate(self.config.tasks):
                 self.log(f"association/{of}/{to}", association[row, column])
+        assert self.network.prototypes is not None
         similarity = self.network.prototypes.similarity(pooled)
         self.log("affinity/slots_used", _slots_used(similarity))
 
@@ -110,12 +127,12 @@ class MultiTaskModule(L.LightningModule):
     def configure_optimizers(self) -> Any:
         options = self.config.optimiser
         groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
-        for name, parameter in self.network.named_parameters():
+        for name, parameter in self.named_parameters():
             if not parameter.requires_grad:
                 continue
             # norms, biases and prototypes are not decayed
-            decay = parameter.ndim > 1 and not name.startswith("prototypes")
-            groups.setdefault((name.startswith("backbone."), decay), []).append(parameter)
+            decay = parameter.ndim > 1 and "prototypes" not in name
+            groups.setdefault((name.startswith("network.backbone."), decay), []).append(parameter)
         optimiser = torch.optim.AdamW(
             [
                 {

@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,17 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from ..data.nyuv2 import NYUv2, hold_out
+from ..data.source import FrameSource
 from ..errors import ConfigError
 from ..files import write_bytes, write_text
 from ..tasks import TASKS
 from .config import TrainConfig
+from .derived import normals_of_depth
 from .frames import evaluation_loader, training_loader
 from .module import MultiTaskModule
+from .store import FrameStore
+from .teachers import attach_teachers
+from .terms import TERMS
 
 _EMA_EVERY = 2
 """Steps between two updates of the averaged weights: one in two costs half and tells as much."""
@@ -73,6 +79,40 @@ def split_frames(config: TrainConfig, data: Path) -> tuple[NYUv2, NYUv2]:
         NYUv2(data, "train", manifest=manifest, frame_ids=kept),
         NYUv2(data, "train", frame_ids=held),
     )
+
+
+def training_store(config: TrainConfig, source: FrameSource) -> FrameStore:
+    """Return the frames that the run learns from, with everything that is added to them.
+
+    Frames that have a label for none of the tasks are left out unless some term of the loss can
+    learn from them.
+    """
+    needs_no_label = any(getattr(config.loss, name) > 0 for name in TERMS)
+    ids = [f for f in source.frame_ids if needs_no_label or set(source.has(f)) & set(config.tasks)]
+    if not ids:
+        raise ConfigError(f"no frame has a label for {', '.join(config.tasks)}")
+    sizes = [(stage.height, stage.width) for stage in config.stages]
+    derive = None
+    if config.loss.geometry:
+        step = getattr(source, "depth_step", 0.0)
+        derive = partial(normals_of_depth, step=step)
+    store = FrameStore(
+        source,
+        [TASKS[name] for name in config.tasks],
+        sizes,
+        config.data.smallest_crop,
+        derive=derive,
+        frames=ids,
+    )
+    if config.loss.distillation:
+        attach_teachers(store, config)
+    return store
+
+
+def held_out_store(config: TrainConfig, source: FrameSource) -> FrameStore:
+    """Return held-out frames at the network's input size."""
+    size = (config.input_height, config.input_width)
+    return FrameStore(source, [TASKS[name] for name in config.tasks], [size], 1.0)
 
 
 def _check_resumable(config: TrainConfig, output: Path) -> None:
@@ -132,10 +172,14 @@ def train(config: TrainConfig, data: Path, output: Path, max_epochs: int | None 
     last = output / LAST
     _check_resumable(config, output)
     frames, held_out = split_frames(config, data)
+    steps = len(frames) // config.optimiser.batch
+    store = training_store(config, frames)
     write_text(output / _CONFIG, config.model_dump_json(indent=2) + "\n")
-    frames.preload()
-    loader = training_loader(frames, [TASKS[name] for name in config.tasks], config)
-    module = MultiTaskModule(config, steps=len(loader) * config.epochs)
+    loader = training_loader(store, config, steps)
+    counts = None
+    if "segmentation" in config.tasks:
+        counts = store.class_counts("segmentation", TASKS["segmentation"].channels)
+    module = MultiTaskModule(config, steps * config.epochs, counts)
     # one file, replaced at the end of every epoch
     checkpoints = ModelCheckpoint(
         dirpath=output,
@@ -164,7 +208,7 @@ def train(config: TrainConfig, data: Path, output: Path, max_epochs: int | None 
     trainer.fit(
         module,
         loader,
-        evaluation_loader(held_out, module.tasks, config),
+        evaluation_loader(held_out_store(config, held_out), config),
         ckpt_path=str(last) if last.is_file() else None,
         weights_only=True if last.is_file() else None,
     )

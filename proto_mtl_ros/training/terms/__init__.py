@@ -4,10 +4,18 @@
 from __future__ import annotations
 
 from .cross_task import CrossTask
+from .distillation import TeacherDistillation
+from .geometry import DepthNormalsGeometry
 from .joint_task import JointTask
+from .prototype_knowledge import EntropyFloor, TaskConsistency, TaskKnowledgeEmbedding
 from .term import Term
 
 TERMS: dict[str, type[Term]] = {
+    "tke": TaskKnowledgeEmbedding,
+    "tc": TaskConsistency,
+    "entropy": EntropyFloor,
+    "geometry": DepthNormalsGeometry,
+    "distillation": TeacherDistillation,
     "cross_task": CrossTask,
     "joint_task": JointTask,
 }

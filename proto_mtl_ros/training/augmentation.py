@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The training transform on batches of tensors: crop and scale, mirror, colour.
+
+What is done to a frame is drawn by the caller from (seed, pass, frame), so it does not depend on
+the batch that the frame is in, on the number of processes, or on whether the run was continued.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+_LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
+_BLUR = 7  # longest motion blur in pixels
+
+
+@dataclass(frozen=True)
+class Crop:
+    """What happens to one frame.
+
+    Attributes:
+        size: width of the window as a share of the largest of the output's aspect ratio.
+        x, y: where the window lies in the room that is left, 0 to 1.
+        mirrored: left and right change places.
+        seed: of the colour; None leaves colours alone.
+    """
+
+    size: float = 1.0
+    x: float = 0.5
+    y: float = 0.5
+    mirrored: bool = False
+    seed: int | None = None
+
+    @classmethod
+    def draw(cls, rng: np.random.Generator, smallest: float) -> Crop:
+        """Draw the training transform of a frame."""
+        return cls(
+            size=float(rng.uniform(smallest, 1.0)),
+            x=float(rng.random()),
+            y=float(rng.random()),
+            mirrored=bool(rng.random() < 0.5),
+            seed=int(rng.integers(2**31)),
+        )
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Windows in stored frames of one size, and the output that each becomes.
+
+    Edges are in pixels with the first pixel's left edge at 0. ``scale`` is source pixels per
+    output pixel, the same along both axes: nothing is stretched.
+    """
+
+    source: tuple[int, int]
+    out: tuple[int, int]
+    left: Tensor
+    top: Tensor
+    scale: Tensor
+    mirrored: Tensor
+
+    @classmethod
+    def of(
+        cls, crops: Sequence[Crop], height: int, width: int, out_height: int, out_width: int
+    ) -> Windows:
+        """Place ``crops`` in frames of ``height`` x ``width``."""
+        fit = min(width / out_width, height / out_height)
+        scale = np.array([crop.size for crop in crops]) * fit
+        left = np.array([crop.x for crop in crops]) * (width - scale * out_width)
+        top = np.array([crop.y for crop in crops]) * (height - scale * out_height)
+        return cls(
+            (height, width),
+            (out_height, out_width),
+            *(torch.from_numpy(values) for values in (left, top, scale)),
+            torch.tensor([crop.mirrored for crop in crops]),
+        )
+
+    def select(self, which: Sequence[int]) -> Windows:
+        """Return some of the windows."""
+        rows = list(which)
+        parts = (self.left[rows], self.top[rows], self.scale[rows], self.mirrored[rows])
+        return Windows(self.source, self.out, *parts)
+
+    def on(self, base: Windows, stride: int) -> Windows:
+        """Return the same windows in maps that lie ``stride`` pixels apart in the output of
+        ``base``; their output is as coarse.
+        """
+        pixel = base.scale * stride
+        return Windows(
+            (base.out[0] // stride, base.out[1] // stride),
+            (self.out[0] // stride, self.out[1] // stride),
+            (self.left - base.left) / pixel,
+            (self.top - base.top) / pixel,
+            self.scale / base.scale,
+            self.mirrored,
+        )
+
+    def positions(self) -> tuple[Tensor, Tensor]:
+        """Return where the centres of the output's rows and columns lie: [B, H], [B, W]."""
+        height, width = self.out
+        rows = self.top[:, None] + (torch.arange(height) + 0.5) * self.scale[:, None]
+        columns = self.left[:, None] + (torch.arange(width) + 0.5) * self.scale[:, None]
+        return rows, torch.where(self.mirrored[:, None], columns.flip(1), columns)
+
+    def cameras(self, cameras: Tensor) -> Tensor:
+        """Return fx, fy, cx, cy [B, 4] of the outputs from those of the stored frames."""
+        fx, fy, cx, cy = cameras.double().unbind(1)
+        cx = (cx + 0.5 - self.left) / self.scale - 0.5
+        cy = (cy + 0.5 - self.top) / self.scale - 0.5
+        cx = torch.where(self.mirrored, self.out[1] - 1 - cx, cx)
+        return torch.stack([fx / self.scale, fy / self.scale, cx, cy], 1).float()
+
+    def mirror_x(self, vectors: Tensor) -> Tensor:
+        """Negate the x component of vectors [B, H, W, 3] in mirrored outputs."""
+        sign = torch.where(self.mirrored, -1.0, 1.0).to(vectors)
+        scale = torch.ones(len(sign), 3, dtype=vectors.dtype, device=vectors.device)
+        scale[:, 0] = sign
+        return vectors * scale[:, None, None, :]
+
+
+def _filter(positions: Tensor, scale: Tensor, length: int) -> Tensor:
+    """Return resampling weights [B, outputs, length]: a triangle as wide as an output pixel.
+
+    Bilinear where nothing shrinks, and without aliasing where it does.
+    """
+    radius = scale.clamp_min(1.0)[:, None, None]
+    centres = torch.arange(length) + 0.5
+    weights = (1 - (positions[..., None] - centres).abs() / radius).clamp_min(0)
+    # what lies outside the source altogether gets 0
+    return (weights / weights.sum(-1, keepdim=True).clamp_min(1e-6)).float()
+
+
+def crop_images(images: Tensor, windows: Windows) -> Tensor:
+    """Resample [B, h, w, C] (any type) to float32 [B, H, W, C]."""
+    count, height, width, channels = images.shape
+    rows, columns = windows.positions()
+    down = _filter(rows, windows.scale, height).to(images.device)
+    across = _filter(columns, windows.scale, width).to(images.device)
+    tall = down @ images.float().reshape(count, height, width * channels)
+    wide = tall.view(count, -1, width, channels).permute(0, 2, 1, 3).reshape(count, width, -1)
+    out = (across @ wide).view(count, across.shape[1], down.shape[1], channels)
+    return out.permute(0, 2, 1, 3)
+
+
+def crop_labels(labels: Tensor, windows: Windows) -> Tensor:
+    """Take from [B, h, w, ...] the pixel that holds each output pixel's centre: [B, H, W, ...]."""
+    rows, columns = windows.positions()
+    rows = rows.floor().long().clamp_(0, labels.shape[1] - 1).to(labels.device)
+    columns = columns.floor().long().clamp_(0, labels.shape[2] - 1).to(labels.device)
+    frames = torch.arange(len(labels), device=labels.device)
+    return labels[frames[:, None, None], rows[:, :, None], columns[:, None, :]]
+
+
+def jitter_colours(images: Tensor, crops: Sequence[Crop], strength: float) -> Tensor:
+    """Random brightness, contrast, saturation, white balance, gamma, and now and then the blur and
+    noise of a moving robot's camera.
+
+    Args:
+        images: float32 [B, H, W, 3], 0 to 255.
+        crops: whose seeds draw the change.
+        strength: 0 to 1.
+
+    Returns:
+        uint8 [B, H, W, 3].
+    """
+    draws = [np.random.default_rng(crop.seed) for crop in crops]
+
+    def uniform(low: float, high: float, count: int = 1) -> Tensor:
+        values = np.stack(
+            [rng.uniform(1 - low * strength, 1 + high * strength, count) for rng in draws]
+        )
+        return torch.from_numpy(values).to(images)[:, None, None, :]
+
+    coloured = [position for position, crop in enumerate(crops) if crop.seed is not None]
+    if strength == 0 or not coloured:
+        return (images + 0.5).clamp_(0, 255).to(torch.uint8)
+    x = images * (uniform(0.5, 0.5) * uniform(0.15, 0.15, 3))
+    grey = x @ x.new_tensor(_LUMA)[:, None]
+    contrast = uniform(0.5, 0.5)
+    x = grey + uniform(0.7, 0.5) * (x - grey)
+    x = x * contrast + (1 - contrast) * grey.mean((1, 2), keepdim=True)
+    gamma = uniform(0.3, 0.4)
+    for position, rng in enumerate(draws):
+        if rng.random() < 0.2 * strength:
+            x[position] = _motion_blur(
+                x[position], int(rng.integers(3, _BLUR + 1)), rng.uniform(0, math.pi)
+            )
+        if rng.random() < 0.3 * strength:
+            noise = rng.standard_normal(tuple(x.shape[1:]), np.float32) * rng.uniform(1, 10)
+            x[position] += torch.from_numpy(noise.astype(np.float32)).to(x)
+    x = (x.clamp(0, 255) / 255).pow(gamma) * 255
+    plain = [position for position, crop in enumerate(crops) if crop.seed is None]
+    x[plain] = images[plain]
+    return (x + 0.5).to(torch.uint8)
+
+
+def _motion_blur(image: Tensor, length: int, angle: float) -> Tensor:
+    """Blur [H, W, 3] along a line of ``length`` pixels."""
+    kernel = torch.zeros(length, length)
+    steps = torch.linspace(-(length - 1) / 2, (length - 1) / 2, 2 * length)
+    rows = (steps * math.sin(angle) + (length - 1) / 2).round().long()
+    columns = (steps * math.cos(angle) + (length - 1) / 2).round().long()
+    kernel[rows, columns] = 1.0
+    kernel = (kernel / kernel.sum()).to(image).expand(3, 1, length, length)
+    left, right = (length - 1) // 2, length // 2
+    padded = F.pad(image.permute(2, 0, 1)[None], (left, right, left, right), mode="replicate")
+    return F.conv2d(padded, kernel, groups=3)[0].permute(1, 2, 0)
