@@ -159,13 +159,22 @@ class Bag:
         """Seconds from the first message to the last."""
         return self._reader.duration / 1e9
 
-    def messages(self, names: Collection[str] | None = None) -> Iterator[BagMessage]:
-        """Yield the messages of the named topics (all without ``names``) as they were recorded."""
+    def messages(
+        self,
+        names: Collection[str] | None = None,
+        start: int | None = None,
+        stop: int | None = None,
+    ) -> Iterator[BagMessage]:
+        """Yield the messages of the named topics (all without ``names``) as they were recorded.
+
+        Args:
+            start, stop: only messages recorded from ``start`` to before ``stop``, nanoseconds.
+        """
         connections = [c for c in self._reader.connections if names is None or c.topic in names]
         if not connections:
             return
         with self._one_line_errors():
-            for connection, time, cdr in self._reader.messages(connections=connections):
+            for connection, time, cdr in self._reader.messages(connections, start, stop):
                 yield BagMessage(connection.topic, connection.msgtype, time, bytes(cdr))
 
     def first(self, name: str) -> BagMessage | None:

@@ -8,10 +8,14 @@ positions, so neither another order of the files nor a missing one can misalign 
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from ..errors import DataError
+from ..files import write_text
 
 Manifest = dict[str, dict[str, bool]]
 """Frame id -> task -> whether that frame may use its label of that task."""
@@ -39,6 +43,82 @@ def read_manifest(path: Path) -> Manifest:
                 raise DataError(f"{path} names frame {frame_id} twice; keep one of the rows")
             manifest[frame_id] = {task: row[task] == "1" for task in tasks}
     return manifest
+
+
+def write_manifest(path: Path, manifest: Mapping[str, Mapping[str, bool]]) -> None:
+    """Write the CSV that ``read_manifest`` reads; it appears whole or not at all.
+
+    Raises:
+        DataError: there is no frame, or frames name different tasks.
+    """
+    if not manifest:
+        raise DataError("a label manifest needs at least one frame")
+    tasks = list(next(iter(manifest.values())))
+    content = io.StringIO()
+    writer = csv.writer(content, lineterminator="\n")
+    writer.writerow(("frame_id", *tasks))
+    for frame_id, row in manifest.items():
+        if list(row) != tasks:
+            raise DataError(f"frame {frame_id} names the tasks {list(row)}, the first one {tasks}")
+        writer.writerow((frame_id, *(int(row[task]) for task in tasks)))
+    write_text(path, content.getvalue())
+
+
+def one_label(frame_ids: Sequence[str], tasks: Sequence[str], seed: int) -> Manifest:
+    """Draw one label per frame; the tasks' shares differ by one frame at most.
+
+    The draw depends on the seed and on the set of frames, not on their order.
+
+    Raises:
+        DataError: there is no task or no frame, or one stands there twice.
+    """
+    _check_drawable(frame_ids, tasks)
+    rng = np.random.default_rng([seed, 1])
+    # shuffled as well, so that not the first task gets what does not divide evenly
+    turn = rng.permutation(len(tasks))
+    labelled = {
+        frame_id: int(turn[place % len(tasks)])
+        for place, frame_id in enumerate(rng.permutation(sorted(frame_ids)).tolist())
+    }
+    return {
+        frame_id: {task: labelled[frame_id] == index for index, task in enumerate(tasks)}
+        for frame_id in frame_ids
+    }
+
+
+def random_label(frame_ids: Sequence[str], tasks: Sequence[str], seed: int) -> Manifest:
+    """Draw 1 to T - 1 labels per frame: their number uniformly, then which ones uniformly.
+
+    This is the "random labels" setting of Li et al., "Learning Multiple Dense Prediction Tasks
+    from Partially Annotated Data", CVPR 2022. As ``one_label``, it does not depend on the order
+    of the frames.
+
+    Raises:
+        DataError: there are fewer than two tasks or no frame, or one stands there twice.
+    """
+    _check_drawable(frame_ids, tasks)
+    if len(tasks) < 2:
+        raise DataError("random_label draws 1 to T - 1 of T labels: name at least two tasks")
+    rng = np.random.default_rng([seed, 2])
+    chosen: dict[str, set[int]] = {}
+    for frame_id in sorted(frame_ids):
+        count = int(rng.integers(1, len(tasks)))
+        chosen[frame_id] = set(rng.choice(len(tasks), count, replace=False).tolist())
+    return {
+        frame_id: {task: index in chosen[frame_id] for index, task in enumerate(tasks)}
+        for frame_id in frame_ids
+    }
+
+
+DRAWS = {"one_label": one_label, "random_label": random_label}
+"""The settings that a manifest can be drawn for."""
+
+
+def _check_drawable(frame_ids: Sequence[str], tasks: Sequence[str]) -> None:
+    if not frame_ids or not tasks:
+        raise DataError("a label manifest needs at least one frame and one task")
+    if len(set(frame_ids)) != len(frame_ids) or len(set(tasks)) != len(tasks):
+        raise DataError("a frame or a task stands twice in the list that labels are drawn for")
 
 
 def manifest_for(path: Path | str | None, frame_ids: Sequence[str]) -> Manifest | None:

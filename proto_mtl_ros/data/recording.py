@@ -129,6 +129,12 @@ class BagRecording(Recording):
             names.append(self.topics.camera_info.name)
         return self._bag.messages(names)
 
+    def messages_of(
+        self, names: Collection[str], start: int | None = None, stop: int | None = None
+    ) -> Iterator[BagMessage]:
+        """Yield the messages of any topics, recorded from ``start`` to before ``stop`` (ns)."""
+        return self._bag.messages(names, start, stop)
+
     def pictures(self, stamps: Collection[int]) -> dict[int, np.ndarray]:
         found: dict[int, np.ndarray] = {}
         for message in self._bag.messages([self.topics.image.name]):

@@ -1,0 +1,264 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Frames straight from a recording: colour, depth of nearly the same stamp, normals of that depth.
+
+A depth camera labels every frame by itself. Masks may lie in a folder, named by the stamp of their
+image in nanoseconds (``1700000000100000000.png``) or in seconds (``1700000000.100000000.png``).
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import BagError, DataError
+from ..geometry import Camera, depth_to_normals, resize
+from .bag import BagMessage
+from .camera_file import camera_for, camera_of
+from .frame_list import select_frames
+from .label_set_file import NO_CLASSES, read_label_set
+from .manifest import allowed, manifest_for
+from .map_file import read_segmentation
+from .recording import BagRecording, DepthFrame, decode_picture
+from .sample import Sample
+
+_NS = 1_000_000_000
+
+
+class BagFrames:
+    """The images of a rosbag2 recording; a frame's id is its stamp in nanoseconds.
+
+    A frame has a depth label where a depth image lies within ``tolerance`` of it, then normals
+    too, and segmentation where the folder ``masks`` has a mask.
+
+    Args:
+        root: the recording.
+        split: any name; a recording is one split.
+        manifest: label manifest; None: every label.
+        frame_ids: keep only these frames, in this order.
+        every: take one image of so many.
+        tolerance: seconds between image and depth, or image and mask, at most.
+        masks: folder of masks with ``classes.txt`` or ``classes.json`` in it.
+        derive_normals: compute normals from depth.
+        registered: depth pixels are those of the colour image, although its frame is another.
+        rectified: the images are rectified, so P of camera_info holds; None: where the topic's
+            name has ``rect`` in it.
+        camera: fx, fy, cx, cy, width and height in place of camera_info.
+        image_topic, info_topic, depth_topic: guessed when None.
+
+    Raises:
+        BagError: the recording cannot be read or has no images.
+        DataError: it has no usable camera_info, or depth that is not registered to the images.
+    """
+
+    def __init__(
+        self,
+        root: Path | str,
+        split: str = "train",
+        manifest: Path | str | None = None,
+        frame_ids: Sequence[str] | None = None,
+        *,
+        every: int = 1,
+        tolerance: float = 0.02,
+        masks: Path | str | None = None,
+        derive_normals: bool = True,
+        registered: bool = False,
+        rectified: bool | None = None,
+        camera: Mapping[str, Any] | None = None,
+        image_topic: str | None = None,
+        info_topic: str | None = None,
+        depth_topic: str | None = None,
+    ) -> None:
+        if every < 1 or not 0 <= tolerance < 10:
+            raise DataError("every must be 1 or more, and tolerance 0 to 10 seconds")
+        self.root = Path(root)
+        self.derive_normals = derive_normals
+        self._recording = BagRecording(self.root, image_topic, info_topic, depth_topic)
+        topics = self._recording.topics
+        self._image_topic = topics.image.name
+        self._depth_topic = topics.depth.name if topics.depth else None
+        image_times = self._times(self._image_topic)
+        depth_times = self._times(self._depth_topic) if self._depth_topic else {}
+        stamps = list(image_times)[::every]
+        self._image_time = {str(stamp): image_times[stamp] for stamp in stamps}
+        limit = round(tolerance * _NS)
+        self._depth_time = _matched(stamps, depth_times, limit)
+        self._masks: dict[str, Path] = {}
+        self.label_set = NO_CLASSES
+        if masks is not None:
+            self._masks, self.label_set = _read_masks(Path(masks), stamps, limit)
+        self.tasks = tuple(
+            task
+            for task, here in (
+                ("segmentation", bool(self._masks)),
+                ("depth", bool(self._depth_time)),
+                ("normals", bool(self._depth_time) and derive_normals),
+            )
+            if here
+        )
+        self._camera = self._read_camera(camera, rectified)
+        self.notes = tuple(self._check_depth(registered))
+        self.frame_ids = select_frames(list(self._image_time), frame_ids, self.root)
+        self.manifest = manifest_for(manifest, self.frame_ids)
+        self._known = frozenset(self.frame_ids)
+
+    def __len__(self) -> int:
+        return len(self.frame_ids)
+
+    def has(self, frame_id: str) -> tuple[str, ...]:
+        """Return the tasks that the frame has a label for and may use."""
+        if frame_id not in self._known:
+            raise DataError(f"{self.root} has no frame {frame_id!r}")
+        may = allowed(self.manifest, frame_id, ("segmentation", "depth", "normals"))
+        here = {
+            "segmentation": "segmentation" in may and frame_id in self._masks,
+            "depth": "depth" in may and frame_id in self._depth_time,
+            "normals": self.derive_normals
+            and bool({"depth", "normals"} & set(may))
+            and frame_id in self._depth_time,
+        }
+        return tuple(task for task in self.tasks if here[task])
+
+    def __getitem__(self, index: int) -> Sample:
+        frame_id = self.frame_ids[index]
+        rgb = decode_picture(self._message(self._image_topic, self._image_time[frame_id]))
+        height, width = rgb.shape[:2]
+        camera = camera_for(self._camera, width, height, f"{self.root}: the image {frame_id}")
+        names = self.has(frame_id)
+        labels: dict[str, np.ndarray] = {}
+        if "segmentation" in names:
+            path = self._masks[frame_id]
+            mask = read_segmentation(path, len(self.label_set.classes))
+            if mask.shape != (height, width):
+                raise DataError(
+                    f"{path} is {mask.shape[1]}x{mask.shape[0]}, its image {width}x{height}; "
+                    "labels must have the size of the image"
+                )
+            labels["segmentation"] = mask
+        if "depth" in names or "normals" in names:
+            assert self._depth_topic is not None
+            message = self._message(self._depth_topic, self._depth_time[frame_id])
+            metres, _ = DepthFrame(message.stamp, message).decode()
+            depth = resize(np.nan_to_num(metres, posinf=0, neginf=0), width, height, "nearest")
+            if "depth" in names:
+                labels["depth"] = depth
+            if "normals" in names:
+                labels["normals"] = depth_to_normals(depth, camera)
+        return Sample(frame_id, rgb, camera, labels)
+
+    def close(self) -> None:
+        """Close the recording."""
+        self._recording.close()
+
+    def _times(self, topic: str) -> dict[int, int]:
+        """Return stamp -> recorded time of a topic's messages, in the order of the stamps."""
+        found: dict[int, int] = {}
+        for message in self._recording.messages_of([topic]):
+            found.setdefault(message.stamp, message.time)
+        return dict(sorted(found.items()))
+
+    def _message(self, topic: str, time: int) -> BagMessage:
+        for message in self._recording.messages_of([topic], time, time + 1):
+            return message
+        raise BagError(f"{self.root} has changed since it was opened: open it again")
+
+    def _read_camera(self, given: Mapping[str, Any] | None, rectified: bool | None) -> Camera:
+        if given is not None:
+            return camera_of(given, "camera")
+        topic = self._recording.topics.camera_info
+        info = None
+        if topic is not None:
+            info = next((m.decode() for m in self._recording.messages_of([topic.name])), None)
+        advice = 'give camera: {"fx": ..., "fy": ..., "cx": ..., "cy": ..., "width": ..., ...}'
+        if info is None:
+            raise DataError(f"{self.root} has no camera_info beside {self._image_topic}: {advice}")
+        roi = info.roi
+        try:
+            camera = Camera.from_info(
+                info.height,
+                info.width,
+                info.k,
+                info.d,
+                info.p,
+                info.distortion_model,
+                info.binning_x,
+                info.binning_y,
+                (roi.x_offset, roi.y_offset, roi.height, roi.width),
+                "rect" in self._image_topic if rectified is None else rectified,
+            )
+        except ValueError as error:
+            raise DataError(
+                f"camera_info of {self.root} cannot be used: {error}; {advice}"
+            ) from None
+        if camera is None:
+            raise DataError(f"the camera of {self.root} is not calibrated: {advice}")
+        return camera
+
+    def _check_depth(self, registered: bool) -> list[str]:
+        """Return what is to be known of the depth; refuse what would label the wrong pixels."""
+        if not self._depth_time:
+            return [f"No depth image lies within the tolerance of an image of {self.root.name}."]
+        assert self._depth_topic is not None
+        first = next(iter(self._depth_time.values()))
+        message = self._message(self._depth_topic, first)
+        metres, frame = DepthFrame(message.stamp, message).decode()
+        image_frame = self._recording.image_frame()
+        if frame != image_frame and not registered:
+            raise DataError(
+                f"depth of {self._depth_topic} is in frame {frame}, the images in {image_frame}, "
+                "so its pixels are not the image's: record depth that is aligned to colour, or "
+                "set registered if it is"
+            )
+        camera_for(self._camera, metres.shape[1], metres.shape[0], f"depth of {self._depth_topic}")
+        missing = len(self._image_time) - len(self._depth_time)
+        return [f"{missing} images have no depth within the tolerance."] if missing else []
+
+
+def _matched(stamps: Sequence[int], times: Mapping[int, int], limit: int) -> dict[str, int]:
+    """Return frame id -> recorded time of the message with the nearest stamp within ``limit``."""
+    others = list(times)
+    found = {}
+    for stamp in stamps:
+        nearest = _nearest(others, stamp)
+        if nearest is not None and abs(nearest - stamp) <= limit:
+            found[str(stamp)] = times[nearest]
+    return found
+
+
+def _nearest(ascending: Sequence[int], value: int) -> int | None:
+    place = bisect.bisect_left(ascending, value)
+    return min(ascending[max(place - 1, 0) : place + 1], key=lambda x: abs(x - value), default=None)
+
+
+def _read_masks(folder: Path, stamps: Sequence[int], limit: int) -> tuple[dict[str, Path], Any]:
+    """Return frame id -> mask and the label set of a folder of masks named by stamp."""
+    label_set = read_label_set(folder)
+    if label_set is None:
+        raise DataError(
+            f"{folder} has neither classes.txt nor classes.json; name the classes of the masks "
+            "there, one a line, the one of id 0 first"
+        )
+    masks: dict[str, Path] = {}
+    ascending = sorted(stamps)
+    files = sorted(path for path in folder.glob("*.png") if not path.name.startswith("."))
+    for path in files:
+        nearest = _nearest(ascending, _stamp_of(path))
+        if nearest is not None and abs(nearest - _stamp_of(path)) <= limit:
+            masks[str(nearest)] = path
+    if not masks:
+        raise DataError(
+            f"none of the {len(files)} masks of {folder} is named by the stamp of an image "
+            f"(the first image has {ascending[0] if ascending else '?'})"
+        )
+    return masks, label_set
+
+
+def _stamp_of(path: Path) -> int:
+    """Return the stamp in nanoseconds that a file is named by."""
+    seconds, dot, fraction = path.stem.partition(".")
+    if not seconds.isdigit() or (dot and not fraction.isdigit()):
+        raise DataError(f"{path} is not named by a stamp in nanoseconds or in seconds")
+    return int(seconds) * _NS + int(fraction.ljust(9, "0")[:9]) if dot else int(seconds)

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A camera as JSON: focal lengths and principal point in pixels of an image of a stated size."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import DataError, one_line
+from ..geometry import Camera
+
+_NEEDED = ("fx", "fy", "cx", "cy", "width", "height")
+
+
+def read_camera(path: Path) -> Camera:
+    """Return the camera of a JSON file.
+
+    Raises:
+        DataError: the file is no such JSON, or its numbers cannot be a camera.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise DataError(f"{path} is not JSON: {one_line(error)}") from None
+    return camera_of(content, path)
+
+
+def camera_of(content: Any, where: object) -> Camera:
+    """Return the camera of a mapping with fx, fy, cx, cy, width and height.
+
+    ``D`` and ``distortion_model`` (as in sensor_msgs/CameraInfo) may stand beside them.
+
+    Raises:
+        DataError: a value is missing or cannot be; ``where`` says whose it is.
+    """
+    missing = (
+        _NEEDED if not isinstance(content, Mapping) else [k for k in _NEEDED if k not in content]
+    )
+    if missing:
+        raise DataError(
+            f"{where} lacks {', '.join(missing)}: a camera is "
+            '{"fx": ..., "fy": ..., "cx": ..., "cy": ..., "width": ..., "height": ...} in pixels'
+        )
+    try:
+        fx, fy, cx, cy = (float(content[key]) for key in _NEEDED[:4])
+        return Camera(
+            K=np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]]),
+            width=int(content["width"]),
+            height=int(content["height"]),
+            D=np.array(content["D"], np.float64) if content.get("D") else None,
+            distortion_model=str(content.get("distortion_model", "")),
+        )
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{where} is no camera: {one_line(error)}") from None
+
+
+def camera_json(camera: Camera) -> str:
+    """Return the JSON that ``read_camera`` reads."""
+    content: dict[str, Any] = {
+        "fx": camera.fx,
+        "fy": camera.fy,
+        "cx": camera.cx,
+        "cy": camera.cy,
+        "width": camera.width,
+        "height": camera.height,
+    }
+    if camera.distorted:
+        content["distortion_model"] = camera.distortion_model
+        content["D"] = [] if camera.D is None else camera.D.tolist()
+    return json.dumps(content, indent=1) + "\n"
+
+
+def camera_for(camera: Camera, width: int, height: int, where: object) -> Camera:
+    """Return the camera at the size of an image; another size must be a plain resize.
+
+    Raises:
+        DataError: the aspect ratios differ, so the image must have been cropped.
+    """
+    if abs(camera.width * height - width * camera.height) > max(camera.width, camera.height):
+        raise DataError(
+            f"{where} is {width}x{height}, its camera {camera.width}x{camera.height}: "
+            "another aspect ratio; state the camera of the image as it is"
+        )
+    return camera.resized(width, height)

@@ -1,0 +1,230 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A data set of one's own: a folder of images with label maps of the same name beside them.
+
+    images/<id>.jpg|png          depth/<id>.png|npy|tiff       camera.json
+    segmentation/<id>.png        normals/<id>.png|webp|npy     classes.json or classes.txt
+
+A frame without a file of some task has no label of it. Optional: ``splits.csv`` (frame_id,split;
+without it every split is all frames), ``manifest.csv`` (which labels may be used) and
+``cameras/<id>.json`` for frames of another camera. An id may contain folders. The formats of the
+maps are those of :mod:`.map_file`; depth maps and masks have the size of their image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import DataError
+from ..geometry import Camera, depth_to_normals
+from ..tasks import LabelSet
+from .camera_file import camera_for, read_camera
+from .frame_list import read_splits, select_frames
+from .label_set_file import NO_CLASSES, read_label_set
+from .manifest import allowed, manifest_for
+from .map_file import (
+    DEPTH_SUFFIXES,
+    IMAGE_SUFFIXES,
+    NORMALS_SUFFIXES,
+    SEGMENTATION_SUFFIXES,
+    read_depth,
+    read_image,
+    read_normals,
+    read_segmentation,
+)
+from .normal_axes import OPTICAL, NormalAxes
+from .sample import Sample
+
+IMAGES = "images"
+SUFFIXES = {
+    "segmentation": SEGMENTATION_SUFFIXES,
+    "depth": DEPTH_SUFFIXES,
+    "normals": NORMALS_SUFFIXES,
+}
+"""Task -> suffixes of its files; the folder has the task's name."""
+
+
+class Folder:
+    """Frames of one split of a folder.
+
+    Args:
+        root: the folder.
+        split: a split of ``splits.csv``; without that file any name means all frames.
+        manifest: label manifest; None: the folder's ``manifest.csv`` if there is one.
+        frame_ids: keep only these frames, in this order.
+        derive_normals: where a frame may use depth and has no normals of its own, compute them
+            from its depth and camera.
+        normal_axes: where x right, y down and z forward stand in the files, as ``x,-y,-z``.
+
+    Raises:
+        DataError: the folder cannot be used; the message says what to do.
+    """
+
+    def __init__(
+        self,
+        root: Path | str,
+        split: str,
+        manifest: Path | str | None = None,
+        frame_ids: Sequence[str] | None = None,
+        *,
+        derive_normals: bool = False,
+        normal_axes: str = OPTICAL,
+    ) -> None:
+        self.root = Path(root)
+        self.derive_normals = derive_normals
+        self._axes = NormalAxes.parse(normal_axes)
+        self._images = _files(self.root / IMAGES, IMAGE_SUFFIXES)
+        if not self._images:
+            raise DataError(
+                f"{self.root / IMAGES} holds no images ({', '.join(IMAGE_SUFFIXES)}); "
+                "--data must be a folder with the subfolder images"
+            )
+        self.notes: tuple[str, ...] = ()
+        self._labels = {task: self._label_files(task) for task in SUFFIXES}
+        self.frame_ids = select_frames(self._split(split), frame_ids, self.root)
+        self.tasks = tuple(
+            task
+            for task in SUFFIXES
+            if self._labels[task]
+            or (task == "normals" and derive_normals and self._labels["depth"])
+        )
+        self.label_set = self._read_label_set()
+        self._cameras = _files(self.root / "cameras", (".json",))
+        self._camera = self._read_camera()
+        own = self.root / "manifest.csv"
+        if manifest is None and own.is_file():
+            manifest = own
+        self.manifest = manifest_for(manifest, self.frame_ids)
+        self._known = frozenset(self.frame_ids)
+
+    def __len__(self) -> int:
+        return len(self.frame_ids)
+
+    def has(self, frame_id: str) -> tuple[str, ...]:
+        """Return the tasks that the frame has a label for and may use."""
+        if frame_id not in self._known:
+            raise DataError(f"{self.root} has no frame {frame_id!r} in this split")
+        may = allowed(self.manifest, frame_id, tuple(SUFFIXES))
+        here = [task for task in may if frame_id in self._labels[task]]
+        if self._derives(frame_id) and ("depth" in here or "normals" in may):
+            here.append("normals")
+        return tuple(task for task in SUFFIXES if task in here)
+
+    def _derives(self, frame_id: str) -> bool:
+        return (
+            self.derive_normals
+            and frame_id not in self._labels["normals"]
+            and frame_id in self._labels["depth"]
+        )
+
+    def __getitem__(self, index: int) -> Sample:
+        frame_id = self.frame_ids[index]
+        rgb = read_image(self._images[frame_id])
+        height, width = rgb.shape[:2]
+        camera = camera_for(self._camera_of(frame_id), width, height, self._images[frame_id])
+        labels: dict[str, np.ndarray] = {}
+        for task in self.has(frame_id):
+            path = self._labels[task].get(frame_id)
+            if path is None:
+                depth = self._checked(read_depth(self._labels["depth"][frame_id]), rgb, frame_id)
+                labels[task] = depth_to_normals(depth, camera)
+                continue
+            if task == "segmentation":
+                label = read_segmentation(path, len(self.label_set.classes))
+            else:
+                label = (
+                    read_depth(path) if task == "depth" else self._axes.optical(read_normals(path))
+                )
+            labels[task] = self._checked(label, rgb, path)
+        return Sample(frame_id, rgb, camera, labels)
+
+    def _checked(self, label: np.ndarray, rgb: np.ndarray, where: object) -> np.ndarray:
+        if label.shape[:2] != rgb.shape[:2]:
+            raise DataError(
+                f"{where} is {label.shape[1]}x{label.shape[0]}, its image "
+                f"{rgb.shape[1]}x{rgb.shape[0]}; labels must have the size of the image"
+            )
+        return label
+
+    def _camera_of(self, frame_id: str) -> Camera:
+        own = self._cameras.get(frame_id)
+        if own is not None:
+            return read_camera(own)
+        assert self._camera is not None  # looked for when the folder was opened
+        return self._camera
+
+    def _label_files(self, task: str) -> dict[str, Path]:
+        folder = self.root / task
+        files = _files(folder, SUFFIXES[task])
+        strangers = [frame_id for frame_id in files if frame_id not in self._images]
+        if files and len(strangers) == len(files):
+            raise DataError(
+                f"no file of {folder} is named as an image (first: {files[strangers[0]].name}); "
+                "a label has the name of its image"
+            )
+        if strangers:
+            self.notes += (
+                f"{len(strangers)} files of {task}/ belong to no image (first: {strangers[0]}).",
+            )
+        return files
+
+    def _split(self, split: str) -> list[str]:
+        path = self.root / "splits.csv"
+        if not path.is_file():
+            return list(self._images)
+        splits = read_splits(path)
+        if split not in splits:
+            raise DataError(f"{path} has no split {split!r}; there are: {', '.join(splits)}")
+        missing = [frame_id for frame_id in splits[split] if frame_id not in self._images]
+        if missing:
+            raise DataError(
+                f"{path} names frame {missing[0]!r}, but {self.root / IMAGES} has no such image "
+                f"({len(missing)} missing)"
+            )
+        return splits[split]
+
+    def _read_label_set(self) -> LabelSet:
+        label_set = read_label_set(self.root)
+        if label_set is not None:
+            return label_set
+        if self._labels["segmentation"]:
+            raise DataError(
+                f"{self.root} has masks, but neither classes.txt nor classes.json; "
+                "name the classes there, one a line, the one of id 0 first"
+            )
+        return NO_CLASSES
+
+    def _read_camera(self) -> Camera | None:
+        """Return the camera of all frames that have none of their own."""
+        path = self.root / "camera.json"
+        if path.is_file():
+            return read_camera(path)
+        if all(frame_id in self._cameras for frame_id in self.frame_ids):
+            return None
+        raise DataError(
+            f"{path} not found; write "
+            '{"fx": ..., "fy": ..., "cx": ..., "cy": ..., "width": ..., "height": ...} '
+            "in pixels, from the camera's calibration"
+        )
+
+
+def _files(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
+    """Return frame id -> file, in the order of the ids.
+
+    Raises:
+        DataError: two files have the same id.
+    """
+    found: dict[str, Path] = {}
+    if not folder.is_dir():
+        return found
+    for path in sorted(folder.rglob("*")):
+        # a dot begins the name of a file that is still being written
+        if path.suffix.lower() not in suffixes or path.name.startswith("."):
+            continue
+        frame_id = path.relative_to(folder).with_suffix("").as_posix()
+        if frame_id in found:
+            raise DataError(f"{path} and {found[frame_id].name} are one frame; keep one of them")
+        found[frame_id] = path
+    return dict(sorted(found.items()))

@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pictures and label maps as files that any tool can read and write.
+
+Depth: uint16 millimetres as ``.png`` or ``.tiff`` (0 = invalid, REP-118), or float metres as
+``.tiff`` or ``.npy``. Segmentation: uint8 ids as ``.png``, 255 = unlabelled. Normals: RGB = x, y, z
+with value = (n + 1) / 2 * 255 as ``.png`` or lossless ``.webp``, black = invalid, or ``.npy``.
+"""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from ..errors import DataError, one_line
+from ..files import write_bytes
+from ..geometry import valid_depth
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
+DEPTH_SUFFIXES = (".png", ".tiff", ".tif", ".npy")
+SEGMENTATION_SUFFIXES = (".png",)
+NORMALS_SUFFIXES = (".png", ".webp", ".npy")
+
+_FARTHEST_MM = 65535
+_LEAST_NORM, _MOST_NORM = 0.8, 1.2
+"""A coded vector of another length is no direction: black and mid-grey are 1.7 and 0."""
+
+
+def read_image(path: Path) -> np.ndarray:
+    """Return uint8 RGB [H, W, 3]."""
+    return np.ascontiguousarray(_decoded(path, cv2.IMREAD_COLOR)[..., ::-1])
+
+
+def read_segmentation(path: Path, classes: int) -> np.ndarray:
+    """Return uint8 ids [H, W].
+
+    Raises:
+        DataError: the file has several channels, or an id that is neither a class nor 255.
+    """
+    ids = _decoded(path, cv2.IMREAD_UNCHANGED)
+    if ids.ndim != 2 or ids.dtype != np.uint8:
+        raise DataError(
+            f"{path} is a colour, palette or 16 bit image; "
+            "save class ids in one channel of 8 bits, 255 = unlabelled"
+        )
+    wrong = ids[(ids >= classes) & (ids != 255)]
+    if wrong.size:
+        raise DataError(
+            f"{path} has the id {wrong[0]}, but there are {classes} classes (0 to {classes - 1}) "
+            "and 255 = unlabelled; correct the mask or the list of classes"
+        )
+    return ids
+
+
+def read_depth(path: Path) -> np.ndarray:
+    """Return float32 metres [H, W], 0 where invalid."""
+    depth = read_array(path) if path.suffix == ".npy" else _decoded(path, cv2.IMREAD_UNCHANGED)
+    if depth.ndim == 3 and depth.shape[2] == 1:
+        depth = depth[..., 0]
+    if depth.ndim != 2:
+        raise DataError(f"{path} has shape {depth.shape}; depth is one channel [H, W]")
+    if depth.dtype == np.uint16:
+        return depth.astype(np.float32) / np.float32(1000)
+    if not np.issubdtype(depth.dtype, np.floating):
+        raise DataError(
+            f"{path} holds {depth.dtype}; save depth as uint16 millimetres or as float metres"
+        )
+    return _positive(depth)
+
+
+def read_normals(path: Path) -> np.ndarray:
+    """Return unit vectors float32 [H, W, 3] in the optical frame, (0, 0, 0) where invalid."""
+    if path.suffix == ".npy":
+        vectors = read_array(path).astype(np.float32)
+    else:
+        coded = _decoded(path, cv2.IMREAD_UNCHANGED)
+        if coded.ndim != 3 or coded.shape[2] != 3 or coded.dtype != np.uint8:
+            raise DataError(f"{path} must be an 8 bit RGB image of (normal + 1) / 2 * 255")
+        vectors = coded[..., ::-1].astype(np.float32) * np.float32(2 / 255) - np.float32(1)
+    if vectors.ndim != 3 or vectors.shape[2] != 3:
+        raise DataError(f"{path} has shape {vectors.shape}; normals are [H, W, 3]")
+    return unit_vectors(vectors)
+
+
+def unit_vectors(vectors: np.ndarray) -> np.ndarray:
+    """Return float32 [H, W, 3] of length 1; what is far from that length becomes (0, 0, 0)."""
+    norm = np.sqrt(np.einsum("hwc,hwc->hw", vectors, vectors))
+    valid = (norm > _LEAST_NORM) & (norm < _MOST_NORM)
+    scale = np.where(valid, 1 / np.maximum(norm, 1e-6), 0).astype(np.float32)
+    # NaN times 0 is NaN
+    return np.where(valid[..., None], vectors, 0).astype(np.float32) * scale[..., None]
+
+
+def write_image(path: Path, rgb: np.ndarray) -> None:
+    """Write uint8 RGB [H, W, 3]; the suffix, ``.png`` or ``.jpg``, says how."""
+    _encode(path, rgb[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95] if path.suffix == ".jpg" else [])
+
+
+def write_segmentation(path: Path, ids: np.ndarray) -> None:
+    """Write uint8 ids [H, W] as ``.png``."""
+    _encode(path, ids, [])
+
+
+def depth_suffix(metres: np.ndarray) -> str:
+    """Return the suffix that holds this depth: ``.png`` up to 65 m, else ``.npy``."""
+    return ".png" if round(float(_positive(metres).max()) * 1000) <= _FARTHEST_MM else ".npy"
+
+
+def write_depth(path: Path, metres: np.ndarray) -> None:
+    """Write depth [H, W], 0 where invalid: millimetres as ``.png``, float32 metres as ``.npy``."""
+    if path.suffix == ".npy":
+        write_array(path, _positive(metres))
+    else:
+        _encode(path, np.round(_positive(metres) * 1000).astype(np.uint16), [])
+
+
+def _positive(depth: np.ndarray) -> np.ndarray:
+    """Return float32 depth with 0 wherever it is not finite and positive."""
+    metres = depth.astype(np.float32)
+    return np.where(valid_depth(metres), metres, np.float32(0))
+
+
+def write_normals(path: Path, normals: np.ndarray) -> None:
+    """Write unit vectors [H, W, 3] as ``.png`` of 8 bits; one step is 0.45 degrees."""
+    coded = np.round((normals + 1) * 127.5).astype(np.uint8)
+    coded[np.linalg.norm(normals, axis=-1) < _LEAST_NORM] = 0
+    _encode(path, coded[..., ::-1], [])
+
+
+def write_array(path: Path, array: np.ndarray) -> None:
+    """Write a ``.npy`` file; it appears whole or not at all."""
+    content = io.BytesIO()
+    np.save(content, array, allow_pickle=False)
+    write_bytes(path, content.getvalue())
+
+
+def _encode(path: Path, pixels: np.ndarray, options: list[int]) -> None:
+    done, data = cv2.imencode(path.suffix, np.ascontiguousarray(pixels), options)
+    if not done:
+        raise DataError(f"{path}: OpenCV cannot write such an image")
+    write_bytes(path, data.tobytes())
+
+
+def _decoded(path: Path, flags: int) -> np.ndarray:
+    try:
+        data = np.frombuffer(path.read_bytes(), np.uint8)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from None
+    image = cv2.imdecode(data, flags) if data.size else None
+    if image is None:
+        raise DataError(f"{path} is not a readable image; write it again")
+    return image
+
+
+def read_array(path: Path) -> np.ndarray:
+    """Return the array of a ``.npy`` file; pickled objects in it are refused.
+
+    Raises:
+        DataError: the file is missing, cut off, or not a plain array.
+    """
+    try:
+        return np.asarray(np.load(path, allow_pickle=False))
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(f"{path} is not a readable array: {one_line(error)}") from None

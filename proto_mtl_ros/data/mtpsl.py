@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Importing the label files of MTPSL, which are keyed by position instead of by frame.
+
+They are tensors [frames, tasks] of 0 and 1 under the key ``labels_weights`` of a ``.pth`` file, for
+the preprocessed NYUv2 (795 x 3: segmentation, depth, normals) and Cityscapes (2975 x 2:
+segmentation, depth). Row i belongs to the file ``i.npy``. The same table as ``.npy``, ``.csv`` or
+``.txt`` is read as well. Nothing pickled is ever loaded.
+
+Li, Liu, Bilen: "Learning Multiple Dense Prediction Tasks from Partially Annotated Data", CVPR 2022.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import DataError, one_line
+from .manifest import Manifest
+
+_KEY = "labels_weights"
+
+
+def import_mtpsl(path: Path, frame_ids: Sequence[str], tasks: Sequence[str]) -> Manifest:
+    """Return the manifest of a label file.
+
+    Args:
+        path: the ``.pth``, ``.npy``, ``.csv`` or ``.txt`` file.
+        frame_ids: the frame of every row, in the order of the data set the file was made for.
+        tasks: the task of every column.
+
+    Raises:
+        DataError: the file cannot be read without running what is in it, its size is not
+            frames x tasks, or a value is neither 0 nor 1.
+    """
+    table = _read_table(path)
+    if table.ndim != 2 or table.shape != (len(frame_ids), len(tasks)):
+        raise DataError(
+            f"{path} holds a table of {' x '.join(map(str, table.shape))}, but there are "
+            f"{len(frame_ids)} frames x {len(tasks)} tasks ({', '.join(tasks)}): give the split "
+            "and the tasks it was made for; rows are matched to frames by position"
+        )
+    if not np.isin(table, (0, 1)).all():
+        raise DataError(f"{path} holds values other than 0 and 1; it is not a label file")
+    if len(set(frame_ids)) != len(frame_ids):
+        raise DataError("a frame stands twice in the list that rows are matched to")
+    return {
+        frame_id: {task: bool(value) for task, value in zip(tasks, row, strict=True)}
+        for frame_id, row in zip(frame_ids, table, strict=True)
+    }
+
+
+def _read_table(path: Path) -> np.ndarray:
+    if not path.is_file():
+        raise DataError(f"label file {path} not found; check the path")
+    if path.suffix in (".pth", ".pt"):
+        return _read_tensor(path)
+    try:
+        if path.suffix == ".npy":
+            return np.asarray(np.load(path, allow_pickle=False))
+        if path.suffix in (".csv", ".txt"):
+            text = path.read_text(encoding="utf-8").replace(",", " ")
+            return np.loadtxt(text.splitlines(), ndmin=2)
+    except (ValueError, OSError) as error:
+        if "pickle" in str(error):
+            raise DataError(
+                f"{path} holds pickled objects, which are never loaded; "
+                "save its table as a plain array of 0 and 1, one row per frame"
+            ) from None
+        raise DataError(f"{path} is not a table of numbers: {one_line(error)}") from None
+    raise DataError(f"{path} is of an unknown kind; .pth, .npy, .csv and .txt are read")
+
+
+def _read_tensor(path: Path) -> np.ndarray:
+    # a label file is imported once; only that needs torch
+    import torch
+
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for a file that is none of its own
+        raise DataError(
+            f"{path} cannot be read as tensors alone ({type(error).__name__}); "
+            "nothing else is ever loaded from it: save its table as .csv"
+        ) from None
+    if isinstance(content, Mapping):
+        if _KEY not in content:
+            raise DataError(f"{path} has no entry {_KEY!r}; it is not a label file of MTPSL")
+        content = content[_KEY]
+    if not isinstance(content, torch.Tensor):
+        raise DataError(f"{path} holds no tensor; it is not a label file of MTPSL")
+    return content.numpy()
