@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One run of a benchmark in a process of its own: train, evaluate, write one result file.
+
+    python -m proto_mtl_ros.training.benchmark.run <run.json>
+
+The runner starts this; the process ends when the runner does (its standard input closes).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import platform
+import sys
+import threading
+import time
+import traceback
+from pathlib import Path
+from typing import IO, Any
+
+from ...errors import ConfigError, ProtoMtlError, one_line
+from ...files import write_text
+
+BUSY = 75
+"""Exit status when another process is at this run (EX_TEMPFAIL of sysexits.h)."""
+
+LAST = "last.ckpt"
+"""The checkpoint, as ``training.trainer`` names it; that module imports torch."""
+
+FAILURE = "failure.txt"
+"""Why the run failed, one line. A log ends with whatever progress bars say at the end."""
+
+_LOCK = "lock"
+
+_ATTEMPT = "attempt.json"
+
+
+def main(arguments: list[str]) -> int:
+    """Do the run; return the status to exit with."""
+    spec = json.loads(Path(arguments[0]).read_text())
+    folder = Path(spec["folder"])
+    lock = take(folder / _LOCK)
+    if lock is None:
+        return BUSY
+    if not sys.stdin.isatty():
+        threading.Thread(target=_end_with_the_runner, daemon=True).start()
+    failure = folder / FAILURE
+    failure.unlink(missing_ok=True)
+    try:
+        _run(spec, folder)
+    except Exception as error:  # any: the runner goes on with the others and says the reason
+        traceback.print_exc()
+        named = "" if isinstance(error, ProtoMtlError) else f"{type(error).__name__}: "
+        write_text(failure, named + one_line(error) + "\n")
+        return 1
+    return 0
+
+
+def take(path: Path) -> IO[str] | None:
+    """Return the lock file, held until it is closed or this process ends; None if it is held."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = path.open("w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        return None
+    return file
+
+
+def _end_with_the_runner() -> None:
+    # not sys.stdin: its lock, held here, would spoil an orderly end
+    while os.read(0, 1024):
+        pass
+    # Whatever is under way: checkpoints and results appear as a whole or not at all.
+    os._exit(143)
+
+
+def _run(spec: dict[str, Any], folder: Path) -> None:
+    import torch
+
+    from ..checkpoint import network_from_checkpoint
+    from ..config import TrainConfig
+    from ..trainer import split_frames
+    from .figures import figures
+    from .record import TRAINED, difference, recorded
+
+    config = TrainConfig.model_validate(spec["config"])
+    data = Path(spec["data"])
+    trained = folder / TRAINED
+    if not trained.is_file():
+        effort = {**_train(config, data, folder), "config": recorded(config)}
+        write_text(trained, json.dumps(effort) + "\n")
+    effort = json.loads(trained.read_text())
+    differs = difference(effort["config"], config)
+    if differs is not None:
+        raise ConfigError(f"{folder} was trained with {differs}; delete it to train again")
+    result = Path(spec["result"])
+    if result.is_file():
+        return  # only the network was missing, as a teacher
+    torch.set_num_threads(config.threads or torch.get_num_threads())
+    torch.set_flush_denormal(True)
+    network, _ = network_from_checkpoint(folder / LAST, config)
+    _, held_out = split_frames(config, data)
+    found: dict[str, Any] = {}
+    found["held_out"], entropy = figures(config, network, held_out)
+    if not spec["ablation"]:
+        found["val"] = _val_figures(config, network, data)
+    content = {
+        **{key: spec[key] for key in ("protocol", "manifest", "method", "task", "seed")},
+        "tasks": list(config.tasks),
+        "ablation": spec["ablation"],
+        "figures": found,
+        "affinity_entropy": entropy,
+        "parameters": sum(p.numel() for p in network.parameters()),
+        "train_minutes": effort["seconds"] / 60,
+        "train_frames_per_second": effort["frames"] / max(effort["seconds"], 1e-9),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "processor": _processor(),
+        "gpu": torch.cuda.get_device_name(0) if torch.cuda.is_available() else None,
+        "config": recorded(config),
+    }
+    write_text(result, json.dumps(content, indent=1) + "\n")
+
+
+def _train(config: Any, data: Path, folder: Path) -> dict[str, float]:
+    """Train or continue; return the seconds that it took, and the frames that were seen.
+
+    Of an attempt that was ended from outside the time up to its last checkpoint counts.
+    """
+    import torch
+
+    from ..trainer import train
+
+    last, attempt = folder / LAST, folder / _ATTEMPT
+    before = 0.0
+    if last.is_file() and attempt.is_file():
+        earlier = json.loads(attempt.read_text())
+        before = earlier["before"] + max(0.0, last.stat().st_mtime - earlier["started"])
+    write_text(attempt, json.dumps({"before": before, "started": time.time()}) + "\n")
+    start = time.monotonic()
+    train(config, data, folder)
+    seconds = before + time.monotonic() - start
+    steps = torch.load(last, map_location="cpu", weights_only=True, mmap=True)["global_step"]
+    return {"seconds": seconds, "frames": float(steps * config.optimiser.batch)}
+
+
+def _val_figures(config: Any, network: Any, data: Path) -> dict[str, Any]:
+    from ...data.nyuv2 import NYUv2
+    from .figures import figures
+
+    return figures(config, network, NYUv2(data, "val"))[0]
+
+
+def _processor() -> str:
+    """Return the name of the processor, as the system says it, and the number of its cores."""
+    name = platform.processor() or platform.machine()
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                name = line.partition(":")[2].strip()
+                break
+    except OSError:
+        pass
+    return f"{name}, {os.cpu_count()} cores"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
