@@ -23,7 +23,7 @@ def histogram(counts: Sequence[int], edges: Sequence[float], unit: str, label: s
     for index, count in enumerate(counts):
         height = plot_height * count / highest
         x, y = _LEFT + index * step, _TOP + plot_height - height
-        title = f"{edges[index]:.0f} to {edges[index + 1]:.0f} {unit}: {count}"
+        title = f"{edges[index]:.4g} to {edges[index + 1]:.4g} {unit}: {count}"
         bars.append(
             f'<rect class="bar" x="{x:.1f}" y="{y:.1f}" width="{max(step - 1.5, 1):.1f}" '
             f'height="{height:.1f}"><title>{escape(title)}</title></rect>'

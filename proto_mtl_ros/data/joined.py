@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Several data sets as one: frames of all, each with the labels it has, in one label set.
+
+The YAML file that the kind ``joined`` opens lists them:
+
+    label_set: nyu13            # a name, a list of classes, or left out: that of the first source
+    sources:
+      - {name: nyu, kind: nyuv2, root: ../nyuv2, manifest: ../nyuv2/manifests/one_label.csv}
+      - name: office
+        kind: folder
+        root: office
+        class_map: {desk: table, monitor: tv}
+        options: {derive_normals: true}
+
+Paths are relative to the file. Frame ids are ``<name>/<frame id>``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ..errors import DataError, one_line
+from ..tasks import NYU13, TASKS, LabelSet
+from .cityscapes_classes import CITYSCAPES7, CITYSCAPES19
+from .class_map import ClassMapped
+from .frame_list import select_frames
+from .label_set_file import NO_CLASSES, named_label_set
+from .manifest import allowed, manifest_for
+from .sample import Sample
+from .source import FrameSource, notes_of, preload
+
+LABEL_SETS = {label_set.name: label_set for label_set in (NYU13, CITYSCAPES7, CITYSCAPES19)}
+"""The label sets that can be named instead of spelt out."""
+
+
+class SourceConfig(BaseModel):
+    """One data set of several.
+
+    Attributes:
+        name: prefix of its frame ids.
+        kind: as ``open_source`` takes it.
+        root: its folder or file.
+        split: its name for the split that is asked for; None: the same name.
+        manifest: its label manifest.
+        class_map: its classes by name -> classes of the common label set; those left out are
+            unlabelled.
+        options: what its kind takes beside these.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_-]+$")
+    kind: str
+    root: Path
+    split: dict[str, str] | None = None
+    manifest: Path | None = None
+    class_map: dict[str, str] | None = None
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+class JoinConfig(BaseModel):
+    """Several data sets and the label set that they share."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    sources: tuple[SourceConfig, ...] = Field(min_length=1)
+    label_set: str | tuple[str, ...] | None = None
+
+    @classmethod
+    def read(cls, path: Path) -> JoinConfig:
+        """Read a YAML file; relative paths in it become relative to where it lies.
+
+        Raises:
+            DataError: the file is missing or not YAML, or a key or value is wrong.
+        """
+        try:
+            config = cls.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        except OSError as error:
+            raise DataError(f"{path} cannot be read: {error.strerror}") from None
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise DataError(f"{path} is not valid YAML: {one_line(error)}") from None
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(str(part) for part in first["loc"]) or "the file"
+            raise DataError(f"{path}: {key}: {first['msg']}") from None
+        names = [source.name for source in config.sources]
+        if len(set(names)) != len(names):
+            raise DataError(f"{path}: two sources have one name; every source needs its own")
+        sources = tuple(
+            source.model_copy(
+                update={
+                    "root": path.parent / source.root,
+                    "manifest": source.manifest and path.parent / source.manifest,
+                }
+            )
+            for source in config.sources
+        )
+        return config.model_copy(update={"sources": sources})
+
+    def common_label_set(self) -> LabelSet | None:
+        """Return the label set that is stated, None when none is.
+
+        Raises:
+            DataError: it has an unknown name or is not a list of names.
+        """
+        if self.label_set is None:
+            return None
+        if isinstance(self.label_set, str):
+            if self.label_set not in LABEL_SETS:
+                raise DataError(
+                    f"unknown label set {self.label_set!r}; name one of {', '.join(LABEL_SETS)} "
+                    "or list the classes"
+                )
+            return LABEL_SETS[self.label_set]
+        return named_label_set("joined", self.label_set, None, "label_set")
+
+
+class Joined:
+    """Several sources one behind the other.
+
+    Args:
+        sources: name -> source; frame ids become ``<name>/<frame id>``.
+        label_set: what segmentation labels shall count in; None: the set of the first source
+            that has segmentation.
+        class_maps: name -> class map of that source; a source without one must have the same
+            classes.
+        manifest: label manifest over all frames, beside those that the sources have.
+        frame_ids: keep only these frames, in this order.
+
+    Raises:
+        DataError: label sets do not fit, or the manifest lacks a frame.
+    """
+
+    def __init__(
+        self,
+        sources: Mapping[str, FrameSource],
+        label_set: LabelSet | None = None,
+        class_maps: Mapping[str, Mapping[str, str] | None] | None = None,
+        manifest: Path | str | None = None,
+        frame_ids: Sequence[str] | None = None,
+    ) -> None:
+        if not sources:
+            raise DataError("nothing to join: give at least one source")
+        maps = class_maps or {}
+        with_classes = [s.label_set for s in sources.values() if "segmentation" in s.tasks]
+        self.label_set = label_set or (with_classes[0] if with_classes else NO_CLASSES)
+        self._sources = {
+            name: ClassMapped(source, self.label_set, maps.get(name))
+            for name, source in sources.items()
+        }
+        every = [
+            f"{name}/{frame_id}"
+            for name, source in self._sources.items()
+            for frame_id in source.frame_ids
+        ]
+        self.frame_ids = select_frames(every, frame_ids, "the joined data set")
+        self._place = {frame_id: place for place, frame_id in enumerate(every)}
+        self._starts = [0, *accumulate(len(source) for source in self._sources.values())]
+        self.tasks = tuple(
+            task for task in TASKS if any(task in s.tasks for s in self._sources.values())
+        )
+        self.manifest = manifest_for(manifest, self.frame_ids)
+        self._known = frozenset(self.frame_ids)
+        self.notes = tuple(
+            f"{name}: {note}" for name, s in self._sources.items() for note in notes_of(s)
+        )
+
+    def __len__(self) -> int:
+        return len(self.frame_ids)
+
+    def has(self, frame_id: str) -> tuple[str, ...]:
+        """Return the tasks that the frame has a label for and may use."""
+        if frame_id not in self._known:
+            raise DataError(f"the joined data set has no frame {frame_id!r}")
+        name, _, own_id = frame_id.partition("/")
+        here = self._sources[name].has(own_id)
+        return tuple(task for task in allowed(self.manifest, frame_id, self.tasks) if task in here)
+
+    def __getitem__(self, index: int) -> Sample:
+        frame_id = self.frame_ids[index]
+        name = frame_id.partition("/")[0]
+        start = self._starts[list(self._sources).index(name)]
+        sample = self._sources[name][self._place[frame_id] - start]
+        may = self.has(frame_id)
+        labels = {task: label for task, label in sample.labels.items() if task in may}
+        return Sample(frame_id, sample.rgb, sample.camera, labels)
+
+    def preload(self) -> None:
+        """Decode the frames into memory where the sources can."""
+        for source in self._sources.values():
+            preload(source)
