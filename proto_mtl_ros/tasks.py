@@ -8,6 +8,7 @@ valid, which loss and metrics belong to it (named here, implemented in ``trainin
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -154,6 +155,17 @@ NORMALS = UnitVector(
 
 TASKS: dict[str, Task] = {task.name: task for task in (SEGMENTATION, DEPTH, NORMALS)}
 """The first-class tasks in the order in which the network predicts them."""
+
+
+def tasks_over(names: Iterable[str], label_set: LabelSet) -> tuple[Task, ...]:
+    """Return the first-class tasks ``names``, the segmentation over the classes of ``label_set``.
+
+    Raises:
+        ValueError: there is no such task.
+    """
+    return tuple(
+        segmentation(label_set) if name == "segmentation" else named_task(name) for name in names
+    )
 
 
 def named_task(name: str, classes: tuple[str, ...] = ()) -> Task:

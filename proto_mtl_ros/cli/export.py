@@ -13,7 +13,7 @@ import typer
 def command(
     config: Annotated[Path, typer.Option(help="YAML file that the training ran with.")],
     checkpoint: Annotated[Path, typer.Option(help="last.ckpt of the training.")],
-    data: Annotated[Path, typer.Option(help="Folder of the NYUv2 pack, for held-out frames.")],
+    data: Annotated[Path, typer.Option(help="The data set of the training, for held-out frames.")],
     out: Annotated[Path, typer.Option(help="Folder of the bundle, models/<name>.")],
     val: Annotated[
         bool, typer.Option(help="Evaluate on the val split and write the figures down.")
@@ -25,7 +25,6 @@ def command(
     ONNX, compares the ONNX graph with torch on held-out frames, and refuses to write a bundle
     whose graph differs. The model card states data, terms, command, seed and metrics.
     """
-    from proto_mtl_ros.data.nyuv2 import NYUv2
     from proto_mtl_ros.evaluation.dataset import Evaluation, evaluate
     from proto_mtl_ros.evaluation.parity import compare
     from proto_mtl_ros.runtime.bundle import ONNX, WEIGHTS, Bundle
@@ -39,13 +38,14 @@ def command(
     )
     from proto_mtl_ros.training.config import TrainConfig
     from proto_mtl_ros.training.frames import evaluation_loader
+    from proto_mtl_ros.training.sources import split_frames, val_frames
     from proto_mtl_ros.training.temperature import fit_temperature
-    from proto_mtl_ros.training.trainer import split_frames
+    from proto_mtl_ros.training.trainer import held_out_store
 
     settings = TrainConfig.read(config)
     network, epochs = network_from_checkpoint(checkpoint, settings)
     frames, held_out = split_frames(settings, data)
-    loader = evaluation_loader(held_out, network.tasks, settings)
+    loader = evaluation_loader(held_out_store(settings, held_out), settings)
     temperature = fit_temperature(network, loader, settings.seed)
     typer.echo(f"{epochs} of {settings.epochs} epochs; confidence temperature {temperature}")
     height, width = settings.input_height, settings.input_width
@@ -71,7 +71,7 @@ def command(
         parity.check()
         result: Evaluation | None = None
         if val:
-            samples = NYUv2(data, "val")
+            samples = val_frames(settings, data)
             with typer.progressbar(length=len(samples), label="val") as bar:
                 result = evaluate(
                     Predictor(draft, onnx_engine),

@@ -10,7 +10,6 @@ from ..model import ProtoMTL
 from ..model.network import SIZE_MULTIPLE
 from ..runtime.manifest import ModelManifest, Normalisation, TrainingRecord
 from ..tasks import Categorical
-from .checkpoint import architecture
 from .config import TrainConfig
 
 CARD = "README.md"
@@ -31,7 +30,11 @@ def manifest(
     palette = categorical[0].palette if categorical else ()
     return ModelManifest(
         name=config.name,
-        architecture=architecture(config),
+        architecture={
+            "tasks": list(network.names),
+            "classes": list(classes),
+            **config.model.model_dump(),
+        },
         tasks=config.tasks,
         classes=classes,
         palette=palette,

@@ -7,26 +7,29 @@ import logging
 import tempfile
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..errors import ConfigError
-from ..model import ProtoMTL, build_from_manifest
+from ..model import ProtoMTL
 from ..model.deploy import DeployGraph
-from ..tasks import TASKS, Categorical
+from ..tasks import NYU13, LabelSet, tasks_over
 from .config import TrainConfig
 
+LABEL_SET = "label_set"
+"""Key of a checkpoint: name, classes and palette of the segmentation labels."""
 
-def architecture(config: TrainConfig) -> dict[str, object]:
-    """Return what a bundle says of the network; ``model.build_from_manifest`` reads it."""
-    classes: tuple[str, ...] = ()
-    for name in config.tasks:
-        task = TASKS[name]
-        if isinstance(task, Categorical):
-            classes = task.classes
-    return {"tasks": list(config.tasks), "classes": list(classes), **config.model.model_dump()}
+
+def _label_set(checkpoint: dict[str, Any]) -> LabelSet:
+    """Return the label set of a checkpoint; those of earlier versions are NYUv2's."""
+    if LABEL_SET not in checkpoint:
+        return NYU13
+    stored = checkpoint[LABEL_SET]
+    palette = tuple(tuple(colour) for colour in stored["palette"])
+    return LabelSet(stored["name"], tuple(stored["classes"]), palette)
 
 
 def network_from_checkpoint(path: Path, config: TrainConfig) -> tuple[ProtoMTL, int]:
@@ -49,11 +52,12 @@ def network_from_checkpoint(path: Path, config: TrainConfig) -> tuple[ProtoMTL, 
             if key.startswith("network.")
         }
         epochs = int(checkpoint["epoch"]) + 1
+        label_set = _label_set(checkpoint)
     except Exception as error:  # torch raises many kinds for a file that is no checkpoint
         raise ConfigError(
             f"{path} cannot be read as a checkpoint ({type(error).__name__}); train again"
         ) from None
-    network = build_from_manifest(architecture(config))
+    network = ProtoMTL(tasks_over(config.tasks, label_set), **config.model.model_dump())
     try:
         network.load_state_dict({key: _rounded(value) for key, value in state.items()})
     except RuntimeError as error:

@@ -37,9 +37,19 @@ class ModelConfig(_Section):
 class DataConfig(_Section):
     """Which frames, which labels, which augmentation."""
 
+    kind: str = "nyuv2"
+    """Kind of the data set, see ``data.registry``; its path is not part of the configuration."""
+
+    options: dict[str, Any] = {}
+    """What this kind of data set takes beside the path."""
+
+    train_split: str = "train"
+    val_split: str = "val"
     held_out_blocks: int = Field(5, ge=1)
     held_out_length: int = Field(8, ge=1)
     manifest: str | None = None
+    """Label manifest; a relative path starts at the data set. None: every label may be used."""
+
     smallest_crop: float = Field(0.5, gt=0, le=1)
     colour: float = Field(1.0, ge=0, le=1)
     limit: int | None = Field(None, ge=1)
@@ -119,6 +129,12 @@ class TrainConfig(_Section):
     input_width: int = Field(multiple_of=32)
     seed: int = 0
     threads: int = Field(0, ge=0)
+    start_from: str | None = None
+    """Name or folder of a bundle whose weights the network starts from, where they fit."""
+
+    backbone_weights: str | None = None
+    """File of ImageNet weights, for a backbone that brings none (ResNet-18: torchvision's)."""
+
     stages: tuple[StageConfig, ...]
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 from typing import Any
 
 import lightning as L
@@ -12,14 +13,15 @@ import torch
 from torch import Tensor, nn
 
 from ..evaluation.metrics import Metric, metric_for
-from ..model import ProtoMTL
 from ..model.decoder import upsample
 from ..model.deploy import decode_depth, decode_normals
 from ..model.network import RAW_STRIDE
 from ..model.prototypes import entropy
-from ..tasks import TASKS
+from ..tasks import NYU13, LabelSet, tasks_over
+from .checkpoint import LABEL_SET
 from .config import TrainConfig
 from .losses import logit_offset, supervised
+from .start import starting_network
 from .terms import TERMS
 
 
@@ -29,16 +31,23 @@ class MultiTaskModule(L.LightningModule):
     Args:
         config: the run.
         steps: optimiser steps of the whole run, for the schedule.
+        label_set: the classes that segmentation labels count in.
         class_counts: labelled pixels of each class [C], for the logit adjustment.
     """
 
     _offset: Tensor
 
-    def __init__(self, config: TrainConfig, steps: int, class_counts: Tensor | None = None) -> None:
+    def __init__(
+        self,
+        config: TrainConfig,
+        steps: int,
+        label_set: LabelSet = NYU13,
+        class_counts: Tensor | None = None,
+    ) -> None:
         super().__init__()
-        self.config, self.steps = config, steps
-        self.tasks = [TASKS[name] for name in config.tasks]
-        self.network = ProtoMTL(self.tasks, pretrained=True, **config.model.model_dump())
+        self.config, self.steps, self.label_set = config, steps, label_set
+        self.tasks = tasks_over(config.tasks, label_set)
+        self.network = starting_network(config, self.tasks)
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.weights = config.loss.model_dump()
         self.terms = nn.ModuleDict(
@@ -65,6 +74,10 @@ class MultiTaskModule(L.LightningModule):
                 if isinstance(module, nn.BatchNorm2d):
                     module.eval()
         return self
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Say what the class ids mean: a bundle is made from the checkpoint alone."""
+        checkpoint[LABEL_SET] = asdict(self.label_set)
 
     def training_step(self, batch: dict[str, Any], _index: int) -> Tensor:
         out = self.network(self.network.normalise(batch["image"]))

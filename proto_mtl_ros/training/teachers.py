@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..errors import ConfigError
 from ..model import ProtoMTL
-from ..tasks import TASKS, Task, UnitVector
+from ..tasks import UnitVector
 from .checkpoint import network_from_checkpoint
 from .config import TrainConfig
 from .frames import WholeFrames
@@ -41,7 +41,7 @@ def attach_teachers(store: FrameStore, config: TrainConfig) -> None:
         maps, factors = [], []
         for start in range(0, len(frames), _BATCH):
             batch = whole(frames[start : start + _BATCH])
-            maps.append(_predict(network, TASKS[name], batch["image"]).half())
+            maps.append(_predict(network, batch["image"]).half())
             factors.append(batch["depth_factor"])
         prediction = torch.cat(maps)
         if name == "depth":
@@ -58,8 +58,8 @@ def _teacher(path: Path, task: str, config: TrainConfig) -> ProtoMTL:
     if not own.is_file():
         raise ConfigError(f"distillation.teachers.{task}: {own} not found; train the teacher first")
     teacher = TrainConfig.model_validate_json(own.read_text())
-    if task not in teacher.tasks:
-        raise ConfigError(f"distillation.teachers.{task}: {path} was not trained on {task}")
+    if teacher.tasks != (task,):
+        raise ConfigError(f"distillation.teachers.{task}: {path} was not trained on {task} alone")
     if teacher.canonical_fx != config.canonical_fx:
         raise ConfigError(
             f"distillation.teachers.{task}: canonical_fx is {teacher.canonical_fx} there and "
@@ -68,8 +68,9 @@ def _teacher(path: Path, task: str, config: TrainConfig) -> ProtoMTL:
     return network_from_checkpoint(path, teacher)[0]
 
 
-def _predict(network: ProtoMTL, task: Task, images: Tensor) -> Tensor:
+def _predict(network: ProtoMTL, images: Tensor) -> Tensor:
     """Return prediction and confidence, [B, h, w, C + 1], for uint8 [B, H, W, 3]."""
+    task = network.tasks[0]
     raw = network(network.normalise(images)).raw[task.name]
     mirrored = network(network.normalise(images.flip(2))).raw[task.name].flip(3)
     if isinstance(task, UnitVector):

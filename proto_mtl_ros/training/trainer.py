@@ -17,15 +17,15 @@ from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint, TQD
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
-from ..data.nyuv2 import NYUv2, hold_out
 from ..data.source import FrameSource
 from ..errors import ConfigError
 from ..files import write_bytes, write_text
-from ..tasks import TASKS
+from ..tasks import tasks_over
 from .config import TrainConfig
 from .derived import normals_of_depth
 from .frames import evaluation_loader, training_loader
 from .module import MultiTaskModule
+from .sources import split_frames
 from .store import FrameStore
 from .teachers import attach_teachers
 from .terms import TERMS
@@ -66,21 +66,6 @@ def _quiet() -> None:
         warnings.filterwarnings("ignore", message=said)
 
 
-def split_frames(config: TrainConfig, data: Path) -> tuple[NYUv2, NYUv2]:
-    """Return (train, held out) of the train split; held-out frames keep every label."""
-    everything = NYUv2(data, "train", limit=config.data.limit)
-    kept, held = hold_out(
-        everything.frame_ids, config.data.held_out_blocks, config.data.held_out_length
-    )
-    manifest = config.data.manifest
-    if manifest is not None and not Path(manifest).is_absolute():
-        manifest = str(data / manifest)
-    return (
-        NYUv2(data, "train", manifest=manifest, frame_ids=kept),
-        NYUv2(data, "train", frame_ids=held),
-    )
-
-
 def training_store(config: TrainConfig, source: FrameSource) -> FrameStore:
     """Return the frames that the run learns from, with everything that is added to them.
 
@@ -98,7 +83,7 @@ def training_store(config: TrainConfig, source: FrameSource) -> FrameStore:
         derive = partial(normals_of_depth, step=step)
     store = FrameStore(
         source,
-        [TASKS[name] for name in config.tasks],
+        tasks_over(config.tasks, source.label_set),
         sizes,
         config.data.smallest_crop,
         derive=derive,
@@ -112,7 +97,7 @@ def training_store(config: TrainConfig, source: FrameSource) -> FrameStore:
 def held_out_store(config: TrainConfig, source: FrameSource) -> FrameStore:
     """Return held-out frames at the network's input size."""
     size = (config.input_height, config.input_width)
-    return FrameStore(source, [TASKS[name] for name in config.tasks], [size], 1.0)
+    return FrameStore(source, tasks_over(config.tasks, source.label_set), [size], 1.0)
 
 
 def _check_resumable(config: TrainConfig, output: Path) -> None:
@@ -153,7 +138,7 @@ def train(config: TrainConfig, data: Path, output: Path, max_epochs: int | None 
 
     Args:
         config: the run.
-        data: folder of the NYUv2 pack.
+        data: folder (or file) of the data set, of the kind that ``config.data.kind`` says.
         output: folder for checkpoints and TensorBoard events.
         max_epochs: stop after this many epochs of the schedule (to try things); the schedule
             itself stays that of ``config``.
@@ -178,8 +163,8 @@ def train(config: TrainConfig, data: Path, output: Path, max_epochs: int | None 
     loader = training_loader(store, config, steps)
     counts = None
     if "segmentation" in config.tasks:
-        counts = store.class_counts("segmentation", TASKS["segmentation"].channels)
-    module = MultiTaskModule(config, steps * config.epochs, counts)
+        counts = store.class_counts("segmentation", len(frames.label_set.classes))
+    module = MultiTaskModule(config, steps * config.epochs, frames.label_set, counts)
     # one file, replaced at the end of every epoch
     checkpoints = ModelCheckpoint(
         dirpath=output,
