@@ -16,7 +16,10 @@ def command(
     data: Annotated[Path, typer.Option(help="The data set of the training, for held-out frames.")],
     out: Annotated[Path, typer.Option(help="Folder of the bundle, models/<name>.")],
     val: Annotated[
-        bool, typer.Option(help="Evaluate on the val split and write the figures down.")
+        bool,
+        typer.Option(
+            help="Evaluate on the val split (without one: on the held-out frames) and write the figures down."
+        ),
     ] = True,
 ) -> None:
     """Make a bundle from a training checkpoint.
@@ -38,7 +41,7 @@ def command(
     )
     from proto_mtl_ros.training.config import TrainConfig
     from proto_mtl_ros.training.frames import evaluation_loader
-    from proto_mtl_ros.training.sources import split_frames, val_frames
+    from proto_mtl_ros.training.sources import reported_frames, split_frames
     from proto_mtl_ros.training.temperature import fit_temperature
     from proto_mtl_ros.training.trainer import held_out_store
 
@@ -54,8 +57,8 @@ def command(
         ONNX: onnx_file(network, temperature, height, width),
     }
     made_by = (
-        f"proto-mtl train --config {config} --data <nyuv2> --out {checkpoint.parent}"
-        f" && proto-mtl export --config {config} --checkpoint {checkpoint} --data <nyuv2>"
+        f"proto-mtl train --config {config} --data <data> --out {checkpoint.parent}"
+        f" && proto-mtl export --config {config} --checkpoint {checkpoint} --data <data>"
         f" --out {out}"
     )
     record = manifest(settings, network, temperature, epochs, len(frames), len(held_out), made_by)
@@ -70,9 +73,10 @@ def command(
             typer.echo(f"  {line}")
         parity.check()
         result: Evaluation | None = None
+        reported_on = ""
         if val:
-            samples = val_frames(settings, data)
-            with typer.progressbar(length=len(samples), label="val") as bar:
+            samples, reported_on = reported_frames(settings, data)
+            with typer.progressbar(length=len(samples), label=reported_on) as bar:
                 result = evaluate(
                     Predictor(draft, onnx_engine),
                     (samples[index] for index in range(len(samples))),
@@ -80,11 +84,11 @@ def command(
                     lambda _: bar.update(1),
                 )
             record = record.model_copy(update={"metrics": result.metrics})
-    files[CARD] = model_card(record, settings, parity.lines(), result).encode()
+    files[CARD] = model_card(record, settings, parity.lines(), result, reported_on).encode()
     bundle = Bundle.write(out, record, files)
     size = sum(path.stat().st_size for path in bundle.path.iterdir()) / 1e6
     typer.echo(f"wrote {bundle.path} ({size:.1f} MB)")
     if result is not None:
         from proto_mtl_ros.evaluation.table import markdown
 
-        typer.echo(markdown(result, f"{bundle.name}, NYUv2 val"))
+        typer.echo(markdown(result, f"{bundle.name}, {reported_on}"))

@@ -30,6 +30,8 @@ _K = np.array([[518.857901, 0.0, 325.582449], [0.0, 519.469611, 253.736166], [0.
 _BORDER_PX = 10
 """Labels this close to the border are extrapolated (depth, normals) or absent; all ignore them."""
 
+NAME = "NYU Depth v2"
+
 LICENCE = (
     "NYU Depth v2 (Silberman, Hoiem, Kohli, Fergus; ECCV 2012): academic data set, "
     "no explicit licence"

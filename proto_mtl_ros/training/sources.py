@@ -5,9 +5,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ..data.joined import LABEL_SETS
 from ..data.nyuv2 import hold_out
 from ..data.registry import open_source
 from ..data.source import FrameSource
+from ..errors import ConfigError
 from .config import TrainConfig
 
 
@@ -19,11 +21,11 @@ def split_frames(config: TrainConfig, data: Path) -> tuple[FrameSource, FrameSou
         data: folder (or file) of the data set.
 
     Raises:
+        ConfigError: the configuration asks for something that the data set does not have.
         DataError: the data set is incomplete or too small.
     """
     options = config.data
-    everything = open_source(options.kind, data, options.train_split, options=options.options)
-    ids = everything.frame_ids[: options.limit]
+    ids = _open(config, data, options.train_split).frame_ids[: options.limit]
     kept, held = hold_out(ids, options.held_out_blocks, options.held_out_length)
     manifest = None if options.manifest is None else Path(options.manifest)
     if manifest is not None and not manifest.is_absolute():
@@ -34,9 +36,16 @@ def split_frames(config: TrainConfig, data: Path) -> tuple[FrameSource, FrameSou
     )
 
 
-def val_frames(config: TrainConfig, data: Path) -> FrameSource:
-    """Return the split that figures are reported on, with every label."""
-    return _open(config, data, config.data.val_split)
+def reported_frames(config: TrainConfig, data: Path) -> tuple[FrameSource, str]:
+    """Return the frames that figures are reported on, with every label, and what they are.
+
+    The val split; in a data set without one of its own, the frames held out of train.
+    """
+    train, held_out = split_frames(config, data)
+    val = _open(config, data, config.data.val_split)
+    if set(val.frame_ids) & {*train.frame_ids, *held_out.frame_ids}:
+        return held_out, f"{len(held_out)} frames held out of training"
+    return val, f"{config.data.val_split} split"
 
 
 def _open(
@@ -47,6 +56,17 @@ def _open(
     manifest: Path | None = None,
 ) -> FrameSource:
     options = config.data
+    if options.label_set is not None and options.label_set not in LABEL_SETS:
+        raise ConfigError(
+            f"data.label_set: {options.label_set!r} is not known; there are {', '.join(LABEL_SETS)}"
+        )
     return open_source(
-        options.kind, data, split, manifest=manifest, frame_ids=frame_ids, options=options.options
+        options.kind,
+        data,
+        split,
+        manifest=manifest,
+        frame_ids=frame_ids,
+        class_map=options.class_map,
+        label_set=LABEL_SETS[options.label_set] if options.label_set else None,
+        options=options.options,
     )

@@ -1,16 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Predictions of single-task teachers on the training frames, made once before the training."""
+"""Predictions of teachers on the training frames, made once before the training."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import safetensors.torch
 import torch
 from torch import Tensor
 
 from ..errors import ConfigError
-from ..model import ProtoMTL
-from ..tasks import UnitVector
+from ..model import ProtoMTL, build_from_manifest
+from ..runtime.bundle import Bundle
+from ..tasks import Categorical, Task, UnitVector
 from .checkpoint import network_from_checkpoint
 from .config import TrainConfig
 from .frames import WholeFrames
@@ -27,50 +29,62 @@ def attach_teachers(store: FrameStore, config: TrainConfig) -> None:
     A teacher sees whole frames at the configured input size, and their mirror images.
 
     Raises:
-        ConfigError: a checkpoint is missing or was trained with another network.
+        ConfigError: a teacher is missing, does not know the task, or knows other classes.
+        BundleError: a bundle is damaged.
     """
-    for name, path in config.distillation.teachers.items():
-        if name not in config.tasks:
+    for column, task in enumerate(store.tasks):
+        name = task.name
+        if name not in config.distillation.teachers:
             continue
-        column = config.tasks.index(name)
         frames = torch.nonzero(~store.labelled[:, column]).flatten().tolist()
         if not frames:
             continue
-        network = _teacher(Path(path), name, config).to(store.device)
+        network, canonical_fx = _teacher(config.distillation.teachers[name], task)
+        network = network.to(store.device)
         whole = WholeFrames(store, config)
-        maps, factors = [], []
+        maps = []
         for start in range(0, len(frames), _BATCH):
             batch = whole(frames[start : start + _BATCH])
-            maps.append(_predict(network, batch["image"]).half())
-            factors.append(batch["depth_factor"])
-        prediction = torch.cat(maps)
-        if name == "depth":
-            # metres: the store makes them canonical for each crop, as it does with labels
-            metres = prediction[..., 0].float() * torch.cat(factors)[:, None, None]
-            prediction[..., 0] = metres.half()
+            prediction = _predict(network, task, batch["image"])
+            if name == "depth":
+                # metres: the store makes them canonical for each crop, as it does with labels
+                prediction[..., 0] *= (batch["camera"][:, 0] / canonical_fx)[:, None, None]
+            maps.append(prediction.half())
         size = (config.input_height, config.input_width)
-        store.attach(f"{TEACHER}{name}", frames, prediction, size)
+        store.attach(f"{TEACHER}{name}", frames, torch.cat(maps), size)
 
 
-def _teacher(path: Path, task: str, config: TrainConfig) -> ProtoMTL:
-    """Return the network of a checkpoint; its own configuration lies beside it."""
-    own = path.parent / "config.json"
-    if not own.is_file():
-        raise ConfigError(f"distillation.teachers.{task}: {own} not found; train the teacher first")
-    teacher = TrainConfig.model_validate_json(own.read_text())
-    if teacher.tasks != (task,):
-        raise ConfigError(f"distillation.teachers.{task}: {path} was not trained on {task} alone")
-    if teacher.canonical_fx != config.canonical_fx:
-        raise ConfigError(
-            f"distillation.teachers.{task}: canonical_fx is {teacher.canonical_fx} there and "
-            f"{config.canonical_fx} here; train it with the same"
-        )
-    return network_from_checkpoint(path, teacher)[0]
+def _teacher(where: str, task: Task) -> tuple[ProtoMTL, float]:
+    """Return the network, and the focal length that its depth is canonical for.
+
+    Args:
+        where: a checkpoint (its configuration lies beside it), or name or folder of a bundle.
+        task: what it shall teach.
+    """
+    key = f"distillation.teachers.{task.name}"
+    if where.endswith(".ckpt"):
+        own = Path(where).parent / "config.json"
+        if not own.is_file():
+            raise ConfigError(f"{key}: {own} not found; train the teacher first")
+        teacher = TrainConfig.model_validate_json(own.read_text())
+        network, _ = network_from_checkpoint(Path(where), teacher)
+        canonical_fx = teacher.canonical_fx
+    else:
+        bundle = Bundle.load(where)
+        network = build_from_manifest(bundle.manifest.architecture).eval()
+        state = safetensors.torch.load_file(bundle.weights_path)
+        network.load_state_dict({name: value.float() for name, value in state.items()})
+        canonical_fx = bundle.manifest.canonical_fx
+    known = {known.name: known for known in network.tasks}.get(task.name)
+    if known is None:
+        raise ConfigError(f"{key}: {where} was not trained on {task.name}")
+    if isinstance(task, Categorical) and known.classes != task.classes:  # type: ignore[attr-defined]
+        raise ConfigError(f"{key}: {where} knows other classes than the data set has")
+    return network, canonical_fx
 
 
-def _predict(network: ProtoMTL, images: Tensor) -> Tensor:
+def _predict(network: ProtoMTL, task: Task, images: Tensor) -> Tensor:
     """Return prediction and confidence, [B, h, w, C + 1], for uint8 [B, H, W, 3]."""
-    task = network.tasks[0]
     raw = network(network.normalise(images)).raw[task.name]
     mirrored = network(network.normalise(images.flip(2))).raw[task.name].flip(3)
     if isinstance(task, UnitVector):

@@ -34,11 +34,9 @@ class TeacherDistillation(Term):
 
     def __init__(self, tasks: Sequence[Task], network: ProtoMTL, config: TrainConfig) -> None:
         super().__init__(tasks, network, config)
-        missing = [task.name for task in tasks if task.name not in config.distillation.teachers]
-        if missing:
+        if not {task.name for task in tasks} & set(config.distillation.teachers):
             raise ConfigError(
-                f"loss.distillation needs distillation.teachers.{missing[0]}: the checkpoint of a "
-                "training with tasks: [" + missing[0] + "]"
+                "loss.distillation needs distillation.teachers: task to a checkpoint or a bundle"
             )
         self.weights = config.loss.model_dump()
 
