@@ -8,6 +8,7 @@ from .distillation import TeacherDistillation
 from .geometry import DepthNormalsGeometry
 from .joint_task import JointTask
 from .prototype_knowledge import EntropyFloor, TaskConsistency, TaskKnowledgeEmbedding
+from .reconstruction import Reconstruction
 from .term import Term
 
 TERMS: dict[str, type[Term]] = {
@@ -18,6 +19,7 @@ TERMS: dict[str, type[Term]] = {
     "distillation": TeacherDistillation,
     "cross_task": CrossTask,
     "joint_task": JointTask,
+    "reconstruction": Reconstruction,
 }
 """Name, which is also the key of its weight in ``config.loss``, to the term."""
 

@@ -4,8 +4,8 @@
 The paper has a VQ codebook and an image reconstruction for this and publishes no more than their
 names and the codebook's size; all else is our reading:
 
-    z[n] = LN(P f16[n])                                         stride 16, no learnt scale
-    e[n] = the nearest to z[n] among the codes W c_k            codebook of K vectors
+    z[n] = LN(P f16[n] - mean_n P f16[n])                       per picture; no learnt scale
+    e[n] = the nearest to z[n] among the codes LN(c_k)          codebook of K vectors
     loss = mean |D(z + sg(e - z)) - image|                      at stride 4, normalised image
          + mean (sg(z) - e)^2 + beta mean (z - sg(e))^2         "Neural Discrete Representation
                                                                 Learning", van den Oord et al. 2017
@@ -40,24 +40,23 @@ _STRIDE = 4
 class Codebook(nn.Module):
     """K codes of width D, and the nearest of them to a vector.
 
-    The codes are fixed Gaussian vectors seen through one learnt linear map ("Addressing
-    Representation Collapse in Vector Quantized Models with One Linear Layer", Zhu et al. 2024).
-    The gradient of any code in use moves the map and with it every code, so that none is left
-    behind where no feature comes. That needs no restarts and no running means, which would have to
-    be kept alike between processes and over a resume.
+    Codes die where all features are alike or where the shortest codes win, so both sides have the
+    same length (codes on a sphere: Yu et al., ICLR 2022) and features are centred. A code that no
+    feature comes near simply stays: restarts and running means would be state to keep alike between
+    processes and over a resume.
     """
-
-    codes: Tensor
 
     def __init__(self, size: int, width: int) -> None:
         super().__init__()
-        self.register_buffer("codes", torch.randn(size, width))
-        self.map = nn.Linear(width, width, bias=False)
-        nn.init.eye_(self.map.weight)
+        self.vectors = nn.Parameter(torch.randn(size, width))
+
+    def codes(self) -> Tensor:
+        """Return the codes [K, D], of zero mean and unit variance over D."""
+        return F.layer_norm(self.vectors, self.vectors.shape[-1:])
 
     def forward(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
         """Return (nearest codes [N, D], their indices [N]) for ``vectors`` [N, D]."""
-        codes = self.map(self.codes)
+        codes = self.codes()
         with torch.no_grad():
             # |z - e|^2 without |z|^2, which is the same for all codes
             distance = codes.square().sum(1) - 2.0 * vectors @ codes.t()
@@ -93,7 +92,9 @@ class Reconstruction(Term):
 
     def embed(self, out: NetworkOutput) -> Tensor:
         """Return z: float32 [B, H/16, W/16, D], of zero mean and unit variance over D."""
-        z = self.project(out.taps[3]).permute(0, 2, 3, 1).float()
+        z = self.project(out.taps[3]).float()
+        # what all of a picture shares would make its features alike and leave few codes in use
+        z = (z - z.mean((2, 3), keepdim=True)).permute(0, 2, 3, 1)
         return F.layer_norm(z, z.shape[-1:])
 
     def decode(self, z: Tensor) -> Tensor:
