@@ -125,6 +125,11 @@ def _percent(part: float) -> str:
     return "<1 %" if text == "0" and part > 0 else f"{text} %"
 
 
+def _unbroken(part: float) -> str:
+    """Return a part of 1 in per cent for a narrow column of a table."""
+    return escape(_percent(part)).replace(" ", "&nbsp;")
+
+
 def _tiles(counts: LabelCounts, pixels: PixelCounts) -> str:
     labels = sum(counts.labelled.values())
     possible = counts.frames * len(counts.labelled)
@@ -133,7 +138,7 @@ def _tiles(counts: LabelCounts, pixels: PixelCounts) -> str:
         (str(counts.frames), "frames"),
         (
             str(labels),
-            f"labels, {_percent(labels / max(possible, 1))} of every task on every frame",
+            f"labels, {_percent(labels / max(possible, 1))} of all that could be",
         ),
     ]
     if counts.overlap:
@@ -158,8 +163,8 @@ def _labels(counts: LabelCounts) -> str:
     tasks = list(counts.labelled)
     rows = "".join(
         f'<tr><td>{escape(task)}</td><td class="n">{count}</td>'
-        f'<td class="n">{_percent(count / max(counts.frames, 1))}</td>'
-        f'<td style="width:45%">{_meter(count / max(counts.frames, 1))}</td></tr>'
+        f'<td class="n">{_unbroken(count / max(counts.frames, 1))}</td>'
+        f'<td style="width:35%">{_meter(count / max(counts.frames, 1))}</td></tr>'
         for task, count in counts.labelled.items()
     )
     together = "".join(
@@ -180,7 +185,7 @@ def _labels(counts: LabelCounts) -> str:
     )
     return (
         '<h2>Labels</h2><div class="columns"><div class="card"><table><tr><th>task</th>'
-        f'<th class="n">frames</th><th class="n">of all</th><th></th></tr>{rows}</table></div>'
+        f'<th class="n">frames</th><th class="n">of&nbsp;all</th><th></th></tr>{rows}</table></div>'
         f"{overlap if len(tasks) > 1 else ''}"
         '<div class="card"><table><tr><th>labels of a frame</th><th class="n">frames</th></tr>'
         f"{together}</table></div></div>"
@@ -191,7 +196,7 @@ def _overlap(counts: LabelCounts, first: str, second: str) -> str:
     if first == second:
         return "-"
     pair = (first, second) if (first, second) in counts.overlap else (second, first)
-    return _percent(counts.overlap[pair].jaccard)
+    return _unbroken(counts.overlap[pair].jaccard)
 
 
 def _meter(part: float, colour: str = "") -> str:
@@ -205,7 +210,8 @@ def _contents(pixels: PixelCounts, label_set: LabelSet) -> str:
         shares = pixels.class_shares
         most = float(shares.max())
         rows = "".join(
-            f'<tr><td>{escape(label_set.classes[i])}</td><td class="n">{100 * shares[i]:.1f} %</td>'
+            f"<tr><td>{escape(label_set.classes[i])}</td>"
+            f'<td class="n">{100 * shares[i]:.1f}&nbsp;%</td>'
             f'<td style="width:60%">{_meter(shares[i] / most, _colour(label_set, i))}</td></tr>'
             for i in np.argsort(-shares, kind="stable")
         )
