@@ -33,6 +33,10 @@ TRAIN = [
     "onnxscript>=0.5,<1",  # torch's exporter is written in it
     *ONNXRUNTIME,  # the exported graph is checked against torch
 ]
+GRADIENTS = [
+    # PCGrad; CAGrad (cvxpy), UPGrad (quadprog). Its API moves in minors
+    "torchjd[cagrad,quadprog-projector]>=0.18,<0.19",
+]
 BAG = [
     "rosbags>=0.11,<0.12",  # rosbag2 files without ROS; its API moves in minors
 ]
@@ -53,6 +57,7 @@ ROS_WHEELS = [
 DEMO = [*ONNXRUNTIME, *BAG]
 TEST = [
     *TRAIN,
+    *GRADIENTS,
     *BAG,
     "pytest>=7.4",  # 7 runs beside launch_testing of Jazzy, newer ones elsewhere
     "pytest-timeout>=2.2",  # a node that hangs fails its test, not the run
@@ -108,6 +113,7 @@ setup(
         "onnxruntime": ONNXRUNTIME,
         "torch": TORCH,
         "train": TRAIN,
+        "gradients": GRADIENTS,
         "bag": BAG,
         "ros-wheels": ROS_WHEELS,
         "demo": DEMO,

@@ -163,6 +163,19 @@ class MultiTaskModule(L.LightningModule):
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
 
+    def configure_gradient_clipping(  # type: ignore[override]
+        self, optimizer: Any, gradient_clip_val: float | None = None, **_: Any
+    ) -> None:
+        """Clip the network and each term by its own norm.
+
+        An auto-encoder that starts with large gradients must not take the network's share.
+        """
+        if gradient_clip_val:
+            for part in (self.network, *self.terms.values()):
+                parameters = [p for p in part.parameters() if p.grad is not None]
+                if parameters:
+                    nn.utils.clip_grad_norm_(parameters, gradient_clip_val)
+
     def _learning_rate_factor(self, step: int) -> float:
         """Linear warm-up, then 1, then half a cosine to zero over the last epochs."""
         options = self.config.optimiser
