@@ -82,7 +82,7 @@ def report(
 
     if out is not None and out.suffix not in (".html", ".png"):
         raise ConfigError(f"--out {out} must end in .html or .png")
-    source = _open(data, kind, split, manifest, option)
+    source = open_dataset(data, kind, split, manifest, option)
     counts = count_labels(source)
     chosen = spread(len(source), frames)
     with typer.progressbar(length=len(chosen), label="frames") as bar:
@@ -134,7 +134,7 @@ def manifest(
 
     if draw not in DRAWS:
         raise ConfigError(f"--setting {draw!r} is not known; there are: {', '.join(DRAWS)}")
-    source = _open(data, kind, split, None, option)
+    source = open_dataset(data, kind, split, None, option)
     names = _tasks(tasks, source)
     for frame_id in source.frame_ids:
         missing = [name for name in names if name not in source.has(frame_id)]
@@ -168,7 +168,7 @@ def import_mtpsl(
     from proto_mtl_ros.data.manifest import write_manifest
     from proto_mtl_ros.data.mtpsl import import_mtpsl as read_labels
 
-    source = _open(data, kind, split, None, option)
+    source = open_dataset(data, kind, split, None, option)
     names = _tasks(tasks, source)
     imported = read_labels(labels, source.frame_ids, names)
     write_manifest(out, imported)
@@ -194,21 +194,22 @@ def convert(
     """
     from proto_mtl_ros.data.folder_writer import write_folder
 
-    source = _open(data, kind, split, manifest, option)
+    source = open_dataset(data, kind, split, manifest, option)
     with typer.progressbar(length=len(source), label=f"{split} to {out.name}") as bar:
         written = write_folder(source, out, split, images, bar.update)
     typer.echo(f"{out}: {len(source)} frames of {split}, {written} written now")
 
 
-def _open(
+def open_dataset(
     data: Path, kind: str, split: str, manifest: Path | None, options: list[str] | None
 ) -> FrameSource:
+    """Open a split of the data set that a command line describes."""
     from proto_mtl_ros.data.registry import open_source
 
-    return open_source(kind, data, split, manifest=manifest, options=_values(options or []))
+    return open_source(kind, data, split, manifest=manifest, options=option_values(options or []))
 
 
-def _values(options: list[str]) -> dict[str, Any]:
+def option_values(options: list[str]) -> dict[str, Any]:
     """Return NAME=VALUE pairs; values are read as YAML, so that true and 3 are what they look."""
     import yaml
 

@@ -9,11 +9,15 @@ from typing import Annotated
 
 import typer
 
+from .dataset import Data, Kind, Options, Split, open_dataset
+
 
 def command(
-    data: Annotated[Path, typer.Option(help="Folder of the NYUv2 pack.")],
+    data: Data,
     model: Annotated[str, typer.Option(help="Name or folder of a model bundle.")] = "nyu13-lite0",
-    split: Annotated[str, typer.Option(help="train or val.")] = "val",
+    kind: Kind = "nyuv2",
+    split: Split = "val",
+    option: Options = None,
     backend: Annotated[str, typer.Option(help="auto, onnxruntime or torch.")] = "auto",
     threads: Annotated[int, typer.Option(min=0, help="CPU threads, 0 = automatic.")] = 0,
     input_size: Annotated[
@@ -26,7 +30,6 @@ def command(
 
     Every frame takes the way it takes in the node: letterbox, engine, maps at the frame's size.
     """
-    from proto_mtl_ros.data.nyuv2 import NYUv2
     from proto_mtl_ros.evaluation.dataset import evaluate
     from proto_mtl_ros.evaluation.table import markdown
     from proto_mtl_ros.files import write_text
@@ -34,14 +37,15 @@ def command(
     from proto_mtl_ros.runtime.engine import create_engine
     from proto_mtl_ros.runtime.predictor import Predictor
 
-    frames = NYUv2(data, split, limit=limit)
+    frames = open_dataset(data, kind, split, None, option)
+    count = min(len(frames), limit or len(frames))
     bundle = Bundle.load(model)
     engine = create_engine(bundle, backend, threads=threads)
     predictor = Predictor(bundle, engine, input_size)
-    samples = (frames[index] for index in range(len(frames)))
-    with typer.progressbar(length=len(frames), label=f"{bundle.name} on {split}") as bar:
+    samples = (frames[index] for index in range(count))
+    with typer.progressbar(length=count, label=f"{bundle.name} on {split}") as bar:
         result = evaluate(predictor, samples, frames.label_set.classes, lambda _: bar.update(1))
-    typer.echo(markdown(result, f"{bundle.name}, NYUv2 {split}, {engine.choice}"))
+    typer.echo(markdown(result, f"{bundle.name}, {kind} {split}, {engine.choice}"))
     if out is not None:
         figures = {"frames": result.frames, **result.metrics, "iou": result.per_class}
         write_text(out, json.dumps(figures, indent=2) + "\n")

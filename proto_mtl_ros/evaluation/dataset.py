@@ -19,7 +19,7 @@ class Evaluation:
 
     Attributes:
         frames: how many frames were seen.
-        metrics: task -> figure -> value.
+        metrics: task -> figure -> value, of the tasks that any frame has a label for.
         per_class: IoU of every class.
     """
 
@@ -39,32 +39,33 @@ def evaluate(
     Args:
         predictor: of the model.
         samples: labelled frames; a label that a frame does not have is left out.
-        classes: what the label ids mean; must be the classes of the model.
+        classes: what the label ids mean; must be the classes of the model. Empty for data without
+            a segmentation.
         progress: called with the number of frames done.
 
     Raises:
         DataError: the label set is not the model's, or there was no frame.
     """
     manifest = predictor.bundle.manifest
-    if "segmentation" in manifest.tasks and manifest.classes != classes:
+    if "segmentation" in manifest.tasks and classes and manifest.classes != classes:
         raise DataError(
             f"model {manifest.name} has other classes than the data; map one to the other first"
         )
-    metrics: dict[str, Metric] = {
-        name: metric_for(named_task(name, classes)) for name in manifest.tasks
-    }
+    metrics: dict[str, Metric] = {}
     result = Evaluation()
     for sample in samples:
         prediction = predictor.predict(sample.rgb, sample.camera)
-        for name, metric in metrics.items():
+        for name in manifest.tasks:
             label = sample.labels.get(name)
             if label is not None:
+                metric = metrics.setdefault(name, metric_for(named_task(name, classes)))
                 metric.update(getattr(prediction, name), label)
         result.frames += 1
         progress(result.frames)
     if not result.frames:
         raise DataError("there is no frame to evaluate on")
-    for name, metric in metrics.items():
+    for name in (name for name in manifest.tasks if name in metrics):
+        metric = metrics[name]
         result.metrics[name] = metric.compute()
         if isinstance(metric, SegmentationMetric):
             result.per_class = metric.per_class()
