@@ -18,7 +18,8 @@ def command(
     val: Annotated[
         bool,
         typer.Option(
-            help="Evaluate on the val split (without one: on the held-out frames) and write the figures down."
+            help="Evaluate on the val split, or without one on the held-out frames, and write the "
+            "figures down."
         ),
     ] = True,
 ) -> None:
