@@ -116,11 +116,9 @@ class Windows:
         return torch.stack([fx / self.scale, fy / self.scale, cx, cy], 1).float()
 
     def mirror_x(self, vectors: Tensor) -> Tensor:
-        """Negate the x component of vectors [B, H, W, 3] in mirrored outputs."""
-        sign = torch.where(self.mirrored, -1.0, 1.0).to(vectors)
-        scale = torch.ones(len(sign), 3, dtype=vectors.dtype, device=vectors.device)
-        scale[:, 0] = sign
-        return vectors * scale[:, None, None, :]
+        """Negate the x component of vectors [B, H, W, 3] in mirrored outputs, in place."""
+        vectors[..., 0] *= torch.where(self.mirrored, -1.0, 1.0).to(vectors)[:, None, None]
+        return vectors
 
 
 def _filter(positions: Tensor, scale: Tensor, length: int) -> Tensor:
@@ -129,31 +127,45 @@ def _filter(positions: Tensor, scale: Tensor, length: int) -> Tensor:
     Bilinear where nothing shrinks, and without aliasing where it does.
     """
     radius = scale.clamp_min(1.0)[:, None, None]
-    centres = torch.arange(length) + 0.5
-    weights = (1 - (positions[..., None] - centres).abs() / radius).clamp_min(0)
+    # only the few pixels under the triangle are worked out
+    taps = int(torch.ceil(2 * radius.max())) + 1
+    first = (positions - radius[..., 0] - 0.5).ceil()
+    index = first[..., None] + torch.arange(taps)
+    weights = (1 - (positions[..., None] - (index + 0.5)).abs() / radius).clamp_min_(0)
     # what lies outside the source altogether gets 0
-    return (weights / weights.sum(-1, keepdim=True).clamp_min(1e-6)).float()
+    weights = torch.where((index >= 0) & (index < length), weights, 0)
+    weights = (weights / weights.sum(-1, keepdim=True).clamp_min(1e-6)).float()
+    dense = torch.zeros(*positions.shape, length)
+    return dense.scatter_add_(2, index.long().clamp_(0, length - 1), weights)
 
 
 def crop_images(images: Tensor, windows: Windows) -> Tensor:
-    """Resample [B, h, w, C] (any type) to float32 [B, H, W, C]."""
-    count, height, width, channels = images.shape
+    """Resample [B, h, C, w] (any type) to float32 [B, C, H, W].
+
+    With the channels between rows and columns two matrix products do it, and nothing is moved.
+    """
+    count, height, channels, width = images.shape
     rows, columns = windows.positions()
     down = _filter(rows, windows.scale, height).to(images.device)
     across = _filter(columns, windows.scale, width).to(images.device)
-    tall = down @ images.float().reshape(count, height, width * channels)
-    wide = tall.view(count, -1, width, channels).permute(0, 2, 1, 3).reshape(count, width, -1)
-    out = (across @ wide).view(count, across.shape[1], down.shape[1], channels)
-    return out.permute(0, 2, 1, 3)
+    tall = down @ images.float().view(count, height, channels * width)
+    out = tall.view(count, -1, width) @ across.transpose(1, 2)
+    return out.view(count, down.shape[1], channels, -1).transpose(1, 2)
 
 
-def crop_labels(labels: Tensor, windows: Windows) -> Tensor:
-    """Take from [B, h, w, ...] the pixel that holds each output pixel's centre: [B, H, W, ...]."""
+def crop_labels(labels: Tensor, frames: Tensor, windows: Windows) -> Tensor:
+    """Take from [n, h, w, ...] the pixel that holds each output pixel's centre: [B, H, W, ...].
+
+    Args:
+        frames: which of the n each of the windows lies in, [B].
+    """
+    _, height, width = labels.shape[:3]
     rows, columns = windows.positions()
-    rows = rows.floor().long().clamp_(0, labels.shape[1] - 1).to(labels.device)
-    columns = columns.floor().long().clamp_(0, labels.shape[2] - 1).to(labels.device)
-    frames = torch.arange(len(labels), device=labels.device)
-    return labels[frames[:, None, None], rows[:, :, None], columns[:, None, :]]
+    rows = rows.floor().long().clamp_(0, height - 1) + (frames * height)[:, None]
+    columns = columns.floor().long().clamp_(0, width - 1)
+    pixels = (rows * width)[:, :, None] + columns[:, None, :]
+    taken = labels.flatten(0, 2).index_select(0, pixels.flatten().to(labels.device))
+    return taken.view(*pixels.shape, *labels.shape[3:])
 
 
 def jitter_colours(images: Tensor, crops: Sequence[Crop], strength: float) -> Tensor:
@@ -161,52 +173,63 @@ def jitter_colours(images: Tensor, crops: Sequence[Crop], strength: float) -> Te
     noise of a moving robot's camera.
 
     Args:
-        images: float32 [B, H, W, 3], 0 to 255.
-        crops: whose seeds draw the change.
+        images: float32 [B, 3, H, W], 0 to 255.
+        crops: whose seeds draw the change; a frame whose crop has none keeps its colours.
         strength: 0 to 1.
 
     Returns:
         uint8 [B, H, W, 3].
     """
+    coloured = [position for position, crop in enumerate(crops) if crop.seed is not None]
+    if strength == 0 or not coloured:
+        return _bytes((images + 0.5).clamp_(0, 255))
     draws = [np.random.default_rng(crop.seed) for crop in crops]
 
     def uniform(low: float, high: float, count: int = 1) -> Tensor:
         values = np.stack(
             [rng.uniform(1 - low * strength, 1 + high * strength, count) for rng in draws]
         )
-        return torch.from_numpy(values).to(images)[:, None, None, :]
+        return torch.from_numpy(values).to(images)[:, :, None, None]
 
-    coloured = [position for position, crop in enumerate(crops) if crop.seed is not None]
-    if strength == 0 or not coloured:
-        return (images + 0.5).clamp_(0, 255).to(torch.uint8)
-    x = images * (uniform(0.5, 0.5) * uniform(0.15, 0.15, 3))
-    grey = x @ x.new_tensor(_LUMA)[:, None]
-    contrast = uniform(0.5, 0.5)
-    x = grey + uniform(0.7, 0.5) * (x - grey)
-    x = x * contrast + (1 - contrast) * grey.mean((1, 2), keepdim=True)
-    gamma = uniform(0.3, 0.4)
+    gain = uniform(0.5, 0.5) * uniform(0.15, 0.15, 3)
+    contrast, saturation, gamma = uniform(0.5, 0.5), uniform(0.7, 0.5), uniform(0.3, 0.4)
+    weights = gain * images.new_tensor(_LUMA)[:, None, None]
+    red, green, blue = ((images * weights)[:, channel] for channel in range(3))
+    grey = ((red + green) + blue)[:, None]
+    # grey + saturation (x - grey), then contrast about the mean of grey, in one pass over x
+    level = grey * (contrast * (1 - saturation))
+    level = level + (1 - contrast) * grey.mean((2, 3), keepdim=True)
+    x = torch.addcmul(level, images, gain * (contrast * saturation))
     for position, rng in enumerate(draws):
         if rng.random() < 0.2 * strength:
             x[position] = _motion_blur(
                 x[position], int(rng.integers(3, _BLUR + 1)), rng.uniform(0, math.pi)
             )
         if rng.random() < 0.3 * strength:
-            noise = rng.standard_normal(tuple(x.shape[1:]), np.float32) * rng.uniform(1, 10)
-            x[position] += torch.from_numpy(noise.astype(np.float32)).to(x)
-    x = (x.clamp(0, 255) / 255).pow(gamma) * 255
+            noise = rng.standard_normal((*x.shape[2:], 3), np.float32) * rng.uniform(1, 10)
+            x[position] += torch.from_numpy(noise.astype(np.float32)).to(x).permute(2, 0, 1)
+    # log 0 is -inf, and its exponential 0 again
+    x = x.clamp_(0, 255).mul_(1 / 255).log_().mul_(gamma).exp_().mul_(255)
     plain = [position for position, crop in enumerate(crops) if crop.seed is None]
-    x[plain] = images[plain]
-    return (x + 0.5).to(torch.uint8)
+    if plain:
+        x[plain] = images[plain]
+    return _bytes(x.add_(0.5))
+
+
+def _bytes(images: Tensor) -> Tensor:
+    """Return [B, 3, H, W], 0 to 255, as uint8 [B, H, W, 3]."""
+    return images.to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 
 
 def _motion_blur(image: Tensor, length: int, angle: float) -> Tensor:
-    """Blur [H, W, 3] along a line of ``length`` pixels."""
+    """Blur [3, H, W] along a line of ``length`` pixels."""
     kernel = torch.zeros(length, length)
     steps = torch.linspace(-(length - 1) / 2, (length - 1) / 2, 2 * length)
     rows = (steps * math.sin(angle) + (length - 1) / 2).round().long()
     columns = (steps * math.cos(angle) + (length - 1) / 2).round().long()
     kernel[rows, columns] = 1.0
-    kernel = (kernel / kernel.sum()).to(image).expand(3, 1, length, length)
+    kernel = (kernel / kernel.sum()).to(image)[None, None]
     left, right = (length - 1) // 2, length // 2
-    padded = F.pad(image.permute(2, 0, 1)[None], (left, right, left, right), mode="replicate")
-    return F.conv2d(padded, kernel, groups=3)[0].permute(1, 2, 0)
+    # channels as a batch: three small convolutions, not a grouped one
+    padded = F.pad(image[:, None], (left, right, left, right), mode="replicate")
+    return F.conv2d(padded, kernel)[:, 0]

@@ -9,7 +9,6 @@ machine with a GPU have nothing to do per step.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -26,18 +25,61 @@ from .augmentation import Crop, Windows, crop_images, crop_labels
 TEACHER = "teacher_"
 """Prefix of the maps that a teacher predicted; the last channel is its confidence."""
 
+IMAGE = "image"
+
 DERIVED_NORMALS = "derived_normals"
 """Label map of the normals that follow from a depth label, for frames without a normals label."""
 
 
-@dataclass
 class _Block:
-    """Frames of one stored size: parallel tensors, and where each frame's labels lie."""
+    """Frames of one stored size: a tensor of images and one of each kind of label map.
 
-    images: Any
-    cameras: Tensor
-    maps: dict[str, Any] = field(default_factory=dict)
-    rows: dict[str, Tensor] = field(default_factory=dict)
+    The tensors are made for ``most`` frames at once and cut in the end: the system gives memory to
+    pages that were written, so nothing is held twice while a large set is read.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.cameras: Any = []
+        self.maps: dict[str, Any] = {}
+        self.rows: dict[str, Any] = {}
+        self._counts: dict[str, int] = {}
+
+    def add(self, image: np.ndarray, camera: Camera, maps: dict[str, np.ndarray]) -> int:
+        """Keep a frame, the image as [h, 3, w]; return its row."""
+        row = len(self.cameras)
+        self.cameras.append([camera.fx, camera.fy, camera.cx, camera.cy])
+        for name, values in {IMAGE: image.transpose(0, 2, 1), **maps}.items():
+            if name not in self.maps:
+                self.maps[name] = np.empty((self.most - row, *values.shape), values.dtype)
+                self.rows[name] = np.full(self.most, -1)
+                self._counts[name] = 0
+            count = self._counts[name]
+            self.maps[name][count] = values
+            self.rows[name][row] = count
+            self._counts[name] = count + 1
+        return row
+
+    def finish(self, device: torch.device) -> None:
+        """Turn everything into tensors, the maps on ``device``."""
+        frames = len(self.cameras)
+        self.cameras = torch.tensor(self.cameras)
+        for name, count in self._counts.items():
+            self.maps[name] = torch.from_numpy(self.maps[name][:count]).to(device)
+            self.rows[name] = torch.from_numpy(self.rows[name][:frames])
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the stored frames."""
+        return self.maps[IMAGE].shape[1], self.maps[IMAGE].shape[3]
+
+    def cut(self, name: str, rows: Sequence[int], windows: Windows) -> Tensor:
+        """Return windows of the rows ``rows`` of a kind of map, in its own type."""
+        maps = self.maps[name]
+        index = torch.tensor(rows)
+        if name == IMAGE:
+            return crop_images(maps.index_select(0, index.to(maps.device)), windows)
+        return crop_labels(maps, index, windows)
 
 
 def stored_size(
@@ -91,8 +133,8 @@ class FrameStore:
         self.frame_ids = list(source.frame_ids if frames is None else frames)
         self.labelled = torch.zeros(len(self.frame_ids), len(tasks), dtype=torch.bool)
         self._place: list[tuple[int, int]] = []
-        self._keys: dict[tuple[int, int], int] = {}
-        raw: list[list[tuple[Sample, dict[str, np.ndarray]]]] = []
+        blocks: dict[tuple[int, int], int] = {}
+        self._blocks: list[_Block] = []
         for index, frame_id in enumerate(self.frame_ids):
             sample = source[place[frame_id]]
             for column, task in enumerate(tasks):
@@ -101,31 +143,27 @@ class FrameStore:
             if derive and "depth" in sample.labels and "normals" not in sample.labels:
                 extra[DERIVED_NORMALS] = derive(sample)
             size = stored_size(*sample.rgb.shape[:2], sizes, smallest)
-            block = self._keys.setdefault(size, len(self._keys))
-            if block == len(raw):
-                raw.append([])
-            self._place.append((block, len(raw[block])))
-            raw[block].append(_stored(sample, tasks, extra, size))
+            number = blocks.setdefault(size, len(blocks))
+            if number == len(self._blocks):
+                self._blocks.append(_Block(len(self) - index))
+            row = self._blocks[number].add(*_stored(sample, tasks, extra, size))
+            self._place.append((number, row))
             progress(index + 1)
-        self._blocks = [self._pack(frames) for frames in raw]
+        for block in self._blocks:
+            block.finish(self.device)
         self._soft: dict[str, tuple[Tensor, Tensor]] = {}
         self._whole = (0, 0)
 
     def __len__(self) -> int:
         return len(self.frame_ids)
 
-    def _pack(self, frames: list[tuple[Sample, dict[str, np.ndarray]]]) -> _Block:
-        images = torch.from_numpy(np.stack([sample.rgb for sample, _ in frames]))
-        cameras = torch.tensor([_intrinsics(sample.camera) for sample, _ in frames])
-        block = _Block(images.to(self.device), cameras)
-        for name in {name for _, maps in frames for name in maps}:
-            have = [index for index, (_, maps) in enumerate(frames) if name in maps]
-            rows = torch.full((len(frames),), -1)
-            rows[have] = torch.arange(len(have))
-            stack = np.stack([frames[index][1][name] for index in have])
-            block.maps[name] = torch.from_numpy(stack).to(self.device)
-            block.rows[name] = rows
-        return block
+    def to(self, device: torch.device | str) -> FrameStore:
+        """Move the frames to ``device``, where batches are then cut; return the store."""
+        self.device = torch.device(device)
+        for block in self._blocks:
+            block.maps = {name: maps.to(self.device) for name, maps in block.maps.items()}
+        self._soft = {n: (maps.to(self.device), rows) for n, (maps, rows) in self._soft.items()}
+        return self
 
     def class_counts(self, task: str, classes: int) -> Tensor:
         """Return how many stored pixels of each class are labelled, [classes]."""
@@ -139,7 +177,8 @@ class FrameStore:
     @property
     def nbytes(self) -> int:
         """Memory of all tensors in bytes."""
-        tensors = [t for b in self._blocks for t in (b.images, *b.maps.values())]
+        tensors = [t for block in self._blocks for t in block.maps.values()]
+        tensors += [maps for maps, _ in self._soft.values()]
         return sum(t.numel() * t.element_size() for t in tensors)
 
     def attach(self, name: str, frames: Sequence[int], maps: Tensor, size: tuple[int, int]) -> None:
@@ -154,7 +193,7 @@ class FrameStore:
         """
         rows = torch.full((len(self),), -1)
         rows[list(frames)] = torch.arange(len(frames))
-        self._soft[name] = (maps.half().to(self.device), rows)
+        self._soft[name] = (maps.half().transpose(2, 3).contiguous().to(self.device), rows)
         self._whole = size
 
     def _cut_soft(
@@ -167,31 +206,25 @@ class FrameStore:
     ) -> None:
         """Add the attached maps to ``batch``."""
         for name, (maps, rows) in self._soft.items():
-            channels = maps.shape[-1]
-            out = torch.zeros(
-                len(indices),
-                height // RAW_STRIDE,
-                width // RAW_STRIDE,
-                channels,
-                device=self.device,
-            )
+            shape = (height // RAW_STRIDE, width // RAW_STRIDE, maps.shape[2])
+            out = torch.zeros(len(indices), *shape, device=self.device)
             for position, index in enumerate(indices):
                 row = int(rows[index])
                 if row < 0:
                     continue
-                source = self._blocks[self._place[index][0]].images.shape[1:3]
+                source = self._blocks[self._place[index][0]].size
                 windows = Windows.of([crops[position]], *source, height, width)
                 whole = Windows.of([Crop()], *source, *self._whole)
                 cut = crop_images(maps[row : row + 1], windows.on(whole, RAW_STRIDE))
                 if name.endswith("normals") and crops[position].mirrored:
-                    cut[..., 0].neg_()
-                out[position] = cut[0]
+                    cut[:, 0].neg_()
+                out[position] = cut[0].permute(1, 2, 0)
             batch[name] = out
 
     def extras(self) -> set[str]:
         """Names of the maps beside the labels of the tasks."""
         names = {name for block in self._blocks for name in block.maps}
-        return names - {task.name for task in self.tasks}
+        return names - {IMAGE, *(task.name for task in self.tasks)}
 
     def batch(
         self,
@@ -206,13 +239,16 @@ class FrameStore:
         Args:
             indices: of the frames.
             crops: one for each, relative to the frame.
+
+        Returns:
+            the batch; its image is float32 [B, 3, H, W], 0 to 255, for ``jitter_colours``.
         """
         count = len(indices)
         order: dict[int, list[int]] = {}
         for position, index in enumerate(indices):
             order.setdefault(self._place[index][0], []).append(position)
         batch: dict[str, Any] = {
-            "image": torch.empty(count, height, width, 3, device=self.device),
+            IMAGE: torch.empty(count, 3, height, width, device=self.device),
             "camera": torch.empty(count, 4),
             "labelled": self.labelled[list(indices)].to(self.device),
             "frame_id": [self.frame_ids[index] for index in indices],
@@ -226,22 +262,20 @@ class FrameStore:
             block = self._blocks[number]
             rows = [self._place[indices[position]][1] for position in positions]
             windows = Windows.of(
-                [crops[position] for position in positions], *block.images.shape[1:3], height, width
+                [crops[position] for position in positions], *block.size, height, width
             )
-            here = torch.tensor(positions, device=self.device)
-            batch["image"][here] = crop_images(block.images[rows], windows)
             batch["camera"][positions] = windows.cameras(block.cameras[rows])
-            for name, maps in block.maps.items():
-                own = block.rows[name][rows]
-                have = [k for k, row in enumerate(own.tolist()) if row >= 0]
+            for name in block.maps:
+                own = block.rows[name][rows].tolist()
+                have = [k for k, row in enumerate(own) if row >= 0]
                 if not have or name not in batch:
                     continue
-                label = crop_labels(maps[own[have].to(self.device)], windows.select(have))
-                if label.shape[-1] == 3 and label.ndim == 4:
-                    label = windows.select(have).mirror_x(label)
-                batch[name][here[torch.tensor(have, device=self.device)]] = label.to(
-                    batch[name].dtype
-                )
+                chosen = windows.select(have)
+                cut = block.cut(name, [own[k] for k in have], chosen).to(batch[name].dtype)
+                if cut.shape[-1] == 3 and cut.ndim == 4 and name != IMAGE:
+                    cut = chosen.mirror_x(cut)
+                here = torch.tensor([positions[k] for k in have], device=self.device)
+                batch[name].index_copy_(0, here, cut)
         self._cut_soft(batch, indices, crops, height, width)
         factor = batch["camera"][:, 0] / canonical_fx
         if "depth" in batch:
@@ -253,20 +287,11 @@ class FrameStore:
         return batch
 
 
-def _intrinsics(camera: Camera) -> list[float]:
-    return [camera.fx, camera.fy, camera.cx, camera.cy]
-
-
 def _stored(
     sample: Sample, tasks: Sequence[Task], extra: dict[str, np.ndarray], size: tuple[int, int]
-) -> tuple[Sample, dict[str, np.ndarray]]:
-    """Return the sample at the stored size and its maps in the stored types."""
+) -> tuple[np.ndarray, Camera, dict[str, np.ndarray]]:
+    """Return image, camera and maps of a sample at the stored size, maps in the stored types."""
     height, width = size
-    small = Sample(
-        sample.frame_id,
-        np.ascontiguousarray(resize(sample.rgb, width, height, "linear")),
-        sample.camera.resized(width, height),
-    )
     maps: dict[str, np.ndarray] = {}
     for task in tasks:
         if task.name in sample.labels:
@@ -275,7 +300,8 @@ def _stored(
                 valid = task.valid(label)
                 label = np.where(valid[..., None] if label.ndim == 3 else valid, label, 0)
                 label = label.astype(np.float16)
-            maps[task.name] = np.ascontiguousarray(label)
+            maps[task.name] = label
     for name, values in extra.items():
         maps[name] = resize(values, width, height, "nearest").astype(np.float16)
-    return small, maps
+    image = resize(sample.rgb, width, height, "linear")
+    return image, sample.camera.resized(width, height), maps
