@@ -12,6 +12,7 @@ import pytest
 import sources
 from nyuv2_pack import write_pack
 
+from proto_mtl_ros.data.frame_list import NoSplitError
 from proto_mtl_ros.data.normal_axes import NormalAxes
 from proto_mtl_ros.data.preprocessed_array import disparity_to_depth
 from proto_mtl_ros.data.registry import open_source
@@ -72,6 +73,13 @@ def test_preprocessed_camera_and_axes_can_be_given(preprocessed: Path) -> None:
     assert sample.camera.cx == pytest.approx((62 + 0.5) / 2 - 0.5)
     stored = sources.room()[1] * np.array([1, -1, -1])
     np.testing.assert_allclose(sample.labels["normals"], stored, atol=1e-6)
+
+
+def test_a_split_that_is_not_there_is_told_as_such(preprocessed: Path, tmp_path: Path) -> None:
+    with pytest.raises(NoSplitError, match="has no folder test"):
+        open_source("preprocessed", preprocessed, "test")
+    with pytest.raises(NoSplitError, match="no frame of split 'test'"):
+        open_source("nyuv2", write_pack(tmp_path, train=1, val=1), "test")
 
 
 def test_axes_that_nothing_tells_must_be_given(tmp_path: Path) -> None:
@@ -281,7 +289,7 @@ def test_wrong_kinds_and_options_are_told(folder: Path) -> None:
         open_source("folder", folder, "train", options={"axes": 1})
     with pytest.raises(DataError, match="no data set at"):
         open_source("folder", folder / "none", "train")
-    with pytest.raises(DataError, match="no split 'test'; there are: train, val"):
+    with pytest.raises(NoSplitError, match="no split 'test'; there are: train, val"):
         open_source("folder", folder, "test")
     with pytest.raises(DataError, match="no frame 'zz'"):
         open_source("folder", folder, "train", frame_ids=["a", "zz"])

@@ -21,7 +21,7 @@ from ..errors import DataError
 from ..geometry import Camera, depth_to_normals
 from ..tasks import LabelSet
 from .camera_file import camera_for, read_camera
-from .frame_list import read_splits, select_frames
+from .frame_list import NoSplitError, read_splits, select_frames
 from .label_set_file import NO_CLASSES, read_label_set
 from .manifest import allowed, manifest_for
 from .map_file import (
@@ -176,7 +176,7 @@ class Folder:
             return list(self._images)
         splits = read_splits(path)
         if split not in splits:
-            raise DataError(f"{path} has no split {split!r}; there are: {', '.join(splits)}")
+            raise NoSplitError(f"{path} has no split {split!r}; there are: {', '.join(splits)}")
         missing = [frame_id for frame_id in splits[split] if frame_id not in self._images]
         if missing:
             raise DataError(

@@ -12,6 +12,10 @@ from ..errors import DataError
 from ..files import write_text
 
 
+class NoSplitError(DataError):
+    """The data set has no split of that name, though it may have others."""
+
+
 def read_splits(path: Path) -> dict[str, list[str]]:
     """Return split -> frame ids in the order of the file, from a CSV ``frame_id,split``.
 

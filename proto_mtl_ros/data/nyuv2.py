@@ -21,7 +21,7 @@ import numpy as np
 from ..errors import DataError
 from ..geometry import Camera, resize
 from ..tasks import IGNORE_INDEX, NYU13
-from .frame_list import read_splits
+from .frame_list import NoSplitError, read_splits
 from .manifest import allowed, manifest_for
 from .sample import Sample
 
@@ -70,7 +70,7 @@ class NYUv2:
         if limit is not None:
             self.frame_ids = self.frame_ids[:limit]
         if not self.frame_ids:
-            raise DataError(f"{self.root}/splits.csv names no frame of split {split!r}")
+            raise NoSplitError(f"{self.root}/splits.csv names no frame of split {split!r}")
         self.manifest = manifest_for(manifest, self.frame_ids)
         self._known = frozenset(self.frame_ids)
         self._preloaded: dict[str, dict[str, np.ndarray]] = {}

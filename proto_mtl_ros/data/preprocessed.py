@@ -32,7 +32,7 @@ import numpy as np
 from ..errors import DataError
 from ..geometry import Camera
 from .camera_file import camera_for, camera_of
-from .frame_list import select_frames
+from .frame_list import NoSplitError, select_frames
 from .manifest import allowed, manifest_for
 from .map_file import read_array, unit_vectors
 from .normal_axes import NormalAxes, find_normal_axes
@@ -82,6 +82,8 @@ class Preprocessed:
         baseline_fx: float = BASELINE_FX,
     ) -> None:
         self.root = Path(root) / split
+        if not self.root.is_dir():
+            raise NoSplitError(f"{root} has no folder {split}; --data must be the one with train")
         images = _numbered(self.root / "image")
         if not images:
             raise DataError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ..data.frame_list import NoSplitError
 from ..data.joined import LABEL_SETS
 from ..data.nyuv2 import hold_out
 from ..data.registry import open_source
@@ -42,7 +43,10 @@ def reported_frames(config: TrainConfig, data: Path) -> tuple[FrameSource, str]:
     The val split; in a data set without one of its own, the frames held out of train.
     """
     train, held_out = split_frames(config, data)
-    val = _open(config, data, config.data.val_split)
+    try:
+        val = _open(config, data, config.data.val_split)
+    except NoSplitError:
+        val = train
     if set(val.frame_ids) & {*train.frame_ids, *held_out.frame_ids}:
         return held_out, f"{len(held_out)} frames held out of training"
     return val, f"{config.data.val_split} split"
