@@ -80,8 +80,7 @@ class BagFrames:
         topics = self._recording.topics
         self._image_topic = topics.image.name
         self._depth_topic = topics.depth.name if topics.depth else None
-        image_times = self._times(self._image_topic)
-        depth_times = self._times(self._depth_topic) if self._depth_topic else {}
+        image_times, depth_times = self._times()
         stamps = list(image_times)[::every]
         self._image_time = {str(stamp): image_times[stamp] for stamp in stamps}
         limit = round(tolerance * _NS)
@@ -124,7 +123,8 @@ class BagFrames:
 
     def __getitem__(self, index: int) -> Sample:
         frame_id = self.frame_ids[index]
-        rgb = decode_picture(self._message(self._image_topic, self._image_time[frame_id]))
+        time = self._image_time[frame_id]
+        rgb = decode_picture(self._message(self._image_topic, int(frame_id), time))
         height, width = rgb.shape[:2]
         camera = camera_for(self._camera, width, height, f"{self.root}: the image {frame_id}")
         names = self.has(frame_id)
@@ -140,7 +140,7 @@ class BagFrames:
             labels["segmentation"] = mask
         if "depth" in names or "normals" in names:
             assert self._depth_topic is not None
-            message = self._message(self._depth_topic, self._depth_time[frame_id])
+            message = self._message(self._depth_topic, *self._depth_time[frame_id])
             metres, _ = DepthFrame(message.stamp, message).decode()
             depth = resize(np.nan_to_num(metres, posinf=0, neginf=0), width, height, "nearest")
             if "depth" in names:
@@ -153,16 +153,19 @@ class BagFrames:
         """Close the recording."""
         self._recording.close()
 
-    def _times(self, topic: str) -> dict[int, int]:
-        """Return stamp -> recorded time of a topic's messages, in the order of the stamps."""
-        found: dict[int, int] = {}
-        for message in self._recording.messages_of([topic]):
-            found.setdefault(message.stamp, message.time)
-        return dict(sorted(found.items()))
+    def _times(self) -> tuple[dict[int, int], dict[int, int]]:
+        """Return stamp -> recorded time of images and of depth, in the order of the stamps."""
+        found: dict[str | None, dict[int, int]] = {self._image_topic: {}, self._depth_topic: {}}
+        names = [name for name in found if name is not None]
+        for message in self._recording.messages_of(names):
+            found[message.topic].setdefault(message.stamp, message.time)
+        images, depths = found[self._image_topic], found[self._depth_topic]
+        return dict(sorted(images.items())), dict(sorted(depths.items()))
 
-    def _message(self, topic: str, time: int) -> BagMessage:
+    def _message(self, topic: str, stamp: int, time: int) -> BagMessage:
         for message in self._recording.messages_of([topic], time, time + 1):
-            return message
+            if message.stamp == stamp:
+                return message
         raise BagError(f"{self.root} has changed since it was opened: open it again")
 
     def _read_camera(self, given: Mapping[str, Any] | None, rectified: bool | None) -> Camera:
@@ -203,7 +206,7 @@ class BagFrames:
             return [f"No depth image lies within the tolerance of an image of {self.root.name}."]
         assert self._depth_topic is not None
         first = next(iter(self._depth_time.values()))
-        message = self._message(self._depth_topic, first)
+        message = self._message(self._depth_topic, *first)
         metres, frame = DepthFrame(message.stamp, message).decode()
         image_frame = self._recording.image_frame()
         if frame != image_frame and not registered:
@@ -217,14 +220,16 @@ class BagFrames:
         return [f"{missing} images have no depth within the tolerance."] if missing else []
 
 
-def _matched(stamps: Sequence[int], times: Mapping[int, int], limit: int) -> dict[str, int]:
-    """Return frame id -> recorded time of the message with the nearest stamp within ``limit``."""
+def _matched(
+    stamps: Sequence[int], times: Mapping[int, int], limit: int
+) -> dict[str, tuple[int, int]]:
+    """Return frame id -> (stamp, recorded time) of the nearest message within ``limit`` ns."""
     others = list(times)
     found = {}
     for stamp in stamps:
         nearest = _nearest(others, stamp)
         if nearest is not None and abs(nearest - stamp) <= limit:
-            found[str(stamp)] = times[nearest]
+            found[str(stamp)] = (nearest, times[nearest])
     return found
 
 
