@@ -37,3 +37,7 @@ class BagError(ProtoMtlError):
 
 class DataError(ProtoMtlError):
     """A data set is missing, incomplete, or inconsistent."""
+
+
+class TrainingError(ProtoMtlError):
+    """A training cannot go on."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from ..errors import ConfigError
 from ..tasks import TASKS
@@ -65,6 +65,9 @@ class DataConfig(_Section):
     smallest_crop: float = Field(0.5, gt=0, le=1)
     colour: float = Field(1.0, ge=0, le=1)
     limit: int | None = Field(None, ge=1)
+    store: Literal["auto", "host", "device"] = "auto"
+    """Where decoded frames lie; auto: on the device that trains if they take less than half of it.
+    """
 
 
 class StageConfig(_Section):
@@ -121,6 +124,11 @@ class OptimiserConfig(_Section):
     """
 
     batch: int = Field(4, ge=1)
+    """Frames of a step, of all processes and all accumulated parts together."""
+
+    accumulate: int = Field(1, ge=1)
+    """Parts that a batch is computed in, one after the other, where memory is short."""
+
     lr: float = Field(7e-4, gt=0)
     backbone_lr_factor: float = Field(0.3, gt=0)
     weight_decay: float = Field(0.05, ge=0)
@@ -129,8 +137,29 @@ class OptimiserConfig(_Section):
     clip_norm: float = Field(1.0, gt=0)
     ema_decay: float = Field(0.996, ge=0, lt=1)
     freeze_backbone_norm: bool = True
+    freeze_norm: bool = False
+    """Every batch norm keeps the statistics that it starts with, so that a frame's loss does not
+    depend on the others in its batch, nor on how a batch is divided."""
+
     frozen_blocks: int = Field(0, ge=0)
     """The stem and this many blocks of the backbone keep their weights (0: nothing is frozen)."""
+
+
+class HardwareConfig(_Section):
+    """What the training runs on; a continued run may change ``devices``."""
+
+    devices: Literal["auto"] | int = 1
+    """GPUs, or processes where there is no GPU; auto: all GPUs there are."""
+
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """Of the network's forward and backward pass; losses and weights are fp32 in any case."""
+
+    @field_validator("devices")
+    @classmethod
+    def _positive(cls, devices: int | str) -> int | str:
+        if isinstance(devices, int) and devices < 1:
+            raise ValueError("must be 1 or more, or auto")
+        return devices
 
 
 class TrainConfig(_Section):
@@ -157,6 +186,7 @@ class TrainConfig(_Section):
     loss: LossConfig = LossConfig()
     distillation: DistillationConfig = DistillationConfig()
     optimiser: OptimiserConfig = OptimiserConfig()
+    hardware: HardwareConfig = HardwareConfig()
 
     @model_validator(mode="after")
     def _known(self) -> TrainConfig:

@@ -33,20 +33,33 @@ class EpochBatches(Sampler[list[Key]]):
         batch: frames of a batch, of all processes together.
         seed: of the orders.
         rank, world: this process takes every ``world``-th frame of a batch.
+        parts: a batch comes in this many parts, one after the other.
     """
 
     def __init__(
-        self, length: int, steps: int, batch: int, seed: int, rank: int = 0, world: int = 1
+        self,
+        length: int,
+        steps: int,
+        batch: int,
+        seed: int,
+        rank: int = 0,
+        world: int = 1,
+        parts: int = 1,
     ) -> None:
         self.length, self.steps, self.batch, self.seed = length, steps, batch, seed
-        self.rank, self.world, self.epoch = rank, world, 0
+        self.rank, self.world, self.parts, self.epoch = rank, world, parts, 0
+
+    @property
+    def sampler(self) -> EpochBatches:
+        """Itself: Lightning tells the epoch to a batch sampler's ``sampler`` alone."""
+        return self
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch that the next iteration is for."""
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return self.steps
+        return self.steps * self.parts
 
     def __iter__(self) -> Iterator[list[Key]]:
         number, order = -1, np.empty(0, np.int64)
@@ -58,7 +71,9 @@ class EpochBatches(Sampler[list[Key]]):
                     number = draw // self.length
                     order = np.random.default_rng([self.seed, number]).permutation(self.length)
                 keys.append((self.epoch, number, int(order[draw % self.length])))
-            yield keys[self.rank :: self.world]
+            size = self.batch // self.parts
+            for part in range(self.parts):
+                yield keys[part * size : (part + 1) * size][self.rank :: self.world]
 
 
 class _Keys(Dataset):
@@ -130,7 +145,13 @@ def training_loader(
     return DataLoader(
         _Keys(len(store)),
         batch_sampler=EpochBatches(
-            len(store), steps, config.optimiser.batch, config.seed, rank, world
+            len(store),
+            steps,
+            config.optimiser.batch,
+            config.seed,
+            rank,
+            world,
+            config.optimiser.accumulate,
         ),
         collate_fn=TrainingBatches(store, config),
     )

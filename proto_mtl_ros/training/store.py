@@ -19,7 +19,7 @@ from ..data.sample import Sample
 from ..data.source import FrameSource
 from ..geometry import Camera, resize
 from ..model.network import RAW_STRIDE
-from ..tasks import Task
+from ..tasks import IGNORE_INDEX, Task
 from .augmentation import Crop, Windows, crop_images, crop_labels
 
 TEACHER = "teacher_"
@@ -296,8 +296,11 @@ def _stored(
     for task in tasks:
         if task.name in sample.labels:
             label = resize(sample.labels[task.name], width, height, "nearest")
-            if label.dtype.kind == "f":
-                valid = task.valid(label)
+            valid = task.valid(label)
+            if label.dtype.kind != "f":
+                # an id beyond the classes is as good as none
+                label = np.where(valid, label, IGNORE_INDEX).astype(np.uint8)
+            else:
                 label = np.where(valid[..., None] if label.ndim == 3 else valid, label, 0)
                 label = label.astype(np.float16)
             maps[task.name] = label
