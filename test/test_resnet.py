@@ -141,7 +141,7 @@ def refusal(weights: Path | None) -> str:
 
 
 def test_without_a_file_pretraining_is_refused_and_the_option_named():
-    assert "model.backbone_weights" in refusal(None)
+    assert "set backbone_weights to" in refusal(None)
 
 
 def test_a_wrong_file_is_refused_and_the_key_named(state, checkpoint, tmp_path):

@@ -95,8 +95,8 @@ def resnet18(pretrained: bool, weights: Path | None = None) -> ResNet18:
     if pretrained:
         if weights is None:
             raise ConfigError(
-                "the backbone resnet18 needs a file of ImageNet weights: set "
-                "model.backbone_weights to torchvision's resnet18 checkpoint (.pth or .safetensors)"
+                "the backbone resnet18 needs a file of ImageNet weights: set backbone_weights "
+                "to the path of torchvision's resnet18 checkpoint (.pth or .safetensors)"
             )
         load_weights(network, weights, _rename)
     return network
