@@ -11,6 +11,9 @@ from torch import Tensor, distributed, nn
 from ..errors import TrainingError
 from .processes import world_size
 
+TOTAL = "total"
+"""The part that is the sum of all; named only where every other part is finite."""
+
 _PATIENCE = 20
 """Steps in a row that a gradient scaler may skip: it halves its factor each time."""
 
@@ -71,7 +74,8 @@ class FiniteGuard:
                 return
         where = f"epoch {epoch}, step {step}"
         if broken:
-            names = dict.fromkeys(f"{name} is {value}" for name, value, _ in broken)
+            parts = [part for part in broken if part[0] != TOTAL] or broken
+            names = dict.fromkeys(f"{name} is {value}" for name, value, _ in parts)
             frames = dict.fromkeys(frame_id for _, _, own in broken for frame_id in own)
             what = f"the loss of {', '.join(names)}"
         else:

@@ -10,19 +10,26 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
+from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor, nn
 
 from ..evaluation.metrics import Metric, metric_for
 from ..model.decoder import upsample
 from ..model.deploy import decode_depth, decode_normals
-from ..model.network import RAW_STRIDE
+from ..model.network import RAW_STRIDE, NetworkOutput
 from ..model.prototypes import entropy
 from ..tasks import NYU13, LabelSet, tasks_over
 from .checkpoint import LABEL_SET
 from .config import TrainConfig
+from .gradients import GradientAggregation, shared_parameters
+from .guard import TOTAL, FiniteGuard
 from .losses import logit_offset, supervised
+from .pictures import HeldOutPictures
+from .processes import averaged, of_whole_batch
 from .start import starting_network
 from .terms import TERMS
+from .terms.task_maps import connected_zero
+from .weighting import WEIGHTINGS
 
 
 class MultiTaskModule(L.LightningModule):
@@ -61,17 +68,26 @@ class MultiTaskModule(L.LightningModule):
         if config.loss.logit_adjustment and class_counts is not None:
             offset = logit_offset(class_counts, config.loss.logit_adjustment)
         self.register_buffer("_offset", offset.view(1, -1, 1, 1), persistent=False)
+        self.weighting = WEIGHTINGS[config.loss.weighting](config.tasks, config.seed)
+        self.gradients = GradientAggregation(config.loss.gradients, config.seed)
+        self.guard = FiniteGuard(scaled=config.hardware.precision == "fp16")
+        self.parts = [*config.tasks, *self.terms, TOTAL]
+        self.loss = torch.zeros(())
+        self._separate: tuple[dict[str, Tensor], Tensor] | None = None
         self.metrics: dict[str, Metric] = {}
+        self.pictures = HeldOutPictures(self.tasks)
         if config.optimiser.frozen_blocks:
             for part in self.network.backbone.parts()[: 1 + config.optimiser.frozen_blocks]:  # type: ignore[operator]
                 part.requires_grad_(False)
 
     def train(self, mode: bool = True) -> MultiTaskModule:
-        """Set the mode; the backbone's batch norms stay as ImageNet left them if so configured."""
+        """Set the mode; batch norms keep the statistics they have where so configured."""
         super().train(mode)
-        if mode and self.config.optimiser.freeze_backbone_norm:
-            for module in self.network.backbone.modules():
-                if isinstance(module, nn.BatchNorm2d):
+        options = self.config.optimiser
+        if mode and (options.freeze_norm or options.freeze_backbone_norm):
+            part = self.network if options.freeze_norm else self.network.backbone
+            for module in part.modules():  # type: ignore[union-attr, operator]
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
                     module.eval()
         return self
 
@@ -80,41 +96,111 @@ class MultiTaskModule(L.LightningModule):
         checkpoint[LABEL_SET] = asdict(self.label_set)
 
     def training_step(self, batch: dict[str, Any], _index: int) -> Tensor:
-        out = self.network(self.network.normalise(batch["image"]))
-        raw = dict(out.raw)
-        if self._offset.numel() and "segmentation" in raw:
-            raw["segmentation"] = raw["segmentation"] + self._offset
-        losses, means = supervised(raw, batch, batch["labelled"], self.tasks, self.weights)
-        # a batch without any label still has a gradient: zero
-        loss = sum(losses.values(), start=out.raw[self.tasks[0].name].sum() * 0.0)
-        for name, term in self.terms.items():
-            value = term(batch, out)
-            loss = loss + self.weights[name] * value
-            means[name] = value.detach()
-        if not bool(torch.isfinite(loss)):
-            raise FloatingPointError(f"loss is {float(loss)} at frames {batch['frame_id']}")
-        self.log("loss", loss, prog_bar=True)
-        self.log_dict({f"loss/{name}": value for name, value in means.items()})
-        if self.global_step % 20 == 0 and out.affinity is not None:
-            self._log_affinity(out.pooled.detach(), out.affinity.detach())
+        out = self.forward(batch["image"])
+        losses, extra, values = self.losses(batch, out)
+        combined = self.weighting(of_whole_batch(losses, self.config.tasks), self.global_step)
+        loss = combined + extra
+        values[TOTAL] = self.loss = loss.detach()
+        self._separate = (losses, extra)
+        self.guard.watch(batch["frame_id"], values)
+        if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:
+            for name, value in averaged(values, self.parts).items():
+                self._note("loss" if name == TOTAL else f"loss/{name}", value)
+            if out.affinity is not None:
+                self._log_affinity(out.pooled.detach(), out.affinity.detach())
         return loss
+
+    def forward(self, images: Tensor) -> NetworkOutput:
+        """Return the network's output on uint8 [B, H, W, 3], in float32 whatever it computes in."""
+        out = self.network(self.network.normalise(images))
+        if self.config.hardware.precision == "fp32":
+            return out
+        return NetworkOutput(
+            {name: raw.float() for name, raw in out.raw.items()},
+            out.pooled.float(),
+            None if out.affinity is None else out.affinity.float(),
+            tuple(tap.float() for tap in out.taps),
+        )
+
+    def losses(
+        self, batch: dict[str, Any], out: NetworkOutput
+    ) -> tuple[dict[str, Tensor], Tensor, dict[str, Tensor]]:
+        """Return the supervised loss of each task that the batch has labels of, the weighted sum of
+        the terms, and the plain value of each part for the log.
+        """
+        with torch.autocast(self.device.type, enabled=False):
+            raw = dict(out.raw)
+            if self._offset.numel() and "segmentation" in raw:
+                raw["segmentation"] = raw["segmentation"] + self._offset
+            losses, values = supervised(raw, batch, batch["labelled"], self.tasks, self.weights)
+            # every parameter has a gradient in every step, if a zero one: processes wait for it
+            extra = connected_zero((*out.raw.values(), out.pooled, *self.weighting.parameters()))
+            for name, term in self.terms.items():
+                value = term(batch, out)
+                extra = extra + self.weights[name] * value
+                values[name] = value.detach()
+        return losses, extra, values
+
+    def backward(self, loss: Tensor, *arguments: Any, **options: Any) -> None:
+        if self.gradients.method == "sum":
+            super().backward(loss, *arguments, **options)
+            return
+        assert self._separate is not None
+        losses, extra = self._separate
+        shared = shared_parameters(self.network)
+        known = {id(parameter) for parameter in shared}
+        others = [p for p in self.parameters() if p.requires_grad and id(p) not in known]
+        self.gradients.backward(losses, extra, shared, others, self.global_step)
+
+    def configure_gradient_clipping(  # type: ignore[override]
+        self, optimizer: Any, gradient_clip_val: float | None = None, **_: Any
+    ) -> None:
+        """Clip the network and each term by its own norm; stop where one is not finite.
+
+        An auto-encoder that starts with large gradients must not take the network's share.
+        """
+        norms = []
+        for part in (self.network, self.weighting, *self.terms.values()):
+            parameters = [p for p in part.parameters() if p.grad is not None]
+            if parameters:
+                limit = self.config.optimiser.clip_norm
+                norms.append(nn.utils.clip_grad_norm_(parameters, limit))
+        norm = torch.stack(norms).max() if norms else torch.zeros(())
+        self.guard.check(
+            norm,
+            self.named_parameters(),
+            self.current_epoch + 1,
+            self.global_step + 1,
+            "look at their labels, or lower optimiser.lr; the last epoch's checkpoint is as it was",
+        )
+        if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+            self._note("gradient_norm", norms[0])
+
+    def on_train_epoch_end(self) -> None:
+        self.weighting.epoch_ended()
+
+    def _note(self, name: str, value: Any) -> None:
+        # all processes have the same value
+        self.log(name, value, rank_zero_only=True)
 
     def _log_affinity(self, pooled: Tensor, affinity: Tensor) -> None:
         """Log the entropy of the affinity and the T x T association (collapse shows in both)."""
-        self.log("affinity/entropy", entropy(affinity).mean())
+        self._note("affinity/entropy", entropy(affinity).mean())
         association = affinity.mean((0, 2))
         for row, of in enumerate(self.config.tasks):
             for column, to in enumerate(self.config.tasks):
-                self.log(f"association/{of}/{to}", association[row, column])
+                self._note(f"association/{of}/{to}", association[row, column])
         assert self.network.prototypes is not None
         similarity = self.network.prototypes.similarity(pooled)
-        self.log("affinity/slots_used", _slots_used(similarity))
+        self._note("affinity/slots_used", _slots_used(similarity))
 
     def on_validation_epoch_start(self) -> None:
         self.metrics = {task.name: metric_for(task) for task in self.tasks}
+        self.pictures = HeldOutPictures(self.tasks)
 
     def validation_step(self, batch: dict[str, Any], _index: int) -> None:
-        raw = self.network(self.network.normalise(batch["image"])).raw
+        out = self.forward(batch["image"])
+        raw = out.raw
         factor = batch["depth_factor"].cpu().numpy()[:, None, None]
         predictions: dict[str, np.ndarray] = {}
         if "segmentation" in raw:
@@ -125,17 +211,27 @@ class MultiTaskModule(L.LightningModule):
         if "normals" in raw:
             vectors = decode_normals(raw["normals"], RAW_STRIDE).permute(0, 2, 3, 1)
             predictions["normals"] = vectors.cpu().numpy()
+        labelled = batch["labelled"].cpu().numpy()
+        every: dict[str, np.ndarray] = {}
         for task in self.tasks:
             labels = batch[task.name].cpu().numpy()
             if task.name == "depth":
                 labels = labels * factor
-            for frame in np.flatnonzero(batch["labelled"][:, self.tasks.index(task)].cpu()):
+            every[task.name] = labels
+            for frame in np.flatnonzero(labelled[:, self.tasks.index(task)]):
                 self.metrics[task.name].update(predictions[task.name][frame], labels[frame])
+        images = batch["image"].cpu().numpy()
+        self.pictures.add(batch["frame_id"], images, predictions, every, labelled)
+        if out.affinity is not None:
+            self.pictures.add_affinity(out.affinity)
 
     def on_validation_epoch_end(self) -> None:
         for name, metric in self.metrics.items():
             for figure, value in metric.compute().items():
-                self.log(f"held_out/{name}/{figure}", value)
+                self._note(f"held_out/{name}/{figure}", value)
+        if self.trainer.is_global_zero and isinstance(self.logger, TensorBoardLogger):
+            for tag, picture in self.pictures.drawn().items():
+                self.logger.experiment.add_image(tag, picture, self.global_step, dataformats="HWC")
 
     def configure_optimizers(self) -> Any:
         options = self.config.optimiser
@@ -155,26 +251,14 @@ class MultiTaskModule(L.LightningModule):
                 }
                 for (backbone, decay), parameters in groups.items()
             ],
-            fused=True,
+            # a fused step would unscale fp16 gradients itself, after they were clipped
+            fused=self.config.hardware.precision != "fp16",
         )
         schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, self._learning_rate_factor)
         return {
             "optimizer": optimiser,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
-
-    def configure_gradient_clipping(  # type: ignore[override]
-        self, optimizer: Any, gradient_clip_val: float | None = None, **_: Any
-    ) -> None:
-        """Clip the network and each term by its own norm.
-
-        An auto-encoder that starts with large gradients must not take the network's share.
-        """
-        if gradient_clip_val:
-            for part in (self.network, *self.terms.values()):
-                parameters = [p for p in part.parameters() if p.grad is not None]
-                if parameters:
-                    nn.utils.clip_grad_norm_(parameters, gradient_clip_val)
 
     def _learning_rate_factor(self, step: int) -> float:
         """Linear warm-up, then 1, then half a cosine to zero over the last epochs."""

@@ -3,9 +3,8 @@
 
 from __future__ import annotations
 
-import io
-import json
 import logging
+import os
 import warnings
 from functools import partial
 from pathlib import Path
@@ -13,50 +12,30 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.plugins.io import TorchCheckpointIO
+from lightning.pytorch.strategies import DDPStrategy
 
 from ..data.source import FrameSource
 from ..errors import ConfigError
-from ..files import write_bytes, write_text
+from ..files import write_text
 from ..tasks import tasks_over
+from .combinations import check_combinations, check_division
 from .config import TrainConfig
+from .continuation import CONFIG, LAST, AtomicCheckpointIO, check_resumable
 from .derived import normals_of_depth
 from .frames import evaluation_loader, training_loader
 from .module import MultiTaskModule
+from .progress import Progress
 from .sources import split_frames
 from .store import FrameStore
 from .teachers import attach_teachers
 from .terms import TERMS
 
-_EMA_EVERY = 2
+EMA_EVERY = 2
 """Steps between two updates of the averaged weights: one in two costs half and tells as much."""
 
-LAST = "last.ckpt"
-"""Name of the checkpoint that a run resumes from."""
-
-_CONFIG = "config.json"
-_MAY_CHANGE = {"stages", "optimiser.decay_epochs", "threads", "notes"}
-"""What a continued run may have changed: its length, and what does not touch the training."""
-
-
-class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes beside the target and renames, so a kill leaves the previous checkpoint whole."""
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None):  # type: ignore[no-untyped-def]
-        content = io.BytesIO()
-        torch.save(checkpoint, content)
-        write_bytes(Path(path), content.getvalue())
-
-
-class ProgressBar(TQDMProgressBar):
-    """Epoch, rate, time left and loss; the version of the logger says nothing to anybody."""
-
-    def get_metrics(self, *arguments: Any, **options: Any) -> dict[str, Any]:
-        metrics = super().get_metrics(*arguments, **options)
-        metrics.pop("v_num", None)
-        return metrics
+_PRECISION: dict[str, Any] = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
 
 def _quiet() -> None:
@@ -100,39 +79,6 @@ def held_out_store(config: TrainConfig, source: FrameSource) -> FrameStore:
     return FrameStore(source, tasks_over(config.tasks, source.label_set), [size], 1.0)
 
 
-def _check_resumable(config: TrainConfig, output: Path) -> None:
-    """Refuse to continue a run that was started with another configuration."""
-    started, last = output / _CONFIG, output / LAST
-    if not last.is_file():
-        return
-    advice = "choose another --out, or delete it to start again"
-    try:
-        torch.load(last, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:  # torch raises many kinds for a file that is no checkpoint
-        raise ConfigError(
-            f"{last} cannot be read as a checkpoint ({type(error).__name__}); {advice}"
-        ) from None
-    if not started.is_file():
-        return
-    before, now = _flat(json.loads(started.read_text())), _flat(config.model_dump(mode="json"))
-    for key in sorted({*before, *now}):
-        if key not in _MAY_CHANGE and before.get(key) != now.get(key):
-            raise ConfigError(
-                f"{output} was trained with {key} = {before.get(key)}, not {now.get(key)}; {advice}"
-            )
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested dictionaries as one with dotted keys."""
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat
-
-
 def train(config: TrainConfig, data: Path, output: Path, max_epochs: int | None = None) -> Path:
     """Train, or continue the run that ``output`` holds; return the path of the last checkpoint.
 
@@ -146,55 +92,101 @@ def train(config: TrainConfig, data: Path, output: Path, max_epochs: int | None 
     Raises:
         ConfigError: ``output`` holds another run, or a checkpoint that cannot be read.
         DataError: the data set is incomplete.
-        FloatingPointError: the loss is not finite; the frames of the batch are named.
+        TrainingError: a loss or a gradient is not finite; the frames of the batch are named.
     """
     _quiet()
+    check_combinations(config)
     L.seed_everything(config.seed, verbose=False)
     # the second moments of frozen-out channels become denormal, which CPUs compute slowly
     torch.set_flush_denormal(True)
     if config.threads:
         torch.set_num_threads(config.threads)
     last = output / LAST
-    _check_resumable(config, output)
+    check_resumable(config, output)
     frames, held_out = split_frames(config, data)
     steps = len(frames) // config.optimiser.batch
-    store = training_store(config, frames)
-    write_text(output / _CONFIG, config.model_dump_json(indent=2) + "\n")
-    loader = training_loader(store, config, steps)
-    counts = None
-    if "segmentation" in config.tasks:
-        counts = store.class_counts("segmentation", len(frames.label_set.classes))
-    module = MultiTaskModule(config, steps * config.epochs, frames.label_set, counts)
-    # one file, replaced at the end of every epoch
-    checkpoints = ModelCheckpoint(
-        dirpath=output,
-        filename=Path(LAST).stem,
-        every_n_epochs=1,
-        save_on_train_epoch_end=True,
-        enable_version_counter=False,
-    )
+    if steps == 0:
+        raise ConfigError(
+            f"optimiser.batch is {config.optimiser.batch}, but there are {len(frames)} frames"
+        )
+    epochs = max_epochs or config.epochs
+    progress = Progress(config, steps, epochs)
     trainer = L.Trainer(
-        accelerator="auto",
-        devices=1,
-        max_epochs=max_epochs or config.epochs,
-        gradient_clip_val=config.optimiser.clip_norm,
+        **_hardware(config),
+        max_epochs=epochs,
+        accumulate_grad_batches=config.optimiser.accumulate,
         check_val_every_n_epoch=max(1, config.epochs // 8),
         num_sanity_val_steps=0,
-        log_every_n_steps=min(20, len(loader)),
+        log_every_n_steps=min(20, steps),
         callbacks=[
-            EMAWeightAveraging(decay=config.optimiser.ema_decay, update_every_n_steps=_EMA_EVERY),
-            checkpoints,
-            ProgressBar(refresh_rate=10),
+            EMAWeightAveraging(decay=config.optimiser.ema_decay, update_every_n_steps=EMA_EVERY),
+            # one file, replaced at the end of every epoch
+            ModelCheckpoint(
+                dirpath=output,
+                filename=Path(LAST).stem,
+                every_n_epochs=1,
+                save_on_train_epoch_end=True,
+                enable_version_counter=False,
+            ),
+            progress,
         ],
         logger=TensorBoardLogger(output, name="", version="tensorboard"),
         plugins=[AtomicCheckpointIO()],
         enable_model_summary=False,
+        enable_progress_bar=False,
+        use_distributed_sampler=False,
     )
+    check_division(config, trainer.world_size)
+    store = placed(training_store(config, frames), config, trainer.strategy.root_device)
+    held_out_frames = held_out_store(config, held_out).to(store.device)
+    if trainer.is_global_zero:
+        write_text(output / CONFIG, config.model_dump_json(indent=2) + "\n")
+    loader = training_loader(store, config, steps, trainer.global_rank, trainer.world_size)
+    counts = None
+    if "segmentation" in config.tasks:
+        counts = store.class_counts("segmentation", len(frames.label_set.classes))
+    module = MultiTaskModule(config, steps * config.epochs, frames.label_set, counts)
     trainer.fit(
         module,
         loader,
-        evaluation_loader(held_out_store(config, held_out), config),
+        # every process looks at all held-out frames: they then agree without a word
+        evaluation_loader(held_out_frames, config),
         ckpt_path=str(last) if last.is_file() else None,
         weights_only=True if last.is_file() else None,
     )
     return last
+
+
+def _hardware(config: TrainConfig) -> dict[str, Any]:
+    """Return what Lightning's trainer is told of devices, processes and precision."""
+    gpu = torch.cuda.is_available()
+    devices = config.hardware.devices
+    if devices == "auto":
+        devices = max(1, torch.cuda.device_count())
+    if gpu and devices > torch.cuda.device_count():
+        raise ConfigError(
+            f"hardware.devices is {devices}, but there are {torch.cuda.device_count()} GPUs"
+        )
+    if config.hardware.precision == "fp16" and not gpu:
+        raise ConfigError("hardware.precision: fp16 needs a GPU; use bf16 or fp32")
+    strategy: Any = "auto"
+    if devices > 1 or "WORLD_SIZE" in os.environ:
+        strategy = DDPStrategy(process_group_backend="nccl" if gpu else "gloo")
+    return {
+        "accelerator": "gpu" if gpu else "cpu",
+        "devices": devices,
+        "strategy": strategy,
+        "precision": _PRECISION[config.hardware.precision],
+        # there is no such norm for CPUs: there each process has its own, unless they are frozen
+        "sync_batchnorm": gpu and devices > 1,
+    }
+
+
+def placed(store: FrameStore, config: TrainConfig, device: torch.device) -> FrameStore:
+    """Move the frames where ``config.data.store`` wants them and return them."""
+    where = config.data.store
+    if device.type == "cpu" or where == "host":
+        return store
+    if where == "auto" and store.nbytes > torch.cuda.mem_get_info(device)[0] / 2:
+        return store
+    return store.to(device)
