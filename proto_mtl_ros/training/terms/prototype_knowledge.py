@@ -101,8 +101,8 @@ class TaskConsistency(_PrototypeTerm):
 
 
 class EntropyFloor(_PrototypeTerm):
-    """See ``entropy_floor``."""
+    """See ``entropy_floor``; the mean is over the frames of all processes."""
 
     def forward(self, batch: dict[str, Any], out: NetworkOutput) -> Tensor:
         assert out.affinity is not None
-        return entropy_floor(out.affinity, self.floor)
+        return entropy_floor(gathered(out.affinity), self.floor)
