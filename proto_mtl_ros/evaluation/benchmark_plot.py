@@ -15,7 +15,7 @@ from .benchmark_table import FIGURES, SINGLE_TASK, Spread
 Row = Mapping[str, Any]
 
 _SCALE = 2  # drawn at twice the size, for screens that show it so
-_NAMES, _COLUMN, _GAP, _LINE, _MARGIN = 190, 190, 18, 26, 16
+_NAMES, _COLUMN, _GAP, _LINE, _MARGIN = 190, 180, 44, 26, 16
 _TITLE, _HEADS, _AXIS = 30, 22, 26
 _GRID = (222, 228, 233)
 _SOFT = (104, 117, 125)

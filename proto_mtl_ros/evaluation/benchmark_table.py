@@ -149,6 +149,7 @@ def row(
     identity: Mapping[str, Any],
     seeds: Mapping[int, SeedFigures],
     baselines: Mapping[str, Mapping[int, SeedFigures]],
+    tasks: Sequence[str],
 ) -> dict[str, Any]:
     """Return one row of the table.
 
@@ -156,6 +157,7 @@ def row(
         identity: what the row starts with: protocol, manifest, method, label, split.
         seeds: the figures of the method.
         baselines: name of a baseline to its figures on the same labels and split.
+        tasks: that the mean of a delta is over.
     """
     found: dict[str, Any] = {**identity, "seeds": list(seeds)}
     for figure in FIGURES:
@@ -169,7 +171,8 @@ def row(
             if seed in against
         ]
         found[f"delta_vs_{name}_percent"] = spread(
-            [statistics.fmean(change.values()) for change in changes if change]
+            # a mean over some of the tasks would pass for one over all
+            [statistics.fmean(c.values()) for c in changes if len(c) == len(tasks)]
         )
         found[f"delta_by_task_vs_{name}_percent"] = {
             figure.task: spread(
@@ -207,5 +210,5 @@ def rows_of(
         seeds = by_seed(results, split, tasks)
         if seeds:
             named = {**identity, "method": method, "label": label, "split": split}
-            rows.append(row(named, seeds, against))
+            rows.append(row(named, seeds, against, tasks))
     return rows

@@ -40,7 +40,7 @@ class NetworkEngine:
 
     name = "torch"
     precision = "fp32"
-    fallback = None
+    fallback: str | None = None
 
     def __init__(self, network: ProtoMTL, manifest: ModelManifest) -> None:
         self._manifest = manifest
