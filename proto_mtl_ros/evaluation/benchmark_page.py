@@ -124,13 +124,20 @@ def share_table(some: Sequence[Row], every: Sequence[Row]) -> str:
             continue
         shares = []
         for figure in FIGURES:
-            a, b = row[figure.key]["mean"], full[row["method"]][figure.key]["mean"]
-            shares.append(100 * (a / b if figure.sign > 0 else b / a) if a and b else math.nan)
+            a, b = _mean(row[figure.key]), _mean(full[row["method"]][figure.key])
+            if a and b:
+                shares.append(100 * (a / b if figure.sign > 0 else b / a))
+        if len(shares) < len(FIGURES):
+            continue
         mean = sum(shares) / len(shares)
         lines.append([row["label"], *(f"{share:.1f}" for share in shares), f"{mean:.1f}"])
     if not lines:
         return ""
     return table(["method", *(f"{figure.task}, %" for figure in FIGURES), "mean, %"], lines)
+
+
+def _mean(value: Spread | None) -> float | None:
+    return None if value is None else value["mean"]
 
 
 def environment_lines(results: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -123,6 +123,9 @@ class Protocol(_Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Protocol:
+        for name in ("name", "seed"):
+            if name in self.base:
+                raise ValueError(f"base.{name} is set by the benchmark; leave it out")
         rows = self.ablations.rows if self.ablations else {}
         for name in (*self.manifests, *self.methods, *rows):
             if not re.fullmatch(_NAME, name):
@@ -155,8 +158,8 @@ class Protocol(_Section):
     def _check_config(self, row: MethodConfig, key: str) -> None:
         overrides = self.resolved(row).overrides
         for name in _SET_BY_THE_RUN:
-            if name in row.overrides or name in self.base:
-                raise ValueError(f"{key}: {name} is set by the benchmark; leave it out")
+            if name in row.overrides:
+                raise ValueError(f"{key}.{name} is set by the benchmark; leave it out")
         try:
             TrainConfig.model_validate(merged(self.base, {**overrides, "name": "x"}))
         except ValidationError as error:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -147,8 +146,8 @@ def _section(path: Path, protocol: Protocol, results: Sequence[Result], tables: 
 
 
 def _command(path: Path) -> str:
-    shown = Path(os.path.relpath(path)) if path.is_absolute() else path
-    return f"proto-mtl benchmark --protocol {shown.as_posix()} --data <nyuv2>"
+    shown = path.name if path.is_absolute() else path.as_posix()
+    return f"proto-mtl benchmark --protocol {shown} --data <nyuv2>"
 
 
 def _page(sections: Sequence[str], picture: bool, ablations: bool) -> str:

@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A benchmark as a user runs it: in child processes, killed, continued, with a run that fails."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+import yaml
+from nyuv2_pack import write_pack
+
+pytest.importorskip("torch", reason="training needs torch")
+pytest.importorskip("lightning", reason="training needs lightning")
+
+from proto_mtl_ros.training.benchmark.run import take
+
+pytestmark = pytest.mark.timeout(600)
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+PROTOCOL = {
+    "name": "tiny",
+    "base": {
+        "tasks": ["depth"],  # one network per row; more would only take longer
+        "canonical_fx": 100.0,
+        "input_height": 64,
+        "input_width": 64,
+        "stages": [{"epochs": 5, "height": 64, "width": 64}],
+        "model": {"width": 16, "slots": 1, "heads": 2, "head_width": 8, "retrieval": "none"},
+        "data": {"held_out_blocks": 1, "held_out_length": 2},
+        "loss": {"tke": 0.0, "tc": 0.0},
+        "optimiser": {"batch": 2, "warmup_steps": 2, "decay_epochs": 1},
+    },
+    "manifests": {"one_label": "manifests/one_label.csv"},
+    "seeds": [0, 1],
+    "methods": {
+        "single_task": {"per_task": True},
+        "ours": {"teachers": "single_task", "loss": {"distillation": 1.0}},
+    },
+    "ablations": {
+        "manifest": "one_label",
+        "rows": {"broken": {"optimiser": {"batch": 500}}},
+    },
+}
+
+
+def _command(folder: Path, pack: Path, *more: object) -> list[str]:
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(PROTOCOL, sort_keys=False))
+    options = {
+        "protocol": folder / "tiny.yaml",
+        "data": pack,
+        "results": folder / "results",
+        "docs": folder / "docs",
+        "work": folder / "work",
+    }
+    pairs = [str(part) for name, value in options.items() for part in (f"--{name}", value)]
+    return [sys.executable, "-m", "proto_mtl_ros.cli", "benchmark", *pairs, *map(str, more)]
+
+
+def _start(command: list[str]) -> subprocess.Popen:
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    )
+
+
+def _wait(process: subprocess.Popen, condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 300
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def _children(process: subprocess.Popen) -> list[psutil.Process]:
+    return psutil.Process(process.pid).children(recursive=True)
+
+
+def test_killed_benchmark_continues_and_runs_nothing_twice(tmp_path):
+    pack = write_pack(tmp_path / "pack", train=8, val=2)
+    results = tmp_path / "results" / "tiny" / "one_label"
+    work = tmp_path / "work" / "tiny" / "one_label"
+    first, second = results / "single_task-depth-seed0.json", work / "ours-all-seed0"
+
+    process = _start(_command(tmp_path, pack))
+    _wait(process, lambda: (second / "last.ckpt").exists())
+    children = _children(process)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    gone, alive = psutil.wait_procs(children, timeout=30)
+    assert gone and not alive  # the child ended with the runner
+    assert [path.name for path in results.iterdir()] == [first.name]
+    assert not (second / "trained.json").exists()
+    content, written = first.read_text(), first.stat().st_mtime_ns
+
+    process = _start(_command(tmp_path, pack, "--workers", 2))
+    stdout, stderr = process.communicate(timeout=500)
+    # what could be done was done, what failed is named with its reason
+    assert process.returncode == 2
+    assert stderr.strip().startswith(
+        "proto-mtl benchmark: 1 runs failed: one_label/ablation/broken"
+    )
+    assert "failed   one_label/ablation/broken-all-seed0: optimiser.batch is 500" in stdout
+    assert "5 runs, 1 finished before, 2 at a time" in stdout
+    assert (first.read_text(), first.stat().st_mtime_ns) == (content, written)
+    assert json.loads((second / "attempt.json").read_text())["before"] > 0  # went on, not anew
+
+    files = {path.name: json.loads(path.read_text()) for path in results.glob("*.json")}
+    assert sorted(files) == [
+        "ours-all-seed0.json",
+        "ours-all-seed1.json",
+        "single_task-depth-seed0.json",
+        "single_task-depth-seed1.json",
+    ]
+    everything = (first.read_text(), *(path.read_text() for path in results.glob("*.json")))
+    assert not any(str(tmp_path) in text for text in everything)  # no path of this machine
+    for file in files.values():
+        assert set(file["figures"]) == {"held_out", "val"}
+        assert file["figures"]["val"]["frames"] == 2
+        assert file["affinity_entropy"] is None
+        assert file["train_minutes"] > 0
+        # 5 epochs of 3 steps of 2 frames
+        seconds = file["train_minutes"] * 60
+        assert file["train_frames_per_second"] == pytest.approx(30 / seconds, rel=1e-6)
+
+    rows = {
+        row["method"]: row for row in json.loads((tmp_path / "docs/benchmark.json").read_text())
+    }
+    error = {
+        (method, seed): files[f"{method}-seed{seed}.json"]["figures"]["val"]["depth"]["abs_err"]
+        for method in ("single_task-depth", "ours-all")
+        for seed in (0, 1)
+    }
+    for method in ("single_task-depth", "ours-all"):
+        row = rows[method.partition("-")[0]]
+        assert row["seeds"] == [0, 1]
+        values = [error[method, seed] for seed in (0, 1)]
+        assert row["depth_abs_err"]["mean"] == pytest.approx(sum(values) / 2, abs=1e-6)
+        deltas = []
+        for seed in (0, 1):
+            baseline = error["single_task-depth", seed]
+            deltas.append(-100 * (error[method, seed] - baseline) / baseline)
+        found = row["delta_vs_single_task_percent"]
+        assert found["mean"] == pytest.approx(sum(deltas) / 2, abs=1e-5)
+        assert found["std"] == pytest.approx(statistics.stdev(deltas), abs=1e-5)
+
+
+def test_ended_benchmark_leaves_no_process_and_no_half_a_file(tmp_path):
+    pack = write_pack(tmp_path / "pack", train=6, val=1)
+    process = _start(_command(tmp_path, pack))
+    _wait(process, lambda: bool(_children(process)))
+    children = _children(process)
+    process.terminate()
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert "Traceback" not in stderr
+    assert not psutil.wait_procs(children, timeout=30)[1]
+    assert not (tmp_path / "results").exists()
+
+
+def test_two_runners_do_not_train_the_same_run(tmp_path):
+    lock = take(tmp_path / "run" / "lock")
+    assert lock is not None
+    assert take(tmp_path / "run" / "lock") is None
+    lock.close()
+    again = take(tmp_path / "run" / "lock")
+    assert again is not None
+    again.close()
+
+
+def test_bad_input_ends_in_one_line(tmp_path):
+    for arguments, said in (
+        (("--only", "one_label/nobody"), "names no run"),
+        (("--data", tmp_path / "none"), "splits.csv"),
+    ):
+        pack = write_pack(tmp_path / "pack", train=3, val=1)
+        process = _start(_command(tmp_path, pack, *arguments))
+        _, stderr = process.communicate(timeout=60)
+        assert process.returncode == 2
+        assert said in stderr
+        assert len(stderr.strip().splitlines()) == 1
