@@ -10,12 +10,7 @@ torch = pytest.importorskip("torch", reason="training needs torch")
 
 from proto_mtl_ros.model.prototypes import TaskPrototypes, entropy  # noqa: E402
 from proto_mtl_ros.tasks import TASKS  # noqa: E402
-from proto_mtl_ros.training.losses import (  # noqa: E402
-    LOSSES,
-    consistency,
-    knowledge_embedding,
-    supervised,
-)
+from proto_mtl_ros.training.losses import LOSSES, supervised  # noqa: E402
 
 ALL = list(TASKS.values())
 WEIGHTS = {"segmentation": 1.0, "depth": 1.0, "normals": 1.0}
@@ -50,14 +45,6 @@ def test_gradient_equals_finite_differences(name):
     assert torch.autograd.gradcheck(lambda x: loss(x, labels[name]).sum(), (raw[name],))
 
 
-def test_prototype_losses_have_the_gradient_of_finite_differences():
-    torch.manual_seed(0)
-    prototypes = TaskPrototypes(3, 2, 8, 0.5).double()
-    pooled = torch.randn(3, 3, 8, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda x: knowledge_embedding(x, prototypes), (pooled,))
-    assert torch.autograd.gradcheck(lambda x: consistency(x, 0.5), (pooled,))
-
-
 @pytest.mark.parametrize("name", ["segmentation", "depth", "normals"])
 def test_map_without_a_valid_pixel_gives_zero_loss_and_zero_gradient(name):
     raw, labels = _batch(2)
@@ -82,9 +69,14 @@ def test_partial_labels_never_give_nan(labelled):
     raw, labels = _batch(2)
     for value in raw.values():
         value.requires_grad_(True)
-    loss, _ = supervised(raw, labels, torch.tensor(labelled), ALL, WEIGHTS)
-    loss.backward()
-    assert bool(torch.isfinite(loss))
+    losses, _ = supervised(raw, labels, torch.tensor(labelled), ALL, WEIGHTS)
+    assert set(losses) == {
+        task.name for index, task in enumerate(ALL) if any(frame[index] for frame in labelled)
+    }
+    if losses:
+        loss = sum(losses.values())
+        loss.backward()
+        assert bool(torch.isfinite(loss))
     for index, task in enumerate(ALL):
         gradient = raw[task.name].grad
         for frame in range(2):
@@ -95,11 +87,13 @@ def test_partial_labels_never_give_nan(labelled):
 def test_supervised_scales_by_tasks_over_labelled_tasks():
     raw, labels = _batch(2)
     mask = torch.tensor([[True, False, False], [True, True, True]])
-    loss, _ = supervised(raw, labels, mask, ALL, WEIGHTS)
+    losses, means = supervised(raw, labels, mask, ALL, WEIGHTS)
+    loss = sum(losses.values())
     each = {t.name: LOSSES[t.loss](raw[t.name], labels[t.name]) for t in ALL}
     first = 3.0 / 1.0 * each["segmentation"][0]
     second = sum(each[t.name][1] for t in ALL)
     assert float(loss) == pytest.approx(float((first + second) / 2), rel=1e-9)
+    assert float(means["depth"]) == pytest.approx(float(each["depth"][1]))
 
 
 def test_balanced_bce_against_plain_numpy_and_finite_differences():
@@ -129,14 +123,6 @@ def test_l1_and_cosine_against_plain_numpy():
     kept = np.linalg.norm(target, axis=0) > 0.5
     loss = float(LOSSES["cosine"](raw["normals"], labels["normals"]))
     assert loss == pytest.approx((1 - cosine)[kept].mean(), rel=1e-6)
-
-
-def test_triplets_separate_tasks_and_need_a_second_frame():
-    anchors = torch.eye(3).repeat(2, 1, 1)  # every task has its own direction, in both frames
-    assert float(consistency(anchors, 0.3)) == 0.0
-    assert float(consistency(anchors[:1], 0.3)) == 0.0
-    same = torch.ones(2, 3, 3)  # all tasks look alike: the margin is missed by everybody
-    assert float(consistency(same, 0.3)) == pytest.approx(0.3, abs=1e-6)
 
 
 @pytest.mark.parametrize("slots", [1, 4])

@@ -76,7 +76,9 @@ class Windows:
         return cls(
             (height, width),
             (out_height, out_width),
-            *(torch.from_numpy(values) for values in (left, top, scale)),
+            torch.from_numpy(left),
+            torch.from_numpy(top),
+            torch.from_numpy(scale),
             torch.tensor([crop.mirrored for crop in crops]),
         )
 

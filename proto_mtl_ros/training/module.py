@@ -103,7 +103,7 @@ class MultiTaskModule(L.LightningModule):
         values[TOTAL] = self.loss = loss.detach()
         self._separate = (losses, extra)
         self.guard.watch(batch["frame_id"], values)
-        if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:
+        if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             for name, value in averaged(values, self.parts).items():
                 self._note("loss" if name == TOTAL else f"loss/{name}", value)
             if out.affinity is not None:

@@ -142,7 +142,7 @@ class FrameStore:
             extra = {}
             if derive and "depth" in sample.labels and "normals" not in sample.labels:
                 extra[DERIVED_NORMALS] = derive(sample)
-            size = stored_size(*sample.rgb.shape[:2], sizes, smallest)
+            size = stored_size(sample.rgb.shape[0], sample.rgb.shape[1], sizes, smallest)
             number = blocks.setdefault(size, len(blocks))
             if number == len(self._blocks):
                 self._blocks.append(_Block(len(self) - index))

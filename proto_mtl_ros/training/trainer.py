@@ -160,9 +160,8 @@ def train(config: TrainConfig, data: Path, output: Path, max_epochs: int | None 
 def _hardware(config: TrainConfig) -> dict[str, Any]:
     """Return what Lightning's trainer is told of devices, processes and precision."""
     gpu = torch.cuda.is_available()
-    devices = config.hardware.devices
-    if devices == "auto":
-        devices = max(1, torch.cuda.device_count())
+    wanted = config.hardware.devices
+    devices = max(1, torch.cuda.device_count()) if wanted == "auto" else int(wanted)
     if gpu and devices > torch.cuda.device_count():
         raise ConfigError(
             f"hardware.devices is {devices}, but there are {torch.cuda.device_count()} GPUs"
