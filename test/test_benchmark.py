@@ -1,30 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Protocol files, the order of their runs, and the numbers of the tables."""
+"""Protocol files and the runs that they ask for."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pytest
 import yaml
 
-from proto_mtl_ros.errors import ConfigError, DataError
-from proto_mtl_ros.evaluation.benchmark_page import main_table, noise_line, share_table
-from proto_mtl_ros.evaluation.benchmark_plot import delta_plot
-from proto_mtl_ros.evaluation.benchmark_table import (
-    HELD_OUT,
-    VAL,
-    read_results,
-    relative_changes,
-    rows_of,
-)
+from proto_mtl_ros.errors import ConfigError
 from proto_mtl_ros.training.benchmark.protocol import Protocol
 from proto_mtl_ros.training.benchmark.record import check_results, recorded
 from proto_mtl_ros.training.benchmark.runs import chosen, runs_of
-from proto_mtl_ros.training.benchmark.tables import write_tables
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 TASKS = ("segmentation", "depth", "normals")
@@ -139,140 +127,6 @@ def test_bad_protocol_is_refused_and_the_key_named(tmp_path, content, said):
     assert "\n" not in str(caught.value)
 
 
-def _result(method: str, seed: int, values: dict[str, float], **changes) -> dict:
-    """A result file's content; ``values`` on val, worse by a tenth on held-out frames."""
-    metric = {"segmentation": "miou", "depth": "abs_err", "normals": "mean_deg"}
-    val = {task: {metric[task]: value} for task, value in values.items()}
-    held_out = {task: {metric[task]: value * 1.1} for task, value in values.items()}
-    return {
-        "protocol": "small",
-        "manifest": "one_label",
-        "method": method,
-        "task": "all",
-        "seed": seed,
-        "ablation": False,
-        "figures": {
-            VAL: {"frames": 4, **val},
-            HELD_OUT: {"frames": 2, **held_out},
-        },
-        "affinity_entropy": None,
-        "parameters": 2_000_000,
-        "train_minutes": 3.0,
-        "threads": 1,
-        "torch": "2",
-        "processor": "one",
-        "gpu": None,
-        **changes,
-    }
-
-
-def _figures(segmentation: float, depth: float, normals: float) -> dict[str, float]:
-    return {"segmentation": segmentation, "depth": depth, "normals": normals}
-
-
-SINGLE = {0: _figures(0.40, 0.50, 25.0), 1: _figures(0.50, 0.40, 20.0)}
-OURS = {0: _figures(0.44, 0.45, 26.0), 1: _figures(0.55, 0.42, 18.0)}
-
-
-def _results() -> list[dict]:
-    """Single-task networks of two seeds, one file per task, and a method of two seeds."""
-    found = []
-    for seed, values in SINGLE.items():
-        for task, value in values.items():
-            found.append(_result("single_task", seed, {task: value}, task=task))
-    return [*found, *(_result("ours", seed, OURS[seed], affinity_entropy=0.5) for seed in OURS)]
-
-
-def _rows(results: list[dict], split: str = VAL) -> dict[str, dict]:
-    def of(method: str) -> list[dict]:
-        return [result for result in results if result["method"] == method]
-
-    methods = {name: (name, of(name)) for name in ("single_task", "multi_task", "ours")}
-    baselines = {name: of(name) for name in ("single_task", "multi_task")}
-    identity = {"protocol": "small", "manifest": "one_label"}
-    return {row["method"]: row for row in rows_of(identity, methods, baselines, split, TASKS)}
-
-
-def test_delta_equals_hand_numbers():
-    # seed 0: +10 %, +10 %, -4 %; seed 1: +10 %, -5 %, +10 %
-    changes = relative_changes(OURS[0], SINGLE[0])
-    assert changes == pytest.approx({"segmentation": 10.0, "depth": 10.0, "normals": -4.0})
-    row = _rows(_results())["ours"]
-    by_task = row["delta_by_task_vs_single_task_percent"]
-    assert by_task["depth"] == pytest.approx({"mean": 2.5, "std": 15 / 2**0.5}, abs=1e-5)
-    delta = row["delta_vs_single_task_percent"]
-    assert delta == pytest.approx({"mean": (16 / 3 + 5.0) / 2, "std": (1 / 3) / 2**0.5}, abs=1e-5)
-    assert row["segmentation_miou"]["mean"] == pytest.approx(0.495)
-    assert row["delta_vs_multi_task_percent"] is None  # there is no such row
-    assert row["affinity_entropy"]["mean"] == 0.5
-
-
-def test_networks_of_single_tasks_are_one_row():
-    row = _rows(_results())["single_task"]
-    assert row["parameters_million"] == 6.0
-    assert row["train_minutes"] == 9.0
-    assert row["depth_abs_err"]["mean"] == pytest.approx(0.45)
-    assert row["delta_vs_single_task_percent"] == {"mean": 0.0, "std": 0.0}
-
-
-def test_baseline_is_the_one_of_the_same_seed_and_incomplete_seeds_are_left_out():
-    results = [r for r in _results() if (r["seed"], r["task"]) != (1, "normals")]
-    rows = _rows(results)
-    assert rows["single_task"]["seeds"] == [0]
-    assert rows["ours"]["seeds"] == [0, 1]
-    delta = rows["ours"]["delta_vs_single_task_percent"]
-    assert delta == {"mean": pytest.approx(16 / 3, abs=1e-5), "std": None}
-
-
-def test_a_delta_is_over_all_tasks_or_none():
-    results = _results()
-    for result in results:
-        if result["method"] == "single_task" and result["task"] == "segmentation":
-            result["figures"][VAL]["segmentation"]["miou"] = 0.0  # no relative change from zero
-    row = _rows(results)["ours"]
-    assert row["delta_vs_single_task_percent"] is None
-    assert row["delta_by_task_vs_single_task_percent"]["depth"] is not None
-
-
-def test_tables_say_what_rows_say():
-    rows = _rows(_results())
-    table = main_table(list(rows.values()))
-    assert "delta vs single-task, %" in table
-    assert (
-        "| ours | 0, 1 | 0.4950 ± 0.0778 | 0.4350 ± 0.0212 | 22.00 ± 5.66 | +5.17 ± 0.24 | - |"
-        in (table)
-    )
-    assert "not known" in noise_line(list(rows.values()))
-    full = [{**rows["ours"], "segmentation_miou": {"mean": 0.99, "std": None}}]
-    assert "| ours | 50.0 | 100.0 | 100.0 | 83.3 |" in share_table([rows["ours"]], full)
-
-
-def test_bars_of_the_picture_point_the_right_way():
-    content = delta_plot(list(_rows(_results()).values()))
-    assert content is not None
-    picture = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
-    ours = np.argwhere((picture == (11, 122, 117)).all(-1))
-    # bars of the mean (+5.2), segmentation (+10), depth (+2.5) and normals (+3): ends to the right
-    starts = [run[0] for run in _stretches(sorted(set(ours[:, 1].tolist())))]
-    lengths = [run[-1] - run[0] for run in _stretches(sorted(set(ours[:, 1].tolist())))]
-    assert len(lengths) == 4
-    assert np.allclose(np.diff(starts), np.diff(starts)[0], atol=2)  # all start at their zero
-    expected = np.array([31 / 6, 10.0, 2.5, 3.0])
-    assert np.allclose(np.array(lengths) / max(lengths), expected / 10, atol=0.03)
-    assert delta_plot([]) is None
-
-
-def _stretches(values: list[int]) -> list[list[int]]:
-    """Neighbouring numbers together; a gap of a drawn line does not divide them."""
-    found: list[list[int]] = []
-    for value in values:
-        if found and value - found[-1][-1] <= 4:
-            found[-1].append(value)
-        else:
-            found.append([value])
-    return found
-
-
 def test_results_of_another_configuration_are_refused(tmp_path):
     runs = runs_of(_read(tmp_path, PROTOCOL))
     run = next(run for run in runs if run.key == "one_label/multi_task-all-seed0")
@@ -285,12 +139,6 @@ def test_results_of_another_configuration_are_refused(tmp_path):
     path.write_text(json.dumps({"config": config}))
     with pytest.raises(ConfigError, match=r"multi_task-all-seed0.json.*loss.normals = 2.0, not 3"):
         check_results(runs, tmp_path)
-
-
-def test_a_file_that_is_no_result_is_named(tmp_path):
-    (tmp_path / "half.json").write_text('{"protocol": ')
-    with pytest.raises(DataError, match=r"half\.json is no result"):
-        read_results(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["cpu", "gpu"])
@@ -309,15 +157,3 @@ def test_protocols_of_the_repository_have_the_rows_that_are_compared(name):
     configs = [run.config() for run in runs_of(protocol)]
     # equal steps and batches for every row
     assert len({(config.epochs, config.optimiser.batch) for config in configs}) == 1
-
-
-def test_pages_are_those_of_the_committed_results(tmp_path, monkeypatch):
-    """After new results: proto-mtl benchmark --protocol config/benchmark/cpu.yaml --table-only."""
-    results, docs = REPOSITORY / "benchmark", REPOSITORY / "docs"
-    if not results.is_dir() and not (docs / "benchmark.json").exists():
-        pytest.skip("this checkout has no benchmark results")
-    monkeypatch.chdir(REPOSITORY)
-    write_tables(Path("config/benchmark/cpu.yaml"), Path("benchmark"), tmp_path)
-    for page in ("benchmark.json", "benchmark.md", "benchmark_ablation.md"):
-        if (tmp_path / page).exists() or (docs / page).exists():
-            assert (docs / page).read_text() == (tmp_path / page).read_text(), page
