@@ -79,6 +79,8 @@ class MultiTaskModule(L.LightningModule):
         if config.optimiser.frozen_blocks:
             for part in self.network.backbone.parts()[: 1 + config.optimiser.frozen_blocks]:  # type: ignore[operator]
                 part.requires_grad_(False)
+        # Lightning leaves the modes of modules as they are when a training starts
+        self.train()
 
     def train(self, mode: bool = True) -> MultiTaskModule:
         """Set the mode; batch norms keep the statistics they have where so configured."""
