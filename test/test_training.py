@@ -21,7 +21,7 @@ torch = pytest.importorskip("torch", reason="training needs torch")
 pytest.importorskip("lightning", reason="training needs lightning")
 
 from proto_mtl_ros.data.nyuv2 import NYUv2, hold_out  # noqa: E402
-from proto_mtl_ros.errors import ConfigError, DataError  # noqa: E402
+from proto_mtl_ros.errors import ConfigError, DataError, TrainingError  # noqa: E402
 from proto_mtl_ros.training.config import TrainConfig  # noqa: E402
 
 pytestmark = pytest.mark.timeout(600)  # an export alone takes a minute on a busy machine
@@ -34,7 +34,13 @@ CONFIG = {
     "threads": 1,
     "stages": [{"epochs": 2, "height": 64, "width": 64}, {"epochs": 1, "height": 64, "width": 96}],
     "model": {"width": 16, "slots": 2, "heads": 2, "head_width": 8},
-    "data": {"held_out_blocks": 1, "held_out_length": 2},
+    "data": {
+        "held_out_blocks": 1,
+        "held_out_length": 2,
+        "manifest": "manifests/one_label.csv",
+    },
+    # with terms that own modules, and weights that remember epochs: all of it must be continued
+    "loss": {"cross_task": 0.2, "joint_task": 0.2, "weighting": "dwa"},
     "optimiser": {"batch": 4, "warmup_steps": 2, "decay_epochs": 1},
 }
 
@@ -113,6 +119,95 @@ def test_killed_training_leaves_a_whole_checkpoint(pack, tmp_path):
     assert all(bool(torch.isfinite(v.float()).all()) for v in state["state_dict"].values())
 
 
+def test_a_frame_that_breaks_the_numbers_is_named(pack, tmp_path, monkeypatch):
+    from proto_mtl_ros.training.store import FrameStore
+    from proto_mtl_ros.training.trainer import train
+
+    cut = FrameStore.batch
+    calls = []
+
+    def poisoned(self, indices, *arguments):
+        batch = cut(self, indices, *arguments)
+        calls.append(batch["frame_id"])
+        if len(calls) > 5 and "0003" in batch["frame_id"]:
+            batch["camera"][batch["frame_id"].index("0003")] = float("nan")
+        return batch
+
+    monkeypatch.setattr(FrameStore, "batch", poisoned)
+    config = TrainConfig.model_validate(
+        {**CONFIG, "stages": [{"epochs": 9, "height": 64, "width": 64}], "loss": {"geometry": 1.0}}
+    )
+    with pytest.raises(TrainingError) as failure:
+        train(config, pack, tmp_path / "run")
+    line = str(failure.value)
+    assert "the loss of geometry is nan" in line
+    assert "0003" in line and "epoch" in line and "step" in line
+    # what was trained before is still there, and finite
+    state = torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)["current_model_state"]
+    assert all(bool(torch.isfinite(value.float()).all()) for value in state.values())
+
+
+def test_same_seed_same_weights_other_seed_others(pack, tmp_path):
+    from proto_mtl_ros.training.trainer import train
+
+    def weights(name: str, seed: int) -> dict:
+        config = TrainConfig.model_validate({**CONFIG, "seed": seed})
+        return torch.load(train(config, pack, tmp_path / name, 1), weights_only=True)["state_dict"]
+
+    first, again, other = weights("a", 0), weights("b", 0), weights("c", 1)
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert any(not torch.equal(first[name], other[name]) for name in first)
+
+
+METHODS: dict[str, dict] = {
+    "single_task": {"tasks": ["depth"], "model": {"retrieval": "none"}},
+    "multi_task": {"model": {"retrieval": "none"}},
+    "mtpsl": {"model": {"retrieval": "none"}, "loss": {"cross_task": 0.5}},
+    "jtr": {"model": {"retrieval": "none"}, "loss": {"joint_task": 0.2}},
+    "paper": {"model": {"slots": 1}, "loss": {"tke": 0.1, "tc": 0.1, "reconstruction": 0.05}},
+    "ours": {"model": {"slots": 4}, "loss": {"tke": 0.1, "tc": 0.1, "entropy": 0.1,
+                                             "geometry": 0.1}},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_four_frames_can_be_learnt_by_heart(method, pack):
+    """Every method still fits its labels: what it adds does not stand in the way."""
+    from proto_mtl_ros.training.frames import WholeFrames
+    from proto_mtl_ros.training.module import MultiTaskModule
+    from proto_mtl_ros.training.sources import split_frames
+    from proto_mtl_ros.training.trainer import training_store
+
+    row = METHODS[method]
+    off = {"tke": 0.0, "tc": 0.0, "codebook_size": 16, "codebook_width": 16}
+    config = TrainConfig.model_validate(
+        {
+            **CONFIG,
+            **row,
+            "input_width": 64,
+            "input_height": 64,
+            "model": {"width": 32, "heads": 2, "head_width": 16, **row["model"]},
+            "loss": {**off, **row.get("loss", {})},
+            "optimiser": {"batch": 4, "lr": 5e-3, "warmup_steps": 1},
+        }
+    )
+    torch.manual_seed(0)
+    frames, _ = split_frames(config, pack)
+    store = training_store(config, frames)
+    batch = WholeFrames(store, config)(range(4) if method != "single_task" else range(3))
+    module = MultiTaskModule(config, 60, frames.label_set).train()
+    optimiser = module.configure_optimizers()["optimizer"]
+    supervised = []
+    for _ in range(60):
+        losses, extra, _values = module.losses(batch, module(batch["image"]))
+        supervised.append(float(sum(losses.values())))
+        (sum(losses.values()) + extra).backward()
+        torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
+        optimiser.step()
+        optimiser.zero_grad()
+    assert min(supervised[-5:]) < 0.1 * supervised[0]
+
+
 def test_curves_and_the_association_matrix_are_logged(uninterrupted):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -120,6 +215,7 @@ def test_curves_and_the_association_matrix_are_logged(uninterrupted):
     events.Reload()
     tags = set(events.Tags()["scalars"])
     assert {"held_out/segmentation/miou", "held_out/depth/abs_err"} <= tags
+    assert {"held_out/frames", "association"} <= set(events.Tags()["images"])
     assert {"held_out/normals/mean_deg", "affinity/entropy", "association/depth/normals"} <= tags
 
 
@@ -170,11 +266,48 @@ def test_bundle_says_the_metrics_that_evaluate_prints(bundle, pack, tmp_path):
         ({"stages": [{"epochs": 1, "height": 60, "width": 64}]}, "stages.0.height"),
         ({"tasks": ["segmentation", "edges"]}, "unknown task 'edges'"),
         ({"canonical_fx": -1}, "canonical_fx"),
+        ({"hardware": {"devices": 0}}, "hardware.devices"),
+        ({"optimiser": {"accumulate": 0}}, "optimiser.accumulate"),
     ],
 )
 def test_bad_configuration_is_refused_and_named(tmp_path, change, said):
     with pytest.raises(ConfigError, match=said):
         TrainConfig.read(_config(tmp_path, **change))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"model": {"backbone": "vgg"}}, "model.backbone: unknown 'vgg'; there are efficientnet"),
+        ({"model": {"width": 20, "heads": 3}}, "model.heads"),
+        ({"model": {"retrieval": "none"}, "loss": {"tke": 0.1}}, "loss.tke needs model.retrieval"),
+        ({"tasks": ["depth"], "loss": {"geometry": 1.0}}, "loss.geometry"),
+        ({"tasks": ["depth"], "model": {"class_chain": True}}, "model.class_chain"),
+        ({"loss": {"distillation": 1.0}}, "distillation.teachers"),
+        (
+            {"loss": {"distillation": 1.0}, "distillation": {"teachers": {"depth": "no.ckpt"}}},
+            "distillation.teachers.depth: no.ckpt not found",
+        ),
+        ({"loss": {"gradients": "pcgrad", "weighting": "dwa"}}, "loss.gradients"),
+        ({"loss": {"gradients": "pcgrad"}, "hardware": {"devices": 2}}, "hardware.devices"),
+    ],
+)
+def test_keys_that_cannot_work_together_are_refused_before_the_data_is_read(change, said):
+    from proto_mtl_ros.training.combinations import check_combinations
+
+    base = {key: value for key, value in CONFIG.items() if key not in ("model", "loss")}
+    config = TrainConfig.model_validate({**base, **change})
+    with pytest.raises(ConfigError, match=said.replace("(", ".")):
+        check_combinations(config)
+
+
+def test_a_batch_that_cannot_be_divided_is_refused():
+    from proto_mtl_ros.training.combinations import check_division
+
+    config = TrainConfig.model_validate({**CONFIG, "optimiser": {"batch": 6, "accumulate": 2}})
+    check_division(config, 3)
+    with pytest.raises(ConfigError, match="optimiser.batch: 6 .* multiple of 4"):
+        check_division(config, 2)
 
 
 def test_bad_input_ends_in_one_line(pack, tmp_path):
