@@ -135,7 +135,9 @@ class OptimiserConfig(_Section):
     warmup_steps: int = Field(200, ge=0)
     decay_epochs: int = Field(10, ge=1)
     clip_norm: float = Field(1.0, gt=0)
-    ema_decay: float = Field(0.996, ge=0, lt=1)
+    ema_decay: float = Field(0.998, ge=0, lt=1)
+    """Of the averaged weights, per step; 0 keeps the last weights."""
+
     freeze_backbone_norm: bool = True
     freeze_norm: bool = False
     """Every batch norm keeps the statistics that it starts with, so that a frame's loss does not
@@ -173,6 +175,9 @@ class TrainConfig(_Section):
     input_height: int = Field(multiple_of=32)
     input_width: int = Field(multiple_of=32)
     seed: int = 0
+    validations: int = Field(8, ge=1)
+    """How often the held-out frames are looked at in the whole run, about."""
+
     threads: int = Field(0, ge=0)
     start_from: str | None = None
     """Name or folder of a bundle whose weights the network starts from, where they fit."""

@@ -26,6 +26,7 @@ _MAY_CHANGE = {
     "stages",
     "optimiser.decay_epochs",
     "threads",
+    "validations",
     "notes",
     "hardware.devices",
     "data.store",

@@ -89,7 +89,9 @@ def profile(config: TrainConfig, data: Path, steps: int) -> dict[str, Any]:
     for part, name in parts:
         watch.watch(part, name)
     optimiser = module.configure_optimizers()["optimizer"]
-    average = AveragedModel(module, device, get_ema_avg_fn(config.optimiser.ema_decay), None, True)
+    average = AveragedModel(
+        module, device, get_ema_avg_fn(config.optimiser.ema_decay**EMA_EVERY), None, True
+    )
     precision = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
     dtype = precision[config.hardware.precision]
     batches = iter(training_loader(store, config, steps + _WARM_UP))
