@@ -138,7 +138,9 @@ class OptimiserConfig(_Section):
     ema_decay: float = Field(0.998, ge=0, lt=1)
     """Of the averaged weights, per step; 0 keeps the last weights."""
 
-    freeze_backbone_norm: bool = True
+    freeze_backbone_norm: bool = False
+    """The backbone's batch norms keep ImageNet's statistics."""
+
     freeze_norm: bool = False
     """Every batch norm keeps the statistics that it starts with, so that a frame's loss does not
     depend on the others in its batch, nor on how a batch is divided."""
