@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import lightning as L
+import torch
 from tqdm import tqdm
 
 from ..tasks import TASKS
@@ -60,10 +61,12 @@ class Progress(L.Callback):
             self._bar.refresh()
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        # each process has the loss of its own frames; the line says that of all
+        total = float(trainer.strategy.reduce(torch.as_tensor(self._total), reduce_op="mean"))
         if not trainer.is_global_zero:
             return
         parts = [f"epoch {trainer.current_epoch + 1}/{self.epochs}"]
-        parts.append(f"loss {float(self._total) / max(self._losses, 1):.4f}")
+        parts.append(f"loss {total / max(self._losses, 1):.4f}")
         if trainer.fit_loop.epoch_loop._should_check_val_epoch():
             parts += held_out_figures(self.config.tasks, trainer.callback_metrics)
         seconds = max(time.monotonic() - self._started, 1e-9)
