@@ -91,7 +91,7 @@ def test_run_of_another_configuration_or_a_damaged_checkpoint_is_refused(
 ):
     shutil.copytree(uninterrupted / "run", tmp_path / "run")
     arguments = ("--data", pack, "--out", tmp_path / "run")
-    other = _config(tmp_path, loss={"depth": 3.0})
+    other = _config(tmp_path, loss={**CONFIG["loss"], "depth": 3.0})
     result = _run("train", "--config", other, *arguments)
     assert result.returncode == 2
     assert "loss.depth = 1.0, not 3.0" in result.stderr
