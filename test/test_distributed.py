@@ -120,8 +120,6 @@ def test_processes_and_parts_share_a_batch_without_gap_or_overlap(world, parts):
     expected = batches(0, 1, 1)
     shares = [batches(rank, world, parts) for rank in range(world)]
     for step, whole in enumerate(expected):
-        taken = [
-            key for own in shares for part in range(parts) for key in own[step * parts + part]
-        ]
+        taken = [key for own in shares for part in range(parts) for key in own[step * parts + part]]
         assert sorted(taken) == sorted(whole)
         assert {len(own[step * parts]) for own in shares} == {12 // world // parts}
