@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A training that starts from the shipped model, or is taught by it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from nyuv2_pack import write_pack
+
+torch = pytest.importorskip("torch", reason="training needs torch")
+pytest.importorskip("lightning", reason="training needs lightning")
+
+import safetensors.torch  # noqa: E402
+
+from proto_mtl_ros.data.nyuv2 import NYUv2  # noqa: E402
+from proto_mtl_ros.errors import BundleError, ConfigError  # noqa: E402
+from proto_mtl_ros.runtime.bundle import Bundle  # noqa: E402
+from proto_mtl_ros.runtime.engine import create_engine  # noqa: E402
+from proto_mtl_ros.tasks import NYU13, LabelSet, tasks_over  # noqa: E402
+from proto_mtl_ros.training.config import TrainConfig  # noqa: E402
+from proto_mtl_ros.training.start import starting_network  # noqa: E402
+from proto_mtl_ros.training.store import TEACHER, FrameStore  # noqa: E402
+from proto_mtl_ros.training.teachers import attach_teachers  # noqa: E402
+
+MODEL = Path(__file__).parents[1] / "models" / "nyu13-lite0"
+OWN = LabelSet("own", ("crate", "shelf"), ((1, 2, 3), (4, 5, 6)))
+
+
+def _config(**changes) -> TrainConfig:
+    return TrainConfig.model_validate(
+        {
+            "name": "own",
+            "canonical_fx": 207.5431604,
+            "input_height": 192,
+            "input_width": 256,
+            "stages": [{"epochs": 1, "height": 192, "width": 256}],
+            "start_from": str(MODEL),
+            **changes,
+        }
+    )
+
+
+def test_network_starts_as_the_bundle_that_it_starts_from():
+    config = _config()
+    network = starting_network(config, tasks_over(config.tasks, NYU13)).eval()
+    stored = safetensors.torch.load_file(MODEL / "weights.safetensors")
+    state = network.state_dict()
+    assert state.keys() == stored.keys()
+    assert all(torch.equal(state[key], stored[key].to(state[key].dtype)) for key in stored)
+
+
+def test_tasks_keep_their_weights_in_another_order_and_with_other_classes(caplog):
+    config = _config(tasks=("normals", "segmentation"))
+    network = starting_network(config, tasks_over(config.tasks, OWN))
+    stored = safetensors.torch.load_file(MODEL / "weights.safetensors")
+    assert torch.equal(
+        network.decoders[0].coarse[0].weight, stored["decoders.2.coarse.0.weight"].float()
+    )
+    assert torch.equal(network.prototypes.vectors[1], stored["prototypes.vectors"][0].float())
+    assert network.heads[1].predict.weight.shape[0] == 2
+    assert "learnt anew: heads.segmentation.predict" in caplog.text
+
+
+def test_bundle_of_another_backbone_or_none_is_refused(tmp_path):
+    with pytest.raises(BundleError):
+        starting_network(_config(start_from=str(tmp_path / "no")), tasks_over(("depth",), NYU13))
+    with pytest.raises(ConfigError, match="backbone"):
+        starting_network(_config(model={"backbone": "resnet18"}), tasks_over(("depth",), NYU13))
+
+
+def test_the_shipped_model_teaches_what_frames_have_no_label_for(tmp_path):
+    """Its predictions in the store are those of its engine on the whole frame."""
+    pack = write_pack(tmp_path / "pack", train=4, val=1)
+    source = NYUv2(pack, "train", manifest=pack / "manifests" / "one_label.csv")
+    config = _config(
+        loss={"distillation": 1.0},
+        distillation={"teachers": {"segmentation": str(MODEL), "depth": str(MODEL)}},
+    )
+    store = FrameStore(source, tasks_over(config.tasks, NYU13), [(192, 256)], 1.0)
+    attach_teachers(store, config)
+    from proto_mtl_ros.training.augmentation import Crop
+
+    batch = store.batch(range(3), [Crop()] * 3, 192, 256, config.canonical_fx)
+    # frame 0 has a segmentation label, frame 1 a depth label: nobody teaches those
+    assert not batch[f"{TEACHER}segmentation"][0].any()
+    assert not batch[f"{TEACHER}depth"][1].any()
+    images = batch["image"].permute(0, 2, 3, 1).add(0.5).to(torch.uint8).contiguous().numpy()
+    engine = create_engine(Bundle.load(MODEL), "torch", "cpu", 1)
+    straight, mirrored = engine.infer(images), engine.infer(images[:, :, ::-1].copy())
+    expected = (straight["depth"][2] + mirrored["depth"][2, :, ::-1]) / 2
+    taught = batch[f"{TEACHER}depth"][2, ..., 0].numpy()
+    # canonical depth at stride 4 against the mean of a 4 x 4 cell
+    cells = expected.reshape(48, 4, 64, 4).mean((1, 3))
+    assert np.abs(taught - cells).mean() / cells.mean() < 0.02
+    posterior = batch[f"{TEACHER}segmentation"][1]
+    assert torch.allclose(posterior[..., :-1].sum(-1), torch.ones(48, 64), atol=5e-3)
+    ids = posterior[..., :-1].argmax(-1).numpy()
+    assert (ids == straight["segmentation"][1, 2::4, 2::4]).mean() > 0.8
+
+
+def test_teacher_with_other_classes_is_refused(tmp_path):
+    pack = write_pack(tmp_path / "pack", train=4, val=1)
+    source = NYUv2(pack, "train", manifest=pack / "manifests" / "one_label.csv")
+    config = _config(distillation={"teachers": {"segmentation": str(MODEL)}})
+    store = FrameStore(source, tasks_over(config.tasks, OWN), [(192, 256)], 1.0)
+    with pytest.raises(ConfigError, match="other classes"):
+        attach_teachers(store, config)
