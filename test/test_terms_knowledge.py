@@ -20,8 +20,9 @@ from proto_mtl_ros.model import ProtoMTL  # noqa: E402
 from proto_mtl_ros.model.depth_normals import depth_normals  # noqa: E402
 from proto_mtl_ros.model.network import NetworkOutput  # noqa: E402
 from proto_mtl_ros.model.prototypes import TaskPrototypes, entropy  # noqa: E402
-from proto_mtl_ros.tasks import TASKS  # noqa: E402
+from proto_mtl_ros.tasks import NYU13, TASKS  # noqa: E402
 from proto_mtl_ros.training.config import TrainConfig  # noqa: E402
+from proto_mtl_ros.training.module import MultiTaskModule  # noqa: E402
 from proto_mtl_ros.training.store import DERIVED_NORMALS, TEACHER  # noqa: E402
 from proto_mtl_ros.training.terms import TERMS  # noqa: E402
 from proto_mtl_ros.training.terms.distillation import teacher_maps  # noqa: E402
@@ -250,11 +251,29 @@ def test_teachers_are_confident_where_frame_and_mirror_image_agree():
     apart = teacher_maps(depth, torch.full((1, 1, 1, 1), 2.0), torch.full((1, 1, 1, 1), 3.0))
     assert near.flatten().tolist() == pytest.approx([2.0, 1.0])
     assert apart.flatten().tolist() == pytest.approx([2.5, math.exp(-math.log(1.5) / 0.1)])
+    # a flat posterior says itself that the teacher does not know
     flat = teacher_maps(TASKS["segmentation"], torch.zeros(1, 13, 1, 1), torch.zeros(1, 13, 1, 1))
-    assert flat.flatten().tolist() == pytest.approx([1 / 13] * 13 + [0.0], abs=1e-6)
-    sure = torch.full((1, 13, 1, 1), -50.0)
-    sure[0, 4] = 50.0
-    assert teacher_maps(TASKS["segmentation"], sure, sure)[0, -1].item() == pytest.approx(1.0)
+    assert flat.flatten().tolist() == pytest.approx([1 / 13] * 13 + [1.0], abs=1e-6)
+
+
+def test_a_teacher_of_frequent_classes_and_the_logit_adjustment_agree():
+    """Adjusted logits that equal the teacher's posterior are a minimum, the plain ones are not."""
+    counts = torch.tensor([10.0 ** (3 + index % 3) for index in range(13)])
+    config = _config(distillation=1.0, logit_adjustment=1.0, tke=0.0, tc=0.0, depth=0, normals=0)
+    module = MultiTaskModule(config, 10, NYU13, counts)
+    out, batch = _output(1), _batch([[False, True, True]])
+    raw = out.raw["segmentation"]
+    share = (counts / counts.sum()).log()[:, None, None]
+
+    def slope(posterior: torch.Tensor) -> float:
+        teacher = torch.cat([posterior, torch.ones_like(posterior[:, :1])], 1)
+        batch[f"{TEACHER}segmentation"] = teacher.permute(0, 2, 3, 1)
+        _, extra, _ = module.losses(batch, out)
+        (gradient,) = torch.autograd.grad(extra, raw, retain_graph=True)
+        return float(gradient.abs().max())
+
+    assert slope((raw + share).softmax(1).detach()) < 1e-6
+    assert slope(raw.softmax(1).detach()) > 1e-4
 
 
 @settings(max_examples=30, deadline=None)

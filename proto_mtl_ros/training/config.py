@@ -12,6 +12,37 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from ..errors import ConfigError
 from ..tasks import TASKS
 
+LAST = "last.ckpt"
+"""Name of the checkpoint that a run resumes from."""
+
+CONFIG = "config.json"
+"""Name of the configuration beside it."""
+
+
+def read_yaml(path: Path) -> Any:
+    """Return the content of a YAML file.
+
+    Raises:
+        ConfigError: the file is missing or not YAML.
+    """
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid YAML: {str(error).splitlines()[0]}") from error
+
+
+def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested dictionaries as one with dotted keys."""
+    result: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            result |= flat(value, f"{prefix}{key}.")
+        else:
+            result[prefix + key] = value
+    return result
+
 
 class _Section(BaseModel):
     # an unknown key is a typing error, not an option to ignore
@@ -225,13 +256,7 @@ class TrainConfig(_Section):
             ConfigError: the file is missing or not YAML, or a key or value is wrong (the first
                 offending key is named).
         """
-        path = Path(path)
-        try:
-            content: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{path} is not valid YAML: {str(error).splitlines()[0]}") from error
+        content = read_yaml(Path(path))
         try:
             return cls.model_validate(content)
         except ValidationError as error:

@@ -14,13 +14,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from ..errors import ConfigError
 from ..files import write_bytes
-from .config import TrainConfig
-
-LAST = "last.ckpt"
-"""Name of the checkpoint that a run resumes from."""
-
-CONFIG = "config.json"
-"""Name of the configuration beside it."""
+from .config import CONFIG, LAST, TrainConfig, flat
 
 _MAY_CHANGE = {
     "stages",
@@ -66,20 +60,9 @@ def check_resumable(config: TrainConfig, output: Path) -> None:
     written = json.loads(started.read_text())
     with contextlib.suppress(ValueError):  # of another version: compared as it is
         written = TrainConfig.model_validate(written).model_dump(mode="json")
-    before, now = _flat(written), _flat(config.model_dump(mode="json"))
+    before, now = flat(written), flat(config.model_dump(mode="json"))
     for key in sorted({*before, *now}):
         if key not in _MAY_CHANGE and before.get(key) != now.get(key):
             raise ConfigError(
                 f"{output} was trained with {key} = {before.get(key)}, not {now.get(key)}; {advice}"
             )
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested dictionaries as one with dotted keys."""
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat

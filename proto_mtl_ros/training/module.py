@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import lightning as L
@@ -131,14 +131,17 @@ class MultiTaskModule(L.LightningModule):
         the terms, and the plain value of each part for the log.
         """
         with torch.autocast(self.device.type, enabled=False):
-            raw = dict(out.raw)
-            if self._offset.numel() and "segmentation" in raw:
-                raw["segmentation"] = raw["segmentation"] + self._offset
-            losses, values = supervised(raw, batch, batch["labelled"], self.tasks, self.weights)
+            adjusted = out
+            if self._offset.numel() and "segmentation" in out.raw:
+                logits = out.raw["segmentation"] + self._offset
+                adjusted = replace(out, raw={**out.raw, "segmentation": logits})
+            losses, values = supervised(
+                adjusted.raw, batch, batch["labelled"], self.tasks, self.weights
+            )
             # every parameter has a gradient in every step, if a zero one: processes wait for it
             extra = connected_zero((*out.raw.values(), out.pooled, *self.weighting.parameters()))
             for name, term in self.terms.items():
-                value = term(batch, out)
+                value = term(batch, adjusted if term.adjusted else out)
                 extra = extra + self.weights[name] * value
                 values[name] = value.detach()
         return losses, extra, values

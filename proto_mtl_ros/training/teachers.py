@@ -14,7 +14,7 @@ from ..model import ProtoMTL, build_from_manifest
 from ..runtime.bundle import Bundle
 from ..tasks import Categorical, Task, UnitVector
 from .checkpoint import network_from_checkpoint
-from .config import TrainConfig
+from .config import CONFIG, TrainConfig
 from .frames import WholeFrames
 from .store import TEACHER, FrameStore
 from .terms.distillation import teacher_maps
@@ -63,7 +63,7 @@ def _teacher(where: str, task: Task) -> tuple[ProtoMTL, float]:
     """
     key = f"distillation.teachers.{task.name}"
     if where.endswith(".ckpt"):
-        own = Path(where).parent / "config.json"
+        own = Path(where).parent / CONFIG
         if not own.is_file():
             raise ConfigError(f"{key}: {own} not found; train the teacher first")
         teacher = TrainConfig.model_validate_json(own.read_text())

@@ -21,8 +21,8 @@ from ..errors import ConfigError
 from ..files import write_text
 from ..tasks import tasks_over
 from .combinations import check_combinations, check_division
-from .config import TrainConfig
-from .continuation import CONFIG, LAST, AtomicCheckpointIO, check_resumable
+from .config import CONFIG, LAST, TrainConfig
+from .continuation import AtomicCheckpointIO, check_resumable
 from .derived import normals_of_depth
 from .frames import evaluation_loader, training_loader
 from .module import MultiTaskModule
@@ -145,7 +145,7 @@ def train(config: TrainConfig, data: Path, output: Path, max_epochs: int | None 
         write_text(output / CONFIG, config.model_dump_json(indent=2) + "\n")
     loader = training_loader(store, config, steps, trainer.global_rank, trainer.world_size)
     counts = None
-    if "segmentation" in config.tasks:
+    if config.loss.logit_adjustment and "segmentation" in config.tasks:
         counts = store.class_counts("segmentation", len(frames.label_set.classes))
     module = MultiTaskModule(config, steps * config.epochs, frames.label_set, counts)
     trainer.fit(

@@ -23,11 +23,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from ...errors import ConfigError
-from ..config import TrainConfig
+from ..config import TrainConfig, read_yaml
 
 _NAME = r"^[A-Za-z0-9+][A-Za-z0-9_.+-]*$"
 """Of everything that becomes a part of a file's name."""
@@ -192,12 +191,7 @@ class Protocol(_Section):
                 offending key is named).
         """
         path = Path(path)
-        try:
-            content: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{path} is not valid YAML: {str(error).splitlines()[0]}") from error
+        content = read_yaml(path)
         try:
             return cls.model_validate(content)
         except ValidationError as error:

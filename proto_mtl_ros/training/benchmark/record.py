@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import ConfigError
-from ..config import TrainConfig
+from ..config import TrainConfig, flat
 from .runs import Run
 
 TRAINED = "trained.json"
@@ -32,10 +32,10 @@ def difference(before: Mapping[str, Any], config: TrainConfig) -> str | None:
     A key that is younger than the record counts with its default, which is how it was then.
     """
     try:
-        old = _flat(recorded(TrainConfig.model_validate(before)))
+        old = flat(recorded(TrainConfig.model_validate(before)))
     except ValueError as error:
         return f"a configuration of another version ({type(error).__name__})"
-    new = _flat(recorded(config))
+    new = flat(recorded(config))
     for key in sorted({*old, *new} - _OF_NO_ACCOUNT):
         if old.get(key) != new.get(key):
             return f"{key} = {old.get(key)}, not {new.get(key)}"
@@ -60,14 +60,3 @@ def is_trained(folder: Path, config: TrainConfig) -> bool:
     """Return whether ``folder`` holds a network that was trained to the end with ``config``."""
     path = folder / TRAINED
     return path.is_file() and difference(json.loads(path.read_text())["config"], config) is None
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested dictionaries as one with dotted keys."""
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat

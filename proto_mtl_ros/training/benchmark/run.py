@@ -21,12 +21,10 @@ from typing import IO, Any
 
 from ...errors import ConfigError, ProtoMtlError, one_line
 from ...files import write_text
+from ..config import LAST, TrainConfig
 
 BUSY = 75
 """Exit status when another process is at this run (EX_TEMPFAIL of sysexits.h)."""
-
-LAST = "last.ckpt"
-"""The checkpoint, as ``training.trainer`` names it; that module imports torch."""
 
 FAILURE = "failure.txt"
 """Why the run failed, one line. A log ends with whatever progress bars say at the end."""
@@ -81,7 +79,6 @@ def _run(spec: dict[str, Any], folder: Path) -> None:
     import torch
 
     from ..checkpoint import network_from_checkpoint
-    from ..config import TrainConfig
     from ..trainer import split_frames
     from .figures import figures
     from .record import TRAINED, difference, recorded

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import IO
 
 from ...files import write_text
+from ..config import LAST
 from .record import is_trained
-from .run import BUSY, FAILURE, LAST
+from .run import BUSY, FAILURE
 from .runs import Run
 
 LOG = "log.txt"

@@ -32,6 +32,9 @@ class TeacherDistillation(Term):
     frame by T / (T - n_b).
     """
 
+    # a teacher that learnt from the labels believes in classes as often as they occur
+    adjusted = True
+
     def __init__(self, tasks: Sequence[Task], network: ProtoMTL, config: TrainConfig) -> None:
         super().__init__(tasks, network, config)
         if not {task.name for task in tasks} & set(config.distillation.teachers):
@@ -76,9 +79,10 @@ def disagreement(task: Task, raw: Tensor, teacher: Tensor) -> Tensor:
 def teacher_maps(task: Task, raw: Tensor, mirrored: Tensor) -> Tensor:
     """Return a teacher's prediction and its confidence, [B, C + 1, h, w].
 
-    The prediction is the mean over the frame and its mirror image. The confidence of a class
-    posterior is 1 - H / log C; that of depth and normals comes from how far the two disagree,
-    exp(-|log d1 - log d2| / 0.1) and exp(-angle / 15 degrees): an ensemble of two.
+    The prediction is the mean over the frame and its mirror image. The confidence of depth and
+    normals comes from how far the two disagree, exp(-|log d1 - log d2| / 0.1) and
+    exp(-angle / 15 degrees): an ensemble of two. A posterior says itself how sure it is, so its
+    confidence is 1; weighted down where it is flat, rare classes would be heard least.
 
     Args:
         raw: raw prediction on the frame [B, C, h, w].
@@ -86,9 +90,7 @@ def teacher_maps(task: Task, raw: Tensor, mirrored: Tensor) -> Tensor:
     """
     if isinstance(task, Categorical):
         mean = (raw.softmax(1) + mirrored.softmax(1)) / 2
-        uncertainty = -(mean * mean.clamp_min(1e-12).log()).sum(1, keepdim=True)
-        classes = torch.tensor(float(mean.shape[1]))
-        return torch.cat([mean, 1 - uncertainty / classes.log()], 1)
+        return torch.cat([mean, torch.ones_like(mean[:, :1])], 1)
     if isinstance(task, Scalar):
         confidence = torch.exp(-(raw.log() - mirrored.log()).abs() / 0.1)
         return torch.cat([(raw + mirrored) / 2, confidence], 1)
@@ -98,4 +100,4 @@ def teacher_maps(task: Task, raw: Tensor, mirrored: Tensor) -> Tensor:
         confidence = torch.exp(-torch.rad2deg(torch.acos(cosine)) / 15)
         return torch.cat([F.normalize(first + second, dim=1, eps=1e-6), confidence], 1)
     mean = (raw.sigmoid() + mirrored.sigmoid()) / 2
-    return torch.cat([mean, (2 * mean - 1).abs()], 1)
+    return torch.cat([mean, torch.ones_like(mean)], 1)

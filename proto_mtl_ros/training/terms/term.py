@@ -26,6 +26,9 @@ class Term(nn.Module):
         config: the run.
     """
 
+    adjusted = False
+    """Whether the term reads logits with the logit adjustment, as the supervised loss does."""
+
     def __init__(self, tasks: Sequence[Task], network: ProtoMTL, config: TrainConfig) -> None:
         super().__init__()
         self.tasks = tuple(tasks)
