@@ -221,6 +221,18 @@ def test_attached_maps_are_cut_as_the_picture_is():
     assert torch.allclose(found[:1][inner][..., 1:3], expected[inner][..., 1:3], atol=0.02)
 
 
+def test_features_of_the_mirror_image_are_taken_for_mirrored_crops():
+    store = _store(SOURCE)
+    plain, mirrored = torch.full((1, 4, 6, 2), 1.0), torch.full((1, 4, 6, 2), 2.0)
+    mirrored[:, :, 0] = 4.0  # left in the frame, right in its mirror image
+    store.attach("features", [1], plain, (64, 96), 16, mirrored)
+    crops = [Crop(), Crop(mirrored=True)]
+    first, second = store.batch([1, 1], crops, 64, 96, CANONICAL)["features"]
+    assert torch.equal(first, plain[0])
+    assert torch.equal(second, mirrored[0].flip(1))
+    assert store.nbytes > _store(SOURCE).nbytes
+
+
 def test_colours_depend_on_the_frame_and_not_on_its_batch():
     images = torch.full((2, 3, 16, 16), 100.0)
     images[:, 0] = 180.0

@@ -21,7 +21,7 @@ from proto_mtl_ros.runtime.engine import create_engine  # noqa: E402
 from proto_mtl_ros.tasks import NYU13, LabelSet, tasks_over  # noqa: E402
 from proto_mtl_ros.training.config import TrainConfig  # noqa: E402
 from proto_mtl_ros.training.start import starting_network  # noqa: E402
-from proto_mtl_ros.training.store import TEACHER, FrameStore  # noqa: E402
+from proto_mtl_ros.training.store import TEACHER, TEACHER_FEATURES, FrameStore  # noqa: E402
 from proto_mtl_ros.training.teachers import attach_teachers  # noqa: E402
 
 MODEL = Path(__file__).parents[1] / "models" / "nyu13-lite0"
@@ -100,10 +100,39 @@ def test_the_shipped_model_teaches_what_frames_have_no_label_for(tmp_path):
     assert (ids == straight["segmentation"][1, 2::4, 2::4]).mean() > 0.8
 
 
+def test_features_of_teachers_come_for_every_frame_and_need_the_same_width(tmp_path):
+    """Standardised per channel; those of the mirror image differ from the mirrored ones."""
+    pack = write_pack(tmp_path / "pack", train=4, val=1)
+    source = NYUv2(pack, "train", manifest=pack / "manifests" / "one_label.csv")
+    options = {
+        "loss": {"feature_distillation": 1.0},
+        "distillation": {"teachers": {"depth": str(MODEL)}},
+    }
+    config = _config(**options)
+    store = FrameStore(source, tasks_over(config.tasks, NYU13), [(192, 256)], 1.0)
+    attach_teachers(store, config)
+    from proto_mtl_ros.training.augmentation import Crop
+
+    whole = store.batch(range(4), [Crop()] * 4, 192, 256, config.canonical_fx)
+    assert f"{TEACHER}depth" not in whole
+    features = whole[f"{TEACHER_FEATURES}depth"]
+    assert features.shape == (4, 12, 16, config.model.width)
+    flat = features.flatten(0, 2)
+    assert float(flat.mean(0).abs().max()) < 0.02
+    assert float(flat.std(0).median()) == pytest.approx(1, abs=0.02)
+    turned = store.batch([0], [Crop(mirrored=True)], 192, 256, config.canonical_fx)
+    other = turned[f"{TEACHER_FEATURES}depth"].flip(2)
+    assert 0.01 < float((other - features[:1]).square().mean()) < 1.0
+    with pytest.raises(ConfigError, match=r"width 192.*model\.width"):
+        attach_teachers(store, _config(**options, model={"width": 96}))
+
+
 def test_teacher_with_other_classes_is_refused(tmp_path):
     pack = write_pack(tmp_path / "pack", train=4, val=1)
     source = NYUv2(pack, "train", manifest=pack / "manifests" / "one_label.csv")
-    config = _config(distillation={"teachers": {"segmentation": str(MODEL)}})
+    config = _config(
+        loss={"distillation": 1.0}, distillation={"teachers": {"segmentation": str(MODEL)}}
+    )
     store = FrameStore(source, tasks_over(config.tasks, OWN), [(192, 256)], 1.0)
     with pytest.raises(ConfigError, match="other classes"):
         attach_teachers(store, config)

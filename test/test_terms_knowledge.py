@@ -23,7 +23,7 @@ from proto_mtl_ros.model.prototypes import TaskPrototypes, entropy  # noqa: E402
 from proto_mtl_ros.tasks import NYU13, TASKS  # noqa: E402
 from proto_mtl_ros.training.config import TrainConfig  # noqa: E402
 from proto_mtl_ros.training.module import MultiTaskModule  # noqa: E402
-from proto_mtl_ros.training.store import DERIVED_NORMALS, TEACHER  # noqa: E402
+from proto_mtl_ros.training.store import DERIVED_NORMALS, TEACHER, TEACHER_FEATURES  # noqa: E402
 from proto_mtl_ros.training.terms import TERMS  # noqa: E402
 from proto_mtl_ros.training.terms.distillation import teacher_maps  # noqa: E402
 from proto_mtl_ros.training.terms.prototype_knowledge import (  # noqa: E402
@@ -33,7 +33,7 @@ from proto_mtl_ros.training.terms.prototype_knowledge import (  # noqa: E402
 )
 
 ALL = list(TASKS.values())
-SIZE, COARSE, WIDTH = 32, 8, 16
+SIZE, COARSE, FINE, WIDTH = 32, 8, 2, 16
 WALL = F.normalize(torch.tensor([0.1, -0.2, -0.9]), dim=0)
 CHANNELS = (16, 24, 40, 112, 320)
 
@@ -75,9 +75,10 @@ def _output(frames: int, dtype=torch.float32) -> NetworkOutput:
     )
     affinity = randn(frames, 3, 4, 3).softmax(-1)
     pooled = randn(frames, 3, WIDTH)
-    for tensor in (*raw.values(), pooled, affinity):
+    features = {task.name: randn(frames, WIDTH, FINE, FINE) for task in ALL}
+    for tensor in (*raw.values(), *features.values(), pooled, affinity):
         tensor.requires_grad_(True)
-    return NetworkOutput(raw, pooled, affinity, taps)
+    return NetworkOutput(raw, pooled, affinity, taps, features)
 
 
 def _batch(labelled: list[list[bool]], empty: bool = False, dtype=torch.float32) -> dict[str, Any]:
@@ -101,6 +102,8 @@ def _batch(labelled: list[list[bool]], empty: bool = False, dtype=torch.float32)
         batch[task.name][missing] = torch.from_numpy(task.empty_label(SIZE, SIZE))
         teacher = torch.rand(frames, COARSE, COARSE, task.channels + 1, generator=generator)
         batch[f"{TEACHER}{task.name}"] = teacher.to(dtype) * (0 if empty else 1)
+        features = torch.randn(frames, FINE, FINE, WIDTH, generator=generator)
+        batch[f"{TEACHER_FEATURES}{task.name}"] = features.to(dtype)
     if empty:
         batch[DERIVED_NORMALS].zero_()
     for name in ("depth", "normals", DERIVED_NORMALS, "camera"):
@@ -109,7 +112,8 @@ def _batch(labelled: list[list[bool]], empty: bool = False, dtype=torch.float32)
 
 
 def _gradients(out: NetworkOutput) -> list[Any]:
-    return [t.grad for t in (*out.raw.values(), out.pooled, out.affinity) if t.grad is not None]
+    every = (*out.raw.values(), *out.features.values(), out.pooled, out.affinity)
+    return [tensor.grad for tensor in every if tensor.grad is not None]
 
 
 MASKS = {
@@ -254,6 +258,40 @@ def test_teachers_are_confident_where_frame_and_mirror_image_agree():
     # a flat posterior says itself that the teacher does not know
     flat = teacher_maps(TASKS["segmentation"], torch.zeros(1, 13, 1, 1), torch.zeros(1, 13, 1, 1))
     assert flat.flatten().tolist() == pytest.approx([1 / 13] * 13 + [1.0], abs=1e-6)
+
+
+def test_features_of_teachers_are_met_up_to_a_linear_map(network):
+    """Adapters that undo the map leave no error; without any knowledge it is one per task."""
+    term, batch = _feature_term(network), _batch([[False] * 3] * 8)
+    out, generator = _output(8), torch.Generator().manual_seed(3)
+    blind = NetworkOutput(
+        out.raw, out.pooled, None, out.taps, {k: v * 0 for k, v in out.features.items()}
+    )
+    for name, adapter in term.adapters.items():
+        mixing = torch.linalg.qr(torch.randn(WIDTH, WIDTH, generator=generator)).Q
+        student = batch[f"{TEACHER_FEATURES}{name}"] @ mixing
+        out.features[name] = student.permute(0, 3, 1, 2)
+        with torch.no_grad():
+            adapter.weight.copy_(mixing[:, :, None, None])
+            adapter.bias.zero_()
+    assert float(term(batch, out).detach()) < 1e-8
+    assert float(term(batch, blind).detach()) == pytest.approx(3.0, abs=0.3)
+
+
+def test_gradient_of_features_equals_finite_differences(network):
+    term, batch = _feature_term(network).double(), _batch([[True] * 3] * 2, dtype=torch.float64)
+    out = _output(2, torch.float64)
+    names = list(out.features)
+
+    def value(*maps):
+        features = dict(zip(names, maps))
+        return term(batch, NetworkOutput(out.raw, out.pooled, None, out.taps, features))
+
+    assert torch.autograd.gradcheck(value, tuple(out.features.values()), fast_mode=True)
+
+
+def _feature_term(network):
+    return TERMS["feature_distillation"](ALL, network, _config(feature_distillation=1.0))
 
 
 def test_a_teacher_of_frequent_classes_and_the_logit_adjustment_agree():

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +22,9 @@ from .retrieval import AttentionKind, KnowledgeRetrievalBlock
 RAW_STRIDE = 4
 """Raw predictions are this much smaller than the input."""
 
+FEATURE_STRIDE = 16
+"""So are the features of the tasks."""
+
 SIZE_MULTIPLE = 32
 """Input height and width are multiples of this: the backbone's coarsest stride."""
 
@@ -38,12 +41,14 @@ class NetworkOutput:
         affinity: [B, T, N, T], token-level affinity of each task's tokens to every task, as used
             for retrieval; None for a network without prototypes.
         taps: the backbone's features at strides 2, 4, 8, 16 and 32.
+        features: task name to what its head reads, [B, d, H/16, W/16].
     """
 
     raw: dict[str, Tensor]
     pooled: Tensor
     affinity: Tensor | None
     taps: tuple[Tensor, ...]
+    features: dict[str, Tensor] = field(default_factory=dict)
 
 
 class ProtoMTL(nn.Module):
@@ -96,6 +101,7 @@ class ProtoMTL(nn.Module):
                 f"unknown retrieval {retrieval!r}; there are: prototypes, one_hot, none"
             )
         self.retrieval = retrieval
+        self.width = width
         self.tasks = tuple(tasks)
         self.names = tuple(task.name for task in tasks)
         weights = Path(backbone_weights) if backbone_weights else None
@@ -137,6 +143,7 @@ class ProtoMTL(nn.Module):
     def forward(self, image: Tensor) -> NetworkOutput:
         taps = tuple(self.backbone(image))
         raw: dict[str, Tensor] = {}
+        read: dict[str, Tensor] = {}
         pooled: list[Tensor] = []
         affinities: list[Tensor] = []
         classes: Tensor | None = None
@@ -154,12 +161,13 @@ class ProtoMTL(nn.Module):
                 features = self.chain(features, classes, index)
             for block in self.krt[index]:  # type: ignore[attr-defined]
                 features = block(features, knowledge)
+            read[name] = features
             raw[name] = self.heads[index](features, taps)
             if self.chain is not None and index == self.chain.source:
                 classes = self.chain.knowledge(raw[name])
             pooled.append(tokens.mean(1))
         affinity = torch.stack(affinities, 1) if affinities else None
-        return NetworkOutput(raw, torch.stack(pooled, 1), affinity, taps)
+        return NetworkOutput(raw, torch.stack(pooled, 1), affinity, taps, read)
 
 
 def build_from_manifest(architecture: dict[str, Any]) -> ProtoMTL:

@@ -37,8 +37,9 @@ def check_combinations(config: TrainConfig) -> None:
         for name in ("cross_task", "joint_task"):
             if getattr(loss, name) > 0:
                 raise ConfigError(f"loss.{name} needs two tasks or more; set it to 0")
-    if loss.distillation:
-        _check_teachers(config)
+    for name in ("distillation", "feature_distillation"):
+        if getattr(loss, name) > 0:
+            _check_teachers(config, name)
     if loss.gradients != "sum":
         if loss.weighting != "equal":
             raise ConfigError(
@@ -56,11 +57,11 @@ def check_combinations(config: TrainConfig) -> None:
             )
 
 
-def _check_teachers(config: TrainConfig) -> None:
+def _check_teachers(config: TrainConfig, loss: str) -> None:
     teachers = config.distillation.teachers
     if not set(teachers) & set(config.tasks):
         raise ConfigError(
-            "loss.distillation needs distillation.teachers: task to a checkpoint or a bundle"
+            f"loss.{loss} needs distillation.teachers: task to a checkpoint or a bundle"
         )
     for name, where in teachers.items():
         if name in config.tasks and where.endswith(".ckpt") and not Path(where).is_file():

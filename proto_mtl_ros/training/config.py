@@ -129,6 +129,7 @@ class LossConfig(_Section):
 
     geometry: float = Field(0.0, ge=0)
     distillation: float = Field(0.0, ge=0)
+    feature_distillation: float = Field(0.0, ge=0)
     cross_task: float = Field(0.0, ge=0)
     joint_task: float = Field(0.0, ge=0)
     reconstruction: float = Field(0.0, ge=0)

@@ -122,6 +122,7 @@ class MultiTaskModule(L.LightningModule):
             out.pooled.float(),
             None if out.affinity is None else out.affinity.float(),
             tuple(tap.float() for tap in out.taps),
+            {name: features.float() for name, features in out.features.items()},
         )
 
     def losses(

@@ -20,10 +20,14 @@ from ..data.source import FrameSource
 from ..geometry import Camera, resize
 from ..model.network import RAW_STRIDE
 from ..tasks import IGNORE_INDEX, Task
+from .attached import AttachedMaps
 from .augmentation import Crop, Windows, crop_images, crop_labels
 
 TEACHER = "teacher_"
 """Prefix of the maps that a teacher predicted; the last channel is its confidence."""
+
+TEACHER_FEATURES = "teacher_features_"
+"""Prefix of the features that a teacher's head reads."""
 
 IMAGE = "image"
 
@@ -151,8 +155,7 @@ class FrameStore:
             progress(index + 1)
         for block in self._blocks:
             block.finish(self.device)
-        self._soft: dict[str, tuple[Tensor, Tensor]] = {}
-        self._whole = (0, 0)
+        self._attached: dict[str, AttachedMaps] = {}
 
     def __len__(self) -> int:
         return len(self.frame_ids)
@@ -162,7 +165,7 @@ class FrameStore:
         self.device = torch.device(device)
         for block in self._blocks:
             block.maps = {name: maps.to(self.device) for name, maps in block.maps.items()}
-        self._soft = {n: (maps.to(self.device), rows) for n, (maps, rows) in self._soft.items()}
+        self._attached = {name: maps.to(self.device) for name, maps in self._attached.items()}
         return self
 
     def class_counts(self, task: str, classes: int) -> Tensor:
@@ -178,48 +181,34 @@ class FrameStore:
     def nbytes(self) -> int:
         """Memory of all tensors in bytes."""
         tensors = [t for block in self._blocks for t in block.maps.values()]
-        tensors += [maps for maps, _ in self._soft.values()]
-        return sum(t.numel() * t.element_size() for t in tensors)
+        own = sum(t.numel() * t.element_size() for t in tensors)
+        return own + sum(maps.nbytes for maps in self._attached.values())
 
-    def attach(self, name: str, frames: Sequence[int], maps: Tensor, size: tuple[int, int]) -> None:
-        """Keep predicted maps of whole frames; batches then hold them cut as the images are.
+    def attach(
+        self,
+        name: str,
+        frames: Sequence[int],
+        maps: Tensor,
+        size: tuple[int, int],
+        stride: int = RAW_STRIDE,
+        mirrored: Tensor | None = None,
+    ) -> None:
+        """Keep maps of whole frames; batches then hold them cut as the images are.
 
         Args:
-            name: key in the batch: float32 [B, H/4, W/4, C], zeros for other frames.
+            name: key in the batch: float32 [B, H/stride, W/stride, C], zeros for other frames.
             frames: indices of the frames.
-            maps: [n, h, w, C] at a quarter of ``size``; kept as float16. A map of four channels
-                whose name ends in ``normals`` holds a vector first.
+            maps: [n, h, w, C] at ``size`` / ``stride``. A map whose name ends in ``normals``
+                holds a vector first, whose x is negated in mirrored crops.
             size: (height, width) of the whole frames that they were predicted on.
+            stride: of the maps.
+            mirrored: maps for mirrored crops; see ``AttachedMaps``.
         """
         rows = torch.full((len(self),), -1)
         rows[list(frames)] = torch.arange(len(frames))
-        self._soft[name] = (maps.half().transpose(2, 3).contiguous().to(self.device), rows)
-        self._whole = size
-
-    def _cut_soft(
-        self,
-        batch: dict[str, Any],
-        indices: Sequence[int],
-        crops: Sequence[Crop],
-        height: int,
-        width: int,
-    ) -> None:
-        """Add the attached maps to ``batch``."""
-        for name, (maps, rows) in self._soft.items():
-            shape = (height // RAW_STRIDE, width // RAW_STRIDE, maps.shape[2])
-            out = torch.zeros(len(indices), *shape, device=self.device)
-            for position, index in enumerate(indices):
-                row = int(rows[index])
-                if row < 0:
-                    continue
-                source = self._blocks[self._place[index][0]].size
-                windows = Windows.of([crops[position]], *source, height, width)
-                whole = Windows.of([Crop()], *source, *self._whole)
-                cut = crop_images(maps[row : row + 1], windows.on(whole, RAW_STRIDE))
-                if name.endswith("normals") and crops[position].mirrored:
-                    cut[:, 0].neg_()
-                out[position] = cut[0].permute(1, 2, 0)
-            batch[name] = out
+        vectors = mirrored is None and name.endswith("normals")
+        attached = AttachedMaps(rows, maps, size, stride, vectors, mirrored)
+        self._attached[name] = attached.to(self.device)
 
     def extras(self) -> set[str]:
         """Names of the maps beside the labels of the tasks."""
@@ -276,7 +265,9 @@ class FrameStore:
                     cut = chosen.mirror_x(cut)
                 here = torch.tensor([positions[k] for k in have], device=self.device)
                 batch[name].index_copy_(0, here, cut)
-        self._cut_soft(batch, indices, crops, height, width)
+        sources = [self._blocks[self._place[index][0]].size for index in indices]
+        for name, maps in self._attached.items():
+            batch[name] = maps.cut(indices, sources, crops, (height, width))
         factor = batch["camera"][:, 0] / canonical_fx
         if "depth" in batch:
             batch["depth"] = batch["depth"] / factor.to(self.device)[:, None, None]

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import safetensors.torch
 import torch
@@ -11,12 +13,13 @@ from torch import Tensor
 
 from ..errors import ConfigError
 from ..model import ProtoMTL, build_from_manifest
+from ..model.network import FEATURE_STRIDE, NetworkOutput
 from ..runtime.bundle import Bundle
 from ..tasks import Categorical, Task, UnitVector
 from .checkpoint import network_from_checkpoint
 from .config import CONFIG, TrainConfig
 from .frames import WholeFrames
-from .store import TEACHER, FrameStore
+from .store import TEACHER, TEACHER_FEATURES, FrameStore
 from .terms.distillation import teacher_maps
 
 _BATCH = 8
@@ -24,34 +27,68 @@ _BATCH = 8
 
 @torch.no_grad()
 def attach_teachers(store: FrameStore, config: TrainConfig) -> None:
-    """Let every teacher predict the frames that have no label for its task.
+    """Let every teacher predict the frames that have no label for its task, and keep the features
+    that it sees in all frames; both as far as the losses ask for them.
 
     A teacher sees whole frames at the configured input size, and their mirror images.
 
     Raises:
-        ConfigError: a teacher is missing, does not know the task, or knows other classes.
+        ConfigError: a teacher is missing, does not know the task, knows other classes, or is of
+            another width than the network that shall have its features.
         BundleError: a bundle is damaged.
     """
+    size = (config.input_height, config.input_width)
     for column, task in enumerate(store.tasks):
         name = task.name
         if name not in config.distillation.teachers:
             continue
-        frames = torch.nonzero(~store.labelled[:, column]).flatten().tolist()
-        if not frames:
-            continue
         network, canonical_fx = _teacher(config.distillation.teachers[name], task)
         network = network.to(store.device)
-        whole = WholeFrames(store, config)
-        maps = []
-        for start in range(0, len(frames), _BATCH):
-            batch = whole(frames[start : start + _BATCH])
-            prediction = _predict(network, task, batch["image"])
-            if name == "depth":
-                # metres: the store makes them canonical for each crop, as it does with labels
-                prediction[..., 0] *= (batch["camera"][:, 0] / canonical_fx)[:, None, None]
-            maps.append(prediction.half())
-        size = (config.input_height, config.input_width)
-        store.attach(f"{TEACHER}{name}", frames, torch.cat(maps), size)
+        lacking = torch.nonzero(~store.labelled[:, column]).flatten().tolist()
+        if config.loss.distillation and lacking:
+            maps = []
+            for batch, out, mirrored in _seen(network, store, config, lacking):
+                prediction = _prediction(task, out, mirrored)
+                if name == "depth":
+                    # metres: the store makes them canonical for each crop, as it does with labels
+                    prediction[..., 0] *= (batch["camera"][:, 0] / canonical_fx)[:, None, None]
+                maps.append(prediction.half())
+            store.attach(f"{TEACHER}{name}", lacking, torch.cat(maps), size)
+        if config.loss.feature_distillation:
+            if network.width != config.model.width:
+                raise ConfigError(
+                    f"distillation.teachers.{name} has features of width {network.width}; set "
+                    "model.width to it, or loss.feature_distillation: 0"
+                )
+            every = list(range(len(store)))
+            plain, turned = [], []
+            for _, out, mirrored in _seen(network, store, config, every):
+                plain.append(out.features[name].permute(0, 2, 3, 1).half())
+                turned.append(mirrored.features[name].flip(3).permute(0, 2, 3, 1).half())
+            kept, flipped = _standardised(torch.cat(plain), torch.cat(turned))
+            store.attach(f"{TEACHER_FEATURES}{name}", every, kept, size, FEATURE_STRIDE, flipped)
+
+
+def _seen(
+    network: ProtoMTL, store: FrameStore, config: TrainConfig, frames: list[int]
+) -> Iterator[tuple[dict[str, Any], NetworkOutput, NetworkOutput]]:
+    """Yield batches, and what the network gives for their images and for the mirror images."""
+    whole = WholeFrames(store, config)
+    for start in range(0, len(frames), _BATCH):
+        batch = whole(frames[start : start + _BATCH])
+        images = batch["image"]
+        yield (
+            batch,
+            network(network.normalise(images)),
+            network(network.normalise(images.flip(2))),
+        )
+
+
+def _standardised(maps: Tensor, mirrored: Tensor) -> tuple[Tensor, Tensor]:
+    """Return both [n, h, w, C] with each channel of mean 0 and variance 1 over the first."""
+    flat = maps.flatten(0, 2).float()
+    mean, deviation = flat.mean(0), flat.std(0).clamp_min(1e-3)
+    return (maps.float() - mean) / deviation, (mirrored.float() - mean) / deviation
 
 
 def _teacher(where: str, task: Task) -> tuple[ProtoMTL, float]:
@@ -83,10 +120,9 @@ def _teacher(where: str, task: Task) -> tuple[ProtoMTL, float]:
     return network, canonical_fx
 
 
-def _predict(network: ProtoMTL, task: Task, images: Tensor) -> Tensor:
-    """Return prediction and confidence, [B, h, w, C + 1], for uint8 [B, H, W, 3]."""
-    raw = network(network.normalise(images)).raw[task.name]
-    mirrored = network(network.normalise(images.flip(2))).raw[task.name].flip(3)
+def _prediction(task: Task, out: NetworkOutput, mirrored: NetworkOutput) -> Tensor:
+    """Return prediction and confidence, [B, h, w, C + 1]."""
+    other = mirrored.raw[task.name].flip(3)
     if isinstance(task, UnitVector):
-        mirrored = mirrored * mirrored.new_tensor([-1, 1, 1])[:, None, None]
-    return teacher_maps(task, raw, mirrored).permute(0, 2, 3, 1)
+        other = other * other.new_tensor([-1, 1, 1])[:, None, None]
+    return teacher_maps(task, out.raw[task.name], other).permute(0, 2, 3, 1)

@@ -68,7 +68,7 @@ def training_store(config: TrainConfig, source: FrameSource) -> FrameStore:
         derive=derive,
         frames=ids,
     )
-    if config.loss.distillation:
+    if config.loss.distillation or config.loss.feature_distillation:
         attach_teachers(store, config)
     return store
 

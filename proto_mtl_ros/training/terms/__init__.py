@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from .cross_task import CrossTask
 from .distillation import TeacherDistillation
+from .feature_distillation import FeatureDistillation
 from .geometry import DepthNormalsGeometry
 from .joint_task import JointTask
 from .prototype_knowledge import EntropyFloor, TaskConsistency, TaskKnowledgeEmbedding
@@ -17,6 +18,7 @@ TERMS: dict[str, type[Term]] = {
     "entropy": EntropyFloor,
     "geometry": DepthNormalsGeometry,
     "distillation": TeacherDistillation,
+    "feature_distillation": FeatureDistillation,
     "cross_task": CrossTask,
     "joint_task": JointTask,
     "reconstruction": Reconstruction,
