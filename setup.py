@@ -20,6 +20,9 @@ BASE = [
 ONNXRUNTIME = [
     "onnxruntime>=1.18,<2",  # the default engine: smallest, starts fastest; fp16 casts need 1.18
 ]
+OPENVINO = [
+    "openvino>=2025.0,<2027",  # the engine for int8 on CPUs, and for cores that are busy
+]
 TORCH = [
     "torch==2.13.0",  # exact: any other requirement of torch brings gigabytes of another build
     "safetensors>=0.4,<1",  # weights without pickle
@@ -59,6 +62,7 @@ TEST = [
     *TRAIN,
     *GRADIENTS,
     *BAG,
+    *OPENVINO,
     "pytest>=7.4",  # 7 runs beside launch_testing of Jazzy, newer ones elsewhere
     "pytest-timeout>=2.2",  # a node that hangs fails its test, not the run
     "hypothesis>=6.100",  # property tests of geometry and encodings
@@ -111,6 +115,7 @@ setup(
     install_requires=["setuptools", *BASE],
     extras_require={
         "onnxruntime": ONNXRUNTIME,
+        "openvino": OPENVINO,
         "torch": TORCH,
         "train": TRAIN,
         "gradients": GRADIENTS,

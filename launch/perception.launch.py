@@ -67,7 +67,7 @@ def declare_arguments() -> list[DeclareLaunchArgument]:
         ),
         ("image_transport", "", "raw or compressed", ["", "raw", "compressed"]),
         ("model", "", "Name of a shipped model or path of a bundle", None),
-        ("backend", "", "Inference backend: auto, onnxruntime, torch, ...", None),
+        ("backend", "", "Inference backend: auto, onnxruntime, openvino, torch.", None),
         ("device", "", "Device of the backend: auto, cpu, cuda, cuda:0, ...", None),
         ("params_file", "", "Parameter file; empty: config/perception.yaml", None),
         ("namespace", "", "Namespace of the node, and of cameras without a leading /", None),

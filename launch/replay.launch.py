@@ -55,7 +55,7 @@ def declare_arguments() -> list[DeclareLaunchArgument]:
         ("camera_info_topic", "", "CameraInfo topic; empty: guessed", None),
         ("shutdown_at_end", "false", "End everything when the recording has been played", boolean),
         ("model", "", "Name of a shipped model or path of a bundle", None),
-        ("backend", "", "Inference backend: auto, onnxruntime, torch, ...", None),
+        ("backend", "", "Inference backend: auto, onnxruntime, openvino, torch.", None),
         ("device", "", "Device of the backend: auto, cpu, cuda, cuda:0, ...", None),
         ("params_file", "", "Parameter file; empty: config/perception.yaml", None),
         ("rviz", "true", "Start RViz", boolean),

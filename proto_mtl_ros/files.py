@@ -9,8 +9,11 @@ import tempfile
 from pathlib import Path
 
 
-def write_bytes(path: Path, content: bytes) -> None:
+def write_bytes(path: Path, content: bytes, mode: int = 0o644) -> None:
     """Write ``content`` beside ``path`` and rename it into place; folders are made.
+
+    Args:
+        mode: permissions of the file.
 
     Raises:
         OSError: as ``open`` does; ``path`` is then as it was.
@@ -22,7 +25,7 @@ def write_bytes(path: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(name, 0o644)
+        os.chmod(name, mode)
         os.replace(name, path)
     except BaseException:
         Path(name).unlink(missing_ok=True)

@@ -22,7 +22,9 @@ def command(
     model: Annotated[
         str, typer.Option(help="Name of a shipped bundle, or a bundle's folder.")
     ] = "nyu13-lite0",
-    backend: Annotated[str, typer.Option(help="Engine: auto, onnxruntime or torch.")] = "auto",
+    backend: Annotated[
+        str, typer.Option(help="Engine: auto, onnxruntime, openvino or torch.")
+    ] = "auto",
     device: Annotated[str, typer.Option(help="Device of the engine: auto, cpu, cuda.")] = "auto",
     threads: Annotated[int, typer.Option(help="Threads of the engine, 0 for its own choice.")] = 0,
     rate: Annotated[float, typer.Option(help="Playing speed, 1 as recorded.")] = 1.0,

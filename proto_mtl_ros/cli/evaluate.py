@@ -18,7 +18,7 @@ def command(
     kind: Kind = "nyuv2",
     split: Split = "val",
     option: Options = None,
-    backend: Annotated[str, typer.Option(help="auto, onnxruntime or torch.")] = "auto",
+    backend: Annotated[str, typer.Option(help="auto, onnxruntime, openvino or torch.")] = "auto",
     threads: Annotated[int, typer.Option(min=0, help="CPU threads, 0 = automatic.")] = 0,
     input_size: Annotated[
         tuple[int, int] | None, typer.Option(help="Height and width of the network's input.")

@@ -79,7 +79,7 @@ TABLE: tuple[Parameter, ...] = (
         "string",
         "auto",
         RELOAD,
-        "auto takes the fastest that is installed; onnxruntime or torch asks for one.",
+        "auto takes the fastest that is installed; onnxruntime, openvino or torch asks for one.",
     ),
     Parameter(
         "device",

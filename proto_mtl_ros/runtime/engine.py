@@ -98,6 +98,7 @@ class Backend:
 
 BACKENDS = (
     Backend("onnxruntime", ("onnxruntime",), "pip install onnxruntime"),
+    Backend("openvino", ("openvino",), "pip install openvino"),
     Backend("torch", ("torch", "safetensors"), "pip install torch safetensors"),
 )
 """In the order of their speed on a CPU."""
