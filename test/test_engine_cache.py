@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Built engines are found again, rebuilt when anything changed, and never taken half or tampered."""
+"""Built engines are found again, made anew when anything changed, never taken half or tampered."""
 
 from __future__ import annotations
 
