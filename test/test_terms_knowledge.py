@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 torch = pytest.importorskip("torch", reason="training needs torch")
 from torch.nn import functional as F  # noqa: E402
 
-from proto_mtl_ros.errors import ConfigError  # noqa: E402
 from proto_mtl_ros.geometry import Camera, depth_to_normals  # noqa: E402
 from proto_mtl_ros.model import ProtoMTL  # noqa: E402
 from proto_mtl_ros.model.depth_normals import depth_normals  # noqa: E402
@@ -230,13 +229,6 @@ def test_entropy_floor_pushes_up_below_it_and_rests_above():
     higher = entropy((logits - logits.grad).softmax(-1))  # type: ignore[operator]
     assert float(higher) > float(entropy(logits.softmax(-1)))
     assert float(higher) <= math.log(3)
-
-
-def test_prototype_terms_refuse_a_network_without_prototypes():
-    bare = ProtoMTL(ALL, width=WIDTH, heads=2, head_width=8, retrieval="none")
-    for name in ("tke", "tc", "entropy"):
-        with pytest.raises(ConfigError, match="model.retrieval"):
-            TERMS[name](ALL, bare, _config(**{name: 1.0}))
 
 
 def test_distillation_counts_missing_labels_only_and_by_confidence(network):

@@ -57,7 +57,8 @@ def test_bad_configuration_is_refused_and_named(tmp_path, change, said):
         ({"model": {"retrieval": "none"}, "loss": {"tke": 0.1}}, "loss.tke needs model.retrieval"),
         ({"tasks": ["depth"], "loss": {"geometry": 1.0}}, "loss.geometry"),
         ({"tasks": ["depth"], "model": {"class_chain": True}}, "model.class_chain"),
-        ({"loss": {"distillation": 1.0}}, "distillation.teachers"),
+        ({"loss": {"distillation": 1.0}}, "loss.distillation needs distillation.teachers"),
+        ({"loss": {"feature_distillation": 1.0}}, "loss.feature_distillation needs"),
         (
             {"loss": {"distillation": 1.0}, "distillation": {"teachers": {"depth": "no.ckpt"}}},
             "distillation.teachers.depth: no.ckpt not found",

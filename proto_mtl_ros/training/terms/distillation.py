@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ...errors import ConfigError
 from ...model import ProtoMTL
 from ...model.network import NetworkOutput
 from ...tasks import Categorical, Scalar, Task, UnitVector
@@ -37,10 +36,6 @@ class TeacherDistillation(Term):
 
     def __init__(self, tasks: Sequence[Task], network: ProtoMTL, config: TrainConfig) -> None:
         super().__init__(tasks, network, config)
-        if not {task.name for task in tasks} & set(config.distillation.teachers):
-            raise ConfigError(
-                "loss.distillation needs distillation.teachers: task to a checkpoint or a bundle"
-            )
         self.weights = config.loss.model_dump()
 
     def forward(self, batch: dict[str, Any], out: NetworkOutput) -> Tensor:

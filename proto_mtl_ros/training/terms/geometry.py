@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ...errors import ConfigError
 from ...model import ProtoMTL
 from ...model.depth_normals import depth_normals
 from ...model.network import RAW_STRIDE, NetworkOutput
@@ -40,8 +39,6 @@ class DepthNormalsGeometry(Term):
     def __init__(self, tasks: Sequence[Task], network: ProtoMTL, config: TrainConfig) -> None:
         super().__init__(tasks, network, config)
         names = [task.name for task in tasks]
-        if not {"depth", "normals"} <= set(names):
-            raise ConfigError("loss.geometry needs the tasks depth and normals; set it to 0")
         self.depth, self.normals = names.index("depth"), names.index("normals")
         self.normals_weight = config.loss.normals
 

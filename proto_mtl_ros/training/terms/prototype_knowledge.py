@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ...errors import ConfigError
 from ...model import ProtoMTL
 from ...model.network import NetworkOutput
 from ...model.prototypes import TaskPrototypes, entropy
@@ -77,10 +76,7 @@ class _PrototypeTerm(Term):
 
     def __init__(self, tasks: Sequence[Task], network: ProtoMTL, config: TrainConfig) -> None:
         super().__init__(tasks, network, config)
-        if network.prototypes is None:
-            raise ConfigError(
-                "loss.tke, loss.tc and loss.entropy need model.retrieval: prototypes; set them to 0"
-            )
+        assert network.prototypes is not None, "combinations.py refuses such a configuration"
         # in a tuple: the prototypes are the network's, not this module's
         self._prototypes = (network.prototypes,)
         self.margin, self.floor = config.loss.margin, config.loss.entropy_floor
