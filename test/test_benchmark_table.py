@@ -129,8 +129,9 @@ def test_tables_say_what_rows_say():
         in (table)
     )
     assert "not known" in noise_line(list(rows.values()))
-    full = [{**rows["ours"], "segmentation_miou": {"mean": 0.99, "std": None}}]
-    assert "| ours | 50.0 | 100.0 | 100.0 | 83.3 |" in share_table([rows["ours"]], full)
+    full = {**rows["ours"], "method": "multi_task", "segmentation_miou": {"mean": 0.99}}
+    assert "| ours | 50.0 | 100.0 | 100.0 | 83.3 |" in share_table([rows["ours"]], [full])
+    assert share_table([rows["ours"]], [{**full, "method": "ours"}]) == ""
 
 
 def test_bars_of_the_picture_point_the_right_way():

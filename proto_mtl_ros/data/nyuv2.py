@@ -159,7 +159,10 @@ def hold_out(frame_ids: Sequence[str], blocks: int, length: int) -> tuple[list[s
     Neighbouring frames show the same room, so single frames drawn at random would leak.
     """
     if blocks * length >= len(frame_ids):
-        raise DataError(f"cannot hold {blocks * length} of {len(frame_ids)} frames out")
+        raise DataError(
+            f"cannot hold {blocks * length} of {len(frame_ids)} frames out: give more frames (of a"
+            " recording a smaller `every`), or lower data.held_out_blocks and data.held_out_length"
+        )
     held: set[int] = set()
     for block in range(blocks):
         start = (2 * block + 1) * len(frame_ids) // (2 * blocks) - length // 2

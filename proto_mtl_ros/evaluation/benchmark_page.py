@@ -112,19 +112,18 @@ def noise_line(rows: Sequence[Row]) -> str:
 
 
 def share_table(some: Sequence[Row], every: Sequence[Row]) -> str:
-    """Return how much of the quality with all labels (``every``) rows of fewer labels reach.
+    """Return how much of the quality of the multi-task network with all labels (in ``every``) rows
+    of fewer labels reach.
 
-    Quality is the figure itself where more is better, its inverse where less is. "" without a
-    method that has both rows.
+    Quality is the figure itself where more is better, its inverse where less is. "" without that
+    network, or without figures of all tasks.
     """
-    full = {row["method"]: row for row in every}
+    full = next((row for row in every if row["method"] == MULTI_TASK), None)
     lines = []
-    for row in some:
-        if row["method"] not in full:
-            continue
+    for row in some if full is not None else ():
         shares = []
         for figure in FIGURES:
-            a, b = _mean(row[figure.key]), _mean(full[row["method"]][figure.key])
+            a, b = _mean(row[figure.key]), _mean(full[figure.key])  # type: ignore[index]
             if a and b:
                 shares.append(100 * (a / b if figure.sign > 0 else b / a))
         if len(shares) < len(FIGURES):

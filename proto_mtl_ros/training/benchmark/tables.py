@@ -118,7 +118,8 @@ def _share_tables(protocol: Protocol, rows: Sequence[Result]) -> list[str]:
         if shares and name != full:
             parts += [
                 f"### {protocol.name}: what {name} reaches of {full}",
-                "Share of the quality with every label (mIoU; inverse of the errors), val split:",
+                "Share of the quality of the multi-task network that learnt from every label (mIoU;"
+                " inverse of the errors), val split:",
                 shares,
             ]
     return parts

@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The few calls of the CUDA runtime that an engine needs, by ctypes: nothing to install.
+
+JetPack and every CUDA installation bring libcudart; so do the wheels of torch, ONNX Runtime and
+TensorRT. Pages of the CUDA Runtime API reference name the functions.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import ctypes.util
+import importlib.util
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from proto_mtl_ros.errors import EngineError
+
+_TO_DEVICE, _TO_HOST = 1, 2  # cudaMemcpyKind
+_RELAXED = 2  # cudaStreamCaptureModeRelaxed
+_COMPUTE_MAJOR, _COMPUTE_MINOR = 75, 76  # cudaDeviceAttr
+_VERSIONS = ("13", "12", "11.0")
+
+
+class CudaError(EngineError):
+    """A CUDA call failed, or there is no CUDA."""
+
+
+class Cuda:
+    """The CUDA runtime with one of its GPUs.
+
+    Args:
+        index: of the GPU.
+
+    Raises:
+        CudaError: no CUDA runtime library, no driver, or no such GPU; one line.
+    """
+
+    def __init__(self, index: int = 0) -> None:
+        self._library = _load_library()
+        count = ctypes.c_int()
+        status = self._library.cudaGetDeviceCount(ctypes.byref(count))
+        if status or not count.value:
+            why = self._text(status) if status else "no device"
+            raise CudaError(f"no CUDA GPU can be used ({why}): check the driver")
+        if index >= count.value:
+            raise CudaError(f"there is no GPU {index}, only {count.value}: choose another device")
+        self.index = index
+        self._call("cudaSetDevice", ctypes.c_int(index))
+
+    def use(self) -> None:
+        """Make this GPU the one of the calling thread."""
+        self._call("cudaSetDevice", ctypes.c_int(self.index))
+
+    @property
+    def capability(self) -> str:
+        """Compute capability, such as "8.7"."""
+        return f"{self._attribute(_COMPUTE_MAJOR)}.{self._attribute(_COMPUTE_MINOR)}"
+
+    @property
+    def name(self) -> str:
+        """Name of the GPU."""
+        # the name is the first member of cudaDeviceProp in every version, the rest moves
+        properties = ctypes.create_string_buffer(8192)
+        for function in ("cudaGetDeviceProperties_v2", "cudaGetDeviceProperties"):
+            if hasattr(self._library, function):
+                self._call(function, properties, ctypes.c_int(self.index))
+                return properties.value.decode(errors="replace")
+        return f"GPU {self.index}"
+
+    def memory(self) -> tuple[int, int]:
+        """Return free and total memory in bytes."""
+        free, total = ctypes.c_size_t(), ctypes.c_size_t()
+        self._call("cudaMemGetInfo", ctypes.byref(free), ctypes.byref(total))
+        return free.value, total.value
+
+    def stream(self) -> ctypes.c_void_p:
+        """Return a new stream."""
+        stream = ctypes.c_void_p()
+        self._call("cudaStreamCreate", ctypes.byref(stream))
+        return stream
+
+    def synchronise(self, stream: ctypes.c_void_p) -> None:
+        """Wait until everything in ``stream`` is done."""
+        self._call("cudaStreamSynchronize", stream)
+
+    def free_stream(self, stream: ctypes.c_void_p) -> None:
+        """Destroy a stream."""
+        self._call("cudaStreamDestroy", stream)
+
+    def capture(self, stream: ctypes.c_void_p) -> None:
+        """Record what is put into ``stream`` from now on instead of doing it."""
+        self._call("cudaStreamBeginCapture", stream, ctypes.c_int(_RELAXED))
+
+    def end_capture(self, stream: ctypes.c_void_p) -> ctypes.c_void_p:
+        """Return what was recorded, ready to be launched."""
+        graph, ready = ctypes.c_void_p(), ctypes.c_void_p()
+        self._call("cudaStreamEndCapture", stream, ctypes.byref(graph))
+        # this one has had the same arguments since CUDA 11.4; cudaGraphInstantiate has not
+        self._call(
+            "cudaGraphInstantiateWithFlags", ctypes.byref(ready), graph, ctypes.c_ulonglong(0)
+        )
+        self._call("cudaGraphDestroy", graph)
+        return ready
+
+    def launch(self, graph: ctypes.c_void_p, stream: ctypes.c_void_p) -> None:
+        """Do what was recorded."""
+        self._call("cudaGraphLaunch", graph, stream)
+
+    def free_graph(self, graph: ctypes.c_void_p) -> None:
+        """Forget what was recorded."""
+        self._call("cudaGraphExecDestroy", graph)
+
+    def buffer(self, shape: tuple[int, ...], dtype: np.dtype) -> Buffer:
+        """Return memory on the GPU and the same amount of pinned memory beside it."""
+        return Buffer(self, shape, dtype)
+
+    def _attribute(self, attribute: int) -> int:
+        value = ctypes.c_int()
+        self._call(
+            "cudaDeviceGetAttribute",
+            ctypes.byref(value),
+            ctypes.c_int(attribute),
+            ctypes.c_int(self.index),
+        )
+        return value.value
+
+    def _call(self, function: str, *arguments: Any) -> None:
+        status = getattr(self._library, function)(*arguments)
+        if status:
+            raise CudaError(f"{function} failed: {self._text(status)}")
+
+    def _text(self, status: int) -> str:
+        self._library.cudaGetErrorString.restype = ctypes.c_char_p
+        return (self._library.cudaGetErrorString(ctypes.c_int(status)) or b"").decode()
+
+
+class Buffer:
+    """An array on the GPU and its pinned twin on the host.
+
+    Attributes:
+        host: the twin as an ndarray; valid until ``free``.
+        pointer: address on the GPU.
+    """
+
+    def __init__(self, cuda: Cuda, shape: tuple[int, ...], dtype: np.dtype) -> None:
+        self._cuda = cuda
+        self.nbytes = int(np.prod(shape)) * np.dtype(dtype).itemsize
+        self._device, self._pinned = ctypes.c_void_p(), ctypes.c_void_p()
+        size = ctypes.c_size_t(self.nbytes)
+        cuda._call("cudaMalloc", ctypes.byref(self._device), size)
+        try:
+            cuda._call("cudaHostAlloc", ctypes.byref(self._pinned), size, ctypes.c_uint(0))
+        except CudaError:
+            cuda._call("cudaFree", self._device)
+            raise
+        raw: Any = (ctypes.c_ubyte * self.nbytes).from_address(self._pinned.value or 0)
+        self.host: np.ndarray = np.frombuffer(raw, dtype).reshape(shape)
+
+    @property
+    def pointer(self) -> int:
+        return self._device.value or 0
+
+    def upload(self, stream: ctypes.c_void_p) -> None:
+        """Copy host to GPU, in ``stream``."""
+        self._copy(self._device, self._pinned, _TO_DEVICE, stream)
+
+    def download(self, stream: ctypes.c_void_p) -> None:
+        """Copy GPU to host, in ``stream``."""
+        self._copy(self._pinned, self._device, _TO_HOST, stream)
+
+    def _copy(self, to: Any, source: Any, kind: int, stream: ctypes.c_void_p) -> None:
+        self._cuda._call(
+            "cudaMemcpyAsync",
+            to,
+            source,
+            ctypes.c_size_t(self.nbytes),
+            ctypes.c_int(kind),
+            stream,
+        )
+
+    def free(self) -> None:
+        """Give both back; ``host`` must not be used any more."""
+        device, pinned = self._device, self._pinned
+        self._device, self._pinned = ctypes.c_void_p(), ctypes.c_void_p()
+        if device.value:
+            self._cuda._call("cudaFree", device)
+        if pinned.value:
+            self._cuda._call("cudaFreeHost", pinned)
+
+
+def _load_library() -> Any:
+    for name in _candidates():
+        try:
+            return ctypes.CDLL(name)
+        except OSError:
+            continue
+    raise CudaError(
+        "no CUDA runtime library (libcudart) is installed: install CUDA, or run on the CPU"
+    )
+
+
+def _candidates() -> Iterator[str]:
+    """Yield names of the library: the system's, then those that wheels brought."""
+    yield "libcudart.so"
+    found = ctypes.util.find_library("cudart")
+    if found:
+        yield found
+    for version in _VERSIONS:
+        yield f"libcudart.so.{version}"
+    yield "/usr/local/cuda/lib64/libcudart.so"
+    roots = {Path(entry) for entry in sys.path if entry.endswith("-packages")}
+    if importlib.util.find_spec("nvidia") is not None:
+        for root in sorted(roots):
+            for path in sorted(root.glob("nvidia/*/lib/libcudart.so.*"), reverse=True):
+                yield str(path)

@@ -1,0 +1,236 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Building a TensorRT engine from a bundle's graph: one path for TensorRT 10.3 to 11 and RTX.
+
+    python -m proto_mtl_ros.runtime.tensorrt_build <request.json>
+
+The network is strongly typed: the graph itself says what is computed in which precision, and no
+builder flag does. Newer releases know no other way, older ones take it too. Building needs no
+robot process: it runs in a child, whose lines of progress the parent reads.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from proto_mtl_ros.errors import EngineError, ProtoMtlError, one_line
+from proto_mtl_ros.files import write_bytes
+
+LIBRARIES = ("tensorrt", "tensorrt_rtx")
+"""Modules that build and run engines, the first to be tried first."""
+
+PROGRESS = "progress "
+"""Prefix of a line of progress on standard output: a share of 1, then what is done."""
+
+INPUT = "image"
+
+
+@dataclass(frozen=True)
+class BuildRequest:
+    """What to build.
+
+    Attributes:
+        onnx: path of the graph.
+        engine: path to write.
+        library: one of ``LIBRARIES``.
+        smallest, best, largest: shapes of the input, [B, H, W, 3]. Equal ones make a static engine.
+        capability: compute capability to build for, "" for the GPU of this machine.
+        workspace_mib: memory that the builder may use for a layer; 0 leaves it to the library.
+        level: how hard to optimise, 0 to 5.
+    """
+
+    onnx: str
+    engine: str
+    library: str
+    smallest: tuple[int, int, int, int]
+    best: tuple[int, int, int, int]
+    largest: tuple[int, int, int, int]
+    capability: str = ""
+    workspace_mib: int = 0
+    level: int = 3
+
+    @property
+    def shapes(self) -> str:
+        """The three shapes as text."""
+        parts = (self.smallest, self.best, self.largest)
+        return " ".join("x".join(map(str, shape[:3])) for shape in parts)
+
+    @property
+    def options(self) -> str:
+        """What else changes the engine, as text."""
+        return f"level={self.level} workspace={self.workspace_mib} for={self.capability or 'own'}"
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> BuildRequest:
+        content = json.loads(text)
+        for name in ("smallest", "best", "largest"):
+            content[name] = tuple(content[name])
+        return cls(**content)
+
+
+def installed_library() -> str | None:
+    """Return the first of ``LIBRARIES`` that is installed and whole, None without one."""
+    for name in LIBRARIES:
+        if importlib.util.find_spec(name) is not None:
+            return name
+    return None
+
+
+def library_version(name: str) -> str:
+    """Return "tensorrt 10.3.0" or the like.
+
+    Raises:
+        EngineError: the library cannot be imported.
+    """
+    return f"{name} {_import(name).__version__}"
+
+
+def build(request: BuildRequest, report: Callable[[float, str], None]) -> bytes:
+    """Build and return a serialised engine.
+
+    Args:
+        request: what to build; ``engine`` is not written here.
+        report: called with a share of 1 and what is being done.
+
+    Raises:
+        EngineError: the library is missing, does not take the graph, or cannot build it here.
+    """
+    trt = _import(request.library)
+    logger = _logger(trt)
+    builder = trt.Builder(logger)
+    if builder is None:
+        raise EngineError(f"{request.library} cannot start a builder: {logger.last}")
+    network = builder.create_network(_network_flags(trt))
+    parser = trt.OnnxParser(network, logger)
+    report(0.0, "reading the graph")
+    if not parser.parse_from_file(request.onnx):
+        reasons = [parser.get_error(index).desc() for index in range(parser.num_errors)]
+        raise EngineError(
+            f"{request.library} does not take {request.onnx}:"
+            f" {one_line(reasons[0] if reasons else logger.last)}; export the model again"
+        )
+    config = builder.create_builder_config()
+    config.builder_optimization_level = request.level
+    if request.workspace_mib:
+        limit = request.workspace_mib << 20
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, limit)
+    if request.capability:
+        _build_for(trt, config, request.capability)
+    profile = builder.create_optimization_profile()
+    profile.set_shape(INPUT, request.smallest, request.best, request.largest)
+    config.add_optimization_profile(profile)
+    if hasattr(trt, "IProgressMonitor"):
+        config.progress_monitor = _progress_monitor(trt, report)
+    report(0.05, "building")
+    plan = builder.build_serialized_network(network, config)
+    if plan is None:
+        raise EngineError(f"{request.library} could not build the engine: {one_line(logger.last)}")
+    report(1.0, "built")
+    return bytes(memoryview(plan))
+
+
+def _import(name: str) -> Any:
+    if name not in LIBRARIES:
+        raise EngineError(f"there is no TensorRT called {name!r}: use {' or '.join(LIBRARIES)}")
+    try:
+        module = importlib.import_module(name)
+    except Exception as error:  # a stub without its libraries raises more than ImportError
+        raise EngineError(
+            f"{name} cannot be imported ({one_line(error)}): JetPack brings it, elsewhere it comes"
+            " from NVIDIA's package index"
+        ) from None
+    if not hasattr(module, "Builder"):
+        raise EngineError(f"{name} is installed without its libraries: install it from NVIDIA")
+    return module
+
+
+def _network_flags(trt: Any) -> int:
+    flags = trt.NetworkDefinitionCreationFlag
+    wanted = 1 << int(flags.STRONGLY_TYPED)
+    # TensorRT 10 asks for this, in 11 it is the only way and has no name any more
+    if hasattr(flags, "EXPLICIT_BATCH"):
+        wanted |= 1 << int(flags.EXPLICIT_BATCH)
+    return wanted
+
+
+def _build_for(trt: Any, config: Any, capability: str) -> None:
+    """Choose the GPU generation by its name in the library, such as SM86 for 8.6."""
+    name = "SM" + capability.replace(".", "")
+    targets = getattr(trt, "ComputeCapability", None)
+    if targets is None or not hasattr(targets, name):
+        known = sorted(key for key in getattr(targets, "__members__", {}) if key.startswith("SM"))
+        raise EngineError(
+            f"this TensorRT builds only for the GPU of the machine, or for {', '.join(known)}"
+            if known
+            else "this TensorRT builds only for the GPU of the machine it runs on: leave the target"
+        )
+    config.num_compute_capabilities = 1
+    config.set_compute_capability(getattr(targets, name), 0)
+
+
+def _logger(trt: Any) -> Any:
+    class Logger(trt.ILogger):  # type: ignore[misc, name-defined]
+        """Keeps the last error; says nothing else."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.last = "it did not say why"
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity in (trt.ILogger.ERROR, trt.ILogger.INTERNAL_ERROR):
+                self.last = message
+
+    return Logger()
+
+
+def _progress_monitor(trt: Any, report: Callable[[float, str], None]) -> Any:
+    class Monitor(trt.IProgressMonitor):  # type: ignore[misc, name-defined]
+        """Reports the outermost phase; inner ones come and go."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self._steps: dict[str, int] = {}
+            self._outer = ""
+
+        def phase_start(self, phase: str, parent: str | None, steps: int) -> None:
+            self._steps[phase] = max(1, steps)
+            if not parent:
+                self._outer = phase
+
+        def step_complete(self, phase: str, step: int) -> bool:
+            if phase == self._outer:
+                report(0.05 + 0.95 * min(1.0, step / self._steps[phase]), phase)
+            return True
+
+        def phase_finish(self, phase: str) -> None:
+            self._steps.pop(phase, None)
+
+    return Monitor()
+
+
+def main(arguments: list[str]) -> int:
+    """Build what the request says; the last line on standard error says why not."""
+
+    def report(share: float, what: str) -> None:
+        print(f"{PROGRESS}{share:.3f} {what}", flush=True)
+
+    try:
+        request = BuildRequest.from_json(Path(arguments[0]).read_text())
+        write_bytes(Path(request.engine), build(request, report), mode=0o600)
+    except (ProtoMtlError, OSError) as error:
+        print(one_line(error), file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
