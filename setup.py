@@ -67,6 +67,8 @@ TEST = [
     "pytest-timeout>=2.2",  # a node that hangs fails its test, not the run
     "hypothesis>=6.100",  # property tests of geometry and encodings
     "torchmetrics>=1.4,<2",  # the oracle of our metrics
+    # TensorRT's builder works without a GPU in this edition, and it has wheels
+    f"tensorrt-rtx>=1.7,<2; {WHEELS_ONLY_ON}",
     "efficientnet-lite-pytorch==0.1.0",  # exact: the oracle of our backbone
     "import-linter>=2.0,<3",  # who may import whom
     "mypy>=1.11",  # types

@@ -13,6 +13,9 @@ import numpy as np
 
 from proto_mtl_ros.errors import EngineError
 
+VERSION = 1
+"""Of this conversion: engines that were built of another one are built anew."""
+
 IN_FP32 = frozenset(
     {"LayerNormalization", "Softmax", "Exp", "Log", "Pow", "Sqrt", "Reciprocal"}
     | {"ReduceL2", "ReduceSum", "ReduceSumSquare", "ReduceMean"}

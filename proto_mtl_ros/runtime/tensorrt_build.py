@@ -91,7 +91,7 @@ def library_version(name: str) -> str:
     Raises:
         EngineError: the library cannot be imported.
     """
-    return f"{name} {_import(name).__version__}"
+    return f"{name} {import_library(name).__version__}"
 
 
 def build(request: BuildRequest, report: Callable[[float, str], None]) -> bytes:
@@ -104,19 +104,18 @@ def build(request: BuildRequest, report: Callable[[float, str], None]) -> bytes:
     Raises:
         EngineError: the library is missing, does not take the graph, or cannot build it here.
     """
-    trt = _import(request.library)
-    logger = _logger(trt)
-    builder = trt.Builder(logger)
+    trt = import_library(request.library)
+    log = logger(trt)
+    builder = trt.Builder(log)
     if builder is None:
-        raise EngineError(f"{request.library} cannot start a builder: {logger.last}")
+        raise EngineError(f"{request.library} cannot start a builder: {log.last}")
     network = builder.create_network(_network_flags(trt))
-    parser = trt.OnnxParser(network, logger)
+    parser = trt.OnnxParser(network, log)
     report(0.0, "reading the graph")
     if not parser.parse_from_file(request.onnx):
-        reasons = [parser.get_error(index).desc() for index in range(parser.num_errors)]
         raise EngineError(
-            f"{request.library} does not take {request.onnx}:"
-            f" {one_line(reasons[0] if reasons else logger.last)}; export the model again"
+            f"{request.library} does not take {Path(request.onnx).name}:"
+            f" {one_line(_first_error(parser) or log.last)}; export the model again"
         )
     config = builder.create_builder_config()
     config.builder_optimization_level = request.level
@@ -133,12 +132,13 @@ def build(request: BuildRequest, report: Callable[[float, str], None]) -> bytes:
     report(0.05, "building")
     plan = builder.build_serialized_network(network, config)
     if plan is None:
-        raise EngineError(f"{request.library} could not build the engine: {one_line(logger.last)}")
+        raise EngineError(f"{request.library} could not build the engine: {one_line(log.last)}")
     report(1.0, "built")
     return bytes(memoryview(plan))
 
 
-def _import(name: str) -> Any:
+def import_library(name: str) -> Any:
+    """Return the module of one of ``LIBRARIES``; EngineError, one line, where it cannot be used."""
     if name not in LIBRARIES:
         raise EngineError(f"there is no TensorRT called {name!r}: use {' or '.join(LIBRARIES)}")
     try:
@@ -151,6 +151,13 @@ def _import(name: str) -> Any:
     if not hasattr(module, "Builder"):
         raise EngineError(f"{name} is installed without its libraries: install it from NVIDIA")
     return module
+
+
+def _first_error(parser: Any) -> str:
+    if not parser.num_errors:
+        return ""
+    error = parser.get_error(0)
+    return f"{error.node_operator()} {error.node_name()}: {error.desc()}"
 
 
 def _network_flags(trt: Any) -> int:
@@ -177,7 +184,9 @@ def _build_for(trt: Any, config: Any, capability: str) -> None:
     config.set_compute_capability(getattr(targets, name), 0)
 
 
-def _logger(trt: Any) -> Any:
+def logger(trt: Any) -> Any:
+    """Return a logger for TensorRT that keeps the last error in ``last``."""
+
     class Logger(trt.ILogger):  # type: ignore[misc, name-defined]
         """Keeps the last error; says nothing else."""
 

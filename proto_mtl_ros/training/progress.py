@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import sys
+import math
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -92,12 +93,15 @@ class Progress(L.Callback):
 
 
 def held_out_figures(tasks: tuple[str, ...], metrics: Mapping[str, Any]) -> list[str]:
-    """Return the first figure of each task, such as ``segmentation miou 0.412``."""
+    """Return the first figure of each task, such as ``segmentation miou 0.412``.
+
+    A task that no held-out frame has a label of has none.
+    """
     found = []
     for name in tasks:
         figure = TASKS[name].metrics[0]
         value = metrics.get(f"held_out/{name}/{figure}")
-        if value is not None:
+        if value is not None and not math.isnan(value):
             found.append(f"{name} {figure} {float(value):.3f}")
     return found
 

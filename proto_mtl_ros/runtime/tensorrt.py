@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The TensorRT backend: Jetson and desktop GPUs.
+
+An engine is built once for a machine and then read from the cache; see ``engine_plan``. Input and
+results lie in pinned memory, and a CUDA graph replays copies and kernels: a frame costs the CPU
+three calls.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from proto_mtl_ros.errors import EngineError, one_line
+
+from .bundle import Bundle
+from .cuda import Buffer, Cuda
+from .engine import check_images, check_outputs, grey_images, promised_outputs
+from .engine_plan import EnginePlan
+from .tensorrt_build import INPUT, import_library, logger
+
+
+@dataclass
+class _Run:
+    """What belongs to one shape of input: context, memory, and what was recorded of a run."""
+
+    context: Any
+    image: Buffer
+    maps: dict[str, Buffer]
+    graph: Any = None
+
+    def free(self, cuda: Cuda) -> None:
+        if self.graph is not None:
+            cuda.free_graph(self.graph)
+        for buffer in (self.image, *self.maps.values()):
+            buffer.free()
+
+
+class TensorRtEngine:
+    """Runs a built engine. Used by one thread at a time; see ``engine.Engine``."""
+
+    name = "tensorrt"
+    fallback: str | None = None
+
+    def __init__(self, bundle: Bundle, plan: EnginePlan, cuda: Cuda, content: bytes) -> None:
+        """Load a built engine.
+
+        Args:
+            bundle: the model.
+            plan: that ``content`` was built by.
+            cuda: the GPU.
+            content: the engine.
+
+        Raises:
+            EngineError: this library cannot read it, or it is not the bundle's.
+        """
+        self._manifest = bundle.manifest
+        self._outputs = promised_outputs(bundle.manifest)
+        self._cuda: Cuda | None = cuda
+        self.device = f"cuda:{cuda.index}"
+        self.precision = plan.key.precision
+        self.choice = f"{self.name} on {self.device}"
+        self._runs: dict[tuple[int, ...], _Run] = {}
+        trt = import_library(plan.request.library)
+        self._logger = logger(trt)
+        runtime = trt.Runtime(self._logger)
+        self._engine: Any = runtime.deserialize_cuda_engine(content)
+        if self._engine is None:
+            raise EngineError(
+                f"{plan.key.library} cannot read its engine ({one_line(self._logger.last)}):"
+                f" delete {plan.path} to build another"
+            )
+        self._stream = cuda.stream()
+        self._check_tensors(trt)
+
+    def infer(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        """See ``engine.Engine``."""
+        if self._cuda is None:
+            raise EngineError("the engine was closed: create another one")
+        images = check_images(images, self._manifest.size_multiple)
+        self._cuda.use()
+        run = self._runs.get(images.shape) or self._prepared(self._cuda, images.shape)
+        np.copyto(run.image.host, images)
+        self._cuda.launch(run.graph, self._stream)
+        self._cuda.synchronise(self._stream)
+        # the pinned memory is written again by the next frame
+        maps = {name: buffer.host.copy() for name, buffer in run.maps.items()}
+        return check_outputs(maps, self._outputs, images)
+
+    def warm_up(self, batch: int = 1, size: tuple[int, int] | None = None) -> float:
+        """See ``engine.Engine``."""
+        start = time.perf_counter()
+        self.infer(grey_images(self._manifest, batch, size))
+        return time.perf_counter() - start
+
+    def close(self) -> None:
+        """See ``engine.Engine``."""
+        cuda, self._cuda = self._cuda, None
+        if cuda is None:
+            return
+        cuda.use()
+        for run in self._runs.values():
+            run.free(cuda)
+        self._runs.clear()
+        self._engine = None
+        cuda.free_stream(self._stream)
+
+    def _prepared(self, cuda: Cuda, shape: tuple[int, ...]) -> _Run:
+        """Make context and memory for inputs of ``shape``, run once, record what a run does."""
+        context = self._engine.create_execution_context()
+        if context is None:
+            raise EngineError(
+                f"the GPU has no room for the engine ({one_line(self._logger.last)}): close other"
+                " programs, or choose a smaller input_size"
+            )
+        if not context.set_input_shape(INPUT, shape):
+            smallest, _, largest = self._engine.get_tensor_profile_shape(INPUT, 0)
+            raise EngineError(
+                f"the engine was built for inputs from {list(smallest)} to {list(largest)}, not"
+                f" {list(shape)}: build it for this size"
+            )
+        maps = {}
+        for name, (dtype, channels) in self._outputs.items():
+            size = shape[:3] if channels == 1 else (*shape[:3], channels)
+            maps[name] = cuda.buffer(size, dtype)
+        run = self._runs[shape] = _Run(context, cuda.buffer(shape, np.dtype(np.uint8)), maps)
+        context.set_tensor_address(INPUT, run.image.pointer)
+        for name, buffer in maps.items():
+            context.set_tensor_address(name, buffer.pointer)
+        # once as it is: the first run allocates, which cannot be recorded
+        self._enqueue(run)
+        cuda.synchronise(self._stream)
+        cuda.capture(self._stream)
+        try:
+            self._enqueue(run)
+        finally:
+            run.graph = cuda.end_capture(self._stream)
+        return run
+
+    def _enqueue(self, run: _Run) -> None:
+        run.image.upload(self._stream)
+        if not run.context.execute_async_v3(self._stream.value or 0):
+            raise EngineError(f"TensorRT failed: {one_line(self._logger.last)}")
+        for buffer in run.maps.values():
+            buffer.download(self._stream)
+
+    def _check_tensors(self, trt: Any) -> None:
+        names = [self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)]
+        given = {name: np.dtype(trt.nptype(self._engine.get_tensor_dtype(name))) for name in names}
+        wanted = {INPUT: np.dtype(np.uint8)} | {n: dtype for n, (dtype, _) in self._outputs.items()}
+        for name, dtype in wanted.items():
+            if given.get(name) != dtype:
+                raise EngineError(
+                    f"the engine has {name} as {given.get(name, 'nothing')}, not {dtype}: export"
+                    " the model again"
+                )
+
+
+def load(bundle: Bundle, device: str, threads: int) -> TensorRtEngine:
+    """Load the built engine of this machine; see ``engine.create_engine``.
+
+    Raises:
+        EngineNotBuilt: there is none yet.
+    """
+    # CUDA first: without a GPU some TensorRT libraries end the process
+    cuda = Cuda(int(device.partition(":")[2] or 0))
+    plan = EnginePlan.of(bundle, cuda.name, cuda.capability)
+    return TensorRtEngine(bundle, plan, cuda, plan.find())
