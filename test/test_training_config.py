@@ -17,6 +17,7 @@ from proto_mtl_ros.data.nyuv2 import NYUv2, hold_out  # noqa: E402
 from proto_mtl_ros.errors import ConfigError, DataError  # noqa: E402
 from proto_mtl_ros.training.combinations import check_combinations, check_division  # noqa: E402
 from proto_mtl_ros.training.config import TrainConfig  # noqa: E402
+from proto_mtl_ros.training.progress import held_out_figures  # noqa: E402
 
 CONFIG = {
     "name": "smallest",
@@ -105,3 +106,10 @@ def test_held_out_frames_are_contiguous_and_disjoint():
     assert sorted(kept + held) == ids
     jumps = np.diff([int(i) for i in held])
     assert (jumps != 1).sum() == 3
+
+
+def test_a_task_without_a_held_out_label_is_left_out_of_the_progress():
+    metrics = {"held_out/segmentation/miou": float("nan"), "held_out/depth/abs_err": 0.5}
+    assert held_out_figures(("segmentation", "depth", "normals"), metrics) == [
+        "depth abs_err 0.500"
+    ]

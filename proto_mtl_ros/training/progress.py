@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-import sys
 import math
+import sys
 import time
 from collections.abc import Mapping
 from typing import Any
