@@ -122,13 +122,13 @@ def test_a_warm_up_takes_time_and_a_closed_engine_says_so(bundle: Bundle, backen
         engine.infer(pictures(1, 64, 64))
 
 
-@pytest.mark.parametrize("backend", ["tensorrt", "ONNXRuntime", "", "os"])
+@pytest.mark.parametrize("backend", ["tensorflow", "ONNXRuntime", "", "os"])
 def test_an_unknown_backend_is_refused_with_those_that_there_are(
     bundle: Bundle, backend: str
 ) -> None:
     line = refusal(bundle, backend=backend)
     assert "no backend" in line
-    assert "auto, onnxruntime" in line
+    assert f"use one of auto, {', '.join(available_backends())}" in line
     assert backend not in available_backends()
 
 
@@ -236,6 +236,48 @@ sys.exit(f"imported: {{found}}" if found else 0)
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([root, *sys.path])}
     run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True)
     assert run.returncode == 0, run.stderr.decode()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"precision": "int4"}, "use one of auto, fp32, fp16, int8"),
+        ({"precision": "int8"}, "proto-mtl export --precision int8"),
+        ({"precision": "int8", "backend": "onnxruntime"}, "proto-mtl export --model tiny"),
+        ({"precision": "fp16", "backend": "onnxruntime"}, "fp32 or int8"),
+        ({"precision": "fp16", "device": "cpu"}, "use precision auto"),
+    ],
+)
+def test_a_precision_that_cannot_be_had_says_what_can(
+    bundle: Bundle, options: dict, said: str
+) -> None:
+    assert said in refusal(bundle, **options)
+
+
+def test_int8_is_taken_where_the_model_has_it_and_the_backend_gains(
+    bundle: Bundle, tmp_path: Path
+) -> None:
+    pytest.importorskip("openvino", reason="openvino is not installed")
+    graph = bundle.onnx_path.read_bytes()
+    both = Bundle.write(
+        tmp_path / "both", tiny_manifest("both"), {"model.onnx": graph, "model.int8.onnx": graph}
+    )
+    assert create_engine(both, device="cpu").choice.startswith("openvino int8 on cpu (auto")
+    assert create_engine(both, "onnxruntime", "cpu").precision == "fp32"
+    assert create_engine(both, "onnxruntime", "cpu", precision="int8").precision == "int8"
+    assert create_engine(both, device="cpu", precision="fp32").name == "onnxruntime"
+
+
+@pytest.mark.skipif("tensorrt" not in available_backends(), reason="TensorRT is not installed")
+def test_tensorrt_without_a_gpu_is_one_clear_line(bundle: Bundle) -> None:
+    from proto_mtl_ros.runtime.cuda import Cuda, CudaError
+
+    try:
+        Cuda()
+    except CudaError:
+        assert "CUDA" in refusal(bundle, backend="tensorrt")
+    else:
+        pytest.skip("there is a GPU")
 
 
 # --- torch ---------------------------------------------------------------------------------------

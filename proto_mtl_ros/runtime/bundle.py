@@ -27,6 +27,7 @@ from .manifest import FILE_NAME, ModelManifest
 
 MANIFEST = "model.json"
 ONNX = "model.onnx"
+INT8_ONNX = "model.int8.onnx"
 WEIGHTS = "weights.safetensors"
 MAX_MANIFEST_BYTES = 1_000_000
 _PACKAGE = "proto_mtl_ros"
@@ -135,6 +136,19 @@ class Bundle:
     def onnx_path(self) -> Path:
         """The deployed graph. Raises BundleError when the bundle has none."""
         return self._file(ONNX)
+
+    def graph_path(self, precision: str) -> Path:
+        """Return the graph of a precision. Raises BundleError when the bundle has none."""
+        if precision == "int8" and not self.has_graph(precision):
+            raise BundleError(
+                f"model {self.name} has no int8 graph: make one with"
+                f" `proto-mtl export --model {self.name} --precision int8 --calibrate <data>`"
+            )
+        return self._file(INT8_ONNX if precision == "int8" else ONNX)
+
+    def has_graph(self, precision: str) -> bool:
+        """Tell whether there is a graph of a precision."""
+        return (INT8_ONNX if precision == "int8" else ONNX) in self.manifest.files
 
     @property
     def weights_path(self) -> Path:

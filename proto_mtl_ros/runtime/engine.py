@@ -5,14 +5,16 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from proto_mtl_ros.errors import EngineError, ProtoMtlError, one_line
 
 from .bundle import Bundle
+from .cuda import Cuda, CudaError
+from .engine_plan import EngineNotBuilt
 from .manifest import ModelManifest
 
 OUTPUTS: dict[str, tuple[tuple[str, np.dtype, int], ...]] = {
@@ -26,6 +28,10 @@ OUTPUTS: dict[str, tuple[tuple[str, np.dtype, int], ...]] = {
 """Task -> (name, type, channels) of the maps that the deployed graph gives for it."""
 
 
+PRECISIONS = ("fp32", "fp16", "int8")
+"""Of a network's arithmetic."""
+
+
 @runtime_checkable
 class Engine(Protocol):
     """A loaded network. It belongs to one thread at a time: none of its methods may overlap.
@@ -36,6 +42,7 @@ class Engine(Protocol):
         precision: of the arithmetic, for example "fp32".
         choice: why this backend and device, one line for the log.
         fallback: why it is not what was asked for, or None. Worth a warning.
+        not_built: a faster engine that has to be built first, or None.
     """
 
     name: str
@@ -43,6 +50,7 @@ class Engine(Protocol):
     precision: str
     choice: str
     fallback: str | None
+    not_built: EngineNotBuilt | None
 
     def infer(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """Run the deployed graph.
@@ -78,98 +86,185 @@ class Engine(Protocol):
 
 
 @dataclass(frozen=True)
+class EngineOptions:
+    """How a network shall run.
+
+    Attributes:
+        device: "cpu", "cuda", "cuda:<index>", or "auto" for a GPU if there is one.
+        threads: CPU threads of the network; 0 leaves it to the backend.
+        precision: one of ``PRECISIONS``, or "auto" for the fastest that the model has.
+        input_size: (height, width) that is going to be used, None for the model's own. Backends
+            that build engines build them for it.
+        max_batch: most images that are going to be inferred at once.
+    """
+
+    device: str = "auto"
+    threads: int = 0
+    precision: str = "auto"
+    input_size: tuple[int, int] | None = None
+    max_batch: int = 1
+
+    def __post_init__(self) -> None:
+        kind, colon, index = self.device.partition(":")
+        known = kind in ("auto", "cpu", "cuda")
+        if not known or (colon and (kind != "cuda" or not index.isdigit())):
+            raise EngineError(
+                f"there is no device {self.device!r}: use auto, cpu, cuda or cuda:<index>"
+            )
+        if self.threads < 0:
+            raise EngineError(f"threads is {self.threads}: give 0 (automatic) or more")
+        if self.precision not in ("auto", *PRECISIONS):
+            names = ", ".join(("auto", *PRECISIONS))
+            raise EngineError(f"there is no precision {self.precision!r}: use one of {names}")
+
+    @property
+    def gpu(self) -> int:
+        """Index of the GPU that is asked for, or the first."""
+        return int(self.device.partition(":")[2] or 0)
+
+
+@dataclass(frozen=True)
 class Backend:
     """A backend that this release has.
 
     Attributes:
-        name: as users write it; also the module in this package, imported only when it is used.
-        requires: modules that must be installed.
+        name: as users write it.
+        module: in this package, imported only when it is used.
+        requires: modules of which one must be installed, for each of the tuples.
         install: what to install to get them.
     """
 
     name: str
-    requires: tuple[str, ...]
+    module: str
+    requires: tuple[tuple[str, ...], ...]
     install: str
 
     def installed(self) -> bool:
         """Tell whether its libraries are installed, without importing them."""
-        return all(importlib.util.find_spec(module) is not None for module in self.requires)
+        return all(any(map(importlib.util.find_spec, names)) for names in self.requires)
 
 
 BACKENDS = (
-    Backend("onnxruntime", ("onnxruntime",), "pip install onnxruntime"),
-    Backend("openvino", ("openvino",), "pip install openvino"),
-    Backend("torch", ("torch", "safetensors"), "pip install torch safetensors"),
+    Backend(
+        "tensorrt",
+        "tensorrt",
+        (("tensorrt", "tensorrt_rtx"),),
+        "install TensorRT (JetPack brings it, elsewhere it comes from NVIDIA's package index)",
+    ),
+    Backend("onnxruntime", "onnxruntime", (("onnxruntime",),), "pip install onnxruntime"),
+    Backend("openvino", "openvino", (("openvino",),), "pip install openvino"),
+    Backend("torch", "torch", (("torch",), ("safetensors",)), "pip install torch safetensors"),
 )
-"""In the order of their speed on a CPU."""
+
+FASTEST = {
+    "cuda": (
+        ("tensorrt", "int8"),
+        ("tensorrt", "fp16"),
+        ("torch", "fp16"),
+        ("onnxruntime", "fp32"),
+        ("torch", "fp32"),
+    ),
+    "cpu": (
+        ("openvino", "int8"),
+        ("onnxruntime", "fp32"),
+        ("openvino", "fp32"),
+        ("torch", "fp32"),
+    ),
+}
+"""Kind of device -> backend and precision, the fastest first: docs/performance.md."""
 
 
 def available_backends() -> list[str]:
-    """Return the installed backends, the fastest first. None of them is imported."""
+    """Return the installed backends. None of them is imported."""
     return [backend.name for backend in BACKENDS if backend.installed()]
 
 
 def create_engine(
-    bundle: Bundle, backend: str = "auto", device: str = "auto", threads: int = 0
+    bundle: Bundle, backend: str = "auto", device: str = "auto", threads: int = 0, **more: Any
 ) -> Engine:
     """Load the network of ``bundle``.
 
     Args:
         bundle: a verified bundle.
         backend: one of ``available_backends()``, or "auto" for the fastest that works.
-        device: "cpu", "cuda", "cuda:<index>", or "auto" for a GPU if the backend has one ready.
-            A GPU that is asked for and cannot be used is replaced by the CPU, and
-            ``engine.fallback`` says why.
-        threads: CPU threads of the network; 0 leaves it to the backend.
+        device, threads, more: see ``EngineOptions``. A GPU that is asked for and cannot be used is
+            replaced by the CPU, and ``engine.fallback`` says why.
 
     Raises:
-        EngineError: an unknown backend or device, one that is not installed, or a graph that is
-            not what the bundle promises.
+        EngineNotBuilt: the backend is named, and its engine has to be built first.
+        EngineError: an unknown backend, device or precision, one that is not installed, a model
+            without a graph of that precision, or a graph that is not what the bundle promises.
     """
-    _check_device(device)
-    if threads < 0:
-        raise EngineError(f"threads is {threads}: give 0 (automatic) or more")
+    options = EngineOptions(device, threads, **more)
     if backend != "auto":
-        return _explained(_load(_named(backend), bundle, device, threads), "as asked for")
-    return _fastest(bundle, device, threads)
+        return _explained(_load(_named(backend), bundle, options), "as asked for")
+    return _fastest(bundle, options)
 
 
-def _fastest(bundle: Bundle, device: str, threads: int) -> Engine:
-    candidates = [backend for backend in BACKENDS if backend.installed()]
-    if not candidates:
+def _fastest(bundle: Bundle, options: EngineOptions) -> Engine:
+    installed = {backend.name: backend for backend in BACKENDS if backend.installed()}
+    if not installed:
         ways = " or ".join(backend.install for backend in BACKENDS)
         raise EngineError(f"no inference backend is installed: {ways}")
     failures: list[str] = []
-    engines: list[Engine] = []
-    for backend in candidates:
-        try:
-            engines.append(_load(backend, bundle, device, threads))
-        except ProtoMtlError as error:
-            failures.append(str(error))
-            continue
-        # Only a GPU that was asked for by name is reason enough to look at a slower backend.
-        if not device.startswith("cuda") or engines[-1].device != "cpu":
-            break
-    if not engines:
-        raise EngineError("no backend can run the model: " + "; ".join(failures))
-    best = next((engine for engine in engines if engine.device != "cpu"), engines[0])
-    for engine in engines:
-        if engine is not best:
-            engine.close()
-    if failures:
-        best.fallback = "; ".join([*([best.fallback] if best.fallback else []), *failures])
-    first = best.name == candidates[0].name
-    return _explained(best, f"auto: the fastest that {'is installed' if first else 'works'}")
+    not_built: EngineNotBuilt | None = None
+    for kind in _kinds(options, failures):
+        place = f"cuda:{options.gpu}" if kind == "cuda" else "cpu"
+        for name, precision in FASTEST[kind]:
+            if name not in installed or options.precision not in ("auto", precision):
+                continue
+            if precision == "int8" and not bundle.has_graph(precision):
+                continue
+            wanted = replace(options, device=place, precision=precision)
+            try:
+                engine = _load(installed[name], bundle, wanted)
+            except ProtoMtlError as error:
+                failures.append(str(error))
+                if isinstance(error, EngineNotBuilt):
+                    not_built = error
+                continue
+            if kind == "cuda" and engine.device == "cpu":
+                failures.append(engine.fallback or f"{name} runs on the CPU")
+                engine.close()
+                continue
+            if failures:
+                engine.fallback = "; ".join(failures)
+            engine.not_built = not_built
+            why = "works" if failures else "is installed"
+            return _explained(engine, f"auto: the fastest that {why}")
+    if not failures:
+        raise EngineError(
+            f"no installed backend runs {bundle.name} in {options.precision}: "
+            + (
+                "the model has no such graph; make it with `proto-mtl export --precision int8`"
+                if options.precision == "int8" and not bundle.has_graph("int8")
+                else "use precision auto"
+            )
+        )
+    raise EngineError("no backend can run the model: " + "; ".join(failures))
 
 
-def _load(backend: Backend, bundle: Bundle, device: str, threads: int) -> Engine:
+def _kinds(options: EngineOptions, failures: list[str]) -> list[str]:
+    """Return the kinds of devices to try; why not the GPU goes to ``failures`` if it was wanted."""
+    if options.device == "cpu":
+        return ["cpu"]
     try:
-        module = importlib.import_module(f"{__package__}.{backend.name}")
+        Cuda(options.gpu)
+    except CudaError as error:
+        if options.device != "auto":
+            failures.append(f"{error}; running on the CPU")
+        return ["cpu"]
+    return ["cuda", "cpu"]
+
+
+def _load(backend: Backend, bundle: Bundle, options: EngineOptions) -> Engine:
+    try:
+        module = importlib.import_module(f"{__package__}.{backend.module}")
     except Exception as error:  # a broken library raises more than ImportError
         raise EngineError(
             f"backend {backend.name} cannot be imported ({one_line(error)}): {backend.install}"
         ) from None
-    return module.load(bundle, device, threads)
+    return module.load(bundle, options)
 
 
 def _explained(engine: Engine, reason: str) -> Engine:
@@ -190,12 +285,6 @@ def _named(name: str) -> Backend:
 
 def _use() -> str:
     return f"use one of {', '.join(['auto', *available_backends()])}"
-
-
-def _check_device(device: str) -> None:
-    kind, colon, index = device.partition(":")
-    if kind not in ("auto", "cpu", "cuda") or (colon and (kind != "cuda" or not index.isdigit())):
-        raise EngineError(f"there is no device {device!r}: use auto, cpu, cuda or cuda:<index>")
 
 
 def check_images(images: np.ndarray, multiple: int) -> np.ndarray:

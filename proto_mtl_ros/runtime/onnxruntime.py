@@ -13,7 +13,14 @@ import onnxruntime
 from proto_mtl_ros.errors import EngineError, one_line
 
 from .bundle import Bundle
-from .engine import check_images, check_outputs, grey_images, promised_outputs
+from .engine import (
+    EngineNotBuilt,
+    EngineOptions,
+    check_images,
+    check_outputs,
+    grey_images,
+    promised_outputs,
+)
 
 INPUT = "image"
 _ONNX_TYPES = {"tensor(uint8)": np.dtype(np.uint8), "tensor(float)": np.dtype(np.float32)}
@@ -23,17 +30,23 @@ class OnnxRuntimeEngine:
     """Runs ``model.onnx``. Used by one thread at a time; see ``engine.Engine``."""
 
     name = "onnxruntime"
+    not_built: EngineNotBuilt | None = None
 
-    def __init__(self, bundle: Bundle, device: str = "auto", threads: int = 0) -> None:
-        """Load and check the graph; see ``engine.create_engine`` for arguments and errors."""
-        self._model = f"{bundle.name} ({bundle.onnx_path})"
+    def __init__(self, bundle: Bundle, options: EngineOptions) -> None:
+        """Load and check the graph; see ``engine.create_engine`` for errors."""
+        # int8 is no faster here than fp32 on CPUs without instructions for it
+        self.precision = "fp32" if options.precision == "auto" else options.precision
+        if self.precision == "fp16":
+            raise EngineError("ONNX Runtime runs in fp32 or int8: choose one, or tensorrt for fp16")
+        path = bundle.graph_path(self.precision)
+        self._model = f"{bundle.name} ({path})"
         self._manifest = bundle.manifest
         self._outputs = promised_outputs(bundle.manifest)
-        self._session, self.device, self.fallback = _open(str(bundle.onnx_path), device, threads)
+        self._session, self.device, self.fallback = _open(
+            str(path), options.device, options.threads
+        )
         self.choice = f"{self.name} on {self.device}"
         self._check_graph()
-        metadata = self._session.get_modelmeta().custom_metadata_map
-        self.precision = metadata.get("precision", "fp32")
 
     def infer(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """See ``engine.Engine``."""
@@ -75,9 +88,9 @@ class OnnxRuntimeEngine:
                 )
 
 
-def load(bundle: Bundle, device: str, threads: int) -> OnnxRuntimeEngine:
+def load(bundle: Bundle, options: EngineOptions) -> OnnxRuntimeEngine:
     """Create the engine; see ``engine.create_engine``."""
-    return OnnxRuntimeEngine(bundle, device, threads)
+    return OnnxRuntimeEngine(bundle, options)
 
 
 def _open(path: str, device: str, threads: int) -> tuple[Any, str, str | None]:

@@ -12,7 +12,14 @@ import openvino
 from proto_mtl_ros.errors import EngineError, one_line
 
 from .bundle import Bundle
-from .engine import check_images, check_outputs, grey_images, promised_outputs
+from .engine import (
+    EngineNotBuilt,
+    EngineOptions,
+    check_images,
+    check_outputs,
+    grey_images,
+    promised_outputs,
+)
 
 INPUT = "image"
 _TYPES = {"u8": np.dtype(np.uint8), "f32": np.dtype(np.float32)}
@@ -27,33 +34,39 @@ class OpenVinoEngine:
     """
 
     name = "openvino"
+    not_built: EngineNotBuilt | None = None
 
-    def __init__(self, bundle: Bundle, device: str = "auto", threads: int = 0) -> None:
-        """Load and check the graph; see ``engine.create_engine`` for arguments and errors."""
-        self._model_name = f"{bundle.name} ({bundle.onnx_path})"
+    def __init__(self, bundle: Bundle, options: EngineOptions) -> None:
+        """Load and check the graph; see ``engine.create_engine`` for errors."""
+        self.precision = options.precision
+        if self.precision == "auto":
+            self.precision = "int8" if bundle.has_graph("int8") else "fp32"
+        if self.precision == "fp16":
+            raise EngineError("OpenVINO runs in fp32 or int8: choose one, or tensorrt for fp16")
+        path = bundle.graph_path(self.precision)
+        self._model_name = f"{bundle.name} ({path})"
         self._manifest = bundle.manifest
         self._outputs = promised_outputs(bundle.manifest)
         self.device, self.fallback = "cpu", None
-        if device.startswith("cuda"):
+        if options.device.startswith("cuda"):
             self.fallback = "OpenVINO has no CUDA; running on the CPU"
         self.choice = f"{self.name} on {self.device}"
-        self._options: dict[str, Any] = {
+        self._settings: dict[str, Any] = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_PRECISION_HINT": "f32",
             "ENABLE_CPU_PINNING": False,  # the robot's scheduler knows better
         }
-        if threads:
-            self._options["INFERENCE_NUM_THREADS"] = threads
+        if options.threads:
+            self._settings["INFERENCE_NUM_THREADS"] = options.threads
         self._requests: dict[tuple[int, ...], Any] = {}
         try:
             self._core = openvino.Core()
-            self._model: Any = self._core.read_model(bundle.onnx_path)
+            self._model: Any = self._core.read_model(path)
         except Exception as error:  # its exceptions share no base of their own
             raise EngineError(
-                f"OpenVINO {openvino.__version__} cannot load {bundle.onnx_path}"
+                f"OpenVINO {openvino.__version__} cannot load {path}"
                 f" ({one_line(error)}): update it or export the model again"
             ) from None
-        self.precision = _metadata(self._model, "precision") or "fp32"
         self._check_graph()
 
     def infer(self, images: np.ndarray) -> dict[str, np.ndarray]:
@@ -90,7 +103,7 @@ class OpenVinoEngine:
         if request is None:
             model = self._model.clone()
             model.reshape({INPUT: list(shape)})
-            request = self._core.compile_model(model, "CPU", self._options).create_infer_request()
+            request = self._core.compile_model(model, "CPU", self._settings).create_infer_request()
             while len(self._requests) >= _KEPT_SHAPES:
                 del self._requests[next(iter(self._requests))]
         self._requests[shape] = request
@@ -116,18 +129,10 @@ class OpenVinoEngine:
                 )
 
 
-def load(bundle: Bundle, device: str, threads: int) -> OpenVinoEngine:
+def load(bundle: Bundle, options: EngineOptions) -> OpenVinoEngine:
     """Create the engine; see ``engine.create_engine``."""
-    return OpenVinoEngine(bundle, device, threads)
+    return OpenVinoEngine(bundle, options)
 
 
 def _described(port: Any) -> str:
     return f"{port.get_any_name()} {port.get_element_type().get_type_name()}"
-
-
-def _metadata(model: Any, key: str) -> str | None:
-    """Return an entry of the ONNX file's metadata."""
-    try:
-        return str(model.get_rt_info(["framework", key]).astype(str))
-    except Exception:  # there is none
-        return None

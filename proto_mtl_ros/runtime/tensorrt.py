@@ -18,8 +18,14 @@ from proto_mtl_ros.errors import EngineError, one_line
 
 from .bundle import Bundle
 from .cuda import Buffer, Cuda
-from .engine import check_images, check_outputs, grey_images, promised_outputs
-from .engine_plan import EnginePlan
+from .engine import (
+    EngineOptions,
+    check_images,
+    check_outputs,
+    grey_images,
+    promised_outputs,
+)
+from .engine_plan import PRECISIONS, EngineNotBuilt, EnginePlan
 from .tensorrt_build import INPUT, import_library, logger
 
 
@@ -44,6 +50,7 @@ class TensorRtEngine:
 
     name = "tensorrt"
     fallback: str | None = None
+    not_built: EngineNotBuilt | None = None
 
     def __init__(self, bundle: Bundle, plan: EnginePlan, cuda: Cuda, content: bytes) -> None:
         """Load a built engine.
@@ -159,13 +166,21 @@ class TensorRtEngine:
                 )
 
 
-def load(bundle: Bundle, device: str, threads: int) -> TensorRtEngine:
+def load(bundle: Bundle, options: EngineOptions) -> TensorRtEngine:
     """Load the built engine of this machine; see ``engine.create_engine``.
 
     Raises:
         EngineNotBuilt: there is none yet.
+        CudaError: there is no GPU.
     """
     # CUDA first: without a GPU some TensorRT libraries end the process
-    cuda = Cuda(int(device.partition(":")[2] or 0))
-    plan = EnginePlan.of(bundle, cuda.name, cuda.capability)
+    cuda = Cuda(options.gpu)
+    plan = EnginePlan.of(
+        bundle,
+        cuda.name,
+        cuda.capability,
+        PRECISIONS[0] if options.precision == "auto" else options.precision,
+        options.input_size,
+        options.max_batch,
+    )
     return TensorRtEngine(bundle, plan, cuda, plan.find())

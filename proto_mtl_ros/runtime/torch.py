@@ -15,7 +15,14 @@ from proto_mtl_ros.model import ProtoMTL, build_from_manifest
 from proto_mtl_ros.model.deploy import DeployGraph
 
 from .bundle import Bundle
-from .engine import check_images, check_outputs, grey_images, promised_outputs
+from .engine import (
+    EngineNotBuilt,
+    EngineOptions,
+    check_images,
+    check_outputs,
+    grey_images,
+    promised_outputs,
+)
 
 
 class TorchEngine:
@@ -25,15 +32,15 @@ class TorchEngine:
     """
 
     name = "torch"
-    precision = "fp32"
+    not_built: EngineNotBuilt | None = None
 
-    def __init__(self, bundle: Bundle, device: str = "auto", threads: int = 0) -> None:
+    def __init__(self, bundle: Bundle, options: EngineOptions) -> None:
         """Build the network and load its weights; see ``engine.create_engine``."""
         self._manifest = bundle.manifest
         self._outputs = promised_outputs(bundle.manifest)
-        if threads:
-            torch.set_num_threads(threads)
-        self.device, self.fallback = _choose_device(device)
+        if options.threads:
+            torch.set_num_threads(options.threads)
+        self.device, self.fallback = _choose_device(options.device)
         self.choice = f"{self.name} on {self.device}"
         graph = DeployGraph(_network(bundle), bundle.manifest.temperature).eval()
         graph.requires_grad_(False)
@@ -46,6 +53,15 @@ class TorchEngine:
             )
             self.device = "cpu"
             graph.to(self.device)
+        on_gpu = self.device != "cpu"
+        self.precision = options.precision
+        if self.precision == "auto":
+            self.precision = "fp16" if on_gpu else "fp32"
+        if self.precision == "int8" or (self.precision == "fp16" and not on_gpu):
+            raise EngineError(
+                f"torch does not run {self.precision} on {self.device}: choose fp32"
+                + (" or fp16" if on_gpu else "")
+            )
         self._graph: DeployGraph | None = graph
 
     def infer(self, images: np.ndarray) -> dict[str, np.ndarray]:
@@ -56,11 +72,12 @@ class TorchEngine:
         if not images.flags.writeable:
             images = images.copy()  # torch warns of memory that it might write to
         try:
-            with torch.inference_mode():
+            half = torch.autocast("cuda", torch.float16, enabled=self.precision == "fp16")
+            with torch.inference_mode(), half:
                 maps = self._graph(torch.from_numpy(images).to(self.device))
                 named = dict(zip(self._graph.outputs, maps, strict=True))
                 arrays = {
-                    name: named[name].contiguous().cpu().numpy()
+                    name: _as_promised(named[name]).contiguous().cpu().numpy()
                     for name in self._outputs
                     if name in named
                 }
@@ -81,9 +98,13 @@ class TorchEngine:
             torch.cuda.empty_cache()
 
 
-def load(bundle: Bundle, device: str, threads: int) -> TorchEngine:
+def load(bundle: Bundle, options: EngineOptions) -> TorchEngine:
     """Create the engine; see ``engine.create_engine``."""
-    return TorchEngine(bundle, device, threads)
+    return TorchEngine(bundle, options)
+
+
+def _as_promised(values: torch.Tensor) -> torch.Tensor:
+    return values.float() if values.is_floating_point() else values
 
 
 def _choose_device(wanted: str) -> tuple[str, str | None]:

@@ -23,7 +23,13 @@ from ...model.deploy import DeployGraph
 from ...model.network import SIZE_MULTIPLE, NetworkOutput
 from ...model.prototypes import entropy
 from ...runtime.bundle import Bundle
-from ...runtime.engine import check_images, check_outputs, grey_images, promised_outputs
+from ...runtime.engine import (
+    EngineNotBuilt,
+    check_images,
+    check_outputs,
+    grey_images,
+    promised_outputs,
+)
 from ...runtime.manifest import ModelManifest, Normalisation, TrainingRecord
 from ...runtime.predictor import Predictor
 from ...tasks import Categorical
@@ -41,6 +47,7 @@ class NetworkEngine:
     name = "torch"
     precision = "fp32"
     fallback: str | None = None
+    not_built: EngineNotBuilt | None = None
 
     def __init__(self, network: ProtoMTL, manifest: ModelManifest) -> None:
         self._manifest = manifest
