@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import importlib.util
 import threading
+import time
 from pathlib import Path
 
 import onnx
 import pytest
 
 from proto_mtl_ros.errors import EngineError
+from proto_mtl_ros.ros.engine_upgrade import EngineUpgrade
 from proto_mtl_ros.runtime.bundle import Bundle
 from proto_mtl_ros.runtime.cuda import Cuda, CudaError
 from proto_mtl_ros.runtime.engine_cache import EngineCache
@@ -23,6 +25,16 @@ from proto_mtl_ros.runtime.tensorrt_build import BuildRequest, installed_library
 
 MODELS = Path(__file__).resolve().parents[1] / "models"
 GPU, CAPABILITY = "a GPU", "8.6"
+VALUES = {
+    "model": str(MODELS / "nyu13-lite0"),
+    "backend": "onnxruntime",
+    "device": "cpu",
+    "precision": "auto",
+    "threads": 1,
+    "input_size": [0, 0],
+    "max_batch": 1,
+    "output_size": "input",
+}
 
 pytestmark = pytest.mark.skipif(
     installed_library() is None, reason="neither tensorrt nor tensorrt-rtx is installed"
@@ -93,6 +105,43 @@ def test_a_build_that_is_stopped_leaves_nothing(shipped: Bundle, tmp_path: Path)
     stop = threading.Event()
     with pytest.raises(EngineError, match="was stopped"):
         plan.build(lambda *_: stop.set(), stop.is_set)
+    assert not list(tmp_path.rglob("*.engine"))
+
+
+def test_a_node_builds_beside_its_work_and_loads_what_was_built(
+    shipped: Bundle, tmp_path: Path
+) -> None:
+    """What is loaded afterwards is what the parameters name; without a GPU not the new engine."""
+    plan = plan_of(shipped, tmp_path, precision="fp32")
+    upgrade = EngineUpgrade(plan, VALUES)
+    assert upgrade.poll() is None
+    end = time.monotonic() + 120
+    while (predictor := upgrade.poll()) is None and time.monotonic() < end:
+        time.sleep(0.05)
+    assert predictor is not None and not upgrade.error
+    assert predictor.engine.name == "onnxruntime"
+    assert plan.path.is_file()
+
+
+def test_a_build_that_fails_leaves_the_node_as_it_is(shipped: Bundle, tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("not a folder")
+    upgrade = EngineUpgrade(plan_of(shipped, tmp_path, precision="fp32"), VALUES)
+    end = time.monotonic() + 120
+    while not upgrade.error and time.monotonic() < end:
+        assert upgrade.poll() is None
+        time.sleep(0.05)
+    assert "PROTO_MTL_CACHE" in upgrade.error
+    assert upgrade.poll() is None
+
+
+def test_a_build_that_is_given_up_ends(shipped: Bundle, tmp_path: Path) -> None:
+    upgrade = EngineUpgrade(plan_of(shipped, tmp_path, precision="fp32"), VALUES)
+    upgrade.stop()
+    end = time.monotonic() + 60
+    while not upgrade.error and time.monotonic() < end:
+        time.sleep(0.05)
+    assert "was stopped" in upgrade.error
+    assert upgrade.poll() is None
     assert not list(tmp_path.rglob("*.engine"))
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
+from proto_mtl_ros.ros.engine_upgrade import EngineUpgrade
 from proto_mtl_ros.runtime.predictor import Predictor
 
 RATE_WINDOW = 5.0
@@ -163,12 +164,14 @@ def engine_status(
     problem: str,
     parameters: dict[str, Any],
     predictor: Predictor | None,
+    upgrade: EngineUpgrade | None,
     more: dict[str, str],
 ) -> DiagnosticStatus:
     """Status of the model and its engine.
 
     state: of the lifecycle. problem: why configuring failed, or empty. predictor: None while
-    nothing is loaded, then what the parameters ask for is told.
+    nothing is loaded, then what the parameters ask for is told. upgrade: a better engine that is
+    being built, or has failed to.
     """
     values = {
         "state": state,
@@ -194,4 +197,8 @@ def engine_status(
         if engine.fallback:
             values["fallback"] = engine.fallback
             troubles.append((WARN, f"fallback: {engine.fallback}"))
+    if upgrade is not None:
+        values["engine_build"] = upgrade.error or upgrade.progress
+        if upgrade.error:
+            troubles.append((ERROR, f"no TensorRT engine: {upgrade.error}"))
     return status(name, device, values, troubles, state)

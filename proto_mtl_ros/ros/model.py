@@ -12,6 +12,7 @@ from typing import Any
 from proto_mtl_ros.errors import EngineError
 from proto_mtl_ros.runtime.bundle import Bundle
 from proto_mtl_ros.runtime.engine import create_engine
+from proto_mtl_ros.runtime.engine_plan import EngineNotBuilt
 from proto_mtl_ros.runtime.predictor import Predictor
 
 
@@ -21,17 +22,22 @@ def load_predictor(values: dict[str, Any]) -> Predictor:
     Raises BundleError or EngineError.
     """
     bundle = Bundle.load(values["model"])
-    engine = create_engine(
-        bundle, backend=values["backend"], device=values["device"], threads=values["threads"]
-    )
+    height, width = values["input_size"]
+    input_size = (height, width) if height else None
+    options = {
+        "device": values["device"],
+        "threads": values["threads"],
+        "precision": values["precision"],
+        "input_size": input_size,
+        "max_batch": values["max_batch"],
+    }
     try:
-        height, width = values["input_size"]
-        predictor = Predictor(
-            bundle,
-            engine,
-            input_size=(height, width) if height else None,
-            output_size=values["output_size"],
-        )
+        engine = create_engine(bundle, values["backend"], **options)
+    except EngineNotBuilt:
+        # the next fastest runs while it is built, and says so
+        engine = create_engine(bundle, **options)
+    try:
+        predictor = Predictor(bundle, engine, input_size, output_size=values["output_size"])
         predictor.warm_up()
     except BaseException:
         engine.close()
@@ -83,6 +89,11 @@ class Loading:
         if self._on_done is not None:
             self._on_done(outcome)
         return True
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """What loading gave, None while it goes on."""
+        return self._outcome if self._done.is_set() else None
 
     def abandon(self, reason: str) -> None:
         """End the waiting with an EngineError of this reason; what is loaded later is closed."""

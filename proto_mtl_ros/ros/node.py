@@ -19,6 +19,7 @@ from std_srvs.srv import SetBool, Trigger
 from proto_mtl_ros.errors import ConfigError
 from proto_mtl_ros.ros import diagnostics, parameters, qos
 from proto_mtl_ros.ros.camera import CameraPort
+from proto_mtl_ros.ros.engine_upgrade import EngineUpgrade
 from proto_mtl_ros.ros.model import Loading, Outcome
 from proto_mtl_ros.ros.transitions import (
     ERROR,
@@ -49,6 +50,7 @@ class PerceptionNode(LifecycleNode):
         self._ports: list[CameraPort] = []
         self._worker: Worker | None = None
         self._loading: Loading | None = None
+        self._upgrade: EngineUpgrade | None = None
         self._active = False
         self._problem = ""
         answer_impossible_transitions(self)
@@ -196,6 +198,9 @@ class PerceptionNode(LifecycleNode):
         self._quiesce()
         if self._loading is not None:
             self._loading.abandon(CLEANED_UP)
+        if self._upgrade is not None:
+            self._upgrade.stop()
+            self._upgrade = None
         worker, self._worker = self._worker, None
         if worker is not None and not worker.stop():
             self.get_logger().error("the engine's thread does not end")
@@ -253,6 +258,28 @@ class PerceptionNode(LifecycleNode):
         self.get_logger().info(f"model {predictor.bundle.name}, {engine.name}: {engine.choice}")
         if engine.fallback:
             self.get_logger().warning(f"not the engine that was asked for: {engine.fallback}")
+        if self._upgrade is not None:
+            self._upgrade.stop()
+        self._upgrade = None
+        if engine.not_built is not None:
+            self.get_logger().warning("building the TensorRT engine; progress is on /diagnostics")
+            self._upgrade = EngineUpgrade(engine.not_built.plan, self._values)
+        assert self._worker is not None
+        waits = self._values["while_building"] == "wait"
+        self._worker.holds = self._upgrade is not None and waits
+
+    def _tend_upgrade(self) -> None:
+        """Take a better engine into use when it is there."""
+        if self._upgrade is None or self._worker is None:
+            return
+        predictor = self._upgrade.poll()
+        if predictor is not None:
+            self._upgrade = None
+            self._worker.swap(predictor)
+            self._announce(predictor)
+        elif self._upgrade.error and self._worker.holds:
+            self._worker.holds = False
+            self.get_logger().error(f"no TensorRT engine: {self._upgrade.error}")
 
     def _publish_labels(self) -> None:
         if self._active and self._worker is not None:
@@ -268,6 +295,7 @@ class PerceptionNode(LifecycleNode):
             port.reset("clock_jump")
 
     def _diagnose(self) -> None:
+        self._tend_upgrade()
         array = DiagnosticArray(status=[self._engine_status()])
         array.header.stamp = self.get_clock().now().to_msg()
         for port in self._ports:
@@ -285,6 +313,7 @@ class PerceptionNode(LifecycleNode):
             self._problem,
             self._values,
             worker.predictor if worker else None,
+            self._upgrade,
             {
                 "inferences": str(worker.inferences if worker else 0),
                 "loading": str(self._loading is not None).lower(),

@@ -79,7 +79,8 @@ TABLE: tuple[Parameter, ...] = (
         "string",
         "auto",
         RELOAD,
-        "auto takes the fastest that is installed; onnxruntime, openvino or torch asks for one.",
+        "auto takes the fastest that is installed; tensorrt, onnxruntime, openvino or torch asks "
+        "for one.",
     ),
     Parameter(
         "device",
@@ -87,6 +88,24 @@ TABLE: tuple[Parameter, ...] = (
         "auto",
         RELOAD,
         "auto, cpu, or a device of the backend such as cuda or cuda:0.",
+    ),
+    Parameter(
+        "precision",
+        "string",
+        "auto",
+        RELOAD,
+        "Arithmetic of the network. auto: int8 where the model has it and it is faster, fp16 on a "
+        "GPU, else fp32.",
+        choices=("auto", "fp32", "fp16", "int8"),
+    ),
+    Parameter(
+        "while_building",
+        "string",
+        "fallback",
+        RELOAD,
+        "A TensorRT engine that is missing is built beside the running node. fallback: run on the "
+        "next fastest engine meanwhile. wait: give no results until it is there.",
+        choices=("fallback", "wait"),
     ),
     Parameter(
         "threads",

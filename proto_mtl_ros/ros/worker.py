@@ -49,6 +49,8 @@ class Worker:
     ) -> None:
         self.inferences = 0
         """Images that went through the network."""
+        self.holds = False
+        """Whether frames are left out until a better engine is there."""
         self._ports: list[CameraPort] = []
         self._values = values
         self._logger = logger
@@ -177,6 +179,9 @@ class Worker:
         """Decode a frame that somebody wants results of."""
         if not values["enabled"]:
             port.statistics.count_skip("disabled")
+            return None
+        if self.holds:
+            port.statistics.count_skip("engine_building")
             return None
         wanted = set(_ALL) if values["force_inference"] else port.wanted()
         if not wanted:

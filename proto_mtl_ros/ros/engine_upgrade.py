@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A faster engine that is built while the node already runs on another one."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from proto_mtl_ros.errors import one_line
+from proto_mtl_ros.ros.model import Loading
+from proto_mtl_ros.runtime.engine_plan import EnginePlan
+from proto_mtl_ros.runtime.predictor import Predictor
+
+
+class EngineUpgrade:
+    """Builds an engine in a child process, then loads it.
+
+    Attributes:
+        progress: what is being done, one line.
+        error: why it failed, one line; empty while it has not.
+    """
+
+    def __init__(self, plan: EnginePlan, values: dict[str, Any]) -> None:
+        """Start to build.
+
+        Args:
+            plan: what to build.
+            values: the node's parameters, which the engine is then loaded by.
+        """
+        self.progress, self.error = "starting", ""
+        self._plan, self._values = plan, dict(values)
+        self._stop = threading.Event()
+        self._built = threading.Event()
+        self._loading: Loading | None = None
+        threading.Thread(target=self._run, name="engine-build", daemon=True).start()
+
+    def _run(self) -> None:
+        def report(share: float, what: str) -> None:
+            self.progress = f"{100 * share:.0f} % {what}"
+
+        try:
+            self._plan.build(report, self._stop.is_set)
+        except Exception as error:  # whatever it is, the node goes on with the engine it has
+            self.error = one_line(error)
+        self._built.set()
+
+    def poll(self) -> Predictor | None:
+        """Return the predictor on the new engine once, when it is there; never waits."""
+        if not self._built.is_set() or self.error or self._stop.is_set():
+            return None
+        if self._loading is None:
+            self.progress = "loading"
+            self._loading = Loading(self._values)
+        outcome = self._loading.outcome
+        if outcome is None:
+            return None
+        if outcome.error is not None:
+            self.error = one_line(outcome.error)
+        return outcome.predictor
+
+    def stop(self) -> None:
+        """Give up; the child process ends."""
+        self._stop.set()
+        if self._loading is not None:
+            self._loading.abandon("given up")
