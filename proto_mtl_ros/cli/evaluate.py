@@ -18,7 +18,9 @@ def command(
     kind: Kind = "nyuv2",
     split: Split = "val",
     option: Options = None,
-    backend: Annotated[str, typer.Option(help="auto, onnxruntime, openvino or torch.")] = "auto",
+    backend: Annotated[str, typer.Option(help="auto, or the name of one.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:<index>.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, fp32, fp16 or int8.")] = "auto",
     threads: Annotated[int, typer.Option(min=0, help="CPU threads, 0 = automatic.")] = 0,
     input_size: Annotated[
         tuple[int, int] | None, typer.Option(help="Height and width of the network's input.")
@@ -40,7 +42,9 @@ def command(
     frames = open_dataset(data, kind, split, None, option)
     count = min(len(frames), limit or len(frames))
     bundle = Bundle.load(model)
-    engine = create_engine(bundle, backend, threads=threads)
+    engine = create_engine(
+        bundle, backend, device, threads, precision=precision, input_size=input_size
+    )
     predictor = Predictor(bundle, engine, input_size)
     samples = (frames[index] for index in range(count))
     with typer.progressbar(length=count, label=f"{bundle.name} on {split}") as bar:

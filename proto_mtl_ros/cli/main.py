@@ -28,6 +28,7 @@ COMMANDS = {
     "benchmark": "Train and compare methods by a protocol; write the tables.",
     "evaluate": "Print the metrics of a model on labelled frames.",
     "export": "Make a bundle that a robot can run from a training checkpoint.",
+    "engine": "Build the TensorRT engine of a model ahead of time.",
     "dataset": "Look at labels, draw or import label manifests, write folders.",
     "bag": "Look into a recording, play it, record topics.",
     "demo": "Play a recording through the node over DDS and write a report.",

@@ -31,6 +31,7 @@ class EngineNotBuilt(EngineError):
 
     Attributes:
         plan: builds it.
+        why: one line.
     """
 
     def __init__(self, plan: EnginePlan, why: str) -> None:
@@ -38,7 +39,7 @@ class EngineNotBuilt(EngineError):
             f"no TensorRT engine of {plan.bundle.name} for this GPU ({why}): build it with"
             f" `proto-mtl engine --model {plan.bundle.name}`"
         )
-        self.plan = plan
+        self.plan, self.why = plan, why
 
 
 @dataclass(frozen=True)
