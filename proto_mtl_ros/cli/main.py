@@ -9,6 +9,7 @@ may define `CONTEXT_SETTINGS` for its own parsing, for example to pass `--ros-ar
 from __future__ import annotations
 
 import importlib
+import os
 import signal
 import sys
 from typing import Any
@@ -20,6 +21,10 @@ except ModuleNotFoundError:
 
 import proto_mtl_ros
 from proto_mtl_ros.errors import ProtoMtlError
+
+# Threads that spin for each other beside a busy process cost ten times what they compute. It counts
+# only if it is set before torch is imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 PROGRAM = "proto-mtl"
 

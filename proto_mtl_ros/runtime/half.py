@@ -13,6 +13,8 @@ import numpy as np
 
 from proto_mtl_ros.errors import EngineError
 
+from .onnx_weights import drop_unused_weights, fold_casts
+
 VERSION = 1
 """Of this conversion: engines that were built of another one are built anew."""
 
@@ -39,28 +41,6 @@ def half_graph(model: bytes) -> bytes:
     fold_casts(graph)
     _convert(onnx, graph)
     return graph.SerializeToString()
-
-
-def fold_casts(model: Any) -> None:
-    """Replace initialisers that are cast to fp32 by fp32 ones, in place."""
-    from onnx import TensorProto, numpy_helper
-
-    graph = model.graph
-    weights = {tensor.name: tensor for tensor in graph.initializer}
-    kept = []
-    for node in graph.node:
-        source = weights.get(node.input[0]) if node.op_type == "Cast" else None
-        if source is None or node.attribute[0].i != TensorProto.FLOAT:
-            kept.append(node)
-            continue
-        values = numpy_helper.to_array(source).astype(np.float32)
-        graph.initializer.append(numpy_helper.from_array(values, node.output[0]))
-    del graph.node[:]
-    graph.node.extend(kept)
-    used = {name for node in graph.node for name in node.input}
-    left = [tensor for tensor in graph.initializer if tensor.name in used]
-    del graph.initializer[:]
-    graph.initializer.extend(left)
 
 
 def _convert(onnx: Any, model: Any) -> None:
@@ -118,10 +98,7 @@ def _convert(onnx: Any, model: Any) -> None:
             _halve(tensor)
     del graph.node[:], graph.value_info[:]
     graph.node.extend(nodes)
-    used = {name for node in nodes for name in node.input}
-    kept = [tensor for tensor in graph.initializer if tensor.name in used]
-    del graph.initializer[:]
-    graph.initializer.extend(kept)
+    drop_unused_weights(model)
 
 
 def _fp32_values(onnx: Any, model: Any) -> set[str]:

@@ -9,13 +9,13 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from ..errors import ConfigError
 from ..model import ProtoMTL
 from ..model.deploy import DeployGraph
+from ..runtime.onnx_weights import halve_weights
 from ..tasks import NYU13, LabelSet, tasks_over
 from .config import TrainConfig
 
@@ -118,7 +118,7 @@ def onnx_file(network: ProtoMTL, temperature: float, height: int, width: int) ->
         path = Path(folder) / "model.onnx"
         program.save(str(path), external_data=False)
         model = onnx.load(str(path))
-    _halve_initialisers(model)
+    halve_weights(model)
     for node in model.graph.node:
         # source locations of the exporting machine do not belong in a published file
         del node.metadata_props[:]
@@ -128,28 +128,3 @@ def onnx_file(network: ProtoMTL, temperature: float, height: int, width: int) ->
     del model.metadata_props[:], model.graph.metadata_props[:]
     onnx.checker.check_model(model)
     return model.SerializeToString()
-
-
-def _halve_initialisers(model: object) -> None:
-    """Store large fp32 initialisers as fp16 followed by a cast to fp32."""
-    import onnx
-    from onnx import numpy_helper
-
-    graph = model.graph  # type: ignore[attr-defined]
-    casts = []
-    for tensor in graph.initializer:
-        if tensor.data_type != onnx.TensorProto.FLOAT or len(tensor.dims) < 2:
-            continue
-        values = numpy_helper.to_array(tensor)
-        if values.size < 1024 or np.abs(values).max() > np.finfo(np.float16).max:
-            continue
-        name = tensor.name
-        tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), f"{name}_fp16"))
-        casts.append(
-            onnx.helper.make_node(
-                "Cast", [f"{name}_fp16"], [name], name=f"{name}_cast", to=onnx.TensorProto.FLOAT
-            )
-        )
-    nodes = list(graph.node)
-    del graph.node[:]
-    graph.node.extend([*casts, *nodes])

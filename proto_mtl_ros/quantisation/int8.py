@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Post-training quantisation of the deployed graph by NNCF: ONNX in, ONNX with Q/DQ nodes out.
+
+Convolutions are quantised, weights per channel; attention, normalisation, decoding and the last
+layers of depth and normals stay in float, where eight bits cost accuracy and save little time.
+CPUs take unsigned activations with an offset; TensorRT takes signed ones without.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+from collections.abc import Iterable
+from typing import Any, Literal
+
+import numpy as np
+
+from ..errors import ProtoMtlError, one_line
+from ..runtime.onnx_weights import fold_casts, halve_weights
+
+Target = Literal["cpu", "tensorrt"]
+
+INPUT = "image"
+
+SENSITIVE = ("depth", "normals")
+"""Tasks whose last layer stays in float."""
+
+
+class QuantisationError(ProtoMtlError):
+    """A graph could not be quantised, or lost too much by it."""
+
+
+def int8_graph(model: bytes, images: Iterable[np.ndarray], target: Target = "cpu") -> bytes:
+    """Return an int8 ONNX graph of a deployed graph.
+
+    Args:
+        model: the fp32 graph of a bundle.
+        images: uint8 [1, H, W, 3] to calibrate with, all of one size; a hundred are plenty.
+        target: what it shall run on.
+
+    Raises:
+        QuantisationError: NNCF cannot quantise it, or there was no image.
+    """
+    import nncf
+    import onnx
+    from nncf.quantization.advanced_parameters import (
+        AdvancedQuantizationParameters,
+        QuantizationParameters,
+    )
+
+    frames = [{INPUT: image} for image in images]
+    if not frames:
+        raise QuantisationError("no image to calibrate with: give a data set or a recording")
+    graph = onnx.load_model_from_string(model)
+    fold_casts(graph)
+    symmetric = target == "tensorrt"
+    activations = QuantizationParameters(
+        mode=nncf.QuantizationMode.SYMMETRIC if symmetric else nncf.QuantizationMode.ASYMMETRIC,
+        signedness_to_force=True if symmetric else None,
+    )
+    logging.getLogger("nncf").setLevel(logging.ERROR)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            quantised = nncf.quantize(
+                graph,
+                nncf.Dataset(frames),
+                subset_size=len(frames),
+                ignored_scope=nncf.IgnoredScope(names=last_layers(graph), types=["MatMul"]),
+                advanced_parameters=AdvancedQuantizationParameters(
+                    activations_quantization_params=activations
+                ),
+            )
+    except Exception as error:  # NNCF and the runtime below it raise many kinds
+        raise QuantisationError(
+            f"the graph cannot be quantised ({type(error).__name__}: {one_line(error)})"
+        ) from None
+    halve_weights(quantised)
+    quantised.doc_string = ""
+    del quantised.metadata_props[:]
+    onnx.checker.check_model(quantised)
+    return quantised.SerializeToString()
+
+
+def last_layers(model: Any) -> list[str]:
+    """Return the names of the last convolutions of the sensitive tasks' branches."""
+    producers = {name: node for node in model.graph.node for name in node.output}
+    found = []
+    for task in SENSITIVE:
+        name = task
+        # back along the first input: decoding reads nothing else that was computed by the network
+        while name in producers and producers[name].op_type != "Conv":
+            name = producers[name].input[0]
+        if name in producers:
+            found.append(producers[name].name)
+    return found
