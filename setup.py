@@ -36,6 +36,11 @@ TRAIN = [
     "onnxscript>=0.5,<1",  # torch's exporter is written in it
     *ONNXRUNTIME,  # the exported graph is checked against torch
 ]
+QUANTISE = [
+    "nncf>=3.0,<4",  # int8 graphs; ONNX in, ONNX out
+    "onnx>=1.16,<2",  # what it rewrites
+    *ONNXRUNTIME,  # calibration runs in it
+]
 GRADIENTS = [
     # PCGrad; CAGrad (cvxpy), UPGrad (quadprog). Its API moves in minors
     "torchjd[cagrad,quadprog-projector]>=0.18,<0.19",
@@ -63,6 +68,7 @@ TEST = [
     *GRADIENTS,
     *BAG,
     *OPENVINO,
+    *QUANTISE,
     "pytest>=7.4",  # 7 runs beside launch_testing of Jazzy, newer ones elsewhere
     "pytest-timeout>=2.2",  # a node that hangs fails its test, not the run
     "hypothesis>=6.100",  # property tests of geometry and encodings
@@ -120,6 +126,7 @@ setup(
         "openvino": OPENVINO,
         "torch": TORCH,
         "train": TRAIN,
+        "quantise": QUANTISE,
         "gradients": GRADIENTS,
         "bag": BAG,
         "ros-wheels": ROS_WHEELS,

@@ -156,7 +156,8 @@ def test_requests_travel_as_text() -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"precision": "int4"}, "use fp16 or fp32"),
+        ({"precision": "int4"}, "use fp16, fp32, int8"),
+        ({"precision": "int8"}, "proto-mtl export --model nyu13-lite0 --precision int8"),
         ({"size": (100, 128)}, "multiples of 32"),
         ({"max_batch": 0}, "1..64"),
         ({"level": 9}, "0..5"),

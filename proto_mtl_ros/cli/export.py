@@ -5,16 +5,27 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from proto_mtl_ros.cli.dataset import Kind, Options, Split, open_dataset
+from proto_mtl_ros.errors import ConfigError
+
+if TYPE_CHECKING:
+    from proto_mtl_ros.data.source import FrameSource
+    from proto_mtl_ros.quantisation.int8 import Target
+
 
 def command(
-    config: Annotated[Path, typer.Option(help="YAML file that the training ran with.")],
-    checkpoint: Annotated[Path, typer.Option(help="last.ckpt of the training.")],
-    data: Annotated[Path, typer.Option(help="The data set of the training, for held-out frames.")],
     out: Annotated[Path, typer.Option(help="Folder of the bundle, models/<name>.")],
+    config: Annotated[
+        Path | None, typer.Option(help="YAML file that the training ran with.")
+    ] = None,
+    checkpoint: Annotated[Path | None, typer.Option(help="last.ckpt of the training.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="The data set of the training, for held-out frames.")
+    ] = None,
     val: Annotated[
         bool,
         typer.Option(
@@ -22,13 +33,93 @@ def command(
             "figures down."
         ),
     ] = True,
+    model: Annotated[
+        str | None, typer.Option(help="A bundle to add an int8 graph to, by name or folder.")
+    ] = None,
+    precision: Annotated[str, typer.Option(help="fp32 from a checkpoint; int8.")] = "fp32",
+    calibrate: Annotated[
+        Path | None, typer.Option(help="Data set or recording whose frames calibrate int8.")
+    ] = None,
+    kind: Kind = "nyuv2",
+    split: Split = "train",
+    option: Options = None,
+    target: Annotated[str, typer.Option(help="What int8 is for: cpu or tensorrt.")] = "cpu",
+    frames: Annotated[int, typer.Option(min=1, help="Most frames to calibrate with.")] = 100,
+    check: Annotated[int, typer.Option(min=1, help="Most frames to check the loss on.")] = 100,
+    check_split: Annotated[
+        str | None,
+        typer.Option(help="Check on frames of this split; without it on others of --split."),
+    ] = None,
+    max_loss: Annotated[
+        float, typer.Option(min=0, help="Percent that a figure may lose by int8.")
+    ] = 1.0,
 ) -> None:
-    """Make a bundle from a training checkpoint.
+    """Make a bundle from a training checkpoint, or add an int8 graph to a bundle.
 
-    Fits the confidence temperature on frames held out of the training, writes safetensors and
-    ONNX, compares the ONNX graph with torch on held-out frames, and refuses to write a bundle
-    whose graph differs. The model card states data, terms, command, seed and metrics.
+    From a checkpoint (--config, --checkpoint, --data): fits the confidence temperature on frames
+    held out of the training, writes safetensors and ONNX, compares the ONNX graph with torch on
+    held-out frames, and refuses to write a bundle whose graph differs. The model card states data,
+    terms, command, seed and metrics.
+
+    int8 (--model, --precision int8, --calibrate): calibrates with some frames and judges on others,
+    by their labels where they have any; refuses to write a bundle that loses more than --max-loss.
     """
+    if precision == "int8":
+        if model is None or calibrate is None:
+            raise ConfigError("int8 needs --model and --calibrate; see --help")
+        if target not in ("cpu", "tensorrt"):
+            raise ConfigError(f"--target {target}: use cpu or tensorrt")
+        source = open_dataset(calibrate, kind, split, None, option)
+        judges = check_split and open_dataset(calibrate, kind, check_split, None, option)
+        wanted: Target = "tensorrt" if target == "tensorrt" else "cpu"
+        _int8(model, source, judges or None, out, wanted, frames, check, max_loss)
+    elif precision != "fp32":
+        raise ConfigError(f"--precision {precision}: use fp32 or int8; fp16 needs no export")
+    elif config is None or checkpoint is None or data is None:
+        raise ConfigError("fp32 needs --config, --checkpoint and --data; see --help")
+    else:
+        _from_checkpoint(config, checkpoint, data, out, val)
+
+
+def _int8(
+    model: str,
+    source: FrameSource,
+    judges: FrameSource | None,
+    out: Path,
+    target: Target,
+    frames: int,
+    check: int,
+    most: float,
+) -> None:
+    from rich.progress import Progress
+
+    from proto_mtl_ros.quantisation.accuracy import Loss
+    from proto_mtl_ros.quantisation.export import export_int8
+    from proto_mtl_ros.runtime.bundle import Bundle
+
+    def found(loss: Loss) -> None:
+        for line in loss.lines():
+            bar.print(f"  {line}")
+
+    with Progress() as bar:
+        task = bar.add_task("reading", total=None)
+        bundle = export_int8(
+            Bundle.load(model),
+            source,
+            out,
+            target,
+            frames,
+            check,
+            most,
+            lambda what, done, of: bar.update(task, description=what, completed=done, total=of),
+            judges,
+            found,
+        )
+    size = sum(path.stat().st_size for path in bundle.path.iterdir()) / 1e6
+    typer.echo(f"wrote {bundle.path} ({size:.1f} MB)")
+
+
+def _from_checkpoint(config: Path, checkpoint: Path, data: Path, out: Path, val: bool) -> None:
     from proto_mtl_ros.evaluation.dataset import Evaluation, evaluate
     from proto_mtl_ros.evaluation.parity import compare
     from proto_mtl_ros.runtime.bundle import ONNX, WEIGHTS, Bundle

@@ -54,6 +54,7 @@ REMEDIES = {
     "yaml": "pip install 'PyYAML>=5.4,<7' (on a robot: apt install python3-yaml)",
     "rich": "pip install 'rich>=13'",
     "onnxruntime": "pip install 'onnxruntime>=1.18,<2'",
+    "nncf": "pip install '.[quantise]' in the source folder",
     "rosbags": "pip install 'rosbags>=0.11,<0.12'",
     **dict.fromkeys(("torch", "safetensors"), "pip install 'torch==2.13.0' 'safetensors>=0.4,<1'"),
     **dict.fromkeys(

@@ -28,12 +28,13 @@ def divided(source: FrameSource, calibrate: int, check: int) -> tuple[list[int],
         raise DataError(f"{count} frames are not enough to calibrate and to check: give more")
     calibrate = min(calibrate, count // 2)
     check = min(check, count - calibrate)
-    chosen = _spread(range(count), calibrate)
+    chosen = spread(range(count), calibrate)
     others = sorted(set(range(count)) - set(chosen))
-    return chosen, _spread(others, check)
+    return chosen, spread(others, check)
 
 
-def _spread(indices: Sequence[int], count: int) -> list[int]:
+def spread(indices: Sequence[int], count: int) -> list[int]:
+    """Return ``count`` of the indices, evenly spread."""
     middle = (np.arange(count) + 0.5) * len(indices) / count
     return [indices[int(place)] for place in middle]
 

@@ -44,6 +44,7 @@ def int8_graph(model: bytes, images: Iterable[np.ndarray], target: Target = "cpu
     """
     import nncf
     import onnx
+    from nncf.common.quantization.structs import QuantizationScheme
     from nncf.quantization.advanced_parameters import (
         AdvancedQuantizationParameters,
         QuantizationParameters,
@@ -54,17 +55,20 @@ def int8_graph(model: bytes, images: Iterable[np.ndarray], target: Target = "cpu
         raise QuantisationError("no image to calibrate with: give a data set or a recording")
     graph = onnx.load_model_from_string(model)
     fold_casts(graph)
-    symmetric = target == "tensorrt"
-    activations = QuantizationParameters(
-        mode=nncf.QuantizationMode.SYMMETRIC if symmetric else nncf.QuantizationMode.ASYMMETRIC,
-        signedness_to_force=True if symmetric else None,
-    )
+    # symmetric on CPUs would waste the negative half on what follows a ReLU
+    preset, activations = nncf.QuantizationPreset.MIXED, None
+    if target == "tensorrt":
+        preset = nncf.QuantizationPreset.PERFORMANCE
+        activations = QuantizationParameters(
+            mode=QuantizationScheme.SYMMETRIC, signedness_to_force=True
+        )
     logging.getLogger("nncf").setLevel(logging.ERROR)
     try:
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             quantised = nncf.quantize(
                 graph,
                 nncf.Dataset(frames),
+                preset=preset,
                 subset_size=len(frames),
                 ignored_scope=nncf.IgnoredScope(names=last_layers(graph), types=["MatMul"]),
                 advanced_parameters=AdvancedQuantizationParameters(

@@ -28,6 +28,7 @@ from .manifest import FILE_NAME, ModelManifest
 MANIFEST = "model.json"
 ONNX = "model.onnx"
 INT8_ONNX = "model.int8.onnx"
+INT8_TENSORRT_ONNX = "model.int8-tensorrt.onnx"
 WEIGHTS = "weights.safetensors"
 MAX_MANIFEST_BYTES = 1_000_000
 _PACKAGE = "proto_mtl_ros"

@@ -17,13 +17,13 @@ from pathlib import Path
 
 from proto_mtl_ros.errors import EngineError, one_line
 
-from .bundle import ONNX, Bundle
+from .bundle import INT8_TENSORRT_ONNX, ONNX, Bundle
 from .engine_cache import EngineCache, EngineKey
 from .half import VERSION, half_graph
 from .tensorrt_build import PROGRESS, BuildRequest, installed_library, library_version
 
-PRECISIONS = ("fp16", "fp32")
-"""What engines can be built for, the usual one first."""
+PRECISIONS = ("fp16", "fp32", "int8")
+"""What engines can be built for, the usual one first; int8 where the bundle has its graph."""
 
 
 class EngineNotBuilt(EngineError):
@@ -48,12 +48,14 @@ class EnginePlan:
 
     Attributes:
         bundle: the model.
+        graph: the file of the bundle that is built.
         key: all that the engine depends on.
         request: for the builder; its files are filled in when it builds.
         cache: where engines lie.
     """
 
     bundle: Bundle
+    graph: str
     key: EngineKey
     request: BuildRequest
     cache: EngineCache
@@ -93,7 +95,14 @@ class EnginePlan:
                 " package index"
             )
         if precision not in PRECISIONS:
-            raise EngineError(f"no TensorRT engine in {precision}: use {' or '.join(PRECISIONS)}")
+            raise EngineError(f"no TensorRT engine in {precision}: use {', '.join(PRECISIONS)}")
+        graph = INT8_TENSORRT_ONNX if precision == "int8" else ONNX
+        if graph not in bundle.manifest.files:
+            raise EngineError(
+                f"model {bundle.name} has no int8 graph for TensorRT: make one with"
+                f" `proto-mtl export --model {bundle.name} --precision int8 --target tensorrt"
+                " --calibrate <data>`"
+            )
         if not 1 <= max_batch <= 64 or not 0 <= level <= 5:
             raise EngineError(f"batch {max_batch} is not in 1..64, or level {level} not in 0..5")
         height, width = size or bundle.manifest.input_size
@@ -104,15 +113,15 @@ class EnginePlan:
         request = BuildRequest("", "", library, one, one, most, build_for, level=level)
         key = EngineKey(
             model=bundle.name,
-            onnx=bundle.manifest.files.get(ONNX, ""),
+            onnx=bundle.manifest.files[graph],
             library=library_version(library),
             gpu=gpu,
             capability=capability,
             precision=precision,
             shapes=request.shapes,
-            options=f"{request.options} half={VERSION}" if precision == "fp16" else request.options,
+            options=request.options if precision == "fp32" else f"{request.options} half={VERSION}",
         )
-        return cls(bundle, key, request, cache or EngineCache())
+        return cls(bundle, graph, key, request, cache or EngineCache())
 
     @property
     def path(self) -> Path:
@@ -144,8 +153,8 @@ class EnginePlan:
         """
         with tempfile.TemporaryDirectory(prefix="proto_mtl_engine_") as name:
             folder = Path(name)
-            graph = self.bundle.onnx_path.read_bytes()
-            if self.key.precision == "fp16":
+            graph = (self.bundle.path / self.graph).read_bytes()
+            if self.key.precision != "fp32":  # what an int8 graph leaves in float is fp16
                 report(0.0, "making the fp16 graph")
                 graph = half_graph(graph)
             (folder / ONNX).write_bytes(graph)
