@@ -113,3 +113,11 @@ def test_a_task_without_a_held_out_label_is_left_out_of_the_progress():
     assert held_out_figures(("segmentation", "depth", "normals"), metrics) == [
         "depth abs_err 0.500"
     ]
+
+
+def test_a_run_for_some_of_its_tasks_keeps_their_order():
+    config = TrainConfig.model_validate(CONFIG)
+    assert config.with_tasks(["normals", "depth"]).tasks == ("depth", "normals")
+    for names in ([""], ["smell"], []):
+        with pytest.raises(ConfigError, match="segmentation, depth, normals"):
+            config.with_tasks(names)

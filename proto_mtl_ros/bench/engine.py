@@ -106,9 +106,9 @@ def measure(
             progress(number + 1, rounds)
         return [_row(s, p) for s, p in zip(settings, processes, strict=True)]
     finally:
-        for process in processes:
-            if isinstance(process, EngineProcess):
-                process.close()
+        for one in processes:
+            if isinstance(one, EngineProcess):
+                one.close()
 
 
 def _row(setting: EngineSetting, process: EngineProcess | str) -> dict[str, Any]:

@@ -19,6 +19,13 @@ def command(
     max_epochs: Annotated[
         int | None, typer.Option(min=1, help="Stop after this epoch of the schedule.")
     ] = None,
+    tasks: Annotated[
+        str | None,
+        typer.Option(
+            help="Only these tasks of the configuration, with commas between: one alone trains a "
+            "teacher for distillation."
+        ),
+    ] = None,
     profile: Annotated[
         int | None,
         typer.Option(
@@ -36,6 +43,8 @@ def command(
     from proto_mtl_ros.training.config import TrainConfig
 
     settings = TrainConfig.read(config)  # before the slow imports: a bad file fails at once
+    if tasks is not None:
+        settings = settings.with_tasks([name.strip() for name in tasks.split(",")])
     if profile is not None:
         _profile(settings, data, out, profile)
         return

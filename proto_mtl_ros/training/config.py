@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -248,6 +249,21 @@ class TrainConfig(_Section):
                 return stage
             epoch -= stage.epochs
         return self.stages[-1]
+
+    def with_tasks(self, names: Sequence[str]) -> TrainConfig:
+        """Return the same run for some of its tasks.
+
+        Raises:
+            ConfigError: one is not among them, or none is named.
+        """
+        unknown = [name for name in names if name not in self.tasks]
+        if unknown or not names:
+            raise ConfigError(
+                f"task {(unknown or [''])[0]!r} is not in the configuration: use some of"
+                f" {', '.join(self.tasks)}"
+            )
+        chosen = tuple(name for name in self.tasks if name in names)
+        return self.model_copy(update={"tasks": chosen})
 
     @classmethod
     def read(cls, path: Path | str) -> TrainConfig:
