@@ -26,12 +26,14 @@ class Task:
         channels: channels of the raw prediction [B, channels, h, w].
         loss: name of the training loss, resolved by ``training.losses``.
         metrics: names of the figures that ``evaluation.metrics`` reports, the primary one first.
+        higher_is_better: whether more is better of the primary figure.
     """
 
     name: str
     channels: int
     loss: str
     metrics: tuple[str, ...]
+    higher_is_better: bool = False
 
     def valid(self, label: np.ndarray) -> np.ndarray:
         """Return bool[H, W]: the pixels of ``label`` that carry a label."""
@@ -132,6 +134,7 @@ def segmentation(label_set: LabelSet) -> Categorical:
         channels=len(label_set.classes),
         loss="cross_entropy",
         metrics=("miou", "pixel_accuracy"),
+        higher_is_better=True,
         classes=label_set.classes,
         palette=label_set.palette,
     )

@@ -26,7 +26,6 @@ class EngineSetting:
         backend, precision, device, threads: see ``runtime.engine.EngineOptions``.
         size: (height, width) of the input, None for the model's own.
         batch: images at once.
-        tasks: of the single-task network to measure instead, see ``bench.comparison``.
     """
 
     model: str = "nyu13-lite0"
@@ -62,7 +61,7 @@ def main(arguments: list[str]) -> int:
 def _serve(setting: EngineSetting) -> None:
     import numpy as np
 
-    from proto_mtl_ros.bench.machine import peak_memory
+    from proto_mtl_ros.machine import peak_memory
     from proto_mtl_ros.runtime.bundle import Bundle
     from proto_mtl_ros.runtime.engine import create_engine
 

@@ -122,10 +122,10 @@ def _int8(
 def _from_checkpoint(config: Path, checkpoint: Path, data: Path, out: Path, val: bool) -> None:
     from proto_mtl_ros.evaluation.dataset import Evaluation, evaluate
     from proto_mtl_ros.evaluation.parity import compare
-    from proto_mtl_ros.runtime.bundle import ONNX, WEIGHTS, Bundle
+    from proto_mtl_ros.runtime.bundle import CARD, ONNX, WEIGHTS, Bundle
     from proto_mtl_ros.runtime.engine import create_engine
     from proto_mtl_ros.runtime.predictor import Predictor
-    from proto_mtl_ros.training.card import CARD, manifest, model_card
+    from proto_mtl_ros.training.card import manifest, model_card
     from proto_mtl_ros.training.checkpoint import (
         network_from_checkpoint,
         onnx_file,

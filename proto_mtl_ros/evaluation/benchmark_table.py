@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
+from ..tasks import TASKS
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,6 @@ class Figure:
         task, metric: where it stands in a result file.
         key: its name in rows.
         head: its name in tables.
-        sign: 1 where more is better, -1 where less is.
         decimals: that tables show.
     """
 
@@ -36,14 +36,18 @@ class Figure:
     metric: str
     key: str
     head: str
-    sign: int
     decimals: int
+
+    @property
+    def sign(self) -> int:
+        """1 where more is better, -1 where less is."""
+        return 1 if TASKS[self.task].higher_is_better else -1
 
 
 FIGURES = (
-    Figure("segmentation", "miou", "segmentation_miou", "mIoU (up)", 1, 4),
-    Figure("depth", "abs_err", "depth_abs_err", "depth abs error, m (down)", -1, 4),
-    Figure("normals", "mean_deg", "normals_mean_deg", "normals mean, deg (down)", -1, 2),
+    Figure("segmentation", "miou", "segmentation_miou", "mIoU (up)", 4),
+    Figure("depth", "abs_err", "depth_abs_err", "depth abs error, m (down)", 4),
+    Figure("normals", "mean_deg", "normals_mean_deg", "normals mean, deg (down)", 2),
 )
 
 SINGLE_TASK, MULTI_TASK = "single_task", "multi_task"

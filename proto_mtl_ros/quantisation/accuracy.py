@@ -14,8 +14,6 @@ from ..runtime.predictor import Prediction, Predictor
 from ..tasks import TASKS, named_task
 from .int8 import QuantisationError
 
-HIGHER_IS_BETTER = {"segmentation": True, "depth": False, "normals": False}
-
 
 @dataclass
 class Loss:
@@ -41,7 +39,7 @@ class Loss:
             task: 100.0
             * (
                 self.before[task] - self.after[task]
-                if HIGHER_IS_BETTER.get(task, True)
+                if TASKS[task].higher_is_better
                 else self.after[task] - self.before[task]
             )
             / self.before[task]

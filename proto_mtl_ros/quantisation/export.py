@@ -9,17 +9,15 @@ from pathlib import Path
 
 from ..data.source import FrameSource
 from ..errors import one_line
-from ..runtime.bundle import INT8_ONNX, INT8_TENSORRT_ONNX, Bundle
+from ..runtime.bundle import CARD, INT8_ONNX, INT8_TENSORRT_ONNX, Bundle
 from ..runtime.engine import create_engine
 from ..runtime.predictor import Predictor
 from .accuracy import Loss, compare
-from .frames import divided, network_images, samples, spread
+from .frames import divided, network_images, spread
 from .int8 import QuantisationError, Target, int8_graph
 
 FILES: dict[Target, str] = {"cpu": INT8_ONNX, "tensorrt": INT8_TENSORRT_ONNX}
 """Target -> the file of its graph."""
-
-CARD = "README.md"
 
 
 def export_int8(
@@ -80,7 +78,7 @@ def export_int8(
         loss = compare(
             Predictor(bundle, reference),
             Predictor(judged, quantised),
-            samples(judges, others),
+            (judges[index] for index in others),
             lambda done: progress("checking", done, len(others)),
         )
         quantised.close()

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from ..data.sample import Sample
 from ..data.source import FrameSource
 from ..errors import DataError
 from ..geometry import Letterbox
@@ -47,8 +46,3 @@ def network_images(
         rgb = source[index].rgb
         box = Letterbox.fit(rgb.shape[1], rgb.shape[0], size[1], size[0])
         yield box.apply(rgb)[None]
-
-
-def samples(source: FrameSource, indices: Sequence[int]) -> Iterator[Sample]:
-    """Yield frames with their labels."""
-    return (source[index] for index in indices)

@@ -17,11 +17,10 @@ from typing import Any, Literal
 import numpy as np
 
 from ..errors import ProtoMtlError, one_line
+from ..runtime.bundle import INPUT
 from ..runtime.onnx_weights import fold_casts, halve_weights
 
 Target = Literal["cpu", "tensorrt"]
-
-INPUT = "image"
 
 SENSITIVE = ("depth", "normals")
 """Tasks whose last layer stays in float."""

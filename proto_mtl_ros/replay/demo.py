@@ -28,6 +28,7 @@ from proto_mtl_ros.evaluation.replay_figures import replay_figures
 from proto_mtl_ros.evaluation.replay_pictures import far_limit, replay_rows
 from proto_mtl_ros.evaluation.report import write_report
 from proto_mtl_ros.files import write_bytes
+from proto_mtl_ros.machine import processor
 from proto_mtl_ros.replay.player import check_rate
 from proto_mtl_ros.replay.session import CAMERA, ReplayLogs, ReplayOptions, ReplaySession
 from proto_mtl_ros.runtime.bundle import Bundle
@@ -209,7 +210,7 @@ def _made_with(
         f"{engine.get('device', '?')}, network input {size}",
         "camera_info": camera.get("camera_info", "?"),
         "playing speed": f"{options.rate:g}, at most {logs.late_ms:.0f} ms behind time",
-        "machine": f"{_processor()}, {os.cpu_count()} cores, "
+        "machine": f"{processor()}, {os.cpu_count()} cores, "
         f"load average {load:.1f} before the start",
         "versions": f"proto_mtl_ros {proto_mtl_ros.__version__}, Python "
         f"{platform.python_version()}, numpy {np.__version__}, OpenCV {cv2.__version__}",
@@ -220,12 +221,3 @@ def _made_with(
 def _command() -> str:
     arguments = sys.argv[1:]
     return shlex.join(["proto-mtl", "demo", *arguments[arguments[:1] == ["demo"] :]])
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.machine())

@@ -30,6 +30,10 @@ ONNX = "model.onnx"
 INT8_ONNX = "model.int8.onnx"
 INT8_TENSORRT_ONNX = "model.int8-tensorrt.onnx"
 WEIGHTS = "weights.safetensors"
+CARD = "README.md"
+INPUT = "image"
+"""Name of the graphs' only input, uint8 [B, H, W, 3]."""
+
 MAX_MANIFEST_BYTES = 1_000_000
 _PACKAGE = "proto_mtl_ros"
 
@@ -140,16 +144,17 @@ class Bundle:
 
     def graph_path(self, precision: str) -> Path:
         """Return the graph of a precision. Raises BundleError when the bundle has none."""
-        if precision == "int8" and not self.has_graph(precision):
+        if precision == "int8" and not self.has_int8:
             raise BundleError(
                 f"model {self.name} has no int8 graph: make one with"
                 f" `proto-mtl export --model {self.name} --precision int8 --calibrate <data>`"
             )
         return self._file(INT8_ONNX if precision == "int8" else ONNX)
 
-    def has_graph(self, precision: str) -> bool:
-        """Tell whether there is a graph of a precision."""
-        return (INT8_ONNX if precision == "int8" else ONNX) in self.manifest.files
+    @property
+    def has_int8(self) -> bool:
+        """Whether there is a quantised graph for the CPU."""
+        return INT8_ONNX in self.manifest.files
 
     @property
     def weights_path(self) -> Path:

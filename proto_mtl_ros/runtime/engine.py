@@ -15,18 +15,6 @@ from proto_mtl_ros.errors import EngineError, ProtoMtlError, one_line
 from .bundle import Bundle
 from .cuda import Cuda, CudaError
 from .engine_plan import EngineNotBuilt
-from .manifest import ModelManifest
-
-OUTPUTS: dict[str, tuple[tuple[str, np.dtype, int], ...]] = {
-    "segmentation": (
-        ("segmentation", np.dtype(np.uint8), 1),
-        ("confidence", np.dtype(np.uint8), 1),
-    ),
-    "depth": (("depth", np.dtype(np.float32), 1),),
-    "normals": (("normals", np.dtype(np.float32), 3),),
-}
-"""Task -> (name, type, channels) of the maps that the deployed graph gives for it."""
-
 
 PRECISIONS = ("fp32", "fp16", "int8")
 """Of a network's arithmetic."""
@@ -213,7 +201,7 @@ def _fastest(bundle: Bundle, options: EngineOptions) -> Engine:
         for name, precision in FASTEST[kind]:
             if name not in installed or options.precision not in ("auto", precision):
                 continue
-            if precision == "int8" and not bundle.has_graph(precision):
+            if precision == "int8" and not bundle.has_int8:
                 continue
             wanted = replace(options, device=place, precision=precision)
             try:
@@ -232,16 +220,12 @@ def _fastest(bundle: Bundle, options: EngineOptions) -> Engine:
             engine.not_built = not_built
             why = "works" if failures else "is installed"
             return _explained(engine, f"auto: the fastest that {why}")
-    if not failures:
-        raise EngineError(
-            f"no installed backend runs {bundle.name} in {options.precision}: "
-            + (
-                "the model has no such graph; make it with `proto-mtl export --precision int8`"
-                if options.precision == "int8" and not bundle.has_graph("int8")
-                else "use precision auto"
-            )
-        )
-    raise EngineError("no backend can run the model: " + "; ".join(failures))
+    if failures:
+        raise EngineError("no backend can run the model: " + "; ".join(failures))
+    remedy = "use precision auto"
+    if options.precision == "int8" and not bundle.has_int8:
+        remedy = "the model has no such graph; make it with `proto-mtl export --precision int8`"
+    raise EngineError(f"no installed backend runs {bundle.name} in {options.precision}: {remedy}")
 
 
 def _kinds(options: EngineOptions, failures: list[str]) -> list[str]:
@@ -285,56 +269,3 @@ def _named(name: str) -> Backend:
 
 def _use() -> str:
     return f"use one of {', '.join(['auto', *available_backends()])}"
-
-
-def check_images(images: np.ndarray, multiple: int) -> np.ndarray:
-    """Return ``images`` contiguous, after checking that a deployed graph can take them.
-
-    Raises:
-        EngineError: not uint8[B, H, W, 3] with H and W multiples of ``multiple``.
-    """
-    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3 or not images.size:
-        raise EngineError(
-            f"the network takes uint8[B, H, W, 3], not {images.dtype}{list(images.shape)}"
-        )
-    height, width = images.shape[1:3]
-    if height % multiple or width % multiple:
-        raise EngineError(
-            f"the network takes heights and widths that are multiples of {multiple}, not"
-            f" {width}x{height}: change the input size"
-        )
-    return np.ascontiguousarray(images)
-
-
-def promised_outputs(manifest: ModelManifest) -> dict[str, tuple[np.dtype, int]]:
-    """Return name -> (type, channels) of the maps that a bundle's graph must give."""
-    return {
-        name: (dtype, channels)
-        for task in manifest.tasks
-        for name, dtype, channels in OUTPUTS.get(task, ())
-    }
-
-
-def check_outputs(
-    maps: dict[str, np.ndarray], promised: dict[str, tuple[np.dtype, int]], images: np.ndarray
-) -> dict[str, np.ndarray]:
-    """Return ``maps`` after checking their types and shapes against what was promised.
-
-    Raises:
-        EngineError: the graph is not one of this project's, or is broken.
-    """
-    for name, (dtype, channels) in promised.items():
-        shape = images.shape[:3] if channels == 1 else (*images.shape[:3], channels)
-        found = maps[name]
-        if found.dtype != dtype or found.shape != shape:
-            raise EngineError(
-                f"the network gives {name} as {found.dtype}{list(found.shape)}, not"
-                f" {dtype}{list(shape)}: export the model again"
-            )
-    return maps
-
-
-def grey_images(manifest: ModelManifest, batch: int, size: tuple[int, int] | None) -> np.ndarray:
-    """Return uint8[batch, H, W, 3] images for a warm-up run."""
-    height, width = size or manifest.input_size
-    return np.full((batch, height, width, 3), 127, np.uint8)

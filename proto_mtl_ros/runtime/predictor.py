@@ -13,7 +13,8 @@ from proto_mtl_ros.errors import EngineError
 from proto_mtl_ros.geometry import Camera, Letterbox, canonical_factor
 
 from .bundle import Bundle
-from .engine import OUTPUTS, Engine, promised_outputs
+from .engine import Engine
+from .loaded_engine import OUTPUTS, promised_outputs
 from .maps import fit_depth, fit_ids, fit_map, fit_normals
 
 MAPS = tuple(name for maps in OUTPUTS.values() for name, _, _ in maps)

@@ -8,7 +8,6 @@ three calls.
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,21 +15,16 @@ import numpy as np
 
 from proto_mtl_ros.errors import EngineError, one_line
 
-from .bundle import Bundle
+from .bundle import INPUT, Bundle
 from .cuda import Buffer, Cuda
-from .engine import (
-    EngineOptions,
-    check_images,
-    check_outputs,
-    grey_images,
-    promised_outputs,
-)
-from .engine_plan import PRECISIONS, EngineNotBuilt, EnginePlan
-from .tensorrt_build import INPUT, import_library, logger
+from .engine import EngineOptions
+from .engine_plan import PRECISIONS, EnginePlan
+from .loaded_engine import LoadedEngine
+from .tensorrt_build import import_library, logger
 
 
 @dataclass
-class _Run:
+class _Prepared:
     """What belongs to one shape of input: context, memory, and what was recorded of a run."""
 
     context: Any
@@ -45,12 +39,11 @@ class _Run:
             buffer.free()
 
 
-class TensorRtEngine:
+class TensorRtEngine(LoadedEngine):
     """Runs a built engine. Used by one thread at a time; see ``engine.Engine``."""
 
     name = "tensorrt"
-    fallback: str | None = None
-    not_built: EngineNotBuilt | None = None
+    title = "TensorRT"
 
     def __init__(self, bundle: Bundle, plan: EnginePlan, cuda: Cuda, content: bytes) -> None:
         """Load a built engine.
@@ -64,13 +57,9 @@ class TensorRtEngine:
         Raises:
             EngineError: this library cannot read it, or it is not the bundle's.
         """
-        self._manifest = bundle.manifest
-        self._outputs = promised_outputs(bundle.manifest)
-        self._cuda: Cuda | None = cuda
-        self.device = f"cuda:{cuda.index}"
-        self.precision = plan.key.precision
-        self.choice = f"{self.name} on {self.device}"
-        self._runs: dict[tuple[int, ...], _Run] = {}
+        super().__init__(bundle.manifest, f"cuda:{cuda.index}", plan.key.precision)
+        self._cuda = cuda
+        self._runs: dict[tuple[int, ...], _Prepared] = {}
         trt = import_library(plan.request.library)
         self._logger = logger(trt)
         runtime = trt.Runtime(self._logger)
@@ -81,41 +70,33 @@ class TensorRtEngine:
                 f" delete {plan.path} to build another"
             )
         self._stream = cuda.stream()
-        self._check_tensors(trt)
+        tensors = {True: {}, False: {}}  # type: dict[bool, dict[str, str]]
+        for index in range(self._engine.num_io_tensors):
+            name = self._engine.get_tensor_name(index)
+            is_input = self._engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT
+            kind = np.dtype(trt.nptype(self._engine.get_tensor_dtype(name))).name
+            tensors[is_input][name] = kind
+        same = {kind: kind for of in tensors.values() for kind in of.values()}
+        self._check_graph("the engine", tensors[True], tensors[False], same)
 
-    def infer(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        """See ``engine.Engine``."""
-        if self._cuda is None:
-            raise EngineError("the engine was closed: create another one")
-        images = check_images(images, self._manifest.size_multiple)
+    def _run(self, images: np.ndarray) -> dict[str, np.ndarray]:
         self._cuda.use()
         run = self._runs.get(images.shape) or self._prepared(self._cuda, images.shape)
         np.copyto(run.image.host, images)
         self._cuda.launch(run.graph, self._stream)
         self._cuda.synchronise(self._stream)
         # the pinned memory is written again by the next frame
-        maps = {name: buffer.host.copy() for name, buffer in run.maps.items()}
-        return check_outputs(maps, self._outputs, images)
+        return {name: buffer.host.copy() for name, buffer in run.maps.items()}
 
-    def warm_up(self, batch: int = 1, size: tuple[int, int] | None = None) -> float:
-        """See ``engine.Engine``."""
-        start = time.perf_counter()
-        self.infer(grey_images(self._manifest, batch, size))
-        return time.perf_counter() - start
-
-    def close(self) -> None:
-        """See ``engine.Engine``."""
-        cuda, self._cuda = self._cuda, None
-        if cuda is None:
-            return
-        cuda.use()
+    def _release(self) -> None:
+        self._cuda.use()
         for run in self._runs.values():
-            run.free(cuda)
+            run.free(self._cuda)
         self._runs.clear()
         self._engine = None
-        cuda.free_stream(self._stream)
+        self._cuda.free_stream(self._stream)
 
-    def _prepared(self, cuda: Cuda, shape: tuple[int, ...]) -> _Run:
+    def _prepared(self, cuda: Cuda, shape: tuple[int, ...]) -> _Prepared:
         """Make context and memory for inputs of ``shape``, run once, record what a run does."""
         context = self._engine.create_execution_context()
         if context is None:
@@ -133,7 +114,7 @@ class TensorRtEngine:
         for name, (dtype, channels) in self._outputs.items():
             size = shape[:3] if channels == 1 else (*shape[:3], channels)
             maps[name] = cuda.buffer(size, dtype)
-        run = self._runs[shape] = _Run(context, cuda.buffer(shape, np.dtype(np.uint8)), maps)
+        run = self._runs[shape] = _Prepared(context, cuda.buffer(shape, np.dtype(np.uint8)), maps)
         context.set_tensor_address(INPUT, run.image.pointer)
         for name, buffer in maps.items():
             context.set_tensor_address(name, buffer.pointer)
@@ -147,23 +128,12 @@ class TensorRtEngine:
             run.graph = cuda.end_capture(self._stream)
         return run
 
-    def _enqueue(self, run: _Run) -> None:
+    def _enqueue(self, run: _Prepared) -> None:
         run.image.upload(self._stream)
         if not run.context.execute_async_v3(self._stream.value or 0):
             raise EngineError(f"TensorRT failed: {one_line(self._logger.last)}")
         for buffer in run.maps.values():
             buffer.download(self._stream)
-
-    def _check_tensors(self, trt: Any) -> None:
-        names = [self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)]
-        given = {name: np.dtype(trt.nptype(self._engine.get_tensor_dtype(name))) for name in names}
-        wanted = {INPUT: np.dtype(np.uint8)} | {n: dtype for n, (dtype, _) in self._outputs.items()}
-        for name, dtype in wanted.items():
-            if given.get(name) != dtype:
-                raise EngineError(
-                    f"the engine has {name} as {given.get(name, 'nothing')}, not {dtype}: export"
-                    " the model again"
-                )
 
 
 def load(bundle: Bundle, options: EngineOptions) -> TensorRtEngine:

@@ -22,13 +22,13 @@ from typing import Any
 from proto_mtl_ros.errors import EngineError, ProtoMtlError, one_line
 from proto_mtl_ros.files import write_bytes
 
+from .bundle import INPUT
+
 LIBRARIES = ("tensorrt", "tensorrt_rtx")
 """Modules that build and run engines, the first to be tried first."""
 
 PROGRESS = "progress "
 """Prefix of a line of progress on standard output: a share of 1, then what is done."""
-
-INPUT = "image"
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import safetensors
 import safetensors.torch
@@ -15,87 +13,68 @@ from proto_mtl_ros.model import ProtoMTL, build_from_manifest
 from proto_mtl_ros.model.deploy import DeployGraph
 
 from .bundle import Bundle
-from .engine import (
-    EngineNotBuilt,
-    EngineOptions,
-    check_images,
-    check_outputs,
-    grey_images,
-    promised_outputs,
-)
+from .engine import EngineOptions
+from .loaded_engine import LoadedEngine
 
 
-class TorchEngine:
+class TorchEngine(LoadedEngine):
     """Runs ``weights.safetensors``. Used by one thread at a time; see ``engine.Engine``.
 
     ``threads`` other than 0 sets the number of threads of all of torch in this process.
     """
 
     name = "torch"
-    not_built: EngineNotBuilt | None = None
+    title = "torch"
 
     def __init__(self, bundle: Bundle, options: EngineOptions) -> None:
         """Build the network and load its weights; see ``engine.create_engine``."""
-        self._manifest = bundle.manifest
-        self._outputs = promised_outputs(bundle.manifest)
         if options.threads:
             torch.set_num_threads(options.threads)
-        self.device, self.fallback = _choose_device(options.device)
-        self.choice = f"{self.name} on {self.device}"
+        device, fallback = _choose_device(options.device)
         graph = DeployGraph(_network(bundle), bundle.manifest.temperature).eval()
         graph.requires_grad_(False)
         graph.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         try:
-            graph.to(self.device)
+            graph.to(device)
         except RuntimeError as error:
-            self.fallback = (
-                f"torch cannot use {self.device} ({one_line(error)}); running on the CPU"
-            )
-            self.device = "cpu"
-            graph.to(self.device)
-        on_gpu = self.device != "cpu"
-        self.precision = options.precision
-        if self.precision == "auto":
-            self.precision = "fp16" if on_gpu else "fp32"
-        if self.precision == "int8" or (self.precision == "fp16" and not on_gpu):
+            fallback = f"torch cannot use {device} ({one_line(error)}); running on the CPU"
+            device = "cpu"
+            graph.to(device)
+        on_gpu = device != "cpu"
+        precision = options.precision
+        if precision == "auto":
+            precision = "fp16" if on_gpu else "fp32"
+        if precision == "int8" or (precision == "fp16" and not on_gpu):
             raise EngineError(
-                f"torch does not run {self.precision} on {self.device}: choose fp32"
+                f"torch does not run {precision} on {device}: choose fp32"
                 + (" or fp16" if on_gpu else "")
             )
+        super().__init__(bundle.manifest, device, precision, fallback)
         self._graph: DeployGraph | None = graph
 
-    def infer(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        """See ``engine.Engine``."""
-        if self._graph is None:
-            raise EngineError("the engine was closed: create another one")
-        images = check_images(images, self._manifest.size_multiple)
-        if not images.flags.writeable:
-            images = images.copy()  # torch warns of memory that it might write to
-        try:
-            half = torch.autocast("cuda", torch.float16, enabled=self.precision == "fp16")
-            with torch.inference_mode(), half:
-                maps = self._graph(torch.from_numpy(images).to(self.device))
-                named = dict(zip(self._graph.outputs, maps, strict=True))
-                arrays = {
-                    name: _as_promised(named[name]).contiguous().cpu().numpy()
-                    for name in self._outputs
-                    if name in named
-                }
-        except RuntimeError as error:
-            raise EngineError(f"torch failed on {list(images.shape)}: {one_line(error)}") from None
-        return check_outputs(arrays, self._outputs, images)
+    def _run(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        assert self._graph is not None
+        return run_graph(self._graph, images, self.device, half=self.precision == "fp16")
 
-    def warm_up(self, batch: int = 1, size: tuple[int, int] | None = None) -> float:
-        """See ``engine.Engine``."""
-        start = time.perf_counter()
-        self.infer(grey_images(self._manifest, batch, size))
-        return time.perf_counter() - start
-
-    def close(self) -> None:
-        """See ``engine.Engine``."""
+    def _release(self) -> None:
         self._graph = None
         if self.device.startswith("cuda"):
             torch.cuda.empty_cache()
+
+
+def run_graph(
+    graph: DeployGraph, images: np.ndarray, device: str, half: bool = False
+) -> dict[str, np.ndarray]:
+    """Run a deployed graph on uint8[B, H, W, 3] images and return its maps by name."""
+    if not images.flags.writeable:
+        images = images.copy()  # torch warns of memory that it might write to
+    cast = torch.autocast("cuda", torch.float16, enabled=half)
+    with torch.inference_mode(), cast:
+        maps = graph(torch.from_numpy(images).to(device))
+        return {
+            name: _as_promised(values).contiguous().cpu().numpy()
+            for name, values in zip(graph.outputs, maps, strict=True)
+        }
 
 
 def load(bundle: Bundle, options: EngineOptions) -> TorchEngine:

@@ -14,8 +14,6 @@ from ..runtime.manifest import ModelManifest, Normalisation, TrainingRecord
 from ..tasks import Categorical
 from .config import TrainConfig
 
-CARD = "README.md"
-
 TERM_TEXTS = {
     "tke": "TKE",
     "tc": "TC",

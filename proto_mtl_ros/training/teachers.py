@@ -45,40 +45,49 @@ def attach_teachers(store: FrameStore, config: TrainConfig) -> None:
         network, canonical_fx = _teacher(config.distillation.teachers[name], task)
         network = network.to(store.device)
         lacking = torch.nonzero(~store.labelled[:, column]).flatten().tolist()
-        if config.loss.distillation and lacking:
-            maps = []
-            for batch, out, mirrored in _seen(network, store, config, lacking):
+        predict, see = config.loss.distillation > 0, config.loss.feature_distillation > 0
+        if see and network.width != config.model.width:
+            raise ConfigError(
+                f"distillation.teachers.{name} has features of width {network.width}; set "
+                "model.width to it, or loss.feature_distillation: 0"
+            )
+        frames = list(range(len(store))) if see else lacking if predict else []
+        maps, plain, turned = [], [], []
+        for batch, lacks, out, mirrored in _seen(network, store, config, frames, set(lacking)):
+            if see:
+                plain.append(out.features[name].permute(0, 2, 3, 1).half())
+                turned.append(mirrored.features[name].flip(3).permute(0, 2, 3, 1).half())
+            if predict and lacks:
                 prediction = _prediction(task, out, mirrored)
                 if name == "depth":
                     # metres: the store makes them canonical for each crop, as it does with labels
                     prediction[..., 0] *= (batch["camera"][:, 0] / canonical_fx)[:, None, None]
-                maps.append(prediction.half())
+                maps.append(prediction[lacks].half())
+        if maps:
             store.attach(f"{TEACHER}{name}", lacking, torch.cat(maps), size)
-        if config.loss.feature_distillation:
-            if network.width != config.model.width:
-                raise ConfigError(
-                    f"distillation.teachers.{name} has features of width {network.width}; set "
-                    "model.width to it, or loss.feature_distillation: 0"
-                )
-            every = list(range(len(store)))
-            plain, turned = [], []
-            for _, out, mirrored in _seen(network, store, config, every):
-                plain.append(out.features[name].permute(0, 2, 3, 1).half())
-                turned.append(mirrored.features[name].flip(3).permute(0, 2, 3, 1).half())
+        if plain:
             kept, flipped = _standardised(torch.cat(plain), torch.cat(turned))
-            store.attach(f"{TEACHER_FEATURES}{name}", every, kept, size, FEATURE_STRIDE, flipped)
+            store.attach(f"{TEACHER_FEATURES}{name}", frames, kept, size, FEATURE_STRIDE, flipped)
 
 
 def _seen(
-    network: ProtoMTL, store: FrameStore, config: TrainConfig, frames: list[int]
-) -> Iterator[tuple[dict[str, Any], NetworkOutput, NetworkOutput]]:
-    """Yield batches, and what the network gives for their images and for the mirror images."""
+    network: ProtoMTL,
+    store: FrameStore,
+    config: TrainConfig,
+    frames: list[int],
+    lacking: set[int],
+) -> Iterator[tuple[dict[str, Any], list[int], NetworkOutput, NetworkOutput]]:
+    """Yield batches, which of their frames are ``lacking``, and what the network gives for their
+    images and for the mirror images.
+    """
     whole = WholeFrames(store, config)
     for start in range(0, len(frames), _BATCH):
-        batch = whole(frames[start : start + _BATCH])
+        chosen = frames[start : start + _BATCH]
+        batch = whole(chosen)
         images = batch["image"]
         yield (
             batch,
+            [place for place, frame in enumerate(chosen) if frame in lacking],
             network(network.normalise(images)),
             network(network.normalise(images.flip(2))),
         )

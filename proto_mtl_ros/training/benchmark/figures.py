@@ -8,7 +8,6 @@ labels; only the engine differs: it holds the network itself.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,20 +22,15 @@ from ...model.deploy import DeployGraph
 from ...model.network import SIZE_MULTIPLE, NetworkOutput
 from ...model.prototypes import entropy
 from ...runtime.bundle import Bundle
-from ...runtime.engine import (
-    EngineNotBuilt,
-    check_images,
-    check_outputs,
-    grey_images,
-    promised_outputs,
-)
+from ...runtime.loaded_engine import LoadedEngine
 from ...runtime.manifest import ModelManifest, Normalisation, TrainingRecord
 from ...runtime.predictor import Predictor
+from ...runtime.torch import run_graph
 from ...tasks import Categorical
 from ..config import TrainConfig
 
 
-class NetworkEngine:
+class NetworkEngine(LoadedEngine):
     """Runs a network that is in memory; see ``runtime.engine.Engine``.
 
     Attributes:
@@ -45,14 +39,10 @@ class NetworkEngine:
     """
 
     name = "torch"
-    precision = "fp32"
-    fallback: str | None = None
-    not_built: EngineNotBuilt | None = None
+    title = "torch"
 
     def __init__(self, network: ProtoMTL, manifest: ModelManifest) -> None:
-        self._manifest = manifest
-        self.device = "cuda:0" if torch.cuda.is_available() else "cpu"
-        self.choice = f"torch on {self.device}"
+        super().__init__(manifest, "cuda:0" if torch.cuda.is_available() else "cpu", "fp32")
         self.entropies: list[float] = []
         self._graph = DeployGraph(network).eval().to(self.device)
         self._hook = network.register_forward_hook(self._record)
@@ -61,26 +51,11 @@ class NetworkEngine:
         if out.affinity is not None:
             self.entropies += entropy(out.affinity).flatten(1).mean(1).tolist()
 
-    def infer(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        """See ``runtime.engine.Engine``."""
-        images = check_images(images, self._manifest.size_multiple)
-        with torch.inference_mode():
-            maps = self._graph(torch.from_numpy(images).to(self.device))
-        arrays = {
-            name: values.contiguous().cpu().numpy()
-            for name, values in zip(self._graph.outputs, maps, strict=True)
-        }
-        return check_outputs(arrays, promised_outputs(self._manifest), images)
+    def _run(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        return run_graph(self._graph, images, self.device)
 
-    def warm_up(self, batch: int = 1, size: tuple[int, int] | None = None) -> float:
-        """See ``runtime.engine.Engine``."""
-        start = time.perf_counter()
-        self.infer(grey_images(self._manifest, batch, size))
-        return time.perf_counter() - start
-
-    def close(self) -> None:
-        """See ``runtime.engine.Engine``; the network stays the caller's."""
-        self._hook.remove()
+    def _release(self) -> None:
+        self._hook.remove()  # the network stays the caller's
 
 
 def _manifest(config: TrainConfig, network: ProtoMTL) -> ModelManifest:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import platform
 import sys
 import threading
 import time
@@ -21,6 +20,7 @@ from typing import IO, Any
 
 from ...errors import ConfigError, ProtoMtlError, one_line
 from ...files import write_text
+from ...machine import processor
 from ..config import LAST, TrainConfig
 
 BUSY = 75
@@ -115,7 +115,7 @@ def _run(spec: dict[str, Any], folder: Path) -> None:
         "train_frames_per_second": effort["frames"] / max(effort["seconds"], 1e-9),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
-        "processor": _processor(),
+        "processor": f"{processor()}, {os.cpu_count()} cores",
         "gpu": torch.cuda.get_device_name(0) if torch.cuda.is_available() else None,
         "config": recorded(config),
     }
@@ -149,19 +149,6 @@ def _val_figures(config: Any, network: Any, data: Path) -> dict[str, Any]:
     from .figures import figures
 
     return figures(config, network, NYUv2(data, "val"))[0]
-
-
-def _processor() -> str:
-    """Return the name of the processor, as the system says it, and the number of its cores."""
-    name = platform.processor() or platform.machine()
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                name = line.partition(":")[2].strip()
-                break
-    except OSError:
-        pass
-    return f"{name}, {os.cpu_count()} cores"
 
 
 if __name__ == "__main__":
