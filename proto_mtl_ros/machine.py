@@ -48,6 +48,21 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
+def cpu_seconds(pid: int) -> float:
+    """Return the processor time that a process has used, in seconds."""
+    # after the name, which may hold blanks and brackets
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def memory(pid: int) -> int:
+    """Return the memory of a process in bytes; what several share, a library say, is divided."""
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        if line.startswith("Pss:"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
 def peak_memory() -> int:
     """Return the largest resident memory of this process so far, in bytes."""
     for line in Path("/proc/self/status").read_text().splitlines():

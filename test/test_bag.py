@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from rosbags.rosbag2 import StoragePlugin, Writer
 
-from proto_mtl_ros.data.bag import Bag, decode, header_stamp, typestore
+from proto_mtl_ros.data.bag import Bag, decode, typestore
 from proto_mtl_ros.data.bag_writer import BagWriter
+from proto_mtl_ros.data.stamp_log import header_stamp
 from proto_mtl_ros.errors import BagError
 from proto_mtl_ros.files import replace_folder
 from recordings import image_message, write_recording

@@ -149,7 +149,12 @@ def tiny_manifest(name: str = "tiny") -> ModelManifest:
     )
 
 
-def write_tiny_bundle(directory: Path, name: str = "tiny", delay_loops: int = 0) -> Path:
+def write_tiny_bundle(
+    directory: Path,
+    name: str = "tiny",
+    delay_loops: int = 0,
+    tasks: tuple[str, ...] = ("segmentation", "depth", "normals"),
+) -> Path:
     """Write the bundle to ``directory / name`` and return that folder.
 
     Args:
@@ -157,7 +162,9 @@ def write_tiny_bundle(directory: Path, name: str = "tiny", delay_loops: int = 0)
         name: of the model and of its folder.
         delay_loops: makes inference slow, by about a third of a millisecond a loop on an idle core
             (300: about 100 ms).
+        tasks: that the model promises; its graph gives them all.
     """
     graph = tiny_graph(delay_loops).SerializeToString()
-    bundle = Bundle.write(Path(directory) / name, tiny_manifest(name), {"model.onnx": graph})
+    manifest = tiny_manifest(name).model_copy(update={"tasks": tasks})
+    bundle = Bundle.write(Path(directory) / name, manifest, {"model.onnx": graph})
     return bundle.path

@@ -24,8 +24,12 @@ class EngineProcess:
         milliseconds: of every call so far.
     """
 
-    def __init__(self, setting: EngineSetting) -> None:
+    def __init__(self, setting: EngineSetting, cores: frozenset[int] | None = None) -> None:
         """Start the process and wait until its engine has warmed up.
+
+        Args:
+            setting: the engine.
+            cores: CPUs that the process may use, None for any.
 
         Raises:
             EngineError: the engine cannot be created.
@@ -44,6 +48,8 @@ class EngineProcess:
             text=True,
             env={**os.environ, "OMP_WAIT_POLICY": "passive"},
         )
+        if cores is not None:
+            os.sched_setaffinity(self._child.pid, cores)  # before it has other threads
         try:
             self.facts = self._read()
         except BaseException:
@@ -58,6 +64,22 @@ class EngineProcess:
         answer = self._read()
         self.milliseconds += answer["milliseconds"]
         self.peak_memory = answer["peak_memory"]
+
+    def row(self) -> dict[str, Any]:
+        """Return what was asked for, what it became, and the figures of the calls so far."""
+        setting, times = self.setting, sorted(self.milliseconds)
+        return {
+            "asked": asdict(setting),
+            **self.facts,
+            "threads": setting.threads,
+            "batch": setting.batch,
+            "calls": len(times),
+            "ms_p50": statistics.median(times),
+            "ms_p95": times[round(0.95 * (len(times) - 1))],
+            "ms_best": times[0],
+            "images_per_second": 1e3 * setting.batch / statistics.median(times),
+            "peak_memory_mib": self.peak_memory / 2**20,
+        }
 
     def close(self) -> None:
         """End the process."""
@@ -104,27 +126,11 @@ def measure(
             for process in running:
                 process.run(frames)
             progress(number + 1, rounds)
-        return [_row(s, p) for s, p in zip(settings, processes, strict=True)]
+        return [
+            {"asked": asdict(setting), "error": one} if isinstance(one, str) else one.row()
+            for setting, one in zip(settings, processes, strict=True)
+        ]
     finally:
         for one in processes:
             if isinstance(one, EngineProcess):
                 one.close()
-
-
-def _row(setting: EngineSetting, process: EngineProcess | str) -> dict[str, Any]:
-    asked = asdict(setting)
-    if isinstance(process, str):
-        return {"asked": asked, "error": process}
-    times = sorted(process.milliseconds)
-    return {
-        "asked": asked,
-        **process.facts,
-        "threads": setting.threads,
-        "batch": setting.batch,
-        "calls": len(times),
-        "ms_p50": statistics.median(times),
-        "ms_p95": times[round(0.95 * (len(times) - 1))],
-        "ms_best": times[0],
-        "images_per_second": 1e3 * setting.batch / statistics.median(times),
-        "peak_memory_mib": process.peak_memory / 2**20,
-    }

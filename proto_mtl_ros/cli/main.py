@@ -33,6 +33,7 @@ COMMANDS = {
     "benchmark": "Train and compare methods by a protocol; write the tables.",
     "evaluate": "Print the metrics of a model on labelled frames.",
     "export": "Make a bundle that a robot can run from a training checkpoint.",
+    "bench": "Measure engines and the node on this machine.",
     "engine": "Build the TensorRT engine of a model ahead of time.",
     "dataset": "Look at labels, draw or import label manifests, write folders.",
     "bag": "Look into a recording, play it, record topics.",

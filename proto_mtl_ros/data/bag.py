@@ -6,7 +6,6 @@ Every fault of a recording becomes a :class:`~proto_mtl_ros.errors.BagError` of 
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from rosbags.rosbag2 import Reader
 from rosbags.typesys import Stores, get_typestore
 from rosbags.typesys.store import Typestore
 
+from proto_mtl_ros.data.stamp_log import header_stamp
 from proto_mtl_ros.errors import BagError, one_line
 
 STORAGE_SUFFIXES = (".mcap", ".db3")
@@ -70,14 +70,6 @@ def decode(message_type: str, cdr: bytes) -> Any:
         return typestore().deserialize_cdr(cdr, message_type)
     except Exception as error:  # the decoder raises whatever the broken bytes lead it into
         raise BagError(f"a {message_type} message cannot be decoded: {one_line(error)}") from None
-
-
-def header_stamp(cdr: bytes) -> int:
-    """Return the stamp, in nanoseconds, of a serialised message that begins with a header."""
-    if len(cdr) < 12:
-        raise BagError("a message is too short to hold a header: the recording is damaged")
-    seconds, nanoseconds = struct.unpack_from("<iI" if cdr[1] & 1 else ">iI", cdr, 4)
-    return int(seconds) * 1_000_000_000 + int(nanoseconds)
 
 
 def is_bag(path: Path) -> bool:

@@ -8,10 +8,12 @@ two logs is a latency.
 from __future__ import annotations
 
 import json
+import struct
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from proto_mtl_ros.errors import BagError
 from proto_mtl_ros.files import write_text
 
 
@@ -42,6 +44,14 @@ class StampLog:
     def read(cls, path: Path) -> StampLog:
         """Read what :meth:`write` wrote."""
         return cls(**json.loads(path.read_text(encoding="utf-8")))
+
+
+def header_stamp(cdr: bytes) -> int:
+    """Return the stamp, in nanoseconds, of a serialised message that begins with a header."""
+    if len(cdr) < 12:
+        raise BagError("a message is too short to hold a header: it is damaged")
+    seconds, nanoseconds = struct.unpack_from("<iI" if cdr[1] & 1 else ">iI", cdr, 4)
+    return int(seconds) * 1_000_000_000 + int(nanoseconds)
 
 
 def write_json(path: Path, content: Mapping[str, object]) -> None:

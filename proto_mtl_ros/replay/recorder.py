@@ -24,9 +24,9 @@ from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.signals import SignalHandlerOptions
 
-from proto_mtl_ros.data.bag import decode, header_stamp, typestore
+from proto_mtl_ros.data.bag import decode, typestore
 from proto_mtl_ros.data.bag_writer import BagWriter
-from proto_mtl_ros.data.stamp_log import StampLog
+from proto_mtl_ros.data.stamp_log import StampLog, header_stamp
 from proto_mtl_ros.errors import BagError, ConfigError, ProtoMtlError
 from proto_mtl_ros.replay.message_types import message_class
 from proto_mtl_ros.replay.processes import Say, say_json, say_text

@@ -1,0 +1,251 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The node under load, end to end over DDS; cameras, nodes and listener are processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import rclpy
+from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
+
+from ..data.stamp_log import StampLog
+from ..errors import ProtoMtlError
+from ..machine import cpu_seconds, memory
+from ..replay import lifecycle
+from ..replay.installation import config_file
+from ..replay.lifecycle import LifecycleClient
+from ..replay.processes import Child, free_domain_id, replay_environment
+from .cameras import Load
+from .node_figures import LoadFigures, load_figures
+
+RESULTS = {
+    "segmentation": ("segmentation/image", "sensor_msgs/msg/Image"),
+    "confidence": ("segmentation/confidence", "sensor_msgs/msg/Image"),
+    "overlay": ("segmentation/overlay", "sensor_msgs/msg/Image"),
+    "depth": ("depth/image", "sensor_msgs/msg/Image"),
+    "normals": ("normals/image", "sensor_msgs/msg/Image"),
+    "points": ("points", "sensor_msgs/msg/PointCloud2"),
+}
+"""Name of a result -> its topic below the camera, and its type."""
+
+_APPEAR_SECONDS = 60.0
+_LOAD_SECONDS = 300.0
+
+
+@dataclass(frozen=True)
+class NodeSetting:
+    """Nodes to be measured, and where they and their peers run.
+
+    Attributes:
+        results: names of ``RESULTS`` that are subscribed to.
+        cameras: namespaces.
+        parameters: of each node, one dictionary per node; several nodes see the same images.
+        node_cores, peer_cores: CPUs of the nodes, and of cameras and listener; None for any.
+    """
+
+    results: tuple[str, ...] = ("segmentation", "depth")
+    cameras: tuple[str, ...] = ("camera",)
+    parameters: tuple[Mapping[str, str], ...] = field(default_factory=lambda: ({},))
+    node_cores: frozenset[int] | None = None
+    peer_cores: frozenset[int] | None = None
+
+
+class NodeBench:
+    """Runs nodes and a listener; a context that ends them all on leaving.
+
+    Several nodes answer in namespaces /0, /1, ...; each gives the results that its model can.
+    """
+
+    def __init__(self, setting: NodeSetting) -> None:
+        self.setting = setting
+        self.start_seconds: list[float] = []
+        self._stack = ExitStack()
+        self._children: dict[str, Child] = {}
+        self._status: dict[str, dict[str, str]] = {}
+        self._rounds = 0
+        self._loads = 0
+
+    def __enter__(self) -> NodeBench:
+        try:
+            self._open()
+        except BaseException:
+            self._stack.close()
+            raise
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._stack.close()
+
+    def _open(self) -> None:
+        self._folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory()))
+        self._environment = replay_environment(free_domain_id(), config_file("fastdds_shm.xml"))
+        self._environment["OMP_WAIT_POLICY"] = "passive"
+        os.environ.update(self._environment)
+        rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+        self._stack.callback(rclpy.try_shutdown)
+        node = Node("bench")
+        self._stack.callback(node.destroy_node)
+        self._topics = {
+            camera: [f"/{camera}/{RESULTS[name][0]}" for name in self.setting.results]
+            for camera in self.setting.cameras
+        }
+        kinds = [RESULTS[name][1] for name in self.setting.results]
+        self._start(
+            "listener",
+            [
+                "-m",
+                "proto_mtl_ros.bench.listener",
+                str(self._folder / "heard.json"),
+                *(
+                    f"{topic}={kind}"
+                    for topics in self._topics.values()
+                    for topic, kind in zip(topics, kinds, strict=True)
+                ),
+            ],
+            self.setting.peer_cores,
+        )
+        born = time.monotonic()
+        names = [f"node{number}" for number in range(len(self.setting.parameters))]
+        for name, parameters in zip(names, self.setting.parameters, strict=True):
+            arguments = ["-m", "proto_mtl_ros.cli", "node", "--ros-args", "-r", f"__node:={name}"]
+            values = {"cameras": f"[{', '.join(self.setting.cameras)}]", **parameters}
+            for key, value in values.items():
+                arguments += ["-p", f"{key}:={value}"]
+            self._start(name, arguments, self.setting.node_cores)
+        for name in names:
+            client = LifecycleClient(node, f"/{name}", self.check)
+            client.wait(_APPEAR_SECONDS)
+            for transition in (lifecycle.CONFIGURE, lifecycle.ACTIVATE):
+                if not client.change(transition, _LOAD_SECONDS):
+                    raise ProtoMtlError(
+                        f"the node could not start: {self._children[name].last_lines(1)}"
+                    )
+            client.close()
+            self.start_seconds.append(time.monotonic() - born)
+        self._wait(lambda: bool(self._status), "no node tells its diagnostics")
+
+    def engine(self) -> dict[str, str]:
+        """Return what the first node says of its engine."""
+        return next((v for k, v in self._status.items() if k.endswith("node0: engine")), {})
+
+    def run(self, load: Load) -> LoadFigures:
+        """Send a load and return its figures.
+
+        Raises:
+            ProtoMtlError: a process ended, or did not do its part.
+        """
+        self._loads += 1
+        path = self._folder / f"sent{self._loads}.json"
+        load = replace(load, cameras=self.setting.cameras, log=str(path))
+        before = self._fresh_status()
+        cameras = self._start(
+            "cameras",
+            ["-m", "proto_mtl_ros.bench.cameras", load.to_json()],
+            self.setting.peer_cores,
+            ends=True,
+        )
+        started = False
+        clock, used = time.monotonic(), self._used()
+        limit = clock + _APPEAR_SECONDS + 2 * load.seconds
+        while cameras.status is None:
+            events = {event["event"] for event in cameras.events()}
+            if "started" in events and not started:
+                started, clock, used = True, time.monotonic(), self._used()
+            if "sent" in events:
+                break
+            self.check()
+            if time.monotonic() > limit:
+                raise ProtoMtlError("the cameras did not send their images in time")
+            time.sleep(0.02)
+        seconds, now = time.monotonic() - clock, self._used()
+        share = {name: (now[name] - used.get(name, 0.0)) / seconds for name in now}
+        cameras.wait(10.0)
+        self.check()
+        cameras.stop()
+        del self._children["cameras"]
+        after = self._fresh_status()
+        taken = {name: memory(child.pid) / 2**20 for name, child in self._children.items()}
+        heard = self._heard()
+        return load_figures(
+            StampLog.read(path), heard, self._topics, before, after, share=share, memory_mib=taken
+        )
+
+    def idle(self, seconds: float = 5.0) -> dict[str, float]:
+        """Return the share of a core that each process takes while no image comes."""
+        clock, used = time.monotonic(), self._used()
+        time.sleep(seconds)
+        now = self._used()
+        return {name: (now[name] - used[name]) / (time.monotonic() - clock) for name in now}
+
+    def check(self) -> None:
+        """Raise ProtoMtlError when a process has failed."""
+        for child in self._children.values():
+            child.check()
+
+    def _start(
+        self,
+        name: str,
+        arguments: Sequence[str],
+        cores: frozenset[int] | None,
+        ends: bool = False,
+    ) -> Child:
+        log = self._folder / f"{name}.log"
+        child = Child(name, list(arguments), self._environment, log, ends)
+        self._stack.callback(child.stop)
+        self._children[name] = child
+        if cores is not None and hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(child.pid, cores)  # before it has other threads
+        return child
+
+    def _used(self) -> dict[str, float]:
+        return {name: cpu_seconds(child.pid) for name, child in self._children.items()}
+
+    def _listen(self) -> None:
+        for event in self._children["listener"].events():
+            if event["event"] == "heard":
+                self._status, self._rounds = event["status"], event["rounds"]
+
+    def _fresh_status(self) -> dict[str, dict[str, str]]:
+        """Return what /diagnostics says of each camera from now on, of all nodes together."""
+        self._listen()
+        nodes = len(self.setting.parameters)
+        rounds = self._rounds
+        # a second round is sure to have been counted after this call
+        self._wait(lambda: self._rounds >= rounds + 2 * nodes, "no diagnostics come any more")
+        found: dict[str, dict[str, str]] = {}
+        for camera in self.setting.cameras:
+            states = [v for k, v in self._status.items() if k.endswith(f": {camera}")]
+            if len(states) != nodes:
+                raise ProtoMtlError(f"{len(states)} of {nodes} nodes tell of {camera}")
+            # a frame counts when the slowest of the nodes has it
+            found[camera] = {
+                key: str(min(int(state[key]) for state in states))
+                for key in ("received", "processed")
+            }
+        return found
+
+    def _heard(self) -> StampLog:
+        """Return what the listener has heard so far."""
+        path = self._folder / "heard.json"
+        os.kill(self._children["listener"].pid, signal.SIGUSR1)
+        self._wait(path.exists, "the listener does not write its log")
+        log = StampLog.read(path)
+        path.unlink()
+        return log
+
+    def _wait(self, done: Callable[[], bool], problem: str) -> None:
+        end = time.monotonic() + _APPEAR_SECONDS
+        while not done():
+            self.check()
+            self._listen()
+            if time.monotonic() > end:
+                raise ProtoMtlError(problem)
+            time.sleep(0.02)

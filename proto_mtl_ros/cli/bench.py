@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`proto-mtl bench`: how fast engines and the node are on this machine."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from proto_mtl_ros.errors import ConfigError
+
+app = typer.Typer(
+    help="Measure engines, the node, and one network against three.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Model = Annotated[str, typer.Option(help="Name or folder of a model bundle.")]
+Out = Annotated[Path, typer.Option(help="Folder of the figures; the page is made from it.")]
+
+FIGURES = Path("benchmark/performance")
+BACKENDS = "torch,onnxruntime,openvino,tensorrt"
+
+
+@app.command()
+def engine(
+    model: Model = "nyu13-lite0",
+    backends: Annotated[str, typer.Option(help="With commas between.")] = BACKENDS,
+    precisions: Annotated[str, typer.Option(help="With commas between.")] = "fp32,fp16,int8",
+    threads: Annotated[str, typer.Option(help="With commas between.")] = "1,2",
+    sizes: Annotated[
+        str, typer.Option(help="HxW with commas between; default: the model's own and its doubles.")
+    ] = "",
+    batches: Annotated[str, typer.Option(help="With commas between.")] = "1,4",
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    rounds: Annotated[int, typer.Option(min=1, help="Turns that each engine gets.")] = 10,
+    frames: Annotated[int, typer.Option(min=1, help="Calls in a turn.")] = 10,
+    out: Out = FIGURES,
+) -> None:
+    """Milliseconds per call of engines alone, by precision, size, batch and threads.
+
+    Every engine has a process of its own; they take turns. A combination that this machine cannot
+    run stands in the table with its reason.
+    """
+    from proto_mtl_ros.bench.engine import measure
+    from proto_mtl_ros.bench.engine_worker import EngineSetting
+    from proto_mtl_ros.runtime.bundle import Bundle
+
+    bundle = Bundle.load(model)
+    own = bundle.manifest.input_size
+    chosen = [_size(text) for text in _parts(sizes)] or [own]
+    counts = [_number(text) for text in _parts(batches)]
+    settings = [
+        EngineSetting(model, backend, precision, device, number, size, batch)
+        for size in chosen
+        for batch in counts
+        for number in (_number(text) for text in _parts(threads))
+        for backend in _parts(backends)
+        for precision in _parts(precisions)
+    ]
+    with _progress() as bar:
+        task = bar.add_task("measuring", total=rounds)
+        rows = measure(settings, rounds, frames, lambda done, _: bar.update(task, completed=done))
+    loss = bundle.manifest.metrics.get("int8_cpu", {}).get("loss_percent")
+    _write(
+        out / "engine.json",
+        bundle.name,
+        input_size=list(own),
+        int8_metric_loss_percent=loss,
+        rows=rows,
+    )
+    for row in rows:
+        asked = row["asked"]
+        name = f"{asked['backend']} {asked['precision']} {asked['size']} x{asked['batch']}"
+        if "error" in row:
+            typer.echo(f"{name}: {row['error']}")
+        else:
+            typer.echo(
+                f"{name}, {row['threads']} threads: {row['ms_p50']:.1f} ms"
+                f" (p95 {row['ms_p95']:.1f}), {row['images_per_second']:.1f} images/s"
+            )
+
+
+@app.command()
+def node(
+    model: Model = "nyu13-lite0",
+    backend: Annotated[str, typer.Option(help="Of the node.")] = "auto",
+    precision: Annotated[str, typer.Option(help="Of the node.")] = "auto",
+    only: Annotated[
+        list[str] | None, typer.Option(help="Name of a case, such as rate; may be given again.")
+    ] = None,
+    input_sizes: Annotated[
+        str, typer.Option(help="HxW with commas between, for the case `input size`.")
+    ] = "96x128,192x256,288x384,480x640",
+    seconds: Annotated[float, typer.Option(min=1.0, help="Of every load.")] = 10.0,
+    picture: Annotated[str, typer.Option(help="Image file that the cameras show.")] = "",
+    out: Out = FIGURES,
+) -> None:
+    """Rate, latency, losses, CPU and memory of the node, end to end over DDS."""
+    from proto_mtl_ros.bench.node_suite import cases, run_cases
+    from proto_mtl_ros.runtime.bundle import Bundle
+
+    bundle = Bundle.load(model)
+    chosen = cases([_size(text) for text in _parts(input_sizes)])
+    names = sorted({case.name for case in chosen})
+    for name in only or ():
+        if name not in names:
+            raise ConfigError(f"there is no case {name!r}: use {', '.join(names)}")
+    chosen = [case for case in chosen if not only or case.name in only]
+    rows = []
+    with _progress() as bar:
+        task = bar.add_task("starting", total=len(chosen))
+        for row in run_cases(
+            str(bundle.path),
+            chosen,
+            backend,
+            precision,
+            seconds,
+            picture,
+            lambda case, done, of: bar.update(task, completed=done, description=case.name),
+        ):
+            rows.append(row)
+            latency = row["latency_ms"].get("p95", float("nan"))
+            bar.console.print(
+                f"{row['case']['name']}: {row['rate_offered']:.1f} Hz offered,"
+                f" {row['rate']:.1f} answered, p95 {latency:.1f} ms",
+                highlight=False,
+            )
+            _write(out / "node.json", bundle.name, rows=rows)
+
+
+@app.command()
+def compare(
+    model: Model = "nyu13-lite0",
+    backend: Annotated[str, typer.Option(help="Of all nodes.")] = "auto",
+    rounds: Annotated[int, typer.Option(min=1, help="Turns that each of the two gets.")] = 3,
+    seconds: Annotated[float, typer.Option(min=1.0, help="Of every load.")] = 10.0,
+    out: Out = FIGURES,
+) -> None:
+    """One multi-task node against three single-task nodes of the same backbone."""
+    import tempfile
+
+    from proto_mtl_ros.bench import comparison
+    from proto_mtl_ros.runtime.bundle import Bundle
+
+    bundle = Bundle.load(model)
+    tasks = bundle.manifest.tasks
+    with _progress() as bar, tempfile.TemporaryDirectory() as folder:
+        task = bar.add_task("exporting", total=len(tasks) + 2 * rounds)
+        singles = []
+        for name in tasks:
+            singles.append(comparison.single_task_bundle(bundle, name, Path(folder)))
+            bar.advance(task)
+        found = comparison.compare(
+            bundle,
+            singles,
+            backend,
+            rounds,
+            seconds,
+            progress=lambda what, done, of: bar.update(
+                task, completed=len(tasks) + done, description=what
+            ),
+        )
+    _write(out / "compare.json", **found)
+    fps, memory = found["frames_per_second"], found["memory_mib"]
+    typer.echo(
+        f"one node {fps['multi']:.1f} frames/s, {memory['multi']:.0f} MiB; three"
+        f" {fps['single']:.1f} frames/s, {memory['single']:.0f} MiB"
+    )
+
+
+@app.command()
+def page(
+    out: Out = FIGURES,
+    docs: Annotated[Path, typer.Option(help="Folder of the page.")] = Path("docs"),
+) -> None:
+    """Write docs/performance.md and docs/performance.json from the figures."""
+    from proto_mtl_ros.bench.page import PAGE, write_page
+
+    for name, value in write_page(out, docs)["ratios"].items():
+        typer.echo(f"{name}: {value}")
+    typer.echo(f"wrote {docs / PAGE}")
+
+
+def _write(path: Path, model: str, **content: Any) -> None:
+    from proto_mtl_ros.files import write_text
+    from proto_mtl_ros.machine import machine
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    whole = {"model": model, "machine": machine(), **content}
+    write_text(path, json.dumps(whole, indent=1) + "\n")
+
+
+def _progress() -> Any:
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    return Progress(
+        TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn()
+    )
+
+
+def _parts(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _number(text: str) -> int:
+    if not text.isdigit():
+        raise ConfigError(f"{text!r} is not a number")
+    return int(text)
+
+
+def _size(text: str) -> tuple[int, int]:
+    height, _, width = text.partition("x")
+    if not (height.isdigit() and width.isdigit()):
+        raise ConfigError(f"{text!r} is not a size: give height x width, such as 192x256")
+    return int(height), int(width)
