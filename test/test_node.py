@@ -223,6 +223,26 @@ def test_two_cameras_of_different_sizes_share_the_engine_fairly(
     assert 0.4 < served[0] / served[1] < 2.5
 
 
+def test_a_camera_is_processed_no_more_often_than_allowed(robot: Robot) -> None:
+    robot.start(cameras=["left", "right"], max_rate=[5.0, 0.0])
+    depth = {c: robot.collect(f"{c}/depth/image") for c in ("left", "right")}
+    for camera, collector in depth.items():
+        robot.flow(lambda: image(picture()), collector, topic=f"{camera}/image")
+    robot.settle(*depth.values())
+    start = time.monotonic()
+    for seed in range(40):
+        for camera in depth:
+            robot.publish(f"{camera}/image", image(picture(seed=seed), camera))
+        time.sleep(0.05)
+    seconds = time.monotonic() - start
+    time.sleep(0.3)
+    assert len(depth["left"].messages) <= 5 * seconds + 2
+    assert len(depth["right"].messages) > 1.5 * len(depth["left"].messages)
+    values = robot.client.values("left")
+    assert int(values["skipped.max_rate"]) >= 10
+    assert "skipped.max_rate" not in robot.client.values("right")
+
+
 def test_camera_info_makes_depth_metric(robot: Robot) -> None:
     robot.start()
     client = robot.client

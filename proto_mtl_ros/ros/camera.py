@@ -17,6 +17,8 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from proto_mtl_ros.geometry import Camera
 from proto_mtl_ros.ros import diagnostics, messages, qos
 from proto_mtl_ros.ros.diagnostics import WARN, CameraStatistics
+from proto_mtl_ros.ros.parameters import max_rate
+from proto_mtl_ros.ros.rate_limit import RateLimit
 from proto_mtl_ros.ros.topics import LABEL_INFO, OUTPUTS
 
 _TYPES: dict[str, Any] = {
@@ -62,6 +64,7 @@ class CameraPort:
         self._mismatches: dict[str, str] = {}
         self._subscriptions: list[Any] = []
         self._label_publisher: Any = None
+        self._limit = RateLimit(max_rate(values, name))
         try:
             for output in OUTPUTS:
                 message_type = _TYPES[output.type]
@@ -145,8 +148,16 @@ class CameraPort:
             self._image_size = ""
         self.statistics.reset()
 
+    def limit_rate(self, rate: float) -> None:
+        """Process at most so many images a second from now on, 0 for all."""
+        if rate != self._limit.rate:
+            self._limit = RateLimit(rate)
+
     def _on_image(self, message: Any) -> None:
         self.statistics.count_received()
+        if not self._limit.admits(time.monotonic()):
+            self.statistics.count_skip("max_rate")
+            return
         with self._lock:
             if self._frame is not None:
                 self.statistics.count_drop("overwritten")

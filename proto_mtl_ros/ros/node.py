@@ -109,6 +109,8 @@ class PerceptionNode(LifecycleNode):
             return SetParametersResult(successful=False, reason=reason)
         threshold = self._values["confidence_threshold"]
         self._values = merged
+        for port in self._ports:
+            port.limit_rate(parameters.max_rate(merged, port.name))
         if merged["confidence_threshold"] != threshold:  # which the latched labels tell
             self._publish_labels()
         return SetParametersResult(successful=True)

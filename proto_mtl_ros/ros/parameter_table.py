@@ -16,7 +16,7 @@ READ_ONLY = "never (set by the node)"
 class Parameter:
     """One row of the table.
 
-    kind: "bool", "int", "double", "string", "string[]" or "int[]".
+    kind: "bool", "int", "double", "string", "string[]", "int[]" or "double[]".
     change: when a new value is taken: DYNAMIC, RELOAD, CONFIGURE or READ_ONLY.
     low, high: inclusive range of a number (or of every element), None where open.
     choices: the allowed values of a string, empty for any.
@@ -142,6 +142,16 @@ TABLE: tuple[Parameter, ...] = (
         "At most so many waiting cameras are inferred together.",
         1,
         32,
+    ),
+    Parameter(
+        "max_rate",
+        "double[]",
+        [0.0],
+        DYNAMIC,
+        "Process at most so many images a second of each camera, 0 = all. One value for all "
+        "cameras, or one for each in the order of `cameras`.",
+        0.0,
+        1000.0,
     ),
     Parameter(
         "load_timeout",

@@ -30,7 +30,10 @@ def coerce(name: str, value: Any) -> Any:
     if row.kind == "double" and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if row.kind.endswith("[]") and not isinstance(value, (str, bytes)) and value is not None:
-        return list(value) if isinstance(value, Iterable) else value
+        if not isinstance(value, Iterable):
+            return value
+        whole = row.kind == "double[]"
+        return [float(v) if whole and type(v) is int else v for v in value]
     return value
 
 
@@ -77,7 +80,16 @@ def conflict(values: dict[str, Any]) -> str | None:
     near, far = values["min_depth"], values["max_depth"]
     if far > 0.0 and near >= far:
         return f"min_depth ({near:g} m) must be less than max_depth ({far:g} m)"
+    rates, cameras = len(values["max_rate"]), len(values["cameras"])
+    if rates not in (1, cameras):
+        return f"max_rate has {rates} values for {cameras} cameras: give one, or one for each"
     return None
+
+
+def max_rate(values: dict[str, Any], camera: str) -> float:
+    """The limit on a camera's rate in Hz, 0 for none."""
+    rates = values["max_rate"]
+    return float(rates[0] if len(rates) == 1 else rates[values["cameras"].index(camera)])
 
 
 def checked_overrides(overrides: dict[str, Any]) -> dict[str, Any]:
