@@ -25,6 +25,7 @@ from proto_mtl_ros.runtime.engine import Engine, available_backends, create_engi
 
 MODELS = Path(__file__).resolve().parents[1] / "models"
 HAS_CUDA = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+HAS_TENSORRT = "TensorrtExecutionProvider" in onnxruntime.get_available_providers()
 
 
 @pytest.fixture(scope="module")
@@ -244,6 +245,7 @@ sys.exit(f"imported: {{found}}" if found else 0)
         ({"precision": "int4"}, "use one of auto, fp32, fp16, int8"),
         ({"precision": "int8"}, "proto-mtl export --precision int8"),
         ({"precision": "int8", "backend": "onnxruntime"}, "proto-mtl export --model tiny"),
+        ({"backend": "onnxruntime-tensorrt"}, "with TensorRT of its version"),
         ({"precision": "fp16", "backend": "onnxruntime"}, "fp32 or int8"),
         ({"precision": "fp16", "device": "cpu"}, "use precision auto"),
     ],
@@ -266,6 +268,20 @@ def test_int8_is_taken_where_the_model_has_it_and_the_backend_gains(
     assert create_engine(both, "onnxruntime", "cpu").precision == "fp32"
     assert create_engine(both, "onnxruntime", "cpu", precision="int8").precision == "int8"
     assert create_engine(both, device="cpu", precision="fp32").name == "onnxruntime"
+
+
+@pytest.mark.skipif(HAS_TENSORRT, reason="this ONNX Runtime has TensorRT")
+def test_onnxruntime_without_tensorrt_runs_on_the_cpu_and_says_so(bundle: Bundle) -> None:
+    from proto_mtl_ros.runtime.engine import EngineOptions
+    from proto_mtl_ros.runtime.onnxruntime_tensorrt import load
+
+    engine = load(bundle, EngineOptions("cuda"))
+    assert engine.device == "cpu"
+    assert "no Tensorrt" in str(engine.fallback) and "onnxruntime-gpu" in str(engine.fallback)
+    images = pictures(2, 32, 64)
+    assert (engine.infer(images)["depth"] == expected(images)["depth"]).all()
+    with pytest.raises(ProtoMtlError, match="--target tensorrt"):
+        load(bundle, EngineOptions("cuda", precision="int8"))
 
 
 @pytest.mark.skipif("tensorrt" not in available_backends(), reason="TensorRT is not installed")

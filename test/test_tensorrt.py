@@ -15,7 +15,7 @@ from pathlib import Path
 import onnx
 import pytest
 
-from proto_mtl_ros.errors import EngineError
+from proto_mtl_ros.errors import EngineError, ProtoMtlError
 from proto_mtl_ros.ros.engine_upgrade import EngineUpgrade
 from proto_mtl_ros.runtime.bundle import Bundle
 from proto_mtl_ros.runtime.cuda import Cuda, CudaError
@@ -166,7 +166,7 @@ def test_requests_travel_as_text() -> None:
 def test_what_cannot_be_built_is_refused_at_once(
     shipped: Bundle, tmp_path: Path, options: dict, said: str
 ) -> None:
-    with pytest.raises(EngineError, match=said):
+    with pytest.raises(ProtoMtlError, match=said):
         plan_of(shipped, tmp_path, **options)
 
 

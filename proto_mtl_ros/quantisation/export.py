@@ -9,15 +9,12 @@ from pathlib import Path
 
 from ..data.source import FrameSource
 from ..errors import one_line
-from ..runtime.bundle import CARD, INT8_ONNX, INT8_TENSORRT_ONNX, Bundle
+from ..runtime.bundle import CARD, INT8_GRAPHS, INT8_ONNX, Bundle
 from ..runtime.engine import create_engine
 from ..runtime.predictor import Predictor
 from .accuracy import Loss, compare
 from .frames import divided, network_images, spread
 from .int8 import QuantisationError, Target, int8_graph
-
-FILES: dict[Target, str] = {"cpu": INT8_ONNX, "tensorrt": INT8_TENSORRT_ONNX}
-"""Target -> the file of its graph."""
 
 
 def export_int8(
@@ -68,7 +65,7 @@ def export_int8(
     images = network_images(source, chosen, bundle.manifest.input_size)
     graph = int8_graph(bundle.onnx_path.read_bytes(), images, target)
     files: dict[str, Path | bytes] = {name: bundle.path / name for name in bundle.manifest.files}
-    files[FILES[target]] = graph
+    files[INT8_GRAPHS[target]] = graph
     with tempfile.TemporaryDirectory() as folder:
         # judged from a bundle whose only graph is the new one, as engines load it
         judged = Bundle.write(Path(folder) / bundle.name, bundle.manifest, {INT8_ONNX: graph})

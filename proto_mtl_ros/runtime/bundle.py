@@ -29,6 +29,9 @@ MANIFEST = "model.json"
 ONNX = "model.onnx"
 INT8_ONNX = "model.int8.onnx"
 INT8_TENSORRT_ONNX = "model.int8-tensorrt.onnx"
+INT8_GRAPHS = {"cpu": INT8_ONNX, "tensorrt": INT8_TENSORRT_ONNX}
+"""What a quantised graph shall run on -> its file."""
+
 WEIGHTS = "weights.safetensors"
 CARD = "README.md"
 INPUT = "image"
@@ -142,14 +145,25 @@ class Bundle:
         """The deployed graph. Raises BundleError when the bundle has none."""
         return self._file(ONNX)
 
-    def graph_path(self, precision: str) -> Path:
-        """Return the graph of a precision. Raises BundleError when the bundle has none."""
-        if precision == "int8" and not self.has_int8:
+    def graph_path(self, precision: str, target: str = "cpu") -> Path:
+        """Return the graph of a precision.
+
+        Args:
+            precision: "int8", or another, which all start from the fp32 graph.
+            target: "cpu" or "tensorrt", whose quantised graphs differ.
+
+        Raises:
+            BundleError: the bundle has none.
+        """
+        if precision != "int8":
+            return self._file(ONNX)
+        name = INT8_GRAPHS[target]
+        if name not in self.manifest.files:
             raise BundleError(
-                f"model {self.name} has no int8 graph: make one with"
-                f" `proto-mtl export --model {self.name} --precision int8 --calibrate <data>`"
+                f"model {self.name} has no int8 graph for {target}: make one with `proto-mtl export"
+                f" --model {self.name} --precision int8 --target {target} --calibrate <data>`"
             )
-        return self._file(INT8_ONNX if precision == "int8" else ONNX)
+        return self._file(name)
 
     @property
     def has_int8(self) -> bool:

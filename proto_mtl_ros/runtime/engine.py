@@ -140,6 +140,12 @@ BACKENDS = (
         "install TensorRT (JetPack brings it, elsewhere it comes from NVIDIA's package index)",
     ),
     Backend("onnxruntime", "onnxruntime", (("onnxruntime",),), "pip install onnxruntime"),
+    Backend(
+        "onnxruntime-tensorrt",
+        "onnxruntime_tensorrt",
+        (("onnxruntime",), ("tensorrt", "tensorrt_libs")),
+        "pip install onnxruntime-gpu, with TensorRT of its version",
+    ),
     Backend("openvino", "openvino", (("openvino",),), "pip install openvino"),
     Backend("torch", "torch", (("torch",), ("safetensors",)), "pip install torch safetensors"),
 )

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from proto_mtl_ros.errors import EngineError, one_line
 
-from .bundle import INT8_TENSORRT_ONNX, ONNX, Bundle
+from .bundle import ONNX, Bundle
 from .engine_cache import EngineCache, EngineKey
 from .half import VERSION, half_graph
 from .tensorrt_build import PROGRESS, BuildRequest, installed_library, library_version
@@ -87,6 +87,7 @@ class EnginePlan:
 
         Raises:
             EngineError: TensorRT is not installed, or an argument is not one that it knows.
+            BundleError: the bundle has no graph of that precision.
         """
         library = installed_library()
         if library is None:
@@ -96,13 +97,7 @@ class EnginePlan:
             )
         if precision not in PRECISIONS:
             raise EngineError(f"no TensorRT engine in {precision}: use {', '.join(PRECISIONS)}")
-        graph = INT8_TENSORRT_ONNX if precision == "int8" else ONNX
-        if graph not in bundle.manifest.files:
-            raise EngineError(
-                f"model {bundle.name} has no int8 graph for TensorRT: make one with"
-                f" `proto-mtl export --model {bundle.name} --precision int8 --target tensorrt"
-                " --calibrate <data>`"
-            )
+        graph = bundle.graph_path(precision, "tensorrt").name
         if not 1 <= max_batch <= 64 or not 0 <= level <= 5:
             raise EngineError(f"batch {max_batch} is not in 1..64, or level {level} not in 0..5")
         height, width = size or bundle.manifest.input_size

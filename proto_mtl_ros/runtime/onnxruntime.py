@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,14 +26,17 @@ class OnnxRuntimeEngine(LoadedEngine):
     name = "onnxruntime"
     title = "ONNX Runtime"
 
+    provider = "CUDAExecutionProvider"
+    """That it runs on where a GPU shall be used."""
+
+    install = "pip install onnxruntime-gpu instead of onnxruntime"
+    """What brings that provider."""
+
     def __init__(self, bundle: Bundle, options: EngineOptions) -> None:
         """Load and check the graph; see ``engine.create_engine`` for errors."""
-        # int8 is no faster here than fp32 on CPUs without instructions for it
-        precision = "fp32" if options.precision == "auto" else options.precision
-        if precision == "fp16":
-            raise EngineError("ONNX Runtime runs in fp32 or int8: choose one, or tensorrt for fp16")
-        path = bundle.graph_path(precision)
-        self._session, device, fallback = _open(str(path), options.device, options.threads)
+        precision, path = self._graph(bundle, options)
+        gpu = (self.provider, self._provider_options(options.gpu, precision))
+        self._session, device, fallback = _open(str(path), options, gpu, self.install)
         super().__init__(bundle.manifest, device, precision, fallback)
         self._check_graph(
             f"the graph of {bundle.name} ({path})",
@@ -40,6 +44,18 @@ class OnnxRuntimeEngine(LoadedEngine):
             {tensor.name: tensor.type for tensor in self._session.get_outputs()},
             _TYPES,
         )
+
+    def _graph(self, bundle: Bundle, options: EngineOptions) -> tuple[str, Path]:
+        """Return the precision to run in, and the graph for it."""
+        # int8 is no faster here than fp32 on CPUs without instructions for it
+        precision = "fp32" if options.precision == "auto" else options.precision
+        if precision == "fp16":
+            raise EngineError("ONNX Runtime runs in fp32 or int8: choose one, or tensorrt for fp16")
+        return precision, bundle.graph_path(precision)
+
+    def _provider_options(self, gpu: int, precision: str) -> dict[str, str]:
+        """Return what the provider shall be told."""
+        return {"device_id": str(gpu)}
 
     def _run(self, images: np.ndarray) -> dict[str, np.ndarray]:
         maps = self._session.run(list(self._outputs), {INPUT: images})
@@ -54,26 +70,26 @@ def load(bundle: Bundle, options: EngineOptions) -> OnnxRuntimeEngine:
     return OnnxRuntimeEngine(bundle, options)
 
 
-def _open(path: str, device: str, threads: int) -> tuple[Any, str, str | None]:
+def _open(
+    path: str, options: EngineOptions, gpu: tuple[str, dict[str, str]], install: str
+) -> tuple[Any, str, str | None]:
     """Return the session, the device it runs on, and why not on the wanted one."""
     fallback = None
-    if device != "cpu" and "CUDAExecutionProvider" in onnxruntime.get_available_providers():
-        index = device.partition(":")[2] or "0"
+    provider = gpu[0]
+    if options.device != "cpu" and provider in onnxruntime.get_available_providers():
         try:
-            session = _session(path, threads, ("CUDAExecutionProvider", {"device_id": index}))
-            if session.get_providers()[0] == "CUDAExecutionProvider":
-                return session, f"cuda:{index}", None
+            session = _session(path, options.threads, gpu)
+            if session.get_providers()[0] == provider:
+                return session, f"cuda:{options.gpu}", None
             why = "check its driver, CUDA and cuDNN"
         except Exception as error:  # its exceptions share no base of their own
             why = one_line(error)
         fallback = f"ONNX Runtime cannot use the GPU ({why}); running on the CPU"
-    elif device.startswith("cuda"):
-        fallback = (
-            "this ONNX Runtime has no CUDA (pip install onnxruntime-gpu instead of onnxruntime);"
-            " running on the CPU"
-        )
+    elif options.device.startswith("cuda"):
+        name = provider.removesuffix("ExecutionProvider")
+        fallback = f"this ONNX Runtime has no {name} ({install}); running on the CPU"
     try:
-        return _session(path, threads), "cpu", fallback
+        return _session(path, options.threads), "cpu", fallback
     except Exception as error:  # as above
         raise EngineError(
             f"ONNX Runtime {onnxruntime.__version__} cannot load {path}"
