@@ -1,18 +1,32 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`proto-mtl engine`: build the TensorRT engine of a model before a robot needs it."""
+"""`proto-mtl engine`: build engines before a robot needs them, and check those it has."""
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from proto_mtl_ros.cli.dataset import Kind, Options, Split, open_dataset
+from proto_mtl_ros.errors import ConfigError
+
 if TYPE_CHECKING:
     from proto_mtl_ros.runtime.engine_plan import EnginePlan
 
+app = typer.Typer(
+    help="Build the TensorRT engine of a model, or check every engine that this machine has.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
 
-def command(
+
+@app.command()
+def build(
     model: Annotated[str, typer.Option(help="Name or folder of a model bundle.")] = "nyu13-lite0",
     precision: Annotated[str, typer.Option(help="fp16 or fp32.")] = "fp16",
     input_size: Annotated[
@@ -71,6 +85,61 @@ def command(
     except EngineNotBuilt as missing:
         typer.echo(missing.why)
     typer.echo(f"wrote {_build(plan)}")
+
+
+@app.command()
+def check(
+    data: Annotated[
+        Path | None, typer.Option(help="Data set or recording; default: the shipped recording.")
+    ] = None,
+    model: Annotated[str, typer.Option(help="Name or folder of a model bundle.")] = "nyu13-lite0",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:<index>.")] = "auto",
+    kind: Kind = "bag",
+    split: Split = "train",
+    option: Options = None,
+    frames: Annotated[int, typer.Option(min=1, help="Most frames to look at.")] = 16,
+    batches: Annotated[str, typer.Option(help="Images at once, with commas between.")] = "1,4",
+    out: Annotated[Path | None, typer.Option(help="Also write the results as JSON.")] = None,
+) -> None:
+    """Run every engine on real pictures, hold it against ONNX Runtime in fp32, and time it.
+
+    Ends with status 1 when one gives other maps. Engines that cannot run here are listed with the
+    reason. TensorRT engines that are missing are built.
+    """
+    from proto_mtl_ros.evaluation.engine_check import check_engines
+    from proto_mtl_ros.files import write_text
+    from proto_mtl_ros.machine import machine
+    from proto_mtl_ros.quantisation.frames import network_images, spread
+    from proto_mtl_ros.replay.installation import shared_file
+    from proto_mtl_ros.runtime.bundle import Bundle
+
+    where = data or shared_file("recordings/room")
+    if where is None:
+        raise ConfigError("the shipped recording is not installed: give --data")
+    bundle = Bundle.load(model)
+    source = open_dataset(where, kind, split, None, option)
+    chosen = spread(range(len(source)), min(frames, len(source)))
+    images = list(network_images(source, chosen, bundle.manifest.input_size))
+    counts = [int(text) for text in batches.split(",") if text.strip().isdigit()]
+    if not counts or max(counts) > len(images):
+        raise ConfigError(f"--batches {batches}: give numbers up to {len(images)}, the frames")
+    results = []
+    for one in check_engines(bundle, images, device, counts, lambda missing: _build(missing.plan)):
+        results.append(one)
+        name = f"{one.backend} {one.precision} x{one.batch}"
+        if one.ran:
+            errors = ", ".join(f"{output} {error:.1e}" for output, error in one.errors.items())
+            verdict = "ok" if one.problem is None else f"WRONG: {one.problem}"
+            typer.echo(f"{name} on {one.device}: {one.milliseconds:.1f} ms, {errors}: {verdict}")
+        else:
+            typer.echo(f"{name}: not run: {one.problem}")
+    if out is not None:
+        rows = [asdict(one) | {"ran": one.ran} for one in results]
+        content = {"model": bundle.name, "machine": machine(), "engines": rows}
+        write_text(out, json.dumps(content, indent=1) + "\n")
+    wrong = [one for one in results if one.ran and one.problem is not None]
+    if wrong:
+        raise SystemExit(1)
 
 
 def _build(plan: EnginePlan) -> Path:

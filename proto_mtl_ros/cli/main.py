@@ -34,7 +34,7 @@ COMMANDS = {
     "evaluate": "Print the metrics of a model on labelled frames.",
     "export": "Make a bundle that a robot can run from a training checkpoint.",
     "bench": "Measure engines and the node on this machine.",
-    "engine": "Build the TensorRT engine of a model ahead of time.",
+    "engine": "Build engines ahead of time, check those of this machine.",
     "dataset": "Look at labels, draw or import label manifests, write folders.",
     "bag": "Look into a recording, play it, record topics.",
     "demo": "Play a recording through the node over DDS and write a report.",

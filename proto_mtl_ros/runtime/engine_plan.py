@@ -37,7 +37,7 @@ class EngineNotBuilt(EngineError):
     def __init__(self, plan: EnginePlan, why: str) -> None:
         super().__init__(
             f"no TensorRT engine of {plan.bundle.name} for this GPU ({why}): build it with"
-            f" `proto-mtl engine --model {plan.bundle.name}`"
+            f" `proto-mtl engine build --model {plan.bundle.name}`"
         )
         self.plan, self.why = plan, why
 
