@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Post-training quantisation of the deployed graph by NNCF: ONNX in, ONNX with Q/DQ nodes out.
 
-Convolutions are quantised, weights per channel; attention, normalisation, decoding and the last
-layers of depth and normals stay in float, where eight bits cost accuracy and save little time.
+Convolutions are quantised, weights per channel. Attention, normalisation, decoding, the last layer
+of normals and all that computes depth alone stay in float: depth is one exponential number per
+pixel, and eight bits in its decoder moved it by 4 % where they moved nothing else by 1 %.
 CPUs take unsigned activations with an offset; TensorRT takes signed ones without.
 """
 
@@ -22,7 +23,10 @@ from ..runtime.onnx_weights import fold_casts, halve_weights
 
 Target = Literal["cpu", "tensorrt"]
 
-SENSITIVE = ("depth", "normals")
+FLOAT_BRANCHES = ("depth",)
+"""Tasks of which nothing is quantised but what they share with others."""
+
+FLOAT_ENDS = ("normals",)
 """Tasks whose last layer stays in float."""
 
 
@@ -69,7 +73,7 @@ def int8_graph(model: bytes, images: Iterable[np.ndarray], target: Target = "cpu
                 nncf.Dataset(frames),
                 preset=preset,
                 subset_size=len(frames),
-                ignored_scope=nncf.IgnoredScope(names=last_layers(graph), types=["MatMul"]),
+                ignored_scope=nncf.IgnoredScope(names=kept_in_float(graph), types=["MatMul"]),
                 advanced_parameters=AdvancedQuantizationParameters(
                     activations_quantization_params=activations
                 ),
@@ -85,15 +89,33 @@ def int8_graph(model: bytes, images: Iterable[np.ndarray], target: Target = "cpu
     return quantised.SerializeToString()
 
 
-def last_layers(model: Any) -> list[str]:
-    """Return the names of the last convolutions of the sensitive tasks' branches."""
+def kept_in_float(model: Any) -> list[str]:
+    """Return the names of the nodes of a deployed graph that shall not be quantised, sorted."""
     producers = {name: node for node in model.graph.node for name in node.output}
-    found = []
-    for task in SENSITIVE:
+    outputs = [output.name for output in model.graph.output]
+    behind = {name: _behind(name, producers) for name in outputs}
+    found: set[str] = set()
+    for task in FLOAT_BRANCHES:
+        if task in behind:
+            others = (nodes for name, nodes in behind.items() if name != task)
+            found |= behind[task].difference(*others)
+    for task in FLOAT_ENDS:
         name = task
         # back along the first input: decoding reads nothing else that was computed by the network
         while name in producers and producers[name].op_type != "Conv":
             name = producers[name].input[0]
         if name in producers:
-            found.append(producers[name].name)
+            found.add(producers[name].name)
+    return sorted(found)
+
+
+def _behind(output: str, producers: dict[str, Any]) -> set[str]:
+    """Return the names of all nodes that an output is computed by."""
+    found: set[str] = set()
+    waiting = [output]
+    while waiting:
+        node = producers.get(waiting.pop())
+        if node is not None and node.name not in found:
+            found.add(node.name)
+            waiting += node.input
     return found

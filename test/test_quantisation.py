@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""int8: what is quantised, who judges it, and that nothing is written that lost too much."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proto_mtl_ros.errors import DataError
+from proto_mtl_ros.quantisation.accuracy import Loss, disagreement
+from proto_mtl_ros.quantisation.frames import divided
+from proto_mtl_ros.quantisation.int8 import QuantisationError, kept_in_float
+from proto_mtl_ros.runtime.bundle import INT8_GRAPHS, Bundle
+from proto_mtl_ros.runtime.engine import create_engine
+from proto_mtl_ros.runtime.predictor import Prediction
+
+
+@pytest.fixture(scope="module")
+def shipped() -> Bundle:
+    return Bundle.load("nyu13-lite0")
+
+
+def export(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "proto_mtl_ros.cli", "export", "--precision", "int8"]
+    return subprocess.run(
+        [*command, *map(str, arguments)], capture_output=True, text=True, timeout=170
+    )
+
+
+# --- which frames --------------------------------------------------------------------------------
+
+
+@given(st.integers(2, 300), st.integers(1, 200), st.integers(1, 200))
+def test_no_frame_both_calibrates_and_judges(count: int, calibrate: int, check: int) -> None:
+    chosen, others = divided(range(count), calibrate, check)  # type: ignore[list-item]
+    assert chosen and others and not set(chosen) & set(others)
+    assert set(chosen) | set(others) <= set(range(count))
+    assert len(chosen) <= calibrate and len(others) <= check
+    if count >= calibrate + check and calibrate <= count // 2:
+        assert (len(chosen), len(others)) == (calibrate, check)
+
+
+def test_one_frame_is_too_few() -> None:
+    with pytest.raises(DataError, match="1 frames are not enough"):
+        divided(range(1), 10, 10)  # type: ignore[list-item]
+
+
+# --- what is lost --------------------------------------------------------------------------------
+
+
+def test_a_loss_is_what_became_worse_whichever_way_that_is() -> None:
+    loss = Loss(
+        before={"segmentation": 0.5, "depth": 0.4, "normals": 20.0},
+        after={"segmentation": 0.49, "depth": 0.41, "normals": 19.0},
+    )
+    assert loss.percent == pytest.approx({"segmentation": 2.0, "depth": 2.5, "normals": -5.0})
+    loss.check(2.5 + 1e-9)
+    with pytest.raises(QuantisationError, match="depth abs_err, more than 2.2 %"):
+        loss.check(2.2)
+    loss.after["normals"] = float("nan")
+    with pytest.raises(QuantisationError, match="normals"):
+        loss.check(5.0)
+
+
+def test_disagreement_is_in_each_task_s_own_terms() -> None:
+    up = np.zeros((2, 2, 3), np.float32)
+    up[..., 1] = -1
+    first = Prediction(np.zeros((2, 2), np.uint8), None, np.full((2, 2), 2.0, np.float32), up)
+    turned = up.copy()
+    turned[0, :] = (0, 0, -1)
+    second = Prediction(
+        np.array([[0, 1], [0, 0]], np.uint8), None, np.full((2, 2), 2.2, np.float32), turned
+    )
+    assert disagreement("segmentation", first, second) == 0.25
+    assert disagreement("depth", first, second) == pytest.approx(0.1)
+    assert disagreement("normals", first, second) == pytest.approx(45.0)
+
+
+# --- the graph -----------------------------------------------------------------------------------
+
+
+def test_what_computes_depth_alone_stays_in_float(shipped: Bundle) -> None:
+    model = onnx.load_model(shipped.onnx_path)
+    kept = kept_in_float(model)
+    nodes = {node.name: node for node in model.graph.node}
+    convolutions = [name for name in kept if nodes[name].op_type == "Conv"]
+    every = [node.name for node in model.graph.node if node.op_type == "Conv"]
+    assert 10 < len(convolutions) < len(every) / 2
+    # take those nodes away, and depth is all that is lost
+    lost = {output for name in kept for output in nodes[name].output}
+    for node in model.graph.node:
+        if set(node.input) & lost:
+            lost |= set(node.output)
+    assert {"depth", "normals"} <= lost  # normals by their last layer
+    assert not {"segmentation", "confidence"} & lost
+
+
+def test_a_recording_calibrates_and_the_bundle_runs_on_both_engines(
+    shipped: Bundle, room_recording: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("nncf", reason="nncf is not installed")
+    pytest.importorskip("openvino", reason="openvino is not installed")
+    out = tmp_path / "int8"
+    done = export(
+        "--model", "nyu13-lite0", "--calibrate", room_recording, "--kind", "bag",
+        "--frames", 6, "--check", 4, "--max-loss", 50, "--out", out,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "segmentation  differs by" in done.stdout  # which has no label there
+    bundle = Bundle.load(out)
+    assert set(bundle.manifest.files) == {*shipped.manifest.files, INT8_GRAPHS["cpu"]}
+    judged = bundle.manifest.metrics["int8_cpu"]
+    assert judged["frames"] == 4 and set(judged["loss_percent"]) == {"depth", "normals"}
+    assert "## int8 graph for cpu" in (out / "README.md").read_text()
+    graph = onnx.load_model(bundle.graph_path("int8"))
+    assert sum(node.op_type == "QuantizeLinear" for node in graph.graph.node) > 40
+    image = np.random.default_rng(0).integers(0, 256, (1, 192, 256, 3), np.uint8)
+    ort, openvino = (
+        create_engine(bundle, name, "cpu", precision="int8").infer(image)
+        for name in ("onnxruntime", "openvino")
+    )
+    assert (ort["segmentation"] == openvino["segmentation"]).mean() > 0.95
+    assert np.abs(ort["depth"] / openvino["depth"] - 1).mean() < 0.02
+    # and back: the fp32 graph is the same file
+    assert bundle.manifest.files["model.onnx"] == shipped.manifest.files["model.onnx"]
+    # a second graph goes beside the first
+    assert json.loads((out / "model.json").read_text())["metrics"]["depth"]
+
+
+def test_what_loses_too_much_is_not_written(room_recording: Path, tmp_path: Path) -> None:
+    pytest.importorskip("nncf", reason="nncf is not installed")
+    done = export(
+        "--model", "nyu13-lite0", "--calibrate", room_recording, "--kind", "bag",
+        "--frames", 2, "--check", 2, "--max-loss", 0, "--out", tmp_path / "int8",
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "nothing was written" in done.stderr and "--max-loss" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--model", "nyu13-lite0"), "int8 needs --model and --calibrate"),
+        (("--model", "nyu13-lite0", "--calibrate", "x", "--target", "gpu"), "use cpu or tensorrt"),
+    ],
+)
+def test_what_is_missing_is_said(arguments: tuple[str, ...], said: str, tmp_path: Path) -> None:
+    done = export(*arguments, "--out", tmp_path / "int8")
+    assert done.returncode == 2 and said in done.stderr
