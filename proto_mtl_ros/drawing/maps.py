@@ -17,7 +17,9 @@ _DEPTH_COLOURS: RGB = np.ascontiguousarray(
     cv2.applyColorMap(_LEVELS, cv2.COLORMAP_TURBO).reshape(256, 1, 3)[..., ::-1]
 )
 # y and z are negated, so that up is green and towards the camera is blue.
-_NORMAL_AXES = np.array([127.5, -127.5, -127.5], np.float32)
+_NORMAL_COLOURS = np.array(
+    [[127.5, 0, 0, 127.5], [0, -127.5, 0, 127.5], [0, 0, -127.5, 127.5]], np.float32
+)
 
 
 def draw_segmentation(ids: npt.NDArray[np.uint8], palette: npt.ArrayLike) -> RGB:
@@ -69,12 +71,10 @@ def draw_normals(normals: npt.NDArray[np.float32]) -> RGB:
     Red grows to the right, green upwards and blue towards the camera, so a wall seen from the
     front is light blue and a floor green. (0, 0, 0) and NaN are black.
     """
+    normals = np.ascontiguousarray(normals, np.float32)
+    colours: Any = cv2.convertScaleAbs(cv2.transform(normals, _NORMAL_COLOURS))
     with np.errstate(invalid="ignore"):
-        scaled = normals * _NORMAL_AXES
-        scaled += np.float32(128)
-        colours: Any = np.clip(scaled, 0, 255, out=scaled).astype(np.uint8)
-        x, y, z = normals[..., 0], normals[..., 1], normals[..., 2]
-        valid = x * x + y * y + z * z > 0.25
+        valid = cv2.transform(cv2.multiply(normals, normals), np.ones((1, 3), np.float32)) > 0.25
     return _masked(colours, valid)
 
 

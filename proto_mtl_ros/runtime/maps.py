@@ -90,10 +90,10 @@ def unit(vectors: np.ndarray) -> np.ndarray:
     """Return a new float32[H, W, 3] of unit length; (0, 0, 0) where there is no direction."""
     squared = _dot(vectors, vectors)
     usable = (squared > _SHORTEST**2) & (squared < np.inf)
-    scale = 1 / np.sqrt(np.where(usable, squared, np.float32(np.inf)))
+    scale = cv2.pow(squared, -0.5)
     result = cv2.multiply(vectors, cv2.merge([scale, scale, scale]))
     if not usable.all():
-        result[~usable] = 0.0  # 0 * NaN is not 0
+        result[~usable] = 0.0
     return result
 
 

@@ -126,7 +126,7 @@ def model_card(
         " held out for monitoring and for the confidence temperature.",
         f"- {training['licence']}. The weights carry whatever terms follow from that; the code is"
         " Apache-2.0.",
-        f"- Backbone initialised from {training['initialisation']}.",
+        f"- Initialised from {training['initialisation']}.",
         "",
         "## How it was made",
         "",
