@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from tiny_bundle import write_tiny_bundle
@@ -16,7 +17,9 @@ from proto_mtl_ros.bench.engine import EngineProcess, measure
 from proto_mtl_ros.bench.engine_worker import EngineSetting
 from proto_mtl_ros.bench.node_figures import load_figures
 from proto_mtl_ros.bench.page import PAGE, ratios, write_page
+from proto_mtl_ros.bench.plot import camera_series, cost_plot, size_series, slope
 from proto_mtl_ros.data.stamp_log import StampLog
+from proto_mtl_ros.drawing.chart_canvas import STRONG
 from proto_mtl_ros.errors import ConfigError, EngineError
 from proto_mtl_ros.machine import cpu_seconds, machine, memory
 from proto_mtl_ros.runtime.bundle import Bundle
@@ -200,6 +203,37 @@ def test_ratios_are_those_of_the_rows(tmp_path: Path) -> None:
     assert found["p95_overhead_ms"] == pytest.approx(6.0)
     assert found["lost_frames"] == {"640x480": 2}
     assert found["multi_over_three_single_fps"] is None
+
+
+def cost_rows() -> list[dict[str, object]]:
+    """An engine of 1 ms per thousand pixels, a node that takes 5 ms more; cameras share it."""
+    usual = {"width": 640, "height": 480, "results": ["depth"], "max_batch": 1, "threads": 1}
+    rows = []
+    for height, width in ((96, 128), (192, 256), (288, 384)):
+        ms = height * width / 1e3
+        rows.append(
+            {"case": {**usual, "name": "input size", "cameras": 1}, "loss": 0.3,
+             "engine": {"size": [height, width], "ms_p50": ms}, "rate": 1e3 / (ms + 5)}
+        )  # fmt: skip
+    for cameras, batch, rate in ((1, 1, 20.0), (2, 1, 19.0), (4, 1, 18.0), (2, 2, 21.0)):
+        case = {**usual, "name": "cameras", "cameras": cameras, "max_batch": batch}
+        rows.append({"case": case, "loss": 0.3, "rate": rate})
+    rows.append({"case": {**usual, "name": "cameras", "cameras": 1}, "loss": 0.0, "rate": 5.0})
+    return rows
+
+
+def test_cost_is_drawn_and_said(tmp_path: Path) -> None:
+    rows = cost_rows()
+    assert slope(size_series(rows)["node"]) == pytest.approx(1.0)
+    assert camera_series(rows) == {
+        "one at a time": [(1, 20.0), (2, 19.0), (4, 18.0)],
+        "in batches": [(2, 21.0)],
+    }
+    picture = cv2.imdecode(np.frombuffer(cost_plot(rows) or b"", np.uint8), cv2.IMREAD_COLOR)
+    assert picture.shape[1] > picture.shape[0] > 400
+    drawn = (picture == STRONG[::-1]).all(-1)  # in both panels
+    assert drawn[:, : picture.shape[1] // 2].any() and drawn[:, picture.shape[1] // 2 :].any()
+    assert cost_plot([]) is None
 
 
 def test_a_folder_without_figures_or_with_damaged_ones_is_refused(tmp_path: Path) -> None:

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError
-from ..files import write_text
+from ..files import write_bytes, write_text
 from .node_suite import MOST_LOSS, SATURATING
+from .plot import camera_series, cost_plot, size_series, slope
 
 PARTS = ("engine", "node", "compare")
-PAGE, DATA = "performance.md", "performance.json"
+PAGE, DATA, PLOT = "performance.md", "performance.json", "images/performance.png"
 
 Row = Mapping[str, Any]
 
@@ -51,6 +52,11 @@ def write_page(folder: Path, docs: Path) -> dict[str, Any]:
         " ratios compare what ran in turn in one go: machines are never quiet.",
         _ratio_table(data["ratios"]),
     ]
+    rows = parts.get("node", {}).get("rows", ())
+    picture = cost_plot(rows)
+    if picture is not None:
+        write_bytes(docs / PLOT, picture)
+        sections += [f"![cost by input size and number of cameras]({PLOT})", _cost(rows)]
     sections += [_SECTIONS[part](parts[part]) for part in PARTS if part in parts]
     write_text(docs / DATA, json.dumps(data, indent=1, ensure_ascii=False) + "\n")
     write_text(docs / PAGE, "\n\n".join(sections) + "\n")
@@ -128,6 +134,26 @@ def _said(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key} {_said(one)}" for key, one in value.items())
     return f"{value:.2f}" if isinstance(value, float) else str(value)
+
+
+def _cost(rows: Sequence[Row]) -> str:
+    """Say the slopes in words."""
+    said = []
+    sizes = size_series(rows)
+    if len(sizes["node"]) > 1:
+        engine, node = (slope(sizes[name]) for name in ("engine", "node"))
+        said.append(
+            f"Ten thousand pixels more of network input cost {10 * engine:.1f} ms in the engine and"
+            f" {10 * node:.1f} ms in the node."
+        )
+    for name, points in camera_series(rows).items():
+        if len(points) > 1:
+            (few, slow), (many, fast) = points[0], points[-1]
+            said.append(
+                f"{name.capitalize()}, {many:g} cameras together get {fast:.1f} images a second,"
+                f" {few:g} gets {slow:.1f}."
+            )
+    return " ".join(said)
 
 
 def _engine(content: Row) -> str:

@@ -97,7 +97,7 @@ def depth_scale(near: float, far: float, width: int) -> RGB:
     metres = np.maximum(np.linspace(near, far, bar, dtype=np.float32), 1e-3)
     left = 2 * _MARGIN
     scale[4 : LINE - 2, left : left + bar] = draw_depth(metres[None], near, far)
-    step = _tick_step(far - near, bar // 50)
+    step = tick_step(far - near, bar // 50)
     first, last = int(np.ceil(near / step - 1e-6)), int(np.floor(far / step + 1e-6))
     ticks = [number * step for number in range(first, last + 1)]
     for metre in ticks:
@@ -122,7 +122,7 @@ def normal_legend(width: int) -> RGB:
     return class_legend(list(directions), draw_normals(vectors)[0], width)
 
 
-def _tick_step(span: float, most: int) -> float:
+def tick_step(span: float, most: int) -> float:
     """The smallest of 1, 2, 5 times a power of ten that gives at most so many ticks."""
     least = span / max(most, 1)
     power = 10.0 ** np.floor(np.log10(least))

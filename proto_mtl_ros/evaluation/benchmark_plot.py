@@ -6,21 +6,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import cv2
 import numpy as np
 
-from ..drawing.legend import BACKGROUND, INK
+from ..drawing.chart_canvas import GRID, OTHER, SOFT, STRONG, ChartCanvas
+from ..drawing.legend import INK, tick_step
 from .benchmark_table import FIGURES, SINGLE_TASK, Spread
 
 Row = Mapping[str, Any]
 
-_SCALE = 2  # drawn at twice the size, for screens that show it so
 _NAMES, _COLUMN, _GAP, _LINE, _MARGIN = 190, 180, 44, 26, 16
 _TITLE, _HEADS, _AXIS = 30, 22, 26
-_GRID = (222, 228, 233)
-_SOFT = (104, 117, 125)
-_OURS = (11, 122, 117)
-_OTHER = (158, 170, 180)
 _OURS_NAME = "ours"
 
 
@@ -39,21 +34,19 @@ def delta_plot(rows: Sequence[Row]) -> bytes | None:
     step, low, high = _range([value for panel in panels.values() for value in _values(panel)])
     width = 2 * _MARGIN + _NAMES + (1 + len(FIGURES)) * (_COLUMN + _GAP)
     heights = [_TITLE + _HEADS + _LINE * len(panel) + _AXIS for panel in panels.values()]
-    canvas = np.full((_SCALE * (sum(heights) + 2 * _MARGIN), _SCALE * width, 3), BACKGROUND, "u1")
+    canvas = ChartCanvas(width, sum(heights) + 2 * _MARGIN)
     top = _MARGIN
     for (name, panel), height in zip(panels.items(), heights, strict=True):
         title = f"{name[0]}, {name[1]}: change against single-task in %, right is better"
-        _write(canvas, title, _MARGIN, top + 18, INK, 0.52)
+        canvas.write(title, _MARGIN, top + 18, INK, 0.52)
         for index, (head, spreads) in enumerate(_columns(panel)):
             left = _MARGIN + _NAMES + index * (_COLUMN + _GAP)
             _column(canvas, head, panel, spreads, left, top + _TITLE, (low, high, step))
         for line, row in enumerate(panel):
             y = top + _TITLE + _HEADS + _LINE * line + 18
-            _write(canvas, str(row["label"]), _MARGIN, y, INK, 0.46)
+            canvas.write(str(row["label"]), _MARGIN, y, INK, 0.46)
         top += height
-    done, content = cv2.imencode(".png", canvas[..., ::-1])
-    assert done
-    return content.tobytes()
+    return canvas.png()
 
 
 def _columns(panel: Sequence[Row]) -> list[tuple[str, list[Spread | None]]]:
@@ -81,13 +74,12 @@ def _range(values: Sequence[float]) -> tuple[float, float, float]:
     """Return step, low and high of the axis, in whole steps around zero and all values."""
     low, high = min(0.0, *values), max(0.0, *values)
     span = max(high - low, 1e-6)
-    power = 10.0 ** np.floor(np.log10(span / 4))
-    step = float(next(power * f for f in (1, 2, 5, 10) if power * f >= span / 4 * 0.999))
+    step = tick_step(span, 4)
     return step, float(np.floor(low / step) * step), float(np.ceil(high / step) * step)
 
 
 def _column(
-    canvas: np.ndarray,
+    canvas: ChartCanvas,
     head: str,
     panel: Sequence[Row],
     spreads: Sequence[Spread | None],
@@ -103,48 +95,21 @@ def _column(
     def x(value: float) -> float:
         return left + _COLUMN * (value - low) / max(high - low, 1e-9)
 
-    _write(canvas, head, left, top + 14, _SOFT, 0.44)
+    canvas.write(head, left, top + 14, SOFT, 0.44)
     for tick in np.arange(round(low / step), round(high / step) + 1) * step:
         zero = abs(tick) < step / 2
-        _rectangle(
-            canvas, x(tick), top + _HEADS, 1, bottom - top - _HEADS, _SOFT if zero else _GRID
-        )
+        canvas.rectangle(x(tick), top + _HEADS, 1, bottom - top - _HEADS, SOFT if zero else GRID)
         text = f"{tick:g}" if zero else f"{tick:+g}"
-        _write(canvas, text, x(tick), bottom + 15, _SOFT, 0.38, centre=True)
+        canvas.write(text, x(tick), bottom + 15, SOFT, 0.38, centre=True)
     for line, (row, spread) in enumerate(zip(panel, spreads, strict=True)):
         if spread is None or spread["mean"] is None:
             continue
         y = first + _LINE * line
-        colour = _OURS if row["method"] == _OURS_NAME else _OTHER
+        colour = STRONG if row["method"] == _OURS_NAME else OTHER
         ends = sorted((x(0.0), x(spread["mean"])))
-        _rectangle(canvas, ends[0], y + 6, max(ends[1] - ends[0], 1), _LINE - 12, colour)
+        canvas.rectangle(ends[0], y + 6, max(ends[1] - ends[0], 1), _LINE - 12, colour)
         if spread["std"]:
             ends = [x(spread["mean"] - spread["std"]), x(spread["mean"] + spread["std"])]
-            _rectangle(canvas, ends[0], y + _LINE / 2 - 0.5, ends[1] - ends[0], 1, INK)
+            canvas.rectangle(ends[0], y + _LINE / 2 - 0.5, ends[1] - ends[0], 1, INK)
             for end in ends:
-                _rectangle(canvas, end - 0.5, y + _LINE / 2 - 3, 1, 6, INK)
-
-
-def _rectangle(
-    canvas: np.ndarray, x: float, y: float, width: float, height: float, colour: Sequence[int]
-) -> None:
-    left, top = round(x * _SCALE), round(y * _SCALE)
-    right, bottom = round((x + width) * _SCALE), round((y + height) * _SCALE)
-    canvas[top : max(bottom, top + 1), left : max(right, left + 1)] = colour
-
-
-def _write(
-    canvas: np.ndarray,
-    text: str,
-    x: float,
-    y: float,
-    colour: Sequence[int],
-    size: float,
-    centre: bool = False,
-) -> None:
-    """Write a line whose baseline starts (or is centred) at (x, y)."""
-    font, scale = cv2.FONT_HERSHEY_SIMPLEX, size * _SCALE
-    if centre:
-        x -= cv2.getTextSize(text, font, scale, 2)[0][0] / (2 * _SCALE)
-    position = (round(x * _SCALE), round(y * _SCALE))
-    cv2.putText(canvas, text, position, font, scale, tuple(map(int, colour)), 2, cv2.LINE_AA)
+                canvas.rectangle(end - 0.5, y + _LINE / 2 - 3, 1, 6, INK)
