@@ -93,6 +93,9 @@ def check(
         Path | None, typer.Option(help="Data set or recording; default: the shipped recording.")
     ] = None,
     model: Annotated[str, typer.Option(help="Name or folder of a model bundle.")] = "nyu13-lite0",
+    backends: Annotated[
+        str, typer.Option(help="Only these, with commas between; torch-compile takes minutes.")
+    ] = "",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:<index>.")] = "auto",
     kind: Kind = "bag",
     split: Split = "train",
@@ -123,8 +126,11 @@ def check(
     counts = [int(text) for text in batches.split(",") if text.strip().isdigit()]
     if not counts or max(counts) > len(images):
         raise ConfigError(f"--batches {batches}: give numbers up to {len(images)}, the frames")
+    names = [name.strip() for name in backends.split(",") if name.strip()] or None
     results = []
-    for one in check_engines(bundle, images, device, counts, lambda missing: _build(missing.plan)):
+    for one in check_engines(
+        bundle, images, names, device, counts, lambda missing: _build(missing.plan)
+    ):
         results.append(one)
         name = f"{one.backend} {one.precision} x{one.batch}"
         if one.ran:

@@ -52,6 +52,7 @@ class CheckedEngine:
 def check_engines(
     bundle: Bundle,
     images: Sequence[np.ndarray],
+    backends: Sequence[str] | None = None,
     device: str = "auto",
     batches: Sequence[int] = (1, 4),
     build: Callable[[EngineNotBuilt], object] = lambda missing: missing.plan.build(_silent),
@@ -61,13 +62,14 @@ def check_engines(
     Args:
         bundle: the model.
         images: uint8 [1, H, W, 3] as the network sees them, all of one size.
+        backends: names of those to check, None for all that are installed.
         device: that they shall run on; another one counts as not having run.
         batches: images at once; left-over images of the last batch are not looked at.
         build: called for an engine that has to be built first.
     """
     reference = create_engine(bundle, REFERENCE, "cpu", precision="fp32")
     size = (images[0].shape[1], images[0].shape[2])
-    for backend in available_backends():
+    for backend in backends or available_backends():
         for precision in PRECISIONS:
             for batch in batches:
                 asked = (backend, precision, batch)

@@ -79,8 +79,8 @@ TABLE: tuple[Parameter, ...] = (
         "string",
         "auto",
         RELOAD,
-        "auto takes the fastest that is installed; tensorrt, onnxruntime, openvino or torch asks "
-        "for one.",
+        "auto takes the fastest that is installed; tensorrt, onnxruntime, onnxruntime-tensorrt, "
+        "openvino, torch or torch-compile asks for one.",
     ),
     Parameter(
         "device",

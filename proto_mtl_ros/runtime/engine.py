@@ -148,6 +148,12 @@ BACKENDS = (
     ),
     Backend("openvino", "openvino", (("openvino",),), "pip install openvino"),
     Backend("torch", "torch", (("torch",), ("safetensors",)), "pip install torch safetensors"),
+    Backend(
+        "torch-compile",
+        "torch_compile",
+        (("torch",), ("safetensors",)),
+        "pip install torch safetensors",
+    ),
 )
 
 FASTEST = {
