@@ -3,11 +3,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
+import mcap.writer
 import numpy as np
 import pytest
+from rosbags.rosbag1 import Writer as Ros1Writer
 from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.typesys import Stores, get_typestore
 
 from proto_mtl_ros.data.bag import Bag, decode, typestore
 from proto_mtl_ros.data.bag_writer import BagWriter
@@ -117,9 +121,15 @@ def test_a_message_that_is_cut_short_is_told() -> None:
 
 def truncated(path: Path) -> Path:
     write_recording(path / "bag", frames=6)
-    file = path / "bag" / "bag.mcap"
-    file.write_bytes(file.read_bytes()[: file.stat().st_size * 6 // 10])
+    file = path / "bag" / "bag.mcap"  # of a single chunk
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 10])
     return path / "bag"
+
+
+def split_without_metadata(path: Path) -> Path:
+    bag = without_metadata(path)
+    (bag / "bag_1.mcap").write_bytes((bag / "bag.mcap").read_bytes())
+    return bag
 
 
 def scrambled(path: Path) -> Path:
@@ -172,15 +182,15 @@ def ros1_bag(path: Path) -> Path:
 @pytest.mark.parametrize(
     ("make", "hint"),
     [
-        (truncated, "mcap recover"),
+        (truncated, "before its first whole message"),
         (scrambled, "damaged"),
-        (without_metadata, "ros2 bag reindex"),
+        (split_without_metadata, "ros2 bag reindex"),
         (broken_metadata, "damaged"),
         (without_storage, "copy the whole folder again"),
         (empty_file, "nothing was recorded"),
-        (tiny_file, "damaged"),
+        (tiny_file, "copy it again"),
         (damaged_sqlite, "damaged"),
-        (ros1_bag, "rosbags-convert"),
+        (ros1_bag, "damaged"),
         (lambda path: path / "missing", "check the path"),
     ],
 )
@@ -191,3 +201,110 @@ def test_a_bad_recording_is_told_in_one_line(make, hint: str, tmp_path: Path) ->
             pass
     assert hint in one_line(error.value)
     assert str(tmp_path) in str(error.value)
+
+
+def images(count: int) -> list[np.ndarray]:
+    """Noise, so that compression does not put everything into one chunk."""
+    rng = np.random.default_rng(0)
+    return [rng.integers(0, 256, (40, 60, 3), np.uint8) for _ in range(count)]
+
+
+def chunked(path: Path, pictures: list[np.ndarray]) -> Path:
+    """A file of many small chunks, as a long recording has."""
+    kind = "sensor_msgs/msg/Image"
+    text, _ = typestore().generate_msgdef(kind)
+    with path.open("wb") as sink:
+        writer = mcap.writer.Writer(sink, chunk_size=20_000)
+        writer.start("ros2")
+        schema = writer.register_schema(kind, "ros2msg", text.encode())
+        channel = writer.register_channel("/image", "cdr", schema, {"offered_qos_profiles": ""})
+        for number, pixels in enumerate(pictures):
+            stamp = 1_000_000_000 + number * 100_000_000
+            message = image_message(pixels, "rgb8", stamp)
+            writer.add_message(
+                channel, stamp, bytes(typestore().serialize_cdr(message, kind)), stamp
+            )
+        writer.finish()
+    return path
+
+
+def sqlite(path: Path, pictures: list[np.ndarray]) -> Path:
+    kind = "sensor_msgs/msg/Image"
+    with Writer(path.parent / "db", version=8, storage_plugin=StoragePlugin.SQLITE3) as writer:
+        topic = writer.add_connection("/image", kind, typestore=typestore())
+        for number, pixels in enumerate(pictures):
+            stamp = 1_000_000_000 + number * 100_000_000
+            message = image_message(pixels, "rgb8", stamp)
+            writer.write(topic, stamp, typestore().serialize_cdr(message, kind))
+    return path.parent / "db" / "db.db3"
+
+
+@pytest.mark.parametrize("make", [chunked, sqlite])
+@pytest.mark.parametrize("share", [0.4, 0.7, 0.95])
+def test_of_a_file_that_was_cut_all_before_the_cut_is_read(
+    make: Callable[[Path, list[np.ndarray]], Path], share: float, tmp_path: Path
+) -> None:
+    pictures = images(40)
+    whole = make(tmp_path / "whole.mcap", pictures)
+    content = whole.read_bytes()
+    cut = tmp_path / f"cut{whole.suffix}"
+    cut.write_bytes(content[: int(share * len(content))])
+    with Bag(cut) as bag:
+        found = [message.decode() for message in bag.messages(["/image"])]
+        (note,) = bag.notes
+        scratch = bag._scratch
+    assert 40 * share - 5 <= len(found) <= 40 * share + 1
+    for message, pixels in zip(found, pictures, strict=False):
+        assert (message.data.reshape(pixels.shape) == pixels).all()
+    assert f"{len(found)} messages of its first {(len(found) - 1) / 10:.1f} s are whole" in note
+    assert scratch is not None and not Path(scratch.name).exists()
+    assert cut.read_bytes() == content[: int(share * len(content))]  # left as it was
+
+
+def test_a_folder_whose_last_file_was_cut_is_read(tmp_path: Path) -> None:
+    folder = tmp_path / "bag"
+    with Writer(folder, version=8, storage_plugin=StoragePlugin.MCAP) as writer:
+        topic = writer.add_connection("/image", "sensor_msgs/msg/Image", typestore=typestore())
+        message = image_message(np.zeros((4, 6, 3), np.uint8), "rgb8", stamp=5)
+        writer.write(topic, 5, typestore().serialize_cdr(message, "sensor_msgs/msg/Image"))
+    content = chunked(tmp_path / "long.mcap", images(40)).read_bytes()
+    (folder / "bag.mcap").write_bytes(content[: len(content) // 2])
+    with Bag(folder) as bag:
+        assert 15 <= len(list(bag.messages(["/image"]))) <= 20
+        assert "bag.mcap is cut off" in bag.notes[0]
+
+
+def test_a_recorder_that_was_killed_leaves_no_metadata_and_is_read(tmp_path: Path) -> None:
+    with Bag(without_metadata(tmp_path)) as bag:
+        assert len(list(bag.messages([COLOUR]))) == 2
+
+
+def test_a_ros1_bag_is_read_as_if_it_were_of_ros2(tmp_path: Path) -> None:
+    old = get_typestore(Stores.ROS1_NOETIC)
+    header = old.types["std_msgs/msg/Header"](
+        seq=3, stamp=old.types["builtin_interfaces/msg/Time"](sec=5, nanosec=7), frame_id="cam"
+    )
+    pixels = images(1)[0]
+    picture = old.types["sensor_msgs/msg/Image"](header, 40, 60, "rgb8", 0, 180, pixels.reshape(-1))
+    k = np.arange(9.0)
+    roi = old.types["sensor_msgs/msg/RegionOfInterest"](0, 0, 0, 0, False)
+    info = old.types["sensor_msgs/msg/CameraInfo"](
+        header, 40, 60, "plumb_bob", np.zeros(5), k, k, np.arange(12.0), 0, 0, roi
+    )
+    path = tmp_path / "old.bag"
+    with Ros1Writer(path) as writer:
+        for topic, message in (("/image", picture), ("/camera_info", info)):
+            kind = message.__msgtype__
+            connection = writer.add_connection(topic, kind, typestore=old)
+            writer.write(connection, 9, bytes(old.serialize_ros1(message, kind)))
+    with Bag(path) as bag:
+        image, camera = bag.first("/image"), bag.first("/camera_info")
+        assert {topic.name: topic.type for topic in bag.topics} == {
+            "/image": "sensor_msgs/msg/Image",
+            "/camera_info": "sensor_msgs/msg/CameraInfo",
+        }
+    assert image is not None and camera is not None
+    assert image.stamp == 5_000_000_007
+    assert image.decode().header.frame_id == "cam"
+    assert (image.decode().data.reshape(40, 60, 3) == pixels).all()
+    assert (camera.decode().k == k).all()

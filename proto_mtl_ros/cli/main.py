@@ -57,6 +57,7 @@ REMEDIES = {
     "onnxruntime": "pip install 'onnxruntime>=1.18,<2'",
     "nncf": "pip install '.[quantise]' in the source folder",
     "rosbags": "pip install 'rosbags>=0.11,<0.12'",
+    "mcap": "pip install 'mcap>=1.2,<2'",
     **dict.fromkeys(("torch", "safetensors"), "pip install 'torch==2.13.0' 'safetensors>=0.4,<1'"),
     **dict.fromkeys(
         (

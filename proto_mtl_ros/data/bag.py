@@ -6,17 +6,21 @@ Every fault of a recording becomes a :class:`~proto_mtl_ros.errors.BagError` of 
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from rosbags.rosbag1 import Reader as Ros1Reader
 from rosbags.rosbag2 import Reader
 from rosbags.typesys import Stores, get_typestore
 from rosbags.typesys.store import Typestore
 
+from proto_mtl_ros.data.bag_recovery import is_cut, recover
+from proto_mtl_ros.data.ros1 import converter
 from proto_mtl_ros.data.stamp_log import header_stamp
 from proto_mtl_ros.errors import BagError, one_line
 
@@ -83,20 +87,44 @@ class Bag:
     """An open recording; a context manager.
 
     Args:
-        path: the folder with ``metadata.yaml``, or a single ``.mcap`` or ``.db3`` file.
+        path: the folder with ``metadata.yaml``, a single ``.mcap`` or ``.db3`` file, or a ROS 1
+            ``.bag``, whose messages are yielded as ROS 2 serialises them.
+
+    Attributes:
+        notes: what is missing of the recording, one line each. Of a recording that was cut off,
+            everything before the cut is there.
 
     Raises:
-        BagError: the path is missing, incomplete, damaged, or of an unknown kind.
+        BagError: the path is missing, damaged, or of an unknown kind.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         if self.path.name == "metadata.yaml":
             self.path = self.path.parent
+        self.notes: tuple[str, ...] = ()
+        self._scratch: tempfile.TemporaryDirectory[str] | None = None
         self._check_path()
-        with self._one_line_errors():
-            self._reader = Reader(self.path)
-            self._reader.open()
+        try:
+            with self._one_line_errors():
+                self._reader: Any = self._opened()
+        except BagError:
+            self._clean()
+            raise
+
+    def _opened(self) -> Any:
+        source = self.path
+        if source.suffix == ".bag":
+            reader: Any = Ros1Reader(source)
+        else:
+            files = [source] if source.is_file() else _storage_files(source)
+            if any(is_cut(file) for file in files):
+                self._scratch = tempfile.TemporaryDirectory(prefix="proto_mtl_bag_")
+                source, notes = recover(source, Path(self._scratch.name))
+                self.notes = tuple(notes)
+            reader = Reader(source)
+        reader.open()
+        return reader
 
     def _check_path(self) -> None:
         path = self.path
@@ -106,14 +134,12 @@ class Bag:
             files = _storage_files(path)
             if not files:
                 raise BagError(f"{path} is not a rosbag2 folder: it holds neither .mcap nor .db3")
-            raise BagError(
-                f"{path} has no metadata.yaml: make one with `ros2 bag reindex {path}`, "
-                f"or give the file itself ({files[0]})"
-            )
-        if path.suffix == ".bag":
-            raise BagError(
-                f"{path} is a ROS 1 bag: convert it with `rosbags-convert --src {path} --dst NEW`"
-            )
+            if len(files) > 1:
+                raise BagError(
+                    f"{path} has no metadata.yaml: make one with `ros2 bag reindex {path}`, "
+                    f"or give one of its files ({files[0]})"
+                )
+            path = self.path = files[0]  # the recorder did not come to write the metadata
         if path.is_file() and path.stat().st_size == 0:
             raise BagError(f"{path} is empty: nothing was recorded into it, record again")
 
@@ -128,14 +154,11 @@ class Bag:
 
     def _explain(self, error: Exception) -> str:
         text = one_line(error)
-        if "end magic" in text:
-            return (
-                f"{self.path} is cut off (its recording was interrupted or the copy is "
-                "incomplete): copy it again, or save what is whole with `mcap recover`"
-            )
+        if "not indexed" in text:
+            return f"{self.path} is cut off: make its index with `rosbag reindex {self.path}`"
         if "files are missing" in text:
             return f"{self.path} is incomplete: {text.rstrip('.')}: copy the whole folder again"
-        return f"{self.path} cannot be read as a rosbag2 recording, it is damaged: {text}"
+        return f"{self.path} cannot be read as a recording, it is damaged: {text}"
 
     @property
     def topics(self) -> tuple[Topic, ...]:
@@ -166,8 +189,13 @@ class Bag:
         if not connections:
             return
         with self._one_line_errors():
-            for connection, time, cdr in self._reader.messages(connections, start, stop):
-                yield BagMessage(connection.topic, connection.msgtype, time, bytes(cdr))
+            for connection, time, data in self._reader.messages(connections, start, stop):
+                if self.path.suffix == ".bag":
+                    convert = converter(connection.msgtype)
+                    if convert is None:
+                        continue
+                    data = convert(data)
+                yield BagMessage(connection.topic, connection.msgtype, time, bytes(data))
 
     def first(self, name: str) -> BagMessage | None:
         """Return the first message of a topic, None when it has none."""
@@ -175,8 +203,14 @@ class Bag:
 
     def close(self) -> None:
         """Close the files."""
-        if self._reader.is_open:
+        with suppress(Exception):  # closing what is closed, or gone
             self._reader.close()
+        self._clean()
+
+    def _clean(self) -> None:
+        if self._scratch is not None:
+            self._scratch.cleanup()
+            self._scratch = None
 
     def __enter__(self) -> Bag:
         return self

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from proto_mtl_ros.encodings.error import EncodingError
 from proto_mtl_ros.encodings.image import to_depth
+from proto_mtl_ros.encodings.rvl import decode_rvl
 
 MAX_PIXELS = 64_000_000
 """Largest picture that is decoded."""
@@ -27,6 +28,7 @@ _PNG_START = b"\x89PNG\r\n\x1a\n"
 _PNG_END = b"IEND"
 # ConfigHeader of compressed_depth_image_transport: an enum and two floats.
 _DEPTH_HEADER = struct.Struct("<iff")
+_RVL_SIZE = struct.Struct("<ii")
 # Start-of-frame markers; C4, C8 and CC in their midst mean something else.
 _FRAME_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _START_OF_SCAN = 0xDA
@@ -62,23 +64,26 @@ def decode_compressed(format: str, data: Any) -> npt.NDArray[np.uint8]:
 def decode_compressed_depth(format: str, data: Any) -> npt.NDArray[np.float32]:
     """Depth in metres, float32 [H, W], NaN where there is none, of a compressedDepth topic.
 
-    16UC1 is a PNG of millimetres; 32FC1 a PNG of quantised inverse depth, whose two constants
-    are in the header before it. A bare 16-bit PNG is read as millimetres.
+    16UC1 is a PNG, or RVL, of millimetres; 32FC1 one of quantised inverse depth, whose two
+    constants are in the header before it. A bare 16-bit PNG is read as millimetres.
 
     Raises:
-        EncodingError: ``zero_size``, ``unknown_encoding``, ``wrong_kind``, ``too_large`` or
-            ``bad_png``.
+        EncodingError: ``zero_size``, ``unknown_encoding``, ``wrong_kind``, ``too_large``,
+            ``bad_png`` or ``bad_rvl``.
     """
     content = _content(data)
     quantisation = (0.0, 0.0)
     if not content.startswith(_PNG_START) and len(content) > _DEPTH_HEADER.size:
         quantisation = _DEPTH_HEADER.unpack_from(content)[1:]
         content = content[_DEPTH_HEADER.size :]
-    if not content.startswith(_PNG_START):
+    if content.startswith(_PNG_START):
+        stored = _decode(content, cv2.IMREAD_UNCHANGED, _png_size(content), "bad_png")
+    elif "rvl" in format.lower():
+        stored = _rvl(content)
+    else:
         raise EncodingError(
-            "unknown_encoding", f"compressed depth of format '{format}' is not a PNG"
+            "unknown_encoding", f"compressed depth of format '{format}' is neither PNG nor RVL"
         )
-    stored = _decode(content, cv2.IMREAD_UNCHANGED, _png_size(content), "bad_png")
     if stored.dtype != np.uint16 or stored.ndim != 2:
         raise EncodingError("wrong_kind", "a PNG of depth has one channel of 16 bits")
     if format.strip().startswith("32FC1"):
@@ -89,6 +94,18 @@ def decode_compressed_depth(format: str, data: Any) -> npt.NDArray[np.float32]:
         return depth
     height, width = stored.shape
     return to_depth("16UC1", height, width, 2 * width, not np.little_endian, stored)
+
+
+def _rvl(content: bytes) -> npt.NDArray[np.uint16]:
+    """Return uint16 [H, W] of RVL data with its size before it."""
+    if len(content) < _RVL_SIZE.size:
+        raise EncodingError("bad_rvl", "depth is too short to say its size")
+    width, height = _RVL_SIZE.unpack_from(content)
+    if width < 1 or height < 1:
+        raise EncodingError("zero_size", f"depth is {width}x{height}")
+    if width * height > MAX_PIXELS:
+        raise EncodingError("too_large", f"depth is {width}x{height}")
+    return decode_rvl(content[_RVL_SIZE.size :], width * height).reshape(height, width)
 
 
 def encode_compressed(
