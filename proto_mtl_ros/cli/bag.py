@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from proto_mtl_ros.errors import BagError
+if TYPE_CHECKING:
+    from proto_mtl_ros.data.bag import Bag
 
 app = typer.Typer(
     add_completion=False,
@@ -20,28 +21,63 @@ app = typer.Typer(
 
 
 @app.command()
-def info(recording: Annotated[Path, typer.Argument(help="A rosbag2, a video, a folder.")]) -> None:
-    """Print the topics of a recording and which of them a replay would use. Needs no ROS."""
+def info(
+    recording: Annotated[Path, typer.Argument(help="A rosbag2, a ROS 1 bag, a video, a folder.")],
+    pictures: Annotated[
+        Path | None,
+        typer.Option(help="Write a PNG of the first, middle and last image and their depth."),
+    ] = None,
+) -> None:
+    """Say what is in a recording: topics, rates, gaps, sizes, and what can be used. No ROS needed.
+
+    Of a recording that was cut off, what lies before the cut is read.
+    """
     from proto_mtl_ros.data.bag import Bag, is_bag
+
+    if not recording.exists() or not is_bag(recording):
+        _info_of_images(recording)
+    else:
+        with Bag(recording) as bag:
+            _info_of_bag(recording, bag)
+    if pictures is not None:
+        from proto_mtl_ros.data.recording import open_recording
+        from proto_mtl_ros.evaluation.recording_sheet import recording_sheet
+        from proto_mtl_ros.files import write_bytes
+
+        with open_recording(recording) as opened:
+            write_bytes(pictures, recording_sheet(opened))
+        typer.echo(f"wrote {pictures}")
+
+
+def _info_of_bag(path: Path, bag: Bag) -> None:
+    from proto_mtl_ros.data.bag_summary import summarise
+
+    summary = summarise(bag)
+    typer.echo(f"{path}: {summary.duration:.2f} s")
+    for one in summary.topics:
+        facts = [f"{one.rate:.2f} Hz", f"largest gap {one.largest_gap:.3f} s"]
+        facts += [text for text in (one.size, one.encoding) if text]
+        facts += [f"frame {one.frame_id}"] if one.frame_id else []
+        facts += [f"usable as {one.use}"] if one.use else []
+        typer.echo(f"  {one.count:7d}  {one.topic.name}  [{one.topic.type}]")
+        if one.count > 1:
+            typer.echo(f"           {', '.join(facts)}")
+    for note in summary.notes:
+        typer.echo(f"note: {note}")
+    if summary.camera is None:
+        typer.echo(f"images: none ({summary.problem})")
+        return
+    camera = summary.camera
+    typer.echo(f"images: {camera.image.name}")
+    for label, other in (("camera_info", camera.camera_info), ("depth", camera.depth)):
+        typer.echo(f"{label}: {other.name if other else 'none'}")
+
+
+def _info_of_images(path: Path) -> None:
     from proto_mtl_ros.data.recording import open_recording
 
-    if recording.exists() and is_bag(recording):
-        with Bag(recording) as bag:
-            typer.echo(f"{recording}: {bag.duration:.2f} s")
-            for topic in bag.topics:
-                typer.echo(f"  {topic.count:7d}  {topic.name}  [{topic.type}]")
-    try:
-        opened = open_recording(recording)
-    except BagError as error:
-        if not recording.exists() or not is_bag(recording):
-            raise
-        typer.echo(f"images: none ({error})")
-        return
-    with opened:
-        topics = opened.topics
-        typer.echo(f"images: {topics.image.name}, {opened.frames} at {opened.rate:.2f} Hz")
-        for label, other in (("camera_info", topics.camera_info), ("depth", topics.depth)):
-            typer.echo(f"{label}: {other.name if other else 'none'}")
+    with open_recording(path) as opened:
+        typer.echo(f"{path}: {opened.kind}, {opened.frames} frames at {opened.rate:.2f} Hz")
 
 
 @app.command()

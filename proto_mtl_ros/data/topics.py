@@ -49,7 +49,7 @@ def choose_topics(
     if image is not None:
         chosen = _named(bag, image, (IMAGE, COMPRESSED_IMAGE))
     else:
-        candidates = [t for t in topics if _is_colour(t, encodings)]
+        candidates = [t for t in topics if is_colour(t, encodings.get(t.name, ""))]
         if not candidates:
             raise BagError(f"{bag.path} has no colour images: {_inventory(topics)}")
         chosen = min(candidates, key=lambda t: _colour_rank(t, encodings))
@@ -81,8 +81,8 @@ def _encodings(bag: Bag, topics: list[Topic]) -> dict[str, str]:
     return found
 
 
-def _is_colour(topic: Topic, encodings: dict[str, str]) -> bool:
-    encoding = encodings.get(topic.name, "")
+def is_colour(topic: Topic, encoding: str) -> bool:
+    """Tell whether a topic of this encoding (or format, when compressed) is a camera's picture."""
     name = topic.name.lower()
     if encoding.startswith((*DEPTH_ENCODINGS, "32FC")):  # "16UC1; png compressed" among them
         return False
