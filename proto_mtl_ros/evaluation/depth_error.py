@@ -53,73 +53,149 @@ def nearest_pairs(first: Iterable[A], second: Iterable[B], tolerance: int) -> It
             yield item, best
 
 
+@dataclass(frozen=True)
+class DepthFrameError:
+    """How far one predicted depth image is from the measured one.
+
+    Attributes:
+        measured_pixels: that were compared or could have been.
+        scale: measured over predicted median; NaN where nothing was valid.
+        affine: (a, b) of the best a * predicted + b in least squares; NaN likewise.
+        abs_err: metres, the mean over all valid pixels; NaN likewise.
+        sums: name -> float64 [bands, 7], the sums of ``DepthMetric`` by band of measured depth.
+            Names: "all" pixels and "tolerant" ones, each as it is, "_aligned" by the scale, and
+            "_affine".
+    """
+
+    measured_pixels: int
+    scale: float
+    affine: tuple[float, float]
+    abs_err: float
+    sums: dict[str, np.ndarray]
+
+
+BANDS = (0.0, 1.0, 2.0, 3.0, 5.0, 10.0)
+"""Where bands of measured depth begin, in metres; the last one has no end."""
+
+MASKS = ("all", "tolerant")
+ALIGNMENTS = ("", "_aligned", "_affine")
+
+
+def depth_error(predicted: np.ndarray, measured: np.ndarray) -> DepthFrameError:
+    """Compare a frame.
+
+    "tolerant" pixels are those around which, within ``SHIFT`` of the width, measured depth varies
+    by less than ``VARIATION``, so that a depth image that is not registered to the colour image can
+    be compared as well.
+
+    Args:
+        predicted: float32[H, W] metres, invalid where not finite or not positive.
+        measured: float32[h, w] metres, likewise; compared at the size of ``predicted``.
+    """
+    height, width = predicted.shape
+    measured = resize(measured, width, height, "nearest")
+    known = DEPTH.valid(measured)
+    smooth = _smooth(measured, known)
+    step = max(1, round(np.sqrt(predicted.size / ENOUGH_PIXELS)))
+    predicted, measured, known, smooth = (
+        map_[::step, ::step] for map_ in (predicted, measured, known, smooth)
+    )
+    valid = known & DEPTH.valid(predicted)
+    count = int(known.sum())
+    empty = np.zeros((len(BANDS), 7))
+    if not valid.any():
+        sums = {f"{mask}{alignment}": empty for mask in MASKS for alignment in ALIGNMENTS}
+        return DepthFrameError(count, np.nan, (np.nan, np.nan), np.nan, sums)
+    scale = float(np.median(measured[valid]) / np.median(predicted[valid]))
+    slope, offset = _affine(predicted[valid], measured[valid], scale)
+    sums = {}
+    for name, mask in (("all", valid), ("tolerant", valid & smooth)):
+        label, guess = measured[mask], predicted[mask]
+        sums[name] = band_sums(guess, label)
+        sums[f"{name}_aligned"] = band_sums(guess * scale, label)
+        sums[f"{name}_affine"] = band_sums(guess * slope + offset, label)
+    total = sums["all"].sum(0)
+    return DepthFrameError(count, scale, (slope, offset), float(total[0] / total[-1]), sums)
+
+
+def band_sums(predicted: np.ndarray, label: np.ndarray) -> np.ndarray:
+    """Return the sums of ``DepthMetric`` by band of the label, float64 [bands, 7]."""
+    band = np.digitize(label, BANDS) - 1
+    found = []
+    for number in range(len(BANDS)):
+        metric = DepthMetric(DEPTH)
+        metric.update(predicted[band == number], label[band == number])
+        found.append(metric.sums)
+    return np.array(found)
+
+
+def _affine(predicted: np.ndarray, measured: np.ndarray, scale: float) -> tuple[float, float]:
+    """Return a, b of the least squares a * predicted + b; the scale alone where a turns over."""
+    p, m = predicted.astype(np.float64), measured.astype(np.float64)
+    spread = p.var()
+    slope = float(((p - p.mean()) * (m - m.mean())).mean() / spread) if spread > 1e-9 else 0.0
+    if slope <= 0:
+        return scale, 0.0
+    return slope, float(m.mean() - slope * p.mean())
+
+
 @dataclass
 class DepthComparison:
-    """Compares frames one by one and keeps the sums.
-
-    Two masks: all pixels that both have, and "tolerant" ones: around them, within ``SHIFT`` of the
-    width, measured depth varies by less than ``VARIATION``, so that a depth image that is not
-    registered to the colour image can be compared as well. Each once as it is and once with the
-    median of every frame's prediction scaled to the median of its measurement.
-    """
+    """Compares frames one by one and keeps the sums; see ``depth_error``."""
 
     frames: int = 0
     measured_pixels: int = 0
-    metrics: dict[str, DepthMetric] = field(
+    sums: dict[str, np.ndarray] = field(
         default_factory=lambda: {
-            name: DepthMetric(DEPTH)
-            for name in ("all", "all_aligned", "tolerant", "tolerant_aligned")
+            f"{mask}{alignment}": np.zeros((len(BANDS), 7))
+            for mask in MASKS
+            for alignment in ALIGNMENTS
         }
     )
-    pixels: dict[str, int] = field(default_factory=lambda: {"all": 0, "tolerant": 0})
     scales: list[float] = field(default_factory=list)
     per_frame: list[tuple[int, float]] = field(default_factory=list)
 
     def add(self, stamp: int, predicted: np.ndarray, measured: np.ndarray) -> None:
-        """Add a frame.
+        """Add a frame; ``stamp``, in nanoseconds, is for the course over time."""
+        self.add_error(stamp, depth_error(predicted, measured))
 
-        Args:
-            stamp: nanoseconds, for the course over time.
-            predicted: float32[H, W] metres, invalid where not finite or not positive.
-            measured: float32[h, w] metres, likewise; compared at the size of ``predicted``.
-        """
-        height, width = predicted.shape
-        measured = resize(measured, width, height, "nearest")
-        known = DEPTH.valid(measured)
-        smooth = _smooth(measured, known)
-        step = max(1, round(np.sqrt(predicted.size / ENOUGH_PIXELS)))
-        predicted, measured, known, smooth = (
-            map_[::step, ::step] for map_ in (predicted, measured, known, smooth)
-        )
-        valid = known & DEPTH.valid(predicted)
+    def add_error(self, stamp: int, error: DepthFrameError) -> None:
+        """Add a frame that was compared before."""
         self.frames += 1
-        self.measured_pixels += int(known.sum())
-        if not valid.any():
+        self.measured_pixels += error.measured_pixels
+        if np.isnan(error.scale):
             return
-        scale = float(np.median(measured[valid]) / np.median(predicted[valid]))
-        self.scales.append(scale)
-        error = np.abs(predicted[valid] - measured[valid])
-        self.per_frame.append((stamp, float(error.mean(dtype=np.float64))))
-        for name, mask in (("all", valid), ("tolerant", valid & smooth)):
-            label = measured[mask]
-            self.pixels[name] += label.size
-            self.metrics[name].update(predicted[mask], label)
-            self.metrics[f"{name}_aligned"].update(predicted[mask] * scale, label)
+        self.scales.append(error.scale)
+        self.per_frame.append((stamp, error.abs_err))
+        for name, sums in error.sums.items():
+            self.sums[name] = self.sums[name] + sums
 
     def figures(self) -> dict[str, object]:
         """Return the figures of all frames, ready for JSON."""
-        computed = {name: metric.compute() for name, metric in self.metrics.items()}
         return {
             "frames": self.frames,
             "measured_pixels": self.measured_pixels,
-            "compared_pixels": dict(self.pixels),
+            "compared_pixels": {name: int(self.sums[name][:, -1].sum()) for name in MASKS},
             "median_scale": float(np.median(self.scales)) if self.scales else None,
-            **{
-                name: {k: v if np.isfinite(v) else None for k, v in figures.items()}
-                for name, figures in computed.items()
-            },
+            **{name: _computed(sums.sum(0)) for name, sums in self.sums.items()},
+            "bands": [
+                {
+                    "from_m": start,
+                    "to_m": end,
+                    "pixels": int(self.sums["all"][number, -1]),
+                    **{name: _computed(self.sums[name][number]) for name in self.sums},
+                }
+                for number, (start, end) in enumerate(zip(BANDS, (*BANDS[1:], None), strict=True))
+            ],
             "abs_err_m_by_stamp": [list(item) for item in self.per_frame],
         }
+
+
+def _computed(sums: np.ndarray) -> dict[str, float | None]:
+    """Return the figures of ``DepthMetric`` from its sums; None where nothing was compared."""
+    metric = DepthMetric(DEPTH)
+    metric.sums = sums
+    return {name: v if np.isfinite(v) else None for name, v in metric.compute().items()}
 
 
 def _smooth(depth: np.ndarray, known: np.ndarray) -> np.ndarray:

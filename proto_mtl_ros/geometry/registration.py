@@ -59,7 +59,7 @@ def register_depth(
     Raises:
         ValueError: depth and depth_camera differ in size.
     """
-    points = depth_to_points(depth, depth_camera).reshape(-1, 3)
+    points: Any = depth_to_points(depth, depth_camera).reshape(-1, 3)
     points = points[np.isfinite(points).all(1)].astype(np.float64)
     points = points @ transform[:3, :3].T + transform[:3, 3]
     points = points[points[:, 2] > 0]
