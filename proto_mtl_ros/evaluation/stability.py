@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -45,7 +46,8 @@ class Stability:
     """Takes frame after frame of one camera."""
 
     def __init__(self) -> None:
-        self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+        opencv: Any = cv2  # whose type stubs do not know optical flow
+        self._flow = opencv.DISOpticalFlow.create(opencv.DISOPTICAL_FLOW_PRESET_FAST)
         self._grey: np.ndarray | None = None
         self._ids: np.ndarray | None = None
         self._depth: np.ndarray | None = None

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The figures of one frame of a recording, as sums that can be added up later."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..geometry import Camera, depth_to_normals, resize
+from ..runtime.predictor import Prediction
+from ..tasks import NORMALS, named_task
+from .depth_error import depth_error
+from .metrics import NormalsMetric, SegmentationMetric
+from .stability import FrameStability
+
+HALF_DEGREES = 360
+"""Bins of the angles of normals."""
+
+_DERIVED_WIDTH = 320
+"""Normals are derived from depth at this width: quicker, and as exact as a sensor's noise."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a frame is compared with; all at the size of the image, or None.
+
+    Attributes:
+        depth: float32 [H, W] metres, invalid where not finite or not positive.
+        registered: whether its pixels are those of the image.
+        labels: class ids uint8 [H, W], 255 = unlabelled.
+    """
+
+    depth: np.ndarray | None = None
+    registered: bool = True
+    labels: np.ndarray | None = None
+
+
+def frame_record(
+    stamp: int,
+    prediction: Prediction,
+    measured: Measured,
+    stability: FrameStability | None,
+    classes: tuple[str, ...],
+) -> dict[str, Any]:
+    """Return the figures of a frame, ready for JSON.
+
+    ``consistency``: angle between the predicted normals and those of the predicted depth.
+    ``normals``: angle between the predicted normals and those of the measured depth, which need
+    depth that is registered.
+    """
+    record: dict[str, Any] = {"stamp": stamp, "ms": dict(prediction.timings)}
+    if prediction.confidence is not None:
+        record["confidence"] = float(prediction.confidence.mean()) / 255
+    if stability is not None:
+        record["stability"] = {
+            name: None if np.isnan(value) else value for name, value in vars(stability).items()
+        }
+    if prediction.depth is not None and measured.depth is not None:
+        error = depth_error(prediction.depth, measured.depth)
+        valid = bool(np.isfinite(error.scale))
+        record["depth"] = {
+            "measured_pixels": error.measured_pixels,
+            "scale": error.scale if valid else None,
+            "affine": list(error.affine) if valid else None,
+            "abs_err": error.abs_err if valid else None,
+            "sums": {name: sums.tolist() for name, sums in error.sums.items()},
+        }
+    camera = prediction.camera
+    if prediction.normals is not None and camera is not None:
+        small, normals = _small(camera, prediction.normals)
+        if prediction.depth is not None:
+            record["consistency"] = _angles(normals, _derived(prediction.depth, small))
+        if measured.depth is not None and measured.registered:
+            record["normals"] = _angles(normals, _derived(measured.depth, small))
+    if prediction.segmentation is not None and measured.labels is not None:
+        metric = SegmentationMetric(named_task("segmentation", classes))  # type: ignore[arg-type]
+        metric.update(prediction.segmentation, measured.labels)
+        record["confusion"] = metric.confusion.tolist()
+    return record
+
+
+def _small(camera: Camera, normals: np.ndarray) -> tuple[Camera, np.ndarray]:
+    """Return camera and normals at the size at which normals are compared."""
+    if camera.width <= _DERIVED_WIDTH:
+        return camera, normals
+    height = max(1, round(camera.height * _DERIVED_WIDTH / camera.width))
+    return camera.resized(_DERIVED_WIDTH, height), resize(
+        normals, _DERIVED_WIDTH, height, "nearest"
+    )
+
+
+def _derived(depth: np.ndarray, camera: Camera) -> np.ndarray:
+    known = np.nan_to_num(depth, posinf=0, neginf=0)
+    return depth_to_normals(resize(known, camera.width, camera.height, "nearest"), camera)
+
+
+def _angles(first: np.ndarray, second: np.ndarray) -> dict[str, Any]:
+    """Return sum, count and histogram of the angles between two normal maps in degrees."""
+    metric = NormalsMetric(NORMALS)
+    metric.update(first, second)
+    coarse = metric.histogram.reshape(HALF_DEGREES, -1).sum(1)
+    filled = np.flatnonzero(coarse)
+    last = int(filled[-1]) + 1 if len(filled) else 0
+    return {"sum": metric.total, "count": metric.count, "histogram": coarse[:last].tolist()}
