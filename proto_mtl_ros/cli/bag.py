@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from proto_mtl_ros.cli.bag_evaluate import evaluate
+
 if TYPE_CHECKING:
     from proto_mtl_ros.data.bag import Bag
 
@@ -78,6 +80,9 @@ def _info_of_images(path: Path) -> None:
 
     with open_recording(path) as opened:
         typer.echo(f"{path}: {opened.kind}, {opened.frames} frames at {opened.rate:.2f} Hz")
+
+
+app.command()(evaluate)
 
 
 @app.command()

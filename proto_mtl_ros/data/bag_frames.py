@@ -22,6 +22,7 @@ from .frame_list import select_frames
 from .label_set_file import NO_CLASSES, read_label_set
 from .manifest import allowed, manifest_for
 from .map_file import read_segmentation
+from .recorded_camera import recorded_camera
 from .recording import BagRecording, DepthFrame, decode_picture
 from .sample import Sample
 
@@ -172,30 +173,15 @@ class BagFrames:
         if given is not None:
             return camera_of(given, "camera")
         topic = self._recording.topics.camera_info
-        info = None
-        if topic is not None:
-            info = next((m.decode() for m in self._recording.messages_of([topic.name])), None)
         advice = 'give camera: {"fx": ..., "fy": ..., "cx": ..., "cy": ..., "width": ..., ...}'
-        if info is None:
+        if topic is None:
             raise DataError(f"{self.root} has no camera_info beside {self._image_topic}: {advice}")
-        roi = info.roi
+        if rectified is None:
+            rectified = "rect" in self._image_topic
         try:
-            camera = Camera.from_info(
-                info.height,
-                info.width,
-                info.k,
-                info.d,
-                info.p,
-                info.distortion_model,
-                info.binning_x,
-                info.binning_y,
-                (roi.x_offset, roi.y_offset, roi.height, roi.width),
-                "rect" in self._image_topic if rectified is None else rectified,
-            )
-        except ValueError as error:
-            raise DataError(
-                f"camera_info of {self.root} cannot be used: {error}; {advice}"
-            ) from None
+            camera = recorded_camera(self._recording, topic.name, rectified)
+        except DataError as error:
+            raise DataError(f"{error}; {advice}") from None
         if camera is None:
             raise DataError(f"the camera of {self.root} is not calibrated: {advice}")
         return camera

@@ -11,12 +11,18 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from proto_mtl_ros.data.bag import Bag, BagMessage, is_bag
-from proto_mtl_ros.data.topics import COMPRESSED_IMAGE, CameraTopics, choose_topics
+from proto_mtl_ros.data.bag import Bag, BagMessage, Topic, is_bag
+from proto_mtl_ros.data.topics import (
+    CAMERA_INFO,
+    COMPRESSED_IMAGE,
+    CameraTopics,
+    choose_topics,
+    nearest_info,
+)
 from proto_mtl_ros.encodings import (
     EncodingError,
     decode_compressed,
@@ -50,6 +56,9 @@ class DepthFrame:
         except EncodingError as error:
             raise _damaged(self.message, error) from None
         return depth, str(message.header.frame_id)
+
+
+R = TypeVar("R", bound="Recording")
 
 
 class Recording(ABC):
@@ -94,7 +103,7 @@ class Recording(ABC):
     def close(self) -> None:  # noqa: B027 (most have nothing to close)
         """Close the files."""
 
-    def __enter__(self) -> Recording:
+    def __enter__(self: R) -> R:
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -128,6 +137,17 @@ class BagRecording(Recording):
         if self.topics.camera_info is not None:
             names.append(self.topics.camera_info.name)
         return self._bag.messages(names)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is missing of the recording, one line each."""
+        return self._bag.notes
+
+    @property
+    def depth_info(self) -> Topic | None:
+        """The CameraInfo of the depth topic, None where there is none."""
+        infos = [t for t in self._bag.topics if t.type == CAMERA_INFO and t.count]
+        return nearest_info(self.topics.depth, infos) if self.topics.depth else None
 
     def messages_of(
         self, names: Collection[str], start: int | None = None, stop: int | None = None

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from proto_mtl_ros.data.bag import Bag, Topic
@@ -64,7 +65,7 @@ def choose_topics(
         image=chosen,
         camera_info=_named(bag, camera_info, (CAMERA_INFO,))
         if camera_info is not None
-        else _nearest_info(chosen, infos),
+        else nearest_info(chosen, infos),
         depth=depth_topic,
     )
 
@@ -126,7 +127,7 @@ def _depth_rank(topic: Topic, image: Topic) -> tuple[bool, bool, int, bool, str]
     )
 
 
-def _nearest_info(topic: Topic, infos: list[Topic]) -> Topic | None:
+def nearest_info(topic: Topic, infos: Iterable[Topic]) -> Topic | None:
     """Return the CameraInfo of the topic's own or an enclosing namespace, never a neighbour's."""
 
     def namespace(info: Topic) -> str:

@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`proto-mtl bag evaluate`: a model on every frame of a recording, and what that is worth."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from proto_mtl_ros.errors import ConfigError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from proto_mtl_ros.data.recording import BagRecording
+    from proto_mtl_ros.evaluation.bag_pass import BagPass
+
+RECORDS, RESULTS = "frames.jsonl", "results.json"
+
+
+def evaluate(
+    recording: Annotated[Path, typer.Argument(help="A rosbag2 or a ROS 1 bag.")],
+    out: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("out/evaluate"),
+    model: Annotated[str, typer.Option(help="Name or folder of a model bundle.")] = "nyu13-lite0",
+    backend: Annotated[str, typer.Option(help="auto, or the name of one.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:<index>.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, fp32, fp16 or int8.")] = "auto",
+    threads: Annotated[int, typer.Option(min=0, help="CPU threads, 0 = automatic.")] = 0,
+    input_size: Annotated[
+        tuple[int, int] | None, typer.Option(help="Height and width of the network's input.")
+    ] = None,
+    image_topic: Annotated[str | None, typer.Option(help="Guessed without it.")] = None,
+    info_topic: Annotated[str | None, typer.Option(help="Guessed without it.")] = None,
+    depth_topic: Annotated[str | None, typer.Option(help="Guessed without it.")] = None,
+    labels_topic: Annotated[
+        str | None, typer.Option(help="Images of class ids in the model's classes, mono8.")
+    ] = None,
+    every: Annotated[int, typer.Option(min=1, help="Take one image of so many.")] = 1,
+    tolerance: Annotated[
+        float, typer.Option(min=0, help="Seconds between an image and its depth, at most.")
+    ] = 0.02,
+    rectified: Annotated[bool, typer.Option(help="The images are rectified: use P.")] = False,
+    registered: Annotated[
+        bool, typer.Option(help="Depth pixels are the image's, although the frames differ.")
+    ] = False,
+    extrinsics: Annotated[
+        Path | None,
+        typer.Option(
+            help="YAML with translation [x, y, z] and rotation [x, y, z, w] from the depth camera's"
+            " optical frame to the image's; without it /tf_static is asked."
+        ),
+    ] = None,
+) -> None:
+    """Run a model over a recording and judge it by what was recorded beside the images.
+
+    Against a depth topic: errors, by distance, with and without alignment. Against normals of that
+    depth, where it is registered to the images. Against label images. And without any of these:
+    how steady the results are, and whether depth and normals agree. Stopped, the same command goes
+    on where it was.
+    """
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    from proto_mtl_ros.data.recorded_camera import recorded_camera
+    from proto_mtl_ros.data.recording import BagRecording
+    from proto_mtl_ros.evaluation.bag_figures import bag_figures
+    from proto_mtl_ros.evaluation.bag_pass import BagPass, PassOptions, read_records
+    from proto_mtl_ros.files import write_text
+    from proto_mtl_ros.runtime.bundle import Bundle
+    from proto_mtl_ros.runtime.engine import create_engine
+    from proto_mtl_ros.runtime.predictor import Predictor
+
+    with BagRecording(recording, image_topic, info_topic, depth_topic) as opened:
+        for note in opened.notes:
+            typer.echo(f"note: {note}")
+        info, depth_info = opened.topics.camera_info, opened.depth_info
+        camera = recorded_camera(opened, info.name, rectified) if info else None
+        depth_camera = recorded_camera(opened, depth_info.name) if depth_info else None
+        if camera is None:
+            typer.echo("note: no calibrated camera_info: depth is for the model's own camera")
+        transform = None if registered else _transform(opened, extrinsics)
+        bundle = Bundle.load(model)
+        engine = create_engine(
+            bundle, backend, device, threads, precision=precision, input_size=input_size
+        )
+        predictor = Predictor(bundle, engine, input_size)
+        predictor.warm_up()
+        options = PassOptions(labels_topic, tolerance, every, registered, transform)
+        run = BagPass(opened, predictor, camera, depth_camera, options)
+        columns = (
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+            TimeRemainingColumn(),
+        )  # fmt: skip
+        with Progress(*columns) as bar:
+            task = bar.add_task(bundle.name, total=None)
+            run.run(out / RECORDS, lambda done, of: bar.update(task, completed=done, total=of))
+        figures = {
+            "recording": _facts(opened, run),
+            "model": {"name": bundle.name, "engine": engine.choice},
+            "metric": camera is not None,
+            **bag_figures(read_records(out / RECORDS), bundle.classes),
+        }
+        predictor.close()
+    write_text(out / RESULTS, json.dumps(figures, indent=1, allow_nan=False) + "\n")
+    for line in summary(figures):
+        typer.echo(line)
+    typer.echo(f"wrote {out / RESULTS}")
+
+
+def _transform(
+    recording: BagRecording, extrinsics: Path | None
+) -> tuple[tuple[float, ...], ...] | None:
+    """Return the 4x4 matrix from the depth camera to the image, None where it is not known."""
+    from proto_mtl_ros.data.static_transforms import recorded_transforms
+
+    matrix: np.ndarray | None = None
+    if extrinsics is not None:
+        matrix = _read_extrinsics(extrinsics)
+    elif recording.topics.depth is not None:
+        first = next(recording.depth_frames(), None)
+        frame = "" if first is None else str(first.message.decode().header.frame_id)
+        if frame and frame != recording.image_frame():
+            matrix = recorded_transforms(recording).between(frame, recording.image_frame())
+    return None if matrix is None else tuple(tuple(map(float, row)) for row in matrix)
+
+
+def _read_extrinsics(path: Path) -> np.ndarray:
+    import yaml
+
+    from proto_mtl_ros.geometry.registration import rigid_transform
+
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return rigid_transform(content["translation"], content.get("rotation", (0, 0, 0, 1)))
+    except (yaml.YAMLError, KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ConfigError(
+            f"{path} has no extrinsics ({error}): give translation: [x, y, z] and rotation:"
+            " [x, y, z, w]"
+        ) from None
+
+
+def _facts(recording: BagRecording, run: BagPass) -> dict[str, Any]:
+    topics = recording.topics
+    return {
+        "path": recording.path.name,
+        "seconds": recording.duration,
+        "images": len(run.stream),
+        "repeated_stamps": run.stream.repeated,
+        "image_topic": topics.image.name,
+        "depth_topic": topics.depth.name if topics.depth else None,
+        "matched": run.stream.matched,
+        "registration": run.registration,
+        "notes": list(recording.notes),
+    }
+
+
+REGISTRATIONS = {
+    "same camera": "depth pixels are those of the image",
+    "extrinsics": "depth was registered to the image by extrinsics",
+    "none": "depth is not registered to the image: compared where depth varies little around",
+}
+
+
+def summary(figures: dict[str, Any]) -> list[str]:
+    """Return the main figures, a line each."""
+    lines = [f"{figures['frames']} frames, engine p50 {figures['ms']['infer']['p50']:.1f} ms"]
+    depth = figures["depth"]
+    if depth is not None:
+        registration = figures["recording"]["registration"]
+        lines.append(REGISTRATIONS[registration])
+        name = "tolerant" if registration == "none" else "all"
+        for key, text in (("", "as it is"), ("_aligned", "scaled"), ("_affine", "scaled, shifted")):
+            own = depth[name + key]
+            lines.append(
+                f"depth, {text}: abs {own['abs_err']:.3f} m, rel {own['rel_err']:.3f}, delta <"
+                f" 1.25 {own['delta1']:.3f}"
+            )
+        lines.append(f"median scale of the frames: {depth['median_scale']:.3f}")
+    for name, text in (("normals", "normals against those of measured depth"),
+                       ("consistency", "normals against those of predicted depth")):  # fmt: skip
+        if figures[name] is not None:
+            own = figures[name]
+            lines.append(f"{text}: mean {own['mean_deg']:.1f}, median {own['median_deg']:.1f} deg")
+    if figures["segmentation"] is not None:
+        lines.append(f"mIoU {figures['segmentation']['miou']:.3f}")
+    steady = figures["stability"]
+    if "flicker" in steady:
+        lines.append(f"classes that change along the flow: {100 * steady['flicker']:.1f} %")
+    if "jitter" in steady:
+        lines.append(f"depth that changes along the flow: {100 * steady['jitter']:.1f} %")
+    return lines

@@ -1,0 +1,245 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A model run over a recording, frame by frame, and what each frame's results are worth.
+
+Every image takes the way it takes in the node. Records lie in a file of lines as they come, so a
+pass that was stopped goes on where it was, with the same figures as one that was not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..data.bag import BagMessage
+from ..data.frame_stream import FrameStream, StreamFrame
+from ..data.recording import BagRecording, DepthFrame, decode_picture, image_arguments
+from ..encodings import EncodingError, decode_image
+from ..errors import BagError, DataError
+from ..geometry import Camera, resize
+from ..geometry.registration import register_depth
+from ..runtime.predictor import Prediction, Predictor
+from .bag_frame import Measured, frame_record
+from .stability import FrameStability, Stability
+
+_AHEAD = 3
+"""Frames that may wait for their figures while the network runs on the next."""
+
+
+@dataclass(frozen=True)
+class PassOptions:
+    """What a recording is compared with, and how.
+
+    Attributes:
+        labels_topic: images of class ids, None for none.
+        tolerance: seconds between an image and what it is compared with, at most.
+        every: take one image of so many.
+        registered: depth pixels are those of the image, although their frames have other names.
+        transform: 4x4 from the depth camera's frame to the image's, None for unknown.
+    """
+
+    labels_topic: str | None = None
+    tolerance: float = 0.02
+    every: int = 1
+    registered: bool = False
+    transform: tuple[tuple[float, ...], ...] | None = None
+
+
+class BagPass:
+    """Runs a model over a recording.
+
+    Attributes:
+        registration: how depth was brought to the image: "same camera", "extrinsics", or "none"
+            (compare tolerant figures), "" without depth.
+        stream: the frames.
+    """
+
+    def __init__(
+        self,
+        recording: BagRecording,
+        predictor: Predictor,
+        camera: Camera | None,
+        depth_camera: Camera | None = None,
+        options: PassOptions | None = None,
+    ) -> None:
+        """Read the stamps of the recording.
+
+        Args:
+            recording: with an image topic.
+            predictor: of the model.
+            camera: of the images, None when it is unknown.
+            depth_camera: of the depth images where they are not those of ``camera``; needed to
+                register them.
+            options: see ``PassOptions``.
+
+        Raises:
+            DataError: extrinsics are given, and a camera that they need is missing.
+        """
+        self.options = options or PassOptions()
+        self._recording, self._predictor = recording, predictor
+        self._camera, self._depth_camera = camera, depth_camera
+        depth = recording.topics.depth
+        self._depth_topic = depth.name if depth else None
+        partners = [name for name in (self._depth_topic, self.options.labels_topic) if name]
+        self.stream = FrameStream(recording, partners, self.options.tolerance)
+        self.registration = "" if depth is None else self._how_registered()
+        self._classes = predictor.bundle.classes
+
+    def _how_registered(self) -> str:
+        if self.options.registered:
+            return "same camera"
+        if self.options.transform is not None:
+            if self._camera is None or self._depth_camera is None:
+                raise DataError("extrinsics need the camera_info of the images and of the depth")
+            return "extrinsics"
+        first = next(self._recording.depth_frames(), None)
+        frame = "" if first is None else str(first.message.decode().header.frame_id)
+        return "same camera" if frame == self._recording.image_frame() else "none"
+
+    def key(self) -> str:
+        """Return what must be the same for a stopped pass to go on, as text."""
+        manifest = self._predictor.bundle.manifest
+        content = {
+            "recording": str(self._recording.path.resolve()),
+            "images": len(self.stream),
+            "topics": asdict(self._recording.topics),
+            "model": manifest.files,
+            "engine": self._predictor.engine.choice,
+            "input_size": list(self._predictor.input_size),
+            "camera": None if self._camera is None else self._camera.K.tolist(),
+            "options": asdict(self.options),
+        }
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    def run(
+        self, records: Path, progress: Callable[[int, int], None] = lambda done, of: None
+    ) -> int:
+        """Write the records of all frames and return how many there are.
+
+        Args:
+            records: file of one JSON object a line, the first one the key. If it holds some records
+                of the same pass, these stay.
+            progress: called with the frames done, and of how many.
+
+        Raises:
+            DataError: the file is of another pass.
+            BagError: there is no image that can be used.
+        """
+        done = self._begun(records)
+        total = -(-len(self.stream) // self.options.every)
+        stability = Stability()
+        with records.open("a", encoding="utf-8") as file, ThreadPoolExecutor(1) as figures:
+            waiting: deque[Future[str]] = deque()
+
+            def write() -> None:
+                file.write(waiting.popleft().result() + "\n")
+                file.flush()
+
+            count = 0
+            for frame in self._frames():
+                count += 1
+                if count < done:
+                    continue
+                rgb, prediction = self._predict(frame)
+                if count == done:  # for the stability of the next one
+                    stability.add(rgb, prediction.segmentation, prediction.depth)
+                    continue
+                waiting.append(figures.submit(self._record, frame, rgb, prediction, stability))
+                if len(waiting) > _AHEAD:
+                    write()
+                progress(count, total)
+            while waiting:
+                write()
+        if not count:
+            raise BagError(f"{self._recording.path} has no image that can be used")
+        return count
+
+    def _begun(self, records: Path) -> int:
+        """Return how many records there are, after taking away what was half written."""
+        key = json.dumps({"key": self.key()})
+        if not records.exists():
+            records.parent.mkdir(parents=True, exist_ok=True)
+            records.write_text(key + "\n", encoding="utf-8")
+            return 0
+        content = records.read_bytes()
+        whole = content[: content.rfind(b"\n") + 1]
+        lines = whole.splitlines()
+        if not lines or lines[0].decode(errors="replace") != key:
+            raise DataError(
+                f"{records} is of another model, recording or setting: give another --out, or"
+                " delete it"
+            )
+        if whole != content:
+            with records.open("r+b") as file:
+                file.truncate(len(whole))
+        return len(lines) - 1
+
+    def _frames(self) -> Iterator[StreamFrame]:
+        for number, frame in enumerate(self.stream):
+            if number % self.options.every == 0:
+                yield frame
+
+    def _predict(self, frame: StreamFrame) -> tuple[np.ndarray, Prediction]:
+        rgb = decode_picture(frame.image)
+        height, width = rgb.shape[:2]
+        camera = self._camera
+        if camera is not None and (camera.width, camera.height) != (width, height):
+            fits = abs(camera.width * height - camera.height * width) <= camera.width
+            camera = camera.resized(width, height) if fits else None
+        return rgb, self._predictor.predict(rgb, camera)
+
+    def _record(
+        self, frame: StreamFrame, rgb: np.ndarray, prediction: Prediction, stability: Stability
+    ) -> str:
+        steady: FrameStability | None = stability.add(
+            rgb, prediction.segmentation, prediction.depth
+        )
+        measured = self._measured(frame, rgb.shape[:2])
+        record = frame_record(frame.stamp, prediction, measured, steady, self._classes)
+        return json.dumps(record, allow_nan=False)
+
+    def _measured(self, frame: StreamFrame, shape: tuple[int, ...]) -> Measured:
+        height, width = shape[:2]
+        depth = labels = None
+        message = frame.partners.get(self._depth_topic or "")
+        if message is not None:
+            depth, _ = DepthFrame(message.stamp, message).decode()
+            if self.registration == "extrinsics":
+                assert self._camera is not None and self._depth_camera is not None
+                depth = register_depth(
+                    depth,
+                    self._depth_camera.resized(depth.shape[1], depth.shape[0]),
+                    self._camera.resized(width, height),
+                    np.array(self.options.transform),
+                )
+            depth = resize(depth, width, height, "nearest")
+        message = frame.partners.get(self.options.labels_topic or "")
+        if message is not None:
+            labels = resize(_ids(message), width, height, "nearest")
+        return Measured(depth, self.registration != "none", labels)
+
+
+def _ids(message: BagMessage) -> np.ndarray:
+    """Return class ids uint8 [H, W] of an Image message."""
+    try:
+        ids = decode_image(*image_arguments(message.decode()))
+    except EncodingError as error:
+        raise BagError(f"{message.topic} cannot be decoded: {error}") from None
+    if ids.dtype != np.uint8 or ids.ndim != 2:
+        raise BagError(f"{message.topic} has no class ids: they are mono8 or 8UC1")
+    return ids
+
+
+def read_records(records: Path) -> Iterator[dict[str, Any]]:
+    """Yield the records that a pass has written."""
+    with records.open(encoding="utf-8") as file:
+        next(file, None)
+        for line in file:
+            yield json.loads(line)
