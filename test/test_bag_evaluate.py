@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`proto-mtl bag evaluate` on recordings whose figures are known, whole and stopped half way."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tiny_bundle import expected, write_tiny_bundle
+
+from proto_mtl_ros.data.bag import Bag, typestore
+from proto_mtl_ros.data.bag_writer import BagWriter
+from proto_mtl_ros.data.recording import decode_picture
+from recordings import DEPTH_FRAME, START, image_message, picture, write_recording
+
+FRAMES = 12
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_bundle(tmp_path_factory.mktemp("models"))
+
+
+def bag_evaluate(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "proto_mtl_ros.cli", "bag", "evaluate"]
+    command += [*map(str, arguments), "--backend", "onnxruntime", "--device", "cpu"]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+def results(out: Path, *arguments: object) -> dict[str, Any]:
+    done = bag_evaluate(*arguments, "--out", out)
+    assert done.returncode == 0, done.stderr
+    return json.loads((out / "results.json").read_text())
+
+
+def without_times(figures: dict[str, Any]) -> dict[str, Any]:
+    course = {name: values for name, values in figures["course"].items() if name != "ms"}
+    return {**figures, "ms": None, "course": course}
+
+
+def test_depth_is_judged_as_it_is_and_aligned(model: Path, tmp_path: Path) -> None:
+    bag = write_recording(tmp_path / "bag", frames=FRAMES, depth_scale=0.8)
+    figures = results(tmp_path / "out", bag, "--model", model)
+    assert figures["frames"] == FRAMES and figures["metric"]
+    assert figures["recording"]["registration"] == "same camera"
+    assert figures["recording"]["matched"] == {"/camera/depth/image_rect_raw": FRAMES}
+    depth = figures["depth"]
+    assert depth["median_scale"] == pytest.approx(0.8, rel=0.03)
+    assert depth["all"]["rel_err"] == pytest.approx(0.25, abs=0.03)
+    assert depth["all_aligned"]["rel_err"] < 0.03
+    assert len(figures["course"]["abs_err"]) == FRAMES
+    assert figures["course"]["seconds"][-1] == pytest.approx(0.1 * (FRAMES - 1))
+    assert figures["confidence"] == pytest.approx(200 / 255, abs=0.01)
+
+
+def test_a_stopped_pass_goes_on_and_ends_with_the_same_figures(model: Path, tmp_path: Path) -> None:
+    bag = write_recording(tmp_path / "bag", frames=FRAMES)
+    whole = results(tmp_path / "whole", bag, "--model", model)
+    records = tmp_path / "whole" / "frames.jsonl"
+    lines = records.read_bytes().splitlines(keepends=True)
+    for kept, half in ((1, 0), (2, 30), (7, 100), (len(lines), 0)):
+        out = tmp_path / f"stopped{kept}"
+        out.mkdir()
+        begun = b"".join(lines[:kept]) + (lines[kept][:half] if half else b"")
+        (out / "frames.jsonl").write_bytes(begun)
+        assert without_times(results(out, bag, "--model", model)) == without_times(whole)
+        # what was there was not done again
+        again = (out / "frames.jsonl").read_bytes().splitlines(keepends=True)
+        assert again[:kept] == lines[:kept] and len(again) == len(lines)
+
+
+def test_records_of_another_setting_are_not_taken(model: Path, tmp_path: Path) -> None:
+    bag = write_recording(tmp_path / "bag", frames=3)
+    results(tmp_path / "out", bag, "--model", model)
+    done = bag_evaluate(bag, "--model", model, "--every", 2, "--out", tmp_path / "out")
+    assert done.returncode == 2
+    assert "another model, recording or setting" in done.stderr
+
+
+def test_depth_of_another_camera_is_said_and_registered_where_that_is_known(
+    model: Path, tmp_path: Path
+) -> None:
+    bag = write_recording(tmp_path / "bag", frames=3, depth_frame=DEPTH_FRAME)
+    figures = results(tmp_path / "apart", bag, "--model", model)
+    assert figures["recording"]["registration"] == "none"
+    assert figures["normals"] is None  # edges would lie elsewhere
+    (tmp_path / "e.yaml").write_text("translation: [0, 0, 0]\nrotation: [0, 0, 0, 1]\n")
+    figures = results(
+        tmp_path / "given", bag, "--model", model, "--extrinsics", tmp_path / "e.yaml"
+    )
+    assert figures["recording"]["registration"] == "extrinsics"
+    assert figures["depth"]["all"]["rel_err"] < 0.03
+    assert figures["normals"]["pixels"] > 0
+    figures = results(tmp_path / "said", bag, "--model", model, "--registered")
+    assert figures["recording"]["registration"] == "same camera"
+
+
+def test_extrinsics_that_are_none_are_refused(model: Path, tmp_path: Path) -> None:
+    bag = write_recording(tmp_path / "bag", frames=2, depth_frame=DEPTH_FRAME)
+    (tmp_path / "e.yaml").write_text("rotation: [0, 0, 0, 1]\n")
+    done = bag_evaluate(
+        bag, "--model", model, "--extrinsics", tmp_path / "e.yaml", "--out", tmp_path / "out"
+    )
+    assert done.returncode == 2 and "give translation: [x, y, z]" in done.stderr
+
+
+def test_the_recording_s_own_transforms_are_found(model: Path, tmp_path: Path) -> None:
+    bag = write_recording(tmp_path / "bag", frames=2, depth_frame=DEPTH_FRAME)
+    types = typestore().types
+    kind = "tf2_msgs/msg/TFMessage"
+    vector, turn = types["geometry_msgs/msg/Vector3"], types["geometry_msgs/msg/Quaternion"]
+
+    def stated(parent: str, child: str, x: float) -> Any:
+        time = types["builtin_interfaces/msg/Time"](0, 0)
+        return types["geometry_msgs/msg/TransformStamped"](
+            types["std_msgs/msg/Header"](time, parent),
+            child,
+            types["geometry_msgs/msg/Transform"](vector(x, 0.0, 0.0), turn(0.0, 0.0, 0.0, 1.0)),
+        )
+
+    # a tree: both cameras hang on the base, one centimetre apart
+    tree = [
+        stated("base", "camera_color_optical_frame", 0.02),
+        stated("base", DEPTH_FRAME, 0.03),
+    ]
+    with Bag(bag) as source, BagWriter(tmp_path / "with_tf") as writer:
+        for topic in source.topics:
+            writer.add_topic(topic.name, topic.type)
+        writer.add_topic("/tf_static", kind)
+        message = types[kind](tree)
+        writer.write("/tf_static", START, bytes(typestore().serialize_cdr(message, kind)))
+        for one in source.messages():
+            writer.write(one.topic, one.time, one.cdr)
+    figures = results(tmp_path / "out", tmp_path / "with_tf", "--model", model)
+    assert figures["recording"]["registration"] == "extrinsics"
+    assert figures["depth"]["frames"] == 2
+
+
+def test_label_images_are_judged(model: Path, tmp_path: Path) -> None:
+    bag = write_recording(tmp_path / "bag", frames=3)
+    kind = "sensor_msgs/msg/Image"
+    with Bag(bag) as source, BagWriter(tmp_path / "labelled") as writer:
+        for topic in source.topics:
+            writer.add_topic(topic.name, topic.type)
+        writer.add_topic("/labels", kind)
+        for one in source.messages():
+            writer.write(one.topic, one.time, one.cdr)
+            if "color/image" in one.topic:
+                ids = expected(decode_picture(one)[None])["segmentation"][0]
+                message = image_message(ids, "mono8", one.stamp)
+                data = bytes(typestore().serialize_cdr(message, kind))
+                writer.write("/labels", one.time + 1, data)
+    figures = results(
+        tmp_path / "out", tmp_path / "labelled", "--model", model, "--labels-topic", "/labels"
+    )
+    # the network sees a smaller picture, so classes differ by a pixel where they meet
+    assert figures["segmentation"]["pixel_accuracy"] > 0.95
+    assert np.array(figures["segmentation"]["confusion"]).sum() == 3 * picture(0)[..., 0].size
+
+
+def test_without_camera_info_nothing_is_metric(model: Path, tmp_path: Path) -> None:
+    bag = write_recording(tmp_path / "bag", frames=2)
+    with Bag(bag) as source, BagWriter(tmp_path / "bare") as writer:
+        for topic in source.topics:
+            if "info" not in topic.name:
+                writer.add_topic(topic.name, topic.type)
+        for one in source.messages([t.name for t in source.topics if "info" not in t.name]):
+            writer.write(one.topic, one.time, one.cdr)
+    figures = results(tmp_path / "out", tmp_path / "bare", "--model", model)
+    assert not figures["metric"] and figures["consistency"] is None
