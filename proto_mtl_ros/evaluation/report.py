@@ -8,14 +8,20 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
-from proto_mtl_ros.drawing import SheetRow, class_shares, draw_depth, draw_normals, tinted
+from proto_mtl_ros.drawing import SheetRow
 from proto_mtl_ros.evaluation import charts
 from proto_mtl_ros.evaluation.replay_pictures import jpeg
 from proto_mtl_ros.evaluation.report_depth import depth_section
-from proto_mtl_ros.evaluation.report_style import STYLE
+from proto_mtl_ros.evaluation.report_parts import (
+    class_legend_html,
+    depth_scale_html,
+    made_with,
+    page,
+    panels,
+    tiles,
+)
 from proto_mtl_ros.evaluation.report_values import image, milliseconds, number, percent
 from proto_mtl_ros.files import write_text
 
@@ -53,17 +59,9 @@ def write_report(
         _frames(figures),
         _latency(figures["latency_ms"]),
         depth_section(figures["depth"]),
-        _made_with(figures["made_with"]),
+        made_with(figures["made_with"]),
     ]
-    page = (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f"<title>{escape(figures['title'])}</title><style>{STYLE}</style></head><body><main>"
-        f"<h1>{escape(figures['title'])}</h1>"
-        f'<p class="soft">{escape(_subtitle(figures["recording"]))}</p>'
-        f"{''.join(sections)}</main></body></html>"
-    )
-    write_text(path, page)
+    write_text(path, page(figures["title"], _subtitle(figures["recording"]), sections))
 
 
 def _subtitle(recording: Mapping[str, Any]) -> str:
@@ -78,7 +76,7 @@ def _tiles(figures: Mapping[str, Any]) -> str:
     frames = figures["frames"]
     latency = figures["latency_ms"]["end_to_end"]
     depth = figures["depth"]
-    tiles = [
+    shown = [
         (f"{figures['rate_out_hz']:.1f} Hz", f"results, from {figures['rate_in_hz']:.1f} Hz in"),
         (
             f"{frames['processed']} of {frames['published']}",
@@ -92,18 +90,14 @@ def _tiles(figures: Mapping[str, Any]) -> str:
     if depth["available"]:
         figures_of = depth["all" if depth["registered"] else "tolerant"]
         where = "" if depth["registered"] else ", where surroundings are smooth"
-        tiles.append(
+        shown.append(
             (
                 f"{number(figures_of['abs_err'], 2)} m",
                 f"mean depth error against the recording's own depth{where}; "
                 f"{percent(figures_of['delta1'])} within a factor of 1.25",
             )
         )
-    body = "".join(
-        f'<div class="tile"><b>{escape(value)}</b><span>{escape(text)}</span></div>'
-        for value, text in tiles
-    )
-    return f'<div class="tiles">{body}</div>'
+    return tiles(shown)
 
 
 def _moments(
@@ -112,10 +106,10 @@ def _moments(
     if not rows:
         return "<h2>Pictures</h2><p>No result was recorded, so there is nothing to show.</p>"
     columns = ["input", "classes over input", "depth", "measured depth", "normals"]
-    panels = [_panels(row, palette, far) for row in rows]
-    used = [name for name in columns if any(name in panel for panel in panels)]
+    shown = [panels(row, palette, far) for row in rows]
+    used = [name for name in columns if any(name in panel for panel in shown)]
     cells = [f"<div>{escape(name)}</div>" for name in used]
-    for row, panel in zip(rows, panels):
+    for row, panel in zip(rows, shown):
         for name in used:
             caption = f"<time>{escape(row.caption)}</time>" if name == "input" else ""
             picture = image(jpeg(panel[name], _PANEL_WIDTH), name) if name in panel else ""
@@ -123,45 +117,9 @@ def _moments(
     grid = f'style="grid-template-columns:repeat({len(used)},minmax(150px,1fr))"'
     return (
         f'<h2>What the robot sees</h2><div class="card"><div class="moments" {grid}>'
-        f"{''.join(cells)}</div>{_class_legend(rows, classes, palette)}{_depth_scale(far)}"
+        f"{''.join(cells)}</div>{class_legend_html(rows, classes, palette)}{depth_scale_html(far)}"
         '<p class="soft">Normals: red grows to the right, green upwards, blue towards the camera. '
         "Black: no value.</p></div>"
-    )
-
-
-def _panels(row: SheetRow, palette: np.ndarray, far: float) -> dict[str, np.ndarray]:
-    panels: dict[str, np.ndarray] = {"input": row.rgb}
-    if row.segmentation is not None:
-        panels["classes over input"] = tinted(row.rgb, row.segmentation, palette)
-    if row.depth is not None:
-        panels["depth"] = draw_depth(row.depth, 0.0, far)
-    if row.reference_depth is not None:
-        panels["measured depth"] = draw_depth(row.reference_depth, 0.0, far)
-    if row.normals is not None:
-        panels["normals"] = draw_normals(row.normals)
-    return panels
-
-
-def _class_legend(rows: Sequence[SheetRow], classes: Sequence[str], palette: np.ndarray) -> str:
-    maps = [row.segmentation for row in rows if row.segmentation is not None]
-    if not maps:
-        return ""
-    items = []
-    for index, share in class_shares(maps, len(classes)):
-        red, green, blue = (int(v) for v in palette[index])
-        items.append(
-            f'<span><i style="background:rgb({red},{green},{blue})"></i>'
-            f"{escape(classes[index])} {percent(share)}</span>"
-        )
-    return f'<div class="legend">{"".join(items)}</div>'
-
-
-def _depth_scale(far: float) -> str:
-    ramp = np.linspace(far / 256, far, 256, dtype=np.float32)[None]
-    png = cv2.imencode(".png", draw_depth(ramp, 0.0, far)[..., ::-1])[1].tobytes()
-    return (
-        f'<div class="scale"><span>depth 0 m</span>{image(png, "depth colours", "png")}'
-        f"<span>{far:g} m</span></div>"
     )
 
 
@@ -234,11 +192,3 @@ def _latency(latency: Mapping[str, Any]) -> str:
         f"{whole['count']} images: transport both ways and the recorder's own work are in it."
         "</p></div></div>"
     )
-
-
-def _made_with(facts: Mapping[str, str]) -> str:
-    rows = "".join(
-        f"<tr><td>{escape(name)}</td><td>{escape(str(value))}</td></tr>"
-        for name, value in facts.items()
-    )
-    return f'<h2>Made with</h2><div class="card"><table>{rows}</table></div>'
