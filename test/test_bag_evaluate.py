@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from tiny_bundle import expected, write_tiny_bundle
@@ -16,6 +18,7 @@ from tiny_bundle import expected, write_tiny_bundle
 from proto_mtl_ros.data.bag import Bag, typestore
 from proto_mtl_ros.data.bag_writer import BagWriter
 from proto_mtl_ros.data.recording import decode_picture
+from proto_mtl_ros.evaluation.bag_report import frames_to_show
 from recordings import DEPTH_FRAME, START, image_message, picture, write_recording
 
 FRAMES = 12
@@ -173,3 +176,52 @@ def test_without_camera_info_nothing_is_metric(model: Path, tmp_path: Path) -> N
             writer.write(one.topic, one.time, one.cdr)
     figures = results(tmp_path / "out", tmp_path / "bare", "--model", model)
     assert not figures["metric"] and figures["consistency"] is None
+
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+def test_the_report_works_in_a_browser_that_is_offline(model: Path, tmp_path: Path) -> None:
+    bag = write_recording(tmp_path / "bag", frames=FRAMES)
+    figures = results(tmp_path / "out", bag, "--model", model)
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "http://" not in page and "https://" not in page
+    moved = (
+        "<script>const first=picture.src;slider.value=slider.max;"
+        "slider.dispatchEvent(new Event('input'));"
+        "document.title=[picture.src!==first,time.textContent,frames.length].join(' ');</script>"
+    )
+    (tmp_path / "moved.html").write_text(page.replace("</body>", moved + "</body>"))
+    command = [
+        str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr",
+        f"--user-data-dir={tmp_path / 'browser'}", "--dump-dom", f"file://{tmp_path}/moved.html",
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert "CONSOLE" not in done.stderr, done.stderr
+    last = figures["course"]["seconds"][-1]
+    assert f"<title>true {last:.2f} s {FRAMES}</title>" in done.stdout
+    shot = tmp_path / "shot.png"
+    command = [
+        str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",
+        f"--user-data-dir={tmp_path / 'browser'}", "--window-size=1200,1600",
+        f"--screenshot={shot}", f"file://{tmp_path}/out/report.html",
+    ]  # fmt: skip
+    subprocess.run(command, capture_output=True, timeout=100, check=True)
+    seen = cv2.imread(str(shot))
+    assert seen.shape[:2] == (1600, 1200)
+    # the strip of the first frame: pictures, not an empty card
+    assert seen[200:500].std() > 20
+
+
+def test_best_and_worst_frames_are_those_of_the_figures() -> None:
+    errors = [0.3, None, 0.1, 0.9, 0.2, 0.5, 0.8, 0.4]
+    course = {"abs_err": errors, "confidence": [0.5] * 8}
+    slider, best, worst = frames_to_show({"frames": 8, "course": course})
+    assert slider == list(range(8))
+    assert (best, worst) == ([2, 4, 0], [3, 6, 5])
+    course = {"abs_err": [None] * 4, "confidence": [0.9, 0.1, 0.5, 0.4]}
+    _, best, worst = frames_to_show({"frames": 4, "course": course})
+    assert (best, worst) == ([0, 2], [1, 3])
+    slider, *_ = frames_to_show({"frames": 1000, "course": {"abs_err": [], "confidence": []}})
+    assert slider[0] == 0 and slider[-1] == 999 and len(slider) <= 40

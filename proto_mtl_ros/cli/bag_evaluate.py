@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
     from proto_mtl_ros.data.recording import BagRecording
     from proto_mtl_ros.evaluation.bag_pass import BagPass
+    from proto_mtl_ros.runtime.bundle import Bundle
 
-RECORDS, RESULTS = "frames.jsonl", "results.json"
+RECORDS, RESULTS, REPORT = "frames.jsonl", "results.json", "report.html"
 
 
 def evaluate(
@@ -72,6 +73,7 @@ def evaluate(
     from proto_mtl_ros.data.recording import BagRecording
     from proto_mtl_ros.evaluation.bag_figures import bag_figures
     from proto_mtl_ros.evaluation.bag_pass import BagPass, PassOptions, read_records
+    from proto_mtl_ros.evaluation.bag_report import frames_to_show, write_bag_report
     from proto_mtl_ros.files import write_text
     from proto_mtl_ros.runtime.bundle import Bundle
     from proto_mtl_ros.runtime.engine import create_engine
@@ -107,11 +109,20 @@ def evaluate(
             "metric": camera is not None,
             **bag_figures(read_records(out / RECORDS), bundle.classes),
         }
+        write_text(out / RESULTS, json.dumps(figures, indent=1, allow_nan=False) + "\n")
+        slider, best, worst = frames_to_show(figures)
+        write_bag_report(
+            out / REPORT,
+            figures,
+            run.rows({*slider, *best, *worst}),
+            bundle.classes,
+            bundle.palette,
+            _made_with(bundle, engine.choice),
+        )
         predictor.close()
-    write_text(out / RESULTS, json.dumps(figures, indent=1, allow_nan=False) + "\n")
     for line in summary(figures):
         typer.echo(line)
-    typer.echo(f"wrote {out / RESULTS}")
+    typer.echo(f"wrote {out / RESULTS} and {out / REPORT}")
 
 
 def _transform(
@@ -161,15 +172,25 @@ def _facts(recording: BagRecording, run: BagPass) -> dict[str, Any]:
     }
 
 
-REGISTRATIONS = {
-    "same camera": "depth pixels are those of the image",
-    "extrinsics": "depth was registered to the image by extrinsics",
-    "none": "depth is not registered to the image: compared where depth varies little around",
-}
+def _made_with(bundle: Bundle, engine: str) -> dict[str, str]:
+    import proto_mtl_ros
+    from proto_mtl_ros.machine import machine
+
+    facts = machine()
+    versions = ", ".join(f"{name} {number}" for name, number in facts["versions"].items())
+    return {
+        "model": f"{bundle.name}, trained on {bundle.manifest.training.data}",
+        "engine": engine,
+        "machine": f"{facts['processor']}, {facts['cores']} CPUs",
+        "versions": f"proto_mtl_ros {proto_mtl_ros.__version__}, Python {facts['python']},"
+        f" {versions}",
+    }
 
 
 def summary(figures: dict[str, Any]) -> list[str]:
     """Return the main figures, a line each."""
+    from proto_mtl_ros.evaluation.bag_report import REGISTRATIONS
+
     lines = [f"{figures['frames']} frames, engine p50 {figures['ms']['infer']['p50']:.1f} ms"]
     depth = figures["depth"]
     if depth is not None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ import numpy as np
 from ..data.bag import BagMessage
 from ..data.frame_stream import FrameStream, StreamFrame
 from ..data.recording import BagRecording, DepthFrame, decode_picture, image_arguments
+from ..drawing import SheetRow
 from ..encodings import EncodingError, decode_image
 from ..errors import BagError, DataError
 from ..geometry import Camera, resize
@@ -160,6 +161,26 @@ class BagPass:
         if not count:
             raise BagError(f"{self._recording.path} has no image that can be used")
         return count
+
+    def rows(self, places: Collection[int]) -> dict[int, SheetRow]:
+        """Return what to show of the frames at these places (from 0), by running them again."""
+        wanted = set(places)
+        found: dict[int, SheetRow] = {}
+        first: int | None = None
+        for place, frame in enumerate(self._frames()):
+            first = frame.stamp if first is None else first
+            if place in wanted:
+                rgb, prediction = self._predict(frame)
+                measured = self._measured(frame, rgb.shape[:2])
+                found[place] = SheetRow(
+                    f"{(frame.stamp - first) / 1e9:.2f} s",
+                    rgb,
+                    prediction.segmentation,
+                    prediction.depth,
+                    prediction.normals,
+                    measured.depth,
+                )
+        return found
 
     def _begun(self, records: Path) -> int:
         """Return how many records there are, after taking away what was half written."""
