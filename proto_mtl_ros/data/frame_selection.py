@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Frames of a recording that are worth learning from: each shows something new, none is blurred."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+
+from ..geometry import resize
+
+_WIDTH = 160
+"""Motion is measured at this width."""
+
+_SHARP_WIDTH = 320
+_SAME = 0.97
+"""Correlation of two small pictures above which they show the same, whatever the flow says."""
+
+_NEIGHBOURS = 15
+"""Frames before that sharpness is compared with: how sharp a frame can be depends on the scene."""
+
+
+@dataclass(frozen=True)
+class FrameLook:
+    """What a picture looks like, as far as choosing it goes.
+
+    Attributes:
+        small: grey uint8 [h, w], of width ``_WIDTH``.
+        sharpness: variance of the Laplacian.
+    """
+
+    small: np.ndarray
+    sharpness: float
+
+    @classmethod
+    def of(cls, rgb: np.ndarray) -> FrameLook:
+        """Look at a picture, uint8 [H, W, 3]."""
+        grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
+        middle = resize(
+            grey, _SHARP_WIDTH, max(1, round(_SHARP_WIDTH * grey.shape[0] / grey.shape[1]))
+        )
+        small = resize(grey, _WIDTH, max(1, round(_WIDTH * grey.shape[0] / grey.shape[1])))
+        return cls(small, float(cv2.Laplacian(middle, cv2.CV_64F).var()))
+
+
+def motion(first: np.ndarray, second: np.ndarray) -> float:
+    """Return how far the picture moved, the median flow as a part of its width.
+
+    Another scene, or one that moved by more than a tenth and cannot be followed, has moved by 1.
+
+    Args:
+        first, second: ``FrameLook.small``.
+    """
+    if first.shape != second.shape:
+        return 1.0
+    opencv: Any = cv2  # whose type stubs do not know optical flow
+    flow = opencv.DISOpticalFlow.create(opencv.DISOPTICAL_FLOW_PRESET_FAST)
+    moved = flow.calc(first, second, None)
+    v, u = np.mgrid[: first.shape[0], : first.shape[1]].astype(np.float32)
+    back = cv2.remap(second, u + moved[..., 0], v + moved[..., 1], cv2.INTER_LINEAR)
+    explained = _correlation(first, back)
+    if explained < 0.5:  # the flow has found nothing to hold on to
+        return 0.0 if _correlation(first, second) > _SAME else 1.0
+    return float(np.median(np.hypot(moved[..., 0], moved[..., 1])) / first.shape[1])
+
+
+def choose_frames(
+    looks: Iterable[tuple[int, FrameLook]],
+    least_motion: float = 0.05,
+    least_sharpness: float = 0.5,
+    window: int = 5,
+) -> list[int]:
+    """Return the stamps of frames to keep, in order.
+
+    A frame comes into question once the picture has moved enough since the last one that was
+    kept. Of it and the next few the sharpest is taken, unless all are blurred against what came
+    before. The first frame is treated the same, as if the picture had moved.
+
+    Args:
+        looks: (stamp, look) of frames in their order; looked at once, a few at a time.
+        least_motion: part of the width that the picture must have moved.
+        least_sharpness: part of the median sharpness of the frames before; 0 takes blurred ones.
+        window: frames among which the sharpest is taken.
+    """
+    kept: list[int] = []
+    last: FrameLook | None = None
+    before: deque[float] = deque(maxlen=_NEIGHBOURS)
+    candidates: list[tuple[int, FrameLook]] = []
+
+    def settle() -> None:
+        nonlocal last
+        stamp, look = max(candidates, key=lambda item: item[1].sharpness)
+        if look.sharpness >= least_sharpness * float(np.median(before)):
+            kept.append(stamp)
+            last = look
+        candidates.clear()
+
+    for stamp, look in looks:
+        before.append(look.sharpness)
+        if candidates or last is None or motion(last.small, look.small) >= least_motion:
+            candidates.append((stamp, look))
+        if len(candidates) == window:
+            settle()
+    if candidates:
+        settle()
+    return kept
+
+
+def time_blocks(stamps: Sequence[int], blocks: Sequence[tuple[str, float]]) -> dict[str, list[int]]:
+    """Divide frames into splits by time: neighbours in time are neighbours in what they show.
+
+    Args:
+        stamps: in nanoseconds.
+        blocks: (name, part of the duration) in the order of time; a name may come again, "skip"
+            leaves its frames out.
+
+    Raises:
+        ValueError: parts are not positive or do not add up to 1.
+    """
+    parts = [part for _, part in blocks]
+    if not blocks or min(parts) <= 0 or abs(sum(parts) - 1) > 0.01:
+        raise ValueError(f"parts of the recording must be positive and add up to 1, not {parts}")
+    ordered = sorted(stamps)
+    found: dict[str, list[int]] = {name: [] for name, _ in blocks if name != "skip"}
+    if not ordered:
+        return found
+    ends = ordered[0] + np.cumsum(parts) / sum(parts) * (ordered[-1] - ordered[0])
+    for stamp in ordered:
+        place = min(int(np.searchsorted(ends, stamp, side="left")), len(blocks) - 1)
+        name = blocks[place][0]
+        if name != "skip":
+            found[name].append(stamp)
+    return found
+
+
+def _correlation(first: np.ndarray, second: np.ndarray) -> float:
+    a, b = first.astype(np.float64), second.astype(np.float64)
+    a, b = a - a.mean(), b - b.mean()
+    scale = np.sqrt((a * a).sum() * (b * b).sum())
+    return float((a * b).sum() / scale) if scale > 0 else 1.0

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Cleaning takes out what was put in and leaves surfaces alone, steep ones as well."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proto_mtl_ros.geometry import Camera
+from proto_mtl_ros.geometry.depth_cleaning import clean_depth
+
+CAMERA = Camera(np.array([[120.0, 0, 79.5], [0, 120, 59.5], [0, 0, 1]]), 160, 120)
+
+
+def plane(normal: tuple[float, float, float], distance: float) -> np.ndarray:
+    along = CAMERA.rays() @ (np.array(normal) / np.linalg.norm(normal))
+    return np.where(along > 0.15, distance / np.maximum(along, 1e-6), np.nan).astype(np.float32)
+
+
+@given(st.floats(-1.2, 1.2), st.floats(-1.2, 1.2), st.floats(0.8, 3))
+def test_a_plane_stays_whole(a: float, b: float, distance: float) -> None:
+    depth = plane((a, b, 1.0), distance)
+    cleaned = clean_depth(depth, 0.3, 10)
+    inside = np.isfinite(depth) & (depth > 0.35) & (depth < 8)
+    assert (cleaned[inside] == depth[inside]).mean() > 0.999
+
+
+def test_range_holes_and_infinities() -> None:
+    depth = np.full((120, 160), 2.0, np.float32)
+    depth[:20], depth[20:40], depth[40:50] = 0.1, 12.0, np.inf
+    depth[50:60], depth[60:70] = 0, np.nan
+    cleaned = clean_depth(depth, 0.3, 10)
+    assert np.isnan(cleaned[:70]).all() and (cleaned[70:] == 2).all()
+
+
+def test_flying_pixels_at_an_edge_are_taken_out_and_the_surfaces_stay() -> None:
+    depth = np.full((120, 160), 4.0, np.float32)
+    depth[:, :80] = 1.5
+    depth[:, 80] = np.linspace(1.8, 3.6, 120)  # smeared between the two
+    cleaned = clean_depth(depth)
+    assert np.isnan(cleaned[:, 80]).mean() > 0.95
+    assert (cleaned[:, :80] == 1.5).all() and (cleaned[:, 81:] == 4).all()
+
+
+def test_specks_are_taken_out_and_thin_things_stay() -> None:
+    depth = np.full((120, 160), 4.0, np.float32)
+    depth[30:34, 40:44] = 1.0  # 16 pixels
+    depth[10:110, 100:103] = 2.0  # a pole
+    depth[60:110, 10:12] = np.nan
+    cleaned = clean_depth(depth, least_area=40)
+    assert np.isnan(cleaned[30:34, 40:44]).all()
+    assert (cleaned[10:110, 100:103] == 2).all()
+    assert np.isnan(cleaned[60:110, 10:12]).all()
+    assert np.isfinite(cleaned).sum() == 120 * 160 - 16 - 100
