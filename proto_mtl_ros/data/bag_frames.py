@@ -16,6 +16,7 @@ import numpy as np
 
 from ..errors import BagError, DataError
 from ..geometry import Camera, depth_to_normals, resize
+from ..geometry.depth_cleaning import clean_depth, smooth_surroundings
 from .bag import BagMessage
 from .camera_file import camera_for, camera_of
 from .frame_list import select_frames
@@ -45,6 +46,9 @@ class BagFrames:
         masks: folder of masks with ``classes.txt`` or ``classes.json`` in it.
         derive_normals: compute normals from depth.
         registered: depth pixels are those of the colour image, although its frame is another.
+        tolerant: depth that is not registered is taken where its surroundings are smooth.
+        clean: take flying pixels, specks and depth beyond ``near`` to ``far`` (metres) out.
+        near, far: range of the sensor that is believed, where ``clean`` is on.
         rectified: the images are rectified, so P of camera_info holds; None: where the topic's
             name has ``rect`` in it.
         camera: fx, fy, cx, cy, width and height in place of camera_info.
@@ -67,6 +71,10 @@ class BagFrames:
         masks: Path | str | None = None,
         derive_normals: bool = True,
         registered: bool = False,
+        tolerant: bool = False,
+        clean: bool = False,
+        near: float = 0.3,
+        far: float = 10.0,
         rectified: bool | None = None,
         camera: Mapping[str, Any] | None = None,
         image_topic: str | None = None,
@@ -77,6 +85,8 @@ class BagFrames:
             raise DataError("every must be 1 or more, and tolerance 0 to 10 seconds")
         self.root = Path(root)
         self.derive_normals = derive_normals
+        self._tolerant = tolerant
+        self._range = (near, far) if clean else None
         self._recording = BagRecording(self.root, image_topic, info_topic, depth_topic)
         topics = self._recording.topics
         self._image_topic = topics.image.name
@@ -143,11 +153,19 @@ class BagFrames:
             assert self._depth_topic is not None
             message = self._message(self._depth_topic, *self._depth_time[frame_id])
             metres, _ = DepthFrame(message.stamp, message).decode()
+            if self._range is not None:
+                metres = clean_depth(metres, *self._range)
             depth = resize(np.nan_to_num(metres, posinf=0, neginf=0), width, height, "nearest")
+            normals = depth_to_normals(depth, camera) if "normals" in names else None
+            if self._mask_edges:
+                away = ~smooth_surroundings(depth)
+                depth = np.where(away, np.float32(0), depth)
+                if normals is not None:
+                    normals[away] = 0
             if "depth" in names:
                 labels["depth"] = depth
-            if "normals" in names:
-                labels["normals"] = depth_to_normals(depth, camera)
+            if normals is not None:
+                labels["normals"] = normals
         return Sample(frame_id, rgb, camera, labels)
 
     def close(self) -> None:
@@ -188,6 +206,7 @@ class BagFrames:
 
     def _check_depth(self, registered: bool) -> list[str]:
         """Return what is to be known of the depth; refuse what would label the wrong pixels."""
+        self._mask_edges = False
         if not self._depth_time:
             return [f"No depth image lies within the tolerance of an image of {self.root.name}."]
         assert self._depth_topic is not None
@@ -195,12 +214,13 @@ class BagFrames:
         message = self._message(self._depth_topic, *first)
         metres, frame = DepthFrame(message.stamp, message).decode()
         image_frame = self._recording.image_frame()
-        if frame != image_frame and not registered:
+        if frame != image_frame and not registered and not self._tolerant:
             raise DataError(
                 f"depth of {self._depth_topic} is in frame {frame}, the images in {image_frame}, "
                 "so its pixels are not the image's: record depth that is aligned to colour, or "
-                "set registered if it is"
+                "set registered if it is, or tolerant to learn away from edges"
             )
+        self._mask_edges = frame != image_frame and not registered
         camera_for(self._camera, metres.shape[1], metres.shape[0], f"depth of {self._depth_topic}")
         missing = len(self._image_time) - len(self._depth_time)
         return [f"{missing} images have no depth within the tolerance."] if missing else []

@@ -7,18 +7,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
-import cv2
 import numpy as np
 
 from proto_mtl_ros.evaluation.metrics import DepthMetric
 from proto_mtl_ros.geometry import resize
+from proto_mtl_ros.geometry.depth_cleaning import smooth_surroundings
 from proto_mtl_ros.tasks import DEPTH
-
-SHIFT = 0.04
-"""Misregistration, as a part of the image width, that the tolerant comparison allows for."""
-
-VARIATION = 1.15
-"""The tolerant comparison leaves out pixels around which measured depth varies by more."""
 
 ENOUGH_PIXELS = 80_000
 """Of larger images a regular grid of about so many pixels is compared: neighbours say the same."""
@@ -84,9 +78,8 @@ ALIGNMENTS = ("", "_aligned", "_affine")
 def depth_error(predicted: np.ndarray, measured: np.ndarray) -> DepthFrameError:
     """Compare a frame.
 
-    "tolerant" pixels are those around which, within ``SHIFT`` of the width, measured depth varies
-    by less than ``VARIATION``, so that a depth image that is not registered to the colour image can
-    be compared as well.
+    "tolerant" pixels are those with smooth surroundings (``geometry.depth_cleaning``), so that a
+    depth image that is not registered to the colour image can be compared as well.
 
     Args:
         predicted: float32[H, W] metres, invalid where not finite or not positive.
@@ -95,7 +88,7 @@ def depth_error(predicted: np.ndarray, measured: np.ndarray) -> DepthFrameError:
     height, width = predicted.shape
     measured = resize(measured, width, height, "nearest")
     known = DEPTH.valid(measured)
-    smooth = _smooth(measured, known)
+    smooth = smooth_surroundings(measured)
     step = max(1, round(np.sqrt(predicted.size / ENOUGH_PIXELS)))
     predicted, measured, known, smooth = (
         map_[::step, ::step] for map_ in (predicted, measured, known, smooth)
@@ -196,13 +189,3 @@ def _computed(sums: np.ndarray) -> dict[str, float | None]:
     metric = DepthMetric(DEPTH)
     metric.sums = sums
     return {name: v if np.isfinite(v) else None for name, v in metric.compute().items()}
-
-
-def _smooth(depth: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Return bool[H, W]: pixels around which depth varies little."""
-    reach = max(1, round(SHIFT * depth.shape[1]))
-    window = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
-    far = cv2.dilate(np.where(known, depth, 0).astype(np.float32), window)
-    near = cv2.erode(np.where(known, depth, np.inf).astype(np.float32), window)
-    with np.errstate(invalid="ignore", over="ignore"):
-        return far < near * VARIATION

@@ -13,7 +13,8 @@ from proto_mtl_ros.data.bag import Bag, BagMessage
 from proto_mtl_ros.data.recording import Recording, image_arguments
 from proto_mtl_ros.data.stamp_log import StampLog
 from proto_mtl_ros.encodings import to_depth
-from proto_mtl_ros.evaluation.depth_error import SHIFT, VARIATION, DepthComparison, nearest_pairs
+from proto_mtl_ros.evaluation.depth_error import DepthComparison, nearest_pairs
+from proto_mtl_ros.geometry.depth_cleaning import SHIFT, VARIATION
 
 DEPTH_TOLERANCE_NS = 20_000_000
 """Colour and depth images that are farther apart in time are not compared."""

@@ -14,6 +14,12 @@ from proto_mtl_ros.geometry.depth import valid_depth
 STEP = 0.05
 """Relative difference between neighbours above which they lie on two surfaces."""
 
+SHIFT = 0.04
+"""Misregistration, as a part of the image width, that smooth surroundings allow for."""
+
+VARIATION = 1.15
+"""Surroundings in which depth varies by more are not smooth."""
+
 _STEEPER = np.float32(3.0)
 """So many times the usual difference of the surroundings is a step, too."""
 
@@ -47,6 +53,23 @@ def clean_depth(
     result[flying] = np.nan
     result[_specks(result, limit, least_area)] = np.nan
     return result
+
+
+def smooth_surroundings(
+    depth: npt.NDArray[np.floating[Any]], shift: float = SHIFT, variation: float = VARIATION
+) -> npt.NDArray[np.bool_]:
+    """Mask of pixels around which, within ``shift`` of the width, depth varies little.
+
+    There a depth image that is not registered to the colour image says the right thing all the
+    same, if it is off by no more.
+    """
+    known = valid_depth(depth)
+    reach = max(1, round(shift * depth.shape[1]))
+    window = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
+    far = cv2.dilate(np.where(known, depth, 0).astype(np.float32), window)
+    near = cv2.erode(np.where(known, depth, np.inf).astype(np.float32), window)
+    with np.errstate(invalid="ignore", over="ignore"):
+        return known & (far < near * variation)
 
 
 def _largest_step(depth: npt.NDArray[np.float32], step: float) -> npt.NDArray[np.float32]:
