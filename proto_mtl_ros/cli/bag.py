@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from proto_mtl_ros.cli.bag_dataset import to_dataset
 from proto_mtl_ros.cli.bag_evaluate import evaluate
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ def _info_of_images(path: Path) -> None:
 
 
 app.command()(evaluate)
+app.command("to-dataset")(to_dataset)
 
 
 @app.command()

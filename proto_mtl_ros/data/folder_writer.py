@@ -113,7 +113,8 @@ def _claim(source: FrameSource, out: Path, split: str, image_kind: str) -> None:
             raise DataError(f"{out} holds a conversion of other frames or labels; {advice}")
         return
     others = list(out.glob(".conversion-*.json"))
-    if out.exists() and any(out.iterdir()) and not others:
+    strangers = out.exists() and any(not path.name.startswith(".") for path in out.iterdir())
+    if strangers and not others:
         raise DataError(f"{out} is not empty; {advice}")
     for other in others:
         before = json.loads(other.read_text(encoding="utf-8"))

@@ -110,11 +110,14 @@ def choose_frames(
     return kept
 
 
-def time_blocks(stamps: Sequence[int], blocks: Sequence[tuple[str, float]]) -> dict[str, list[int]]:
+def time_blocks(
+    stamps: Sequence[int], blocks: Sequence[tuple[str, float]], span: tuple[int, int] | None = None
+) -> dict[str, list[int]]:
     """Divide frames into splits by time: neighbours in time are neighbours in what they show.
 
     Args:
         stamps: in nanoseconds.
+        span: first and last stamp of the recording, None for those of ``stamps``.
         blocks: (name, part of the duration) in the order of time; a name may come again, "skip"
             leaves its frames out.
 
@@ -128,7 +131,8 @@ def time_blocks(stamps: Sequence[int], blocks: Sequence[tuple[str, float]]) -> d
     found: dict[str, list[int]] = {name: [] for name, _ in blocks if name != "skip"}
     if not ordered:
         return found
-    ends = ordered[0] + np.cumsum(parts) / sum(parts) * (ordered[-1] - ordered[0])
+    start, end = span or (ordered[0], ordered[-1])
+    ends = start + np.cumsum(parts) / sum(parts) * (end - start)
     for stamp in ordered:
         place = min(int(np.searchsorted(ends, stamp, side="left")), len(blocks) - 1)
         name = blocks[place][0]
