@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +22,7 @@ from proto_mtl_ros.runtime.bundle import Bundle  # noqa: E402
 from proto_mtl_ros.runtime.engine import create_engine  # noqa: E402
 from proto_mtl_ros.tasks import NYU13, LabelSet, tasks_over  # noqa: E402
 from proto_mtl_ros.training.config import TrainConfig  # noqa: E402
-from proto_mtl_ros.training.start import starting_network  # noqa: E402
+from proto_mtl_ros.training.start import continued_from, starting_network  # noqa: E402
 from proto_mtl_ros.training.store import TEACHER, TEACHER_FEATURES, FrameStore  # noqa: E402
 from proto_mtl_ros.training.teachers import attach_teachers  # noqa: E402
 
@@ -136,3 +138,45 @@ def test_teacher_with_other_classes_is_refused(tmp_path):
     store = FrameStore(source, tasks_over(config.tasks, OWN), [(192, 256)], 1.0)
     with pytest.raises(ConfigError, match="other classes"):
         attach_teachers(store, config)
+
+
+def test_a_run_is_continued_from_another_bundle_with_all_that_must_fit(tmp_path):
+    shipped = Bundle.load(MODEL)
+    other = Bundle.write(
+        tmp_path / "other",
+        shipped.manifest.model_copy(
+            update={
+                "name": "other",
+                "input_size": (96, 128),
+                "canonical_fx": 111.0,
+                "architecture": {**shipped.manifest.architecture, "width": 64, "slots": 2},
+            }
+        ),
+        {"weights.safetensors": shipped.weights_path},
+    )
+    teachers = {"segmentation": str(MODEL), "depth": "runs/depth/last.ckpt"}
+    config = _config(
+        distillation={"teachers": teachers},
+        stages=[
+            {"epochs": 1, "height": 192, "width": 256},
+            {"epochs": 2, "height": 64, "width": 96},
+        ],
+    )
+    found = continued_from(config, str(other.path))
+    assert found.start_from == found.distillation.teachers["segmentation"] == str(other.path)
+    assert found.distillation.teachers["depth"] == "runs/depth/last.ckpt"
+    assert (found.input_height, found.input_width, found.canonical_fx) == (96, 128, 111.0)
+    assert [(s.height, s.width) for s in found.stages] == [(96, 128), (64, 96)]
+    assert (found.model.width, found.model.slots) == (64, 2)
+    # and what is written down can be read as a configuration
+    (tmp_path / "config.json").write_text(found.model_dump_json())
+    assert TrainConfig.read(tmp_path / "config.json") == found
+
+
+def test_train_without_config_and_bundle_says_what_to_give(tmp_path):
+    command = [sys.executable, "-m", "proto_mtl_ros.cli", "train"]
+    done = subprocess.run(
+        [*command, "--data", tmp_path, "--out", tmp_path / "out"], capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert "give --config with a YAML file, or --init" in done.stderr

@@ -9,13 +9,25 @@ from typing import Annotated, Any
 
 import typer
 
+from proto_mtl_ros.errors import ConfigError
+
 
 def command(
-    config: Annotated[Path, typer.Option(help="YAML file that defines the run.")],
     data: Annotated[Path, typer.Option(help="Folder or file of the data set.")],
     out: Annotated[
         Path, typer.Option(help="Folder for checkpoints and TensorBoard; a run in it continues.")
     ],
+    config: Annotated[
+        Path | None,
+        typer.Option(help="YAML file that defines the run; own_robot.yaml with --init alone."),
+    ] = None,
+    init: Annotated[
+        str | None,
+        typer.Option(
+            help="Name or folder of a bundle to start from, which also teaches what the data has "
+            "no label for."
+        ),
+    ] = None,
     max_epochs: Annotated[
         int | None, typer.Option(min=1, help="Stop after this epoch of the schedule.")
     ] = None,
@@ -40,9 +52,16 @@ def command(
     Stop it whenever you like: the same command continues at the last finished epoch, with exactly
     the frames and the random numbers that an uninterrupted run would have had.
     """
-    from proto_mtl_ros.training.config import TrainConfig
+    from proto_mtl_ros.training.config import CONFIG, TrainConfig
 
+    if config is None:
+        config = _own_robot(init)
     settings = TrainConfig.read(config)  # before the slow imports: a bad file fails at once
+    if init is not None:
+        from proto_mtl_ros.training.start import continued_from
+
+        settings = continued_from(settings, init)
+        config = out / CONFIG
     if tasks is not None:
         settings = settings.with_tasks([name.strip() for name in tasks.split(",")])
     if profile is not None:
@@ -56,6 +75,16 @@ def command(
         f"next: proto-mtl export --config {config} --checkpoint {checkpoint} --data {data}"
         f" --out models/{settings.name}"
     )
+
+
+def _own_robot(init: str | None) -> Path:
+    """Return the configuration for a robot's own recordings."""
+    from proto_mtl_ros.replay.installation import config_file
+
+    found = None if init is None else config_file("training/own_robot.yaml")
+    if found is None:
+        raise ConfigError("give --config with a YAML file, or --init with the bundle to start from")
+    return found
 
 
 def _profile(settings: Any, data: Path, out: Path, steps: int) -> None:

@@ -14,7 +14,7 @@ from ..errors import ConfigError
 from ..model import ProtoMTL
 from ..runtime.bundle import Bundle
 from ..tasks import Task
-from .config import TrainConfig
+from .config import ModelConfig, TrainConfig
 
 _LOG = logging.getLogger(__name__)
 
@@ -43,6 +43,46 @@ def starting_network(config: TrainConfig, tasks: Sequence[Task]) -> ProtoMTL:
     if config.start_from is not None:
         _take_over(network, Bundle.load(config.start_from))
     return network
+
+
+def continued_from(config: TrainConfig, where: str) -> TrainConfig:
+    """Return the same run, started from another bundle.
+
+    What must be the same in both, the network's parts, its input size and the camera that depth is
+    canonical for, is the bundle's; and the bundle teaches what the one before it was to teach.
+
+    Args:
+        config: a run that starts from a bundle.
+        where: name or folder of the bundle to start from.
+
+    Raises:
+        BundleError: there is no such bundle, or it is damaged.
+    """
+    manifest = Bundle.load(where).manifest
+    own = {k: v for k, v in manifest.architecture.items() if k in ModelConfig.model_fields}
+    height, width = manifest.input_size
+    before = (config.input_height, config.input_width)
+    stages = tuple(
+        stage.model_copy(update={"height": height, "width": width})
+        if (stage.height, stage.width) == before
+        else stage
+        for stage in config.stages
+    )
+    teachers = {
+        task: where if teacher == config.start_from else teacher
+        for task, teacher in config.distillation.teachers.items()
+    }
+    return config.model_copy(
+        update={
+            "start_from": where,
+            "input_height": height,
+            "input_width": width,
+            "canonical_fx": manifest.canonical_fx,
+            "stages": stages,
+            "model": ModelConfig.model_validate({**ModelConfig().model_dump(), **own}),
+            "distillation": config.distillation.model_copy(update={"teachers": teachers}),
+        }
+    )
 
 
 def _take_over(network: ProtoMTL, bundle: Bundle) -> None:
