@@ -20,9 +20,11 @@ TERM_TEXTS = {
     "entropy": "entropy floor",
     "geometry": "depth-normals geometry",
     "distillation": "distillation from teachers",
+    "feature_distillation": "distillation of their features",
     "cross_task": "cross-task consistency (MTPSL)",
     "joint_task": "joint-task regularisation (JTR)",
     "reconstruction": "task-agnostic enhancement",
+    "logit_adjustment": "logit adjustment for rare classes",
 }
 """Key of ``config.loss`` to what a model card says."""
 
