@@ -78,7 +78,7 @@ def command(
     elif config is None or checkpoint is None or data is None:
         raise ConfigError("fp32 needs --config, --checkpoint and --data; see --help")
     else:
-        _from_checkpoint(config, checkpoint, data, out, val)
+        from_checkpoint(config, checkpoint, data, out, val)
 
 
 def _int8(
@@ -119,7 +119,8 @@ def _int8(
     typer.echo(f"wrote {bundle.path} ({size:.1f} MB)")
 
 
-def _from_checkpoint(config: Path, checkpoint: Path, data: Path, out: Path, val: bool) -> None:
+def from_checkpoint(config: Path, checkpoint: Path, data: Path, out: Path, val: bool) -> None:
+    """Write the bundle of a checkpoint, with figures of the val split if they are asked for."""
     from proto_mtl_ros.evaluation.dataset import Evaluation, evaluate
     from proto_mtl_ros.evaluation.parity import compare
     from proto_mtl_ros.runtime.bundle import CARD, ONNX, WEIGHTS, Bundle

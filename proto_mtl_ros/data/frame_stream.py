@@ -65,6 +65,7 @@ class FrameStream:
 
     Attributes:
         images: how many there are.
+        span: first and last stamp of an image, nanoseconds; (0, 0) without one.
         repeated: images left out because an earlier one has their stamp.
         matched: topic -> how many images have a partner there.
     """
@@ -86,6 +87,7 @@ class FrameStream:
             stamps[message.topic].append(message.stamp)
         own = stamps.pop(self._image_topic)
         self.images = len(set(own))
+        self.span = (min(own), max(own)) if own else (0, 0)
         self.repeated = len(own) - self.images
         limit = round(1e9 * tolerance)
         self._partner = {

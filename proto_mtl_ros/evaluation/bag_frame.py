@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..geometry import Camera, depth_to_normals, resize
+from ..geometry.depth_cleaning import smooth_surroundings
 from ..runtime.predictor import Prediction
 from ..tasks import NORMALS, named_task
 from .depth_error import depth_error
@@ -47,8 +48,8 @@ def frame_record(
     """Return the figures of a frame, ready for JSON.
 
     ``consistency``: angle between the predicted normals and those of the predicted depth.
-    ``normals``: angle between the predicted normals and those of the measured depth, which need
-    depth that is registered.
+    ``normals``: angle between the predicted normals and those of the measured depth; where that is
+    not registered, of pixels with smooth surroundings alone.
     """
     record: dict[str, Any] = {"stamp": stamp, "ms": dict(prediction.timings)}
     if prediction.confidence is not None:
@@ -72,8 +73,12 @@ def frame_record(
         small, normals = _small(camera, prediction.normals)
         if prediction.depth is not None:
             record["consistency"] = _angles(normals, _derived(prediction.depth, small))
-        if measured.depth is not None and measured.registered:
-            record["normals"] = _angles(normals, _derived(measured.depth, small))
+        if measured.depth is not None:
+            truth = _derived(measured.depth, small)
+            if not measured.registered:
+                away = smooth_surroundings(measured.depth).astype(np.uint8)
+                truth[resize(away, small.width, small.height, "nearest") == 0] = 0
+            record["normals"] = _angles(normals, truth)
     if prediction.segmentation is not None and measured.labels is not None:
         metric = SegmentationMetric(named_task("segmentation", classes))  # type: ignore[arg-type]
         metric.update(prediction.segmentation, measured.labels)

@@ -12,7 +12,7 @@ import json
 from collections import deque
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,8 @@ class PassOptions:
         every: take one image of so many.
         registered: depth pixels are those of the image, although their frames have other names.
         transform: 4x4 from the depth camera's frame to the image's, None for unknown.
+        part: stretch of the recording, from and to, as parts of its duration.
+        depth_scale: predicted depth is multiplied by it.
     """
 
     labels_topic: str | None = None
@@ -51,6 +53,8 @@ class PassOptions:
     every: int = 1
     registered: bool = False
     transform: tuple[tuple[float, ...], ...] | None = None
+    part: tuple[float, float] = (0.0, 1.0)
+    depth_scale: float = 1.0
 
 
 class BagPass:
@@ -134,7 +138,8 @@ class BagPass:
             BagError: there is no image that can be used.
         """
         done = self._begun(records)
-        total = -(-len(self.stream) // self.options.every)
+        start, end = self.options.part
+        total = round((end - start) * len(self.stream) / self.options.every)
         stability = Stability()
         with records.open("a", encoding="utf-8") as file, ThreadPoolExecutor(1) as figures:
             waiting: deque[Future[str]] = deque()
@@ -155,7 +160,7 @@ class BagPass:
                 waiting.append(figures.submit(self._record, frame, rgb, prediction, stability))
                 if len(waiting) > _AHEAD:
                     write()
-                progress(count, total)
+                progress(count, max(count, total))
             while waiting:
                 write()
         if not count:
@@ -203,8 +208,10 @@ class BagPass:
         return len(lines) - 1
 
     def _frames(self) -> Iterator[StreamFrame]:
+        first, last = self.stream.span
+        start, end = (first + part * (last - first) for part in self.options.part)
         for number, frame in enumerate(self.stream):
-            if number % self.options.every == 0:
+            if number % self.options.every == 0 and start <= frame.stamp <= end:
                 yield frame
 
     def _predict(self, frame: StreamFrame) -> tuple[np.ndarray, Prediction]:
@@ -214,7 +221,11 @@ class BagPass:
         if camera is not None and (camera.width, camera.height) != (width, height):
             fits = abs(camera.width * height - camera.height * width) <= camera.width
             camera = camera.resized(width, height) if fits else None
-        return rgb, self._predictor.predict(rgb, camera)
+        prediction = self._predictor.predict(rgb, camera)
+        if prediction.depth is not None and self.options.depth_scale != 1.0:
+            scaled = prediction.depth * np.float32(self.options.depth_scale)
+            prediction = replace(prediction, depth=scaled)
+        return rgb, prediction
 
     def _record(
         self, frame: StreamFrame, rgb: np.ndarray, prediction: Prediction, stability: Stability

@@ -1,0 +1,255 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`proto-mtl bag learn`: a model fine-tuned on a robot's own recording, and what that was worth."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from proto_mtl_ros.cli.bag_dataset import to_dataset
+from proto_mtl_ros.errors import ConfigError
+
+if TYPE_CHECKING:
+    from proto_mtl_ros.training.config import TrainConfig
+
+FIGURES = "recordings.json"
+
+
+def learn(
+    recording: Annotated[Path, typer.Argument(help="A rosbag2 with colour and depth.")],
+    out: Annotated[Path, typer.Option(help="Folder of data, runs and models.")],
+    init: Annotated[str, typer.Option(help="Bundle to start from.")] = "nyu13-lite0",
+    config: Annotated[
+        Path | None, typer.Option(help="YAML file of the run; own_robot.yaml without it.")
+    ] = None,
+    learn_from: Annotated[
+        float, typer.Option("--learn", min=0.05, max=0.9, help="First part, to learn from.")
+    ] = 0.5,
+    judge: Annotated[float, typer.Option(min=0.05, max=0.9, help="Last part, to judge by.")] = 1
+    / 3,
+    motion: Annotated[float, typer.Option(min=0, help="See `bag to-dataset`.")] = 0.02,
+    steps: Annotated[
+        int, typer.Option(min=10, help="Optimiser steps, about, whatever the number of frames.")
+    ] = 600,
+    seeds: Annotated[str, typer.Option(help="With commas between.")] = "0,1",
+    keep: Annotated[
+        Path | None,
+        typer.Option(help="NYUv2 pack: is what the model knew of classes still there?"),
+    ] = None,
+    registered: Annotated[
+        bool, typer.Option(help="Depth pixels are the image's, although the frames differ.")
+    ] = False,
+    docs: Annotated[
+        Path | None, typer.Option(help="Folder whose recordings.json gets the figures.")
+    ] = None,
+) -> None:
+    """Fine-tune a model on the first part of a recording and judge it by the last part.
+
+    Depth and the normals derived from it are what the recording teaches; the classes are taught by
+    the model itself, so that they are not forgotten. Beside the fine-tuned models stand honest
+    rivals: the model as it was, the same with one scale that fits the first part best, and both
+    with every frame scaled to fit. What is finished is not done again.
+    """
+    if learn_from + judge > 1:
+        raise ConfigError("--learn and --judge are more than the whole recording")
+    numbers = [int(text) for text in seeds.split(",") if text.strip().isdigit()]
+    if not numbers:
+        raise ConfigError(f"--seeds {seeds!r}: give numbers with commas between")
+    data = out / "data"
+    between = 1 - learn_from - judge
+    skip = f"skip {between:.6f}, " if between > 0.01 else ""
+    to_dataset(
+        recording, data, f"train {learn_from:.6f}, {skip}test {judge:.6f}", motion,
+        registered=registered,
+    )  # fmt: skip
+    models = {seed: _fine_tuned(config, init, data, out, seed, steps) for seed in numbers}
+    last, first = (1 - judge, 1.0), (0.0, learn_from)
+    scale = _judged(recording, init, out / "first-part", first, registered)["median_scale"]
+    found: dict[str, Any] = {
+        "recording": recording.name,
+        "model": init,
+        "learnt_from": list(first),
+        "judged_on": list(last),
+        "seeds": numbers,
+        "before": _judged(recording, init, out / "before", last, registered),
+        "before_with_one_scale": {
+            "scale": scale,
+            **_judged(recording, init, out / "scaled", last, registered, scale),
+        },
+        "after": [
+            _judged(recording, str(models[seed]), out / f"after-seed{seed}", last, registered)
+            for seed in numbers
+        ],
+    }
+    found |= _summed(found)
+    if keep is not None:
+        before, *after = (
+            _miou(keep, name) for name in (init, *(str(models[seed]) for seed in numbers))
+        )
+        found |= {"nyuv2_val_miou_before": before, "nyuv2_val_miou_after": after}
+    _write(out / FIGURES, found)
+    if docs is not None:
+        _write(docs / FIGURES, found)
+    for line in _said(found):
+        typer.echo(line)
+
+
+def _fine_tuned(
+    config: Path | None, init: str, data: Path, out: Path, seed: int, steps: int
+) -> Path:
+    """Return the bundle of a fine-tuned model, after making it where it is not there yet."""
+    from proto_mtl_ros.cli.export import from_checkpoint
+    from proto_mtl_ros.data.folder import Folder
+    from proto_mtl_ros.replay.installation import config_file
+    from proto_mtl_ros.training.config import CONFIG, TrainConfig
+    from proto_mtl_ros.training.start import continued_from
+    from proto_mtl_ros.training.trainer import train
+
+    bundle = out / "models" / f"seed{seed}"
+    if (bundle / "model.json").is_file():
+        return bundle
+    path = config or config_file("training/own_robot.yaml")
+    if path is None:
+        raise ConfigError("own_robot.yaml is not installed: give --config")
+    settings = continued_from(TrainConfig.read(path), init)
+    settings = _for_few_frames(settings, len(Folder(data, "train")), steps)
+    settings = settings.model_copy(update={"seed": seed, "name": f"{settings.name}-seed{seed}"})
+    run = out / f"seed{seed}"
+    checkpoint = train(settings, data, run)
+    from_checkpoint(run / CONFIG, checkpoint, data, bundle, val=False)
+    return bundle
+
+
+def _for_few_frames(settings: TrainConfig, frames: int, steps: int) -> TrainConfig:
+    """Return a run of so many steps, a tenth of the frames held out, and the last half decaying."""
+    held_out = max(1, frames // 20)
+    epochs = max(2, round(steps * settings.optimiser.batch / max(1, frames - 2 * held_out)))
+    first = settings.stages[0].model_copy(update={"epochs": epochs})
+    data = settings.data.model_copy(
+        update={"held_out_blocks": 2, "held_out_length": held_out, "train_split": "train"}
+    )
+    optimiser = settings.optimiser.model_copy(update={"decay_epochs": max(1, epochs // 2)})
+    return settings.model_copy(
+        update={"stages": (first,), "data": data, "optimiser": optimiser, "validations": 3}
+    )
+
+
+def _judged(
+    recording: Path,
+    model: str,
+    out: Path,
+    part: tuple[float, float],
+    registered: bool,
+    scale: float = 1.0,
+) -> dict[str, Any]:
+    """Return the figures of a model on a part of the recording."""
+    from proto_mtl_ros.cli.bag_evaluate import RECORDS
+    from proto_mtl_ros.data.recorded_camera import recorded_camera
+    from proto_mtl_ros.data.recording import BagRecording
+    from proto_mtl_ros.evaluation.bag_figures import bag_figures
+    from proto_mtl_ros.evaluation.bag_pass import BagPass, PassOptions, read_records
+    from proto_mtl_ros.runtime.bundle import Bundle
+    from proto_mtl_ros.runtime.engine import create_engine
+    from proto_mtl_ros.runtime.predictor import Predictor
+
+    bundle = Bundle.load(model)
+    with BagRecording(recording) as opened:
+        if opened.topics.depth is None:
+            raise ConfigError(f"{recording} has no depth topic to learn from")
+        info = opened.topics.camera_info
+        camera = recorded_camera(opened, info.name) if info else None
+        options = PassOptions(registered=registered, part=part, depth_scale=scale)
+        predictor = Predictor(bundle, create_engine(bundle, "onnxruntime", "cpu"))
+        run = BagPass(opened, predictor, camera, None, options)
+        run.run(out / RECORDS)
+        figures = bag_figures(read_records(out / RECORDS), bundle.classes)
+        predictor.close()
+        mask = "tolerant" if run.registration == "none" else "all"
+    depth, normals = figures["depth"], figures["normals"]
+    return {
+        "frames": figures["frames"],
+        "pixels": "smooth surroundings" if mask == "tolerant" else "all",
+        "median_scale": depth["median_scale"],
+        "depth_abs_err": depth[mask]["abs_err"],
+        "depth_abs_err_aligned": depth[f"{mask}_aligned"]["abs_err"],
+        "depth_rel_err": depth[mask]["rel_err"],
+        "normals_mean_deg": None if normals is None else normals["mean_deg"],
+    }
+
+
+def _miou(data: Path, model: str) -> float:
+    """Return the mIoU of a model on the val split of NYUv2."""
+    from proto_mtl_ros.data.nyuv2 import NYUv2
+    from proto_mtl_ros.evaluation.dataset import evaluate
+    from proto_mtl_ros.runtime.bundle import Bundle
+    from proto_mtl_ros.runtime.engine import create_engine
+    from proto_mtl_ros.runtime.predictor import Predictor
+
+    frames = NYUv2(data, "val")
+    bundle = Bundle.load(model)
+    predictor = Predictor(bundle, create_engine(bundle, "onnxruntime", "cpu"))
+    samples = (frames[index] for index in range(len(frames)))
+    result = evaluate(predictor, samples, frames.label_set.classes)
+    predictor.close()
+    return result.metrics["segmentation"]["miou"]
+
+
+def _summed(found: dict[str, Any]) -> dict[str, Any]:
+    """Return the figures that stand for all seeds, the mean over them."""
+    before, after = found["before"], found["after"]
+
+    def mean(name: str) -> float | None:
+        values = [one[name] for one in after]
+        return None if None in values else sum(values) / len(values)
+
+    error = mean("depth_abs_err")
+    assert error is not None
+    one_scale = found["before_with_one_scale"]["depth_abs_err"]
+    aligned = mean("depth_abs_err_aligned")
+    assert aligned is not None
+    return {
+        "depth_abs_err_before": before["depth_abs_err"],
+        "depth_abs_err_after": error,
+        "depth_reduction_percent": 100 * (1 - error / before["depth_abs_err"]),
+        "depth_reduction_beyond_one_scale_percent": 100 * (1 - error / one_scale),
+        "depth_reduction_aligned_percent": 100 * (1 - aligned / before["depth_abs_err_aligned"]),
+        "normals_mean_deg_before": before["normals_mean_deg"],
+        "normals_mean_deg_after": mean("normals_mean_deg"),
+    }
+
+
+def _said(found: dict[str, Any]) -> list[str]:
+    lines = [
+        f"depth, {found['before']['pixels']}: {found['depth_abs_err_before']:.3f} m before,"
+        f" {found['depth_abs_err_after']:.3f} m after"
+        f" ({found['depth_reduction_percent']:.1f} % less)",
+        "beyond one scale, fitted where it learnt"
+        f" ({found['before_with_one_scale']['depth_abs_err']:.3f} m):"
+        f" {found['depth_reduction_beyond_one_scale_percent']:.1f} % less",
+        f"with every frame scaled to fit: {found['depth_reduction_aligned_percent']:.1f} % less",
+    ]
+    if found["normals_mean_deg_before"] is not None:
+        lines.append(
+            f"normals: {found['normals_mean_deg_before']:.1f} degrees before,"
+            f" {found['normals_mean_deg_after']:.1f} after"
+        )
+    if "nyuv2_val_miou_before" in found:
+        after = ", ".join(f"{value:.3f}" for value in found["nyuv2_val_miou_after"])
+        lines.append(
+            f"mIoU on NYUv2 val: {found['nyuv2_val_miou_before']:.3f} before, {after} after"
+        )
+    return lines
+
+
+def _write(path: Path, found: dict[str, Any]) -> None:
+    from proto_mtl_ros.files import write_text
+
+    content: dict[str, Any] = {}
+    if path.is_file():
+        content = json.loads(path.read_text(encoding="utf-8"))
+    content["fine_tune"] = found
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
