@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Frames straight from a recording: colour, depth of nearly the same stamp, normals of that depth.
 
-A depth camera labels every frame by itself. Masks may lie in a folder, named by the stamp of their
-image in nanoseconds (``1700000000100000000.png``) or in seconds (``1700000000.100000000.png``).
+A depth camera labels every frame by itself. Masks may lie beside the recording; see ``bag_masks``.
 """
 
 from __future__ import annotations
@@ -17,12 +16,13 @@ import numpy as np
 from ..errors import BagError, DataError
 from ..geometry import Camera, depth_to_normals, resize
 from ..geometry.depth_cleaning import clean_depth, smooth_surroundings
+from ..tasks import LabelSet
 from .bag import BagMessage
+from .bag_masks import Mask, read_masks
 from .camera_file import camera_for, camera_of
 from .frame_list import select_frames
-from .label_set_file import NO_CLASSES, read_label_set
+from .label_set_file import NO_CLASSES
 from .manifest import allowed, manifest_for
-from .map_file import read_segmentation
 from .recorded_camera import recorded_camera
 from .recording import BagRecording, DepthFrame, decode_picture
 from .sample import Sample
@@ -47,7 +47,7 @@ class BagFrames:
         frame_ids: keep only these frames, in this order.
         every: take one image of so many.
         tolerance: seconds between image and depth, or image and mask, at most.
-        masks: folder of masks with ``classes.txt`` or ``classes.json`` in it.
+        masks: folder or file of masks, see ``bag_masks.read_masks``.
         derive_normals: compute normals from depth.
         registered: depth pixels are those of the colour image, although its frame is another.
         tolerant: depth that is not registered is taken where its surroundings are smooth.
@@ -100,10 +100,10 @@ class BagFrames:
         self._image_time = {str(stamp): image_times[stamp] for stamp in stamps}
         limit = round(tolerance * _NS)
         self._depth_time = _matched(stamps, depth_times, limit)
-        self._masks: dict[str, Path] = {}
+        self._masks: dict[str, Mask] = {}
         self.label_set = NO_CLASSES
         if masks is not None:
-            self._masks, self.label_set = _read_masks(Path(masks), stamps, limit)
+            self._masks, self.label_set = _masks_of(Path(masks), stamps, limit)
         self.tasks = tuple(
             task
             for task, here in (
@@ -145,12 +145,11 @@ class BagFrames:
         names = self.has(frame_id)
         labels: dict[str, np.ndarray] = {}
         if "segmentation" in names:
-            path = self._masks[frame_id]
-            mask = read_segmentation(path, len(self.label_set.classes))
+            mask = self._masks[frame_id]()
             if mask.shape != (height, width):
                 raise DataError(
-                    f"{path} is {mask.shape[1]}x{mask.shape[0]}, its image {width}x{height}; "
-                    "labels must have the size of the image"
+                    f"the mask of {frame_id} is {mask.shape[1]}x{mask.shape[0]}, its image"
+                    f" {width}x{height}; labels must have the size of the image"
                 )
             labels["segmentation"] = mask
         if "depth" in names or "normals" in names:
@@ -256,32 +255,18 @@ def _nearest(ascending: Sequence[int], value: int) -> int | None:
     return min(ascending[max(place - 1, 0) : place + 1], key=lambda x: abs(x - value), default=None)
 
 
-def _read_masks(folder: Path, stamps: Sequence[int], limit: int) -> tuple[dict[str, Path], Any]:
-    """Return frame id -> mask and the label set of a folder of masks named by stamp."""
-    label_set = read_label_set(folder)
-    if label_set is None:
-        raise DataError(
-            f"{folder} has neither classes.txt nor classes.json; name the classes of the masks "
-            "there, one a line, the one of id 0 first"
-        )
-    masks: dict[str, Path] = {}
+def _masks_of(where: Path, stamps: Sequence[int], limit: int) -> tuple[dict[str, Mask], LabelSet]:
+    """Return frame id -> mask, of the frames that are near enough to one, and the classes."""
+    found, label_set = read_masks(where)
     ascending = sorted(stamps)
-    files = sorted(path for path in folder.glob("*.png") if not path.name.startswith("."))
-    for path in files:
-        nearest = _nearest(ascending, _stamp_of(path))
-        if nearest is not None and abs(nearest - _stamp_of(path)) <= limit:
-            masks[str(nearest)] = path
+    masks: dict[str, Mask] = {}
+    for stamp, mask in sorted(found.items()):
+        nearest = _nearest(ascending, stamp)
+        if nearest is not None and abs(nearest - stamp) <= limit:
+            masks[str(nearest)] = mask
     if not masks:
         raise DataError(
-            f"none of the {len(files)} masks of {folder} is named by the stamp of an image "
+            f"none of the {len(found)} masks of {where} is named by the stamp of an image "
             f"(the first image has {ascending[0] if ascending else '?'})"
         )
     return masks, label_set
-
-
-def _stamp_of(path: Path) -> int:
-    """Return the stamp in nanoseconds that a file is named by."""
-    seconds, dot, fraction = path.stem.partition(".")
-    if not seconds.isdigit() or (dot and not fraction.isdigit()):
-        raise DataError(f"{path} is not named by a stamp in nanoseconds or in seconds")
-    return int(seconds) * _NS + int(fraction.ljust(9, "0")[:9]) if dot else int(seconds)
