@@ -171,7 +171,7 @@ FASTEST = {
         ("torch", "fp32"),
     ),
 }
-"""Kind of device -> backend and precision, the fastest first: docs/performance.md."""
+"""Kind of device -> backend and precision, the fastest first."""
 
 
 def available_backends() -> list[str]:
