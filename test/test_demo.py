@@ -253,7 +253,8 @@ def bag_without_images(folder: Path) -> Path:
 
 def truncated_bag(folder: Path) -> Path:
     file = write_recording(folder / "bag", frames=4) / "bag.mcap"
-    file.write_bytes(file.read_bytes()[:-200])
+    content = file.read_bytes()
+    file.write_bytes(content[: len(content) // 10])
     return folder / "bag"
 
 

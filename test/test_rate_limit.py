@@ -50,13 +50,15 @@ def test_a_slower_camera_and_no_limit_lose_nothing() -> None:
     assert admitted(0, times) == times
 
 
-def test_one_value_counts_for_all_cameras_or_one_for_each() -> None:
+def test_the_last_value_counts_for_all_cameras_that_follow() -> None:
     names = {"cameras": ["front", "rear"]}
     good = parameters.checked_overrides({**names, "max_rate": [10]})
     assert [parameters.max_rate(good | names, c) for c in names["cameras"]] == [10.0, 10.0]
     good = parameters.checked_overrides({**names, "max_rate": [0.0, 2.5]})
     assert [parameters.max_rate(good | names, c) for c in names["cameras"]] == [0.0, 2.5]
-    with pytest.raises(ConfigError, match="max_rate has 3 values for 2 cameras"):
-        parameters.checked_overrides({**names, "max_rate": [1.0, 2.0, 3.0]})
+    good = parameters.checked_overrides({**names, "max_rate": [1.0, 2.0, 3.0]})
+    assert [parameters.max_rate(good | names, c) for c in names["cameras"]] == [1.0, 2.0]
+    with pytest.raises(ConfigError, match="max_rate must have at least one value"):
+        parameters.checked_overrides({"max_rate": []})
     with pytest.raises(ConfigError, match="max_rate must be in 0..1000, not -1"):
         parameters.checked_overrides({"max_rate": [-1.0]})

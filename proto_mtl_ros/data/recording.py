@@ -70,6 +70,7 @@ class Recording(ABC):
         topics: the topics it is published on.
         frames: number of colour images.
         duration: seconds from the first to the last of them.
+        notes: what is missing of the recording, one line each.
     """
 
     path: Path
@@ -77,6 +78,7 @@ class Recording(ABC):
     topics: CameraTopics
     frames: int
     duration: float
+    notes: tuple[str, ...] = ()
 
     @property
     def rate(self) -> float:
@@ -129,6 +131,7 @@ class BagRecording(Recording):
         except BagError:
             self._bag.close()
             raise
+        self.notes = self._bag.notes
         self.frames = self.topics.image.count
         self.duration = self._bag.duration
 
@@ -137,11 +140,6 @@ class BagRecording(Recording):
         if self.topics.camera_info is not None:
             names.append(self.topics.camera_info.name)
         return self._bag.messages(names)
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What is missing of the recording, one line each."""
-        return self._bag.notes
 
     @property
     def depth_info(self) -> Topic | None:

@@ -74,6 +74,8 @@ def run_demo(options: DemoOptions, console: Console | None = None) -> Path:
         _prepare(options.out)
         load = os.getloadavg()[0]
         console.print(_inventory(recording), highlight=False, soft_wrap=True)
+        for note in recording.notes:
+            console.print(f"note: {note}", highlight=False, soft_wrap=True)
         replay = ReplayOptions(
             recording=recording.path,
             topics=recording.topics,

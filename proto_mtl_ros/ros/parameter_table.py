@@ -148,8 +148,8 @@ TABLE: tuple[Parameter, ...] = (
         "double[]",
         [0.0],
         DYNAMIC,
-        "Process at most so many images a second of each camera, 0 = all. One value for all "
-        "cameras, or one for each in the order of `cameras`.",
+        "Process at most so many images a second of a camera, 0 = all. In the order of `cameras`; "
+        "the last value counts for all that follow.",
         0.0,
         1000.0,
     ),

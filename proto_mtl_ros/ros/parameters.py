@@ -58,6 +58,8 @@ def problem(name: str, value: Any) -> str | None:
         len(values) != 2 or any(v % 32 for v in values) or (values[0] == 0) != (values[1] == 0)
     ):
         return f"input_size must be [height, width] in multiples of 32, or [0, 0], not {values}"
+    if name == "max_rate" and not values:
+        return "max_rate must have at least one value, [0.0] for no limit"
     if name in ("model", "backend", "device") and not value.strip():
         return f"{name} must not be empty"
     return None
@@ -80,16 +82,13 @@ def conflict(values: dict[str, Any]) -> str | None:
     near, far = values["min_depth"], values["max_depth"]
     if far > 0.0 and near >= far:
         return f"min_depth ({near:g} m) must be less than max_depth ({far:g} m)"
-    rates, cameras = len(values["max_rate"]), len(values["cameras"])
-    if rates not in (1, cameras):
-        return f"max_rate has {rates} values for {cameras} cameras: give one, or one for each"
     return None
 
 
 def max_rate(values: dict[str, Any], camera: str) -> float:
     """The limit on a camera's rate in Hz, 0 for none."""
     rates = values["max_rate"]
-    return float(rates[0] if len(rates) == 1 else rates[values["cameras"].index(camera)])
+    return float(rates[min(values["cameras"].index(camera), len(rates) - 1)])
 
 
 def checked_overrides(overrides: dict[str, Any]) -> dict[str, Any]:
