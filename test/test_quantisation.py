@@ -14,7 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from proto_mtl_ros.data.recording import decode_picture, open_recording
 from proto_mtl_ros.errors import DataError
+from proto_mtl_ros.geometry import resize
 from proto_mtl_ros.quantisation.accuracy import Loss, disagreement
 from proto_mtl_ros.quantisation.frames import divided
 from proto_mtl_ros.quantisation.int8 import QuantisationError, kept_in_float
@@ -122,7 +124,9 @@ def test_a_recording_calibrates_and_the_bundle_runs_on_both_engines(
     assert "## int8 graph for cpu" in (out / "README.md").read_text()
     graph = onnx.load_model(bundle.graph_path("int8"))
     assert sum(node.op_type == "QuantizeLinear" for node in graph.graph.node) > 40
-    image = np.random.default_rng(0).integers(0, 256, (1, 192, 256, 3), np.uint8)
+    with open_recording(room_recording) as recording:
+        first = next(m for m in recording.messages() if m.topic == recording.topics.image.name)
+    image = resize(decode_picture(first), 256, 192)[None]
     ort, openvino = (
         create_engine(bundle, name, "cpu", precision="int8").infer(image)
         for name in ("onnxruntime", "openvino")
