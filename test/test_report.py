@@ -43,6 +43,16 @@ STATUS = {
         "latency_ms.infer.p95": "20.0",
     },
 }
+LIVE = {
+    "sent": 10,
+    "compared": 5,
+    "equal": 4,
+    "maps": {"depth/image": {"frames": 5, "equal": 4, "largest": 0.25}},
+    "different_at_s": [0.3],
+    "confidence_by_s": [[0.0, 0.5], [0.1, 0.7]],
+    "without_result": {"overwritten": 2, "bad_jpeg": 1},
+    "without_result_at_s": [[0.5, "overwritten"], [0.6, "overwritten"], [0.7, "bad_jpeg"]],
+}
 CLASSES = ("wall", "<floor>")
 PALETTE = np.array([[200, 30, 30], [30, 200, 30]], np.uint8)
 
@@ -205,7 +215,7 @@ def test_the_page_stands_alone_and_says_what_happened(tmp_path: Path, depth_fram
         for number, stamp in enumerate(stamps[:5]):
             received.add(f"/{CAMERA}/depth/image", stamp, (number * 100 + 40) * MS)
         figures = replay_figures(recording, sent, received, STATUS, results, CAMERA)
-        rows = replay_rows(recording, results, CAMERA, stamps[0], count=3)
+        rows = replay_rows(recording, results, CAMERA, stamps[0], stamps[-1] + 1, count=3)
     figures["title"] = "tiny on <bag>"
     figures["recording"] = {
         "path": "bag",
@@ -215,6 +225,7 @@ def test_the_page_stands_alone_and_says_what_happened(tmp_path: Path, depth_fram
         "image_topic": "/image",
     }
     figures["made_with"] = {"model": "tiny"}
+    figures["live_and_offline"] = LIVE
     json.dumps(figures, allow_nan=False)
     assert [row.caption for row in rows] == ["0.00 s", "0.20 s", "0.40 s"]
     page = tmp_path / "report.html"
@@ -229,6 +240,8 @@ def test_the_page_stands_alone_and_says_what_happened(tmp_path: Path, depth_fram
     assert "10.0 Hz" in html
     assert "5 of 10" in html
     assert "lost in transport" in html
+    assert "4 of 5 live results equal" in html and "is of 0.30 s" in html
+    assert "0.50, 0.60" in html and "bad jpeg" in html
     assert "camera_info_size 4" in html and "not accounted for" not in html
     assert ("is not in the frame of the images" in html) is (depth_frame == DEPTH_FRAME)
     assert ("is registered to colour" in html) is (depth_frame != DEPTH_FRAME)
@@ -242,8 +255,8 @@ def test_a_replay_without_results_still_gives_a_page(tmp_path: Path) -> None:
     with open_recording(write_recording(tmp_path / "bag", frames=2)) as recording:
         sent = StampLog({"/image": [1, 2]}, {"/image": [MS, 2 * MS]})
         figures = replay_figures(recording, sent, StampLog(), {}, results, CAMERA)
-        assert replay_rows(recording, results, CAMERA, 0) == []
-    figures |= {"title": "t", "made_with": {}}
+        assert replay_rows(recording, results, CAMERA, 0, 1) == []
+    figures |= {"title": "t", "made_with": {}, "live_and_offline": None}
     figures["recording"] = {
         "path": "b",
         "kind": "video",

@@ -12,6 +12,7 @@ import typer
 from proto_mtl_ros.cli.bag_dataset import to_dataset
 from proto_mtl_ros.cli.bag_evaluate import evaluate
 from proto_mtl_ros.cli.bag_learn import learn
+from proto_mtl_ros.cli.bag_replay import replay
 
 if TYPE_CHECKING:
     from proto_mtl_ros.data.bag import Bag
@@ -87,6 +88,7 @@ def _info_of_images(path: Path) -> None:
 app.command()(evaluate)
 app.command("to-dataset")(to_dataset)
 app.command()(learn)
+app.command()(replay)
 
 
 @app.command()

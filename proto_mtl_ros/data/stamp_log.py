@@ -54,6 +54,14 @@ def header_stamp(cdr: bytes) -> int:
     return int(seconds) * 1_000_000_000 + int(nanoseconds)
 
 
+def shifted(cdr: bytes, nanoseconds: int) -> bytes:
+    """Return a serialised message that begins with a header, its stamp moved by so much."""
+    moved = bytearray(cdr)
+    layout = "<iI" if cdr[1] & 1 else ">iI"
+    struct.pack_into(layout, moved, 4, *divmod(header_stamp(cdr) + nanoseconds, 1_000_000_000))
+    return bytes(moved)
+
+
 def write_json(path: Path, content: Mapping[str, object]) -> None:
     """Write an object as JSON; the file appears whole or not at all."""
     write_text(path, json.dumps(content, indent=1, allow_nan=False))

@@ -217,10 +217,7 @@ class BagPass:
     def _predict(self, frame: StreamFrame) -> tuple[np.ndarray, Prediction]:
         rgb = decode_picture(frame.image)
         height, width = rgb.shape[:2]
-        camera = self._camera
-        if camera is not None and (camera.width, camera.height) != (width, height):
-            fits = abs(camera.width * height - camera.height * width) <= camera.width
-            camera = camera.resized(width, height) if fits else None
+        camera = None if self._camera is None else self._camera.fitted(width, height)
         prediction = self._predictor.predict(rgb, camera)
         if prediction.depth is not None and self.options.depth_scale != 1.0:
             scaled = prediction.depth * np.float32(self.options.depth_scale)

@@ -88,6 +88,7 @@ def end_to_end(sent: StampLog, received: StampLog, topics: Sequence[str]) -> dic
         "histogram": {"counts": counts.tolist(), "edges_ms": edges.tolist()}
         if latencies.size
         else None,
+        "by_stamp": [list(one) for one in sorted(zip(arrived, latencies.tolist()))],
         "results_with_unknown_stamp": unknown,
         "results_with_doubled_stamp": doubled,
     }

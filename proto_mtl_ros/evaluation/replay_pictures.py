@@ -20,7 +20,7 @@ _FAR_CHOICES = (2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 15.0, 20.0, 30.0, 50.0, 80.0
 
 
 def replay_rows(
-    recording: Recording, results: Path, camera: str, start: int, count: int = 5
+    recording: Recording, results: Path, camera: str, start: int, stop: int, count: int = 5
 ) -> list[SheetRow]:
     """Return moments spread evenly over a replay.
 
@@ -29,6 +29,7 @@ def replay_rows(
         results: the recorded results.
         camera: namespace of the result topics.
         start: stamp of the first image played (ns); captions count from it.
+        stop: stamp (ns) before which moments are chosen.
         count: how many moments at most; of each all result topics are there.
     """
     names = {
@@ -42,7 +43,7 @@ def replay_rows(
         if not names:
             return []
         complete = set.intersection(*({m.stamp for m in bag.messages([n])} for n in names.values()))
-        chosen = _spread(sorted(complete), count)
+        chosen = _spread(sorted(stamp for stamp in complete if stamp < stop), count)
         found: dict[int, dict[str, BagMessage]] = {stamp: {} for stamp in chosen}
         for key, name in names.items():
             for message in bag.messages([name]):

@@ -26,9 +26,15 @@ from proto_mtl_ros.evaluation.report_values import image, milliseconds, number, 
 from proto_mtl_ros.files import write_text
 
 _PANEL_WIDTH = 400
+_TIMES = 40
+"""Times of images without a result that are spelled out; results.json has all."""
+
 _CAUSES = {
     "overwritten": "overwritten by a newer image while the node was busy",
-    "no_subscriber": "nobody subscribed to a result",
+    "no_subscribers": "nobody subscribed to a result",
+    "lost_in_transport": "sent by the player, never received by the node",
+    "result_not_recorded": "processed, but its results did not reach the recorder",
+    "max_rate": "more than the parameter max_rate lets through",
     "disabled": "the node was disabled",
     "engine_error": "the engine failed",
 }
@@ -57,7 +63,9 @@ def write_report(
         _tiles(figures),
         _moments(rows, classes, palette, far),
         _frames(figures),
+        _live(figures["live_and_offline"]),
         _latency(figures["latency_ms"]),
+        _courses(figures),
         depth_section(figures["depth"]),
         made_with(figures["made_with"]),
     ]
@@ -159,6 +167,74 @@ def _frames(figures: Mapping[str, Any]) -> str:
         f'<table><tr><th>image</th><th class="n">count</th><th>meaning</th></tr>{body}</table>'
         f'<p class="soft">{escape(check)}</p></div>'
     )
+
+
+_MAP_NAMES = {
+    "segmentation/image": ("classes", "share of other classes"),
+    "segmentation/confidence": ("confidence", "of 255"),
+    "depth/image": ("depth", "m"),
+    "normals/color": ("normals", "of 255 in a colour"),
+}
+
+
+def _live(live: Mapping[str, Any] | None) -> str:
+    """Say whether the node's results are those of an offline pass, and when images were lost."""
+    if live is None:
+        return ""
+    rows = ""
+    for name, own in live["maps"].items():
+        text, unit = _MAP_NAMES.get(name, (name, ""))
+        largest = "another size" if own["largest"] is None else f"{own['largest']:.3g} {unit}"
+        rows += (
+            f'<tr><td>{escape(text)}</td><td class="n">{own["equal"]} of {own["frames"]}</td>'
+            f"<td>{'' if own['equal'] == own['frames'] else escape(largest)}</td></tr>"
+        )
+    verdict = (
+        f"All {live['compared']} live results equal the offline pass over the same images, value "
+        "by value."
+        if live["equal"] == live["compared"]
+        else f"{live['equal']} of {live['compared']} live results equal the offline pass over the "
+        "same images; the first that differs is of "
+        f"{live['different_at_s'][0]:.2f} s."
+    )
+    causes: dict[str, list[str]] = {}
+    for second, cause in live["without_result_at_s"]:
+        causes.setdefault(cause, []).append(f"{second:.2f}")
+    missing = "".join(
+        f'<tr><td>{escape(cause)}</td><td class="n">{len(at)}</td>'
+        f"<td>{escape(_CAUSES.get(cause, cause.replace('_', ' ')))}</td>"
+        f"<td>{escape(', '.join(at[:_TIMES]))}{' ...' if len(at) > _TIMES else ''}</td></tr>"
+        for cause, at in causes.items()
+    )
+    table = (
+        '<table><tr><th>images without a result</th><th class="n">count</th><th>meaning</th>'
+        f"<th>at s</th></tr>{missing}</table>"
+        if missing
+        else "<p>Every image has its results.</p>"
+    )
+    return (
+        f'<h2>Live against offline</h2><div class="card"><p>{escape(verdict)}</p>'
+        '<table><tr><th>result</th><th class="n">equal</th><th>largest difference</th></tr>'
+        f"{rows}</table>{table}</div>"
+    )
+
+
+def _courses(figures: Mapping[str, Any]) -> str:
+    """Return latency and confidence over time; the depth error's course is in its section."""
+    latency = figures["latency_ms"]["end_to_end"]["by_stamp"]
+    live = figures["live_and_offline"] or {"confidence_by_s": []}
+    shown = {
+        "from image sent to last result received, ms": [
+            ((stamp - latency[0][0]) / 1e9, value) for stamp, value in latency
+        ],
+        "mean confidence of the classes": live["confidence_by_s"],
+    }
+    cards = []
+    for text, pairs in shown.items():
+        chart = charts.course([x for x, _ in pairs], [y for _, y in pairs], "s", text)
+        if chart:
+            cards.append(f'<div class="card"><p>{escape(text)}</p>{chart}</div>')
+    return f'<h2>Over time</h2><div class="columns">{"".join(cards)}</div>' if cards else ""
 
 
 def _latency(latency: Mapping[str, Any]) -> str:

@@ -141,6 +141,13 @@ class Camera:
         """Camera of the image resized to width x height: c' = (c + 0.5) s - 0.5."""
         return self._mapped(_scaling(width / self.width, height / self.height), width, height)
 
+    def fitted(self, width: int, height: int) -> Camera | None:
+        """Camera of an image of another size but the same shape; None where the shape differs."""
+        if (self.width, self.height) == (width, height):
+            return self
+        same = abs(self.width * height - self.height * width) <= max(width, height)
+        return self.resized(width, height) if same else None
+
     def cropped(self, x: int, y: int, width: int, height: int) -> Camera:
         """Camera of the window whose upper left pixel is (x, y).
 

@@ -23,6 +23,7 @@ from proto_mtl_ros.replay.installation import config_file
 from proto_mtl_ros.replay.lifecycle import LifecycleClient
 from proto_mtl_ros.replay.processes import Child, free_domain_id, replay_environment
 from proto_mtl_ros.replay.recorder import DIAGNOSTICS
+from proto_mtl_ros.ros.frame_fate import read_fates
 
 NODE_NAME = "proto_mtl"
 CAMERA = "camera"
@@ -56,6 +57,9 @@ class ReplayOptions:
         parameters: of the node, by name, in YAML spelling.
         rate: playing speed, 1 = as recorded.
         seconds: play only so much of it, None for all.
+        start: leave out so many seconds at the beginning.
+        loops: how often it is played.
+        sim_time: the node takes its time from the recording, over /clock.
         fps: images a second of a recording without times, None for its own or the default.
         domain_id: ROS domain, None for a free one.
         result_topics: ROS type by name of the topics to record.
@@ -67,6 +71,9 @@ class ReplayOptions:
     parameters: dict[str, str] = field(default_factory=dict)
     rate: float = 1.0
     seconds: float | None = None
+    start: float = 0.0
+    loops: int = 1
+    sim_time: bool = False
     fps: float | None = None
     domain_id: int | None = None
     result_topics: dict[str, str] = field(default_factory=lambda: dict(RESULT_TOPICS))
@@ -84,12 +91,14 @@ class ReplayLogs:
     Attributes:
         sent: the images, in the player's log.
         received: all result topics, in the recorder's log.
+        fates: stamp (ns) of an image that reached the node -> "processed", or why it was not.
         status: the node's last diagnostics, values by status name.
         late_ms: the longest that an image left the player behind its time.
     """
 
     sent: StampLog
     received: StampLog
+    fates: dict[int, str]
     status: dict[str, dict[str, str]]
     late_ms: float
 
@@ -164,7 +173,8 @@ class ReplaySession:
         node.stop()
         sent = StampLog.read(options.out / "player.json")
         received = StampLog.read(options.out / "recorder.json")
-        return ReplayLogs(sent, received, self._status, sent.notes.get("late_ms", 0.0))
+        fates = read_fates(options.out / "node.log", CAMERA)
+        return ReplayLogs(sent, received, fates, self._status, sent.notes.get("late_ms", 0.0))
 
     def _start(self, name: str, arguments: list[str], ends: bool = False) -> Child:
         environment = dict(self._environment)
@@ -186,9 +196,11 @@ class ReplaySession:
         parameters = {
             "cameras": f"[{CAMERA}]",
             "image_transport": "compressed" if compressed else "raw",
+            **({"use_sim_time": "true"} if self._options.sim_time else {}),
             **self._options.parameters,
         }
         arguments = ["-m", "proto_mtl_ros.cli", "node", "--ros-args"]
+        arguments += ["--log-level", f"{NODE_NAME}:=debug"]  # tells of every image
         for source, target in remappings.items():
             if source != target:
                 arguments += ["-r", f"{source}:={target}"]
@@ -217,6 +229,8 @@ class ReplaySession:
             str(options.recording),
             f"--log={options.out / 'player.json'}",
             f"--rate={options.rate}",
+            f"--start={options.start}",
+            f"--loops={options.loops}",
             f"--image-topic={options.topics.image.name}",
             "--json",
         ]
@@ -226,6 +240,8 @@ class ReplaySession:
             arguments.append(f"--seconds={options.seconds}")
         if options.fps is not None:
             arguments.append(f"--fps={options.fps}")
+        if options.sim_time:
+            arguments.append("--clock")
         return arguments
 
     def _change(

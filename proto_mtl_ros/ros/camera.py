@@ -17,6 +17,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from proto_mtl_ros.geometry import Camera
 from proto_mtl_ros.ros import diagnostics, messages, qos
 from proto_mtl_ros.ros.diagnostics import WARN, CameraStatistics
+from proto_mtl_ros.ros.frame_fate import PROCESSED, log_fate
 from proto_mtl_ros.ros.parameters import max_rate
 from proto_mtl_ros.ros.rate_limit import RateLimit
 from proto_mtl_ros.ros.topics import LABEL_INFO, OUTPUTS
@@ -141,7 +142,7 @@ class CameraPort:
         """Forget the state of the stream; `cause` counts a waiting frame as dropped."""
         with self._lock:
             if self._frame is not None and cause:
-                self.statistics.count_drop(cause)
+                self.drop(self._frame.message, cause)
             self._frame = self._info = self._info_key = None
             self._known = None, None
             self._calibration = "missing"
@@ -156,11 +157,11 @@ class CameraPort:
     def _on_image(self, message: Any) -> None:
         self.statistics.count_received()
         if not self._limit.admits(time.monotonic()):
-            self.statistics.count_skip("max_rate")
+            self.skip(message, "max_rate")
             return
         with self._lock:
             if self._frame is not None:
-                self.statistics.count_drop("overwritten")
+                self.drop(self._frame.message, "overwritten")
             self._frame = Frame(message, time.monotonic())
         self._wake()
 
@@ -258,14 +259,38 @@ class CameraPort:
         if (camera.width, camera.height) == (width, height):
             return camera, info, "calibrated"
         of = f"camera_info is for {camera.width}x{camera.height}, images are {width}x{height}"
-        if abs(camera.width * height - camera.height * width) <= max(width, height):
-            camera = camera.resized(width, height)
-            return camera, messages.scaled_info(info, info.header, camera), f"{of}: scaled"
+        fitted = camera.fitted(width, height)
+        if fitted is not None:
+            return fitted, messages.scaled_info(info, info.header, fitted), f"{of}: scaled"
         self._report_info("camera_info_size", of)
         return None, None, f"{of}: not used"
 
-    def report_bad(self, cause: str, text: str) -> None:
+    def drop(self, message: Any, cause: str) -> None:
+        """Count an image that someone wanted and that is not processed."""
+        self.statistics.count_drop(cause)
+        self._log_fate(message, cause)
+
+    def skip(self, message: Any, cause: str) -> None:
+        """Count an image that nobody wanted."""
+        self.statistics.count_skip(cause)
+        self._log_fate(message, cause)
+
+    def fail(self, message: Any) -> None:
+        """Count an image that the engine or our own code failed on."""
+        self.statistics.count_error()
+        self._log_fate(message, "engine_error")
+
+    def finish(self, message: Any, latencies_ms: dict[str, float]) -> None:
+        """Count an image whose results are published."""
+        self.statistics.count_processed(latencies_ms)
+        self._log_fate(message, PROCESSED)
+
+    def _log_fate(self, message: Any, fate: str) -> None:
+        log_fate(self._node.get_logger(), self.name, message, fate)
+
+    def report_bad(self, message: Any, cause: str, text: str) -> None:
         """Count an image that cannot be used; the first of each cause is logged."""
+        self._log_fate(message, cause)
         if self.statistics.count_bad(cause, f"{cause}: {text}"):
             self._node.get_logger().warning(
                 f"{self.name}: bad message ({cause}): {text}; later ones are only counted"

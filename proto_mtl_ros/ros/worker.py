@@ -157,7 +157,7 @@ class Worker:
             try:
                 job = self._prepare(port, frame, values)
             except Exception as error:
-                self._fail(port, error)
+                self._fail(port, frame, error)
                 continue
             if job is not None:
                 jobs.append(job)
@@ -167,25 +167,25 @@ class Worker:
             predictions = self._predict(jobs, values)
         except Exception as error:
             for job in jobs:
-                self._fail(job.port, error)
+                self._fail(job.port, job.frame, error)
             return
         for job, prediction in zip(jobs, predictions, strict=True):
             try:
                 self._finish(job, prediction, values)
             except Exception as error:
-                self._fail(job.port, error)
+                self._fail(job.port, job.frame, error)
 
     def _prepare(self, port: CameraPort, frame: Frame, values: dict[str, Any]) -> _Job | None:
         """Decode a frame that somebody wants results of."""
         if not values["enabled"]:
-            port.statistics.count_skip("disabled")
+            port.skip(frame.message, "disabled")
             return None
         if self.holds:
-            port.statistics.count_skip("engine_building")
+            port.skip(frame.message, "engine_building")
             return None
         wanted = set(_ALL) if values["force_inference"] else port.wanted()
         if not wanted:
-            port.statistics.count_skip("no_subscribers")
+            port.skip(frame.message, "no_subscribers")
             return None
         start = time.monotonic()
         message = frame.message
@@ -196,7 +196,7 @@ class Worker:
                 else messages.read_image(message)
             )
         except EncodingError as error:
-            port.report_bad(error.cause, str(error))
+            port.report_bad(message, error.cause, str(error))
             return None
         camera, info = port.camera_for(rgb.shape[1], rgb.shape[0])
         latencies = {
@@ -220,15 +220,16 @@ class Worker:
             job.port, job.frame.message.header, job.rgb, prediction, job.info, job.wanted, values
         )
         end = time.monotonic()
-        job.port.statistics.count_processed(
+        job.port.finish(
+            job.frame.message,
             job.latencies
             | prediction.timings
-            | {"publish": 1e3 * (end - start), "total": 1e3 * (end - job.frame.received)}
+            | {"publish": 1e3 * (end - start), "total": 1e3 * (end - job.frame.received)},
         )
 
-    def _fail(self, port: CameraPort, error: Exception) -> None:
+    def _fail(self, port: CameraPort, frame: Frame, error: Exception) -> None:
         """The engine or our own code failed on a frame: say so, go on with the next."""
-        port.statistics.count_error()
+        port.fail(frame.message)
         self._logger.error(
             f"{port.name}: a frame failed: {type(error).__name__}: {error}",
             throttle_duration_sec=5.0,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The demo: play, record, compare, draw, report."""
+"""A replay with everything around it: play, record, compare, draw, report."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ import json
 import os
 import platform
 import shlex
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +16,18 @@ from typing import Any
 import cv2
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 import proto_mtl_ros
 from proto_mtl_ros.data.recording import Recording, open_recording
-from proto_mtl_ros.data.stamp_log import write_json
+from proto_mtl_ros.data.stamp_log import StampLog, write_json
 from proto_mtl_ros.drawing import contact_sheet
 from proto_mtl_ros.errors import ConfigError
 from proto_mtl_ros.evaluation.replay_figures import replay_figures
@@ -29,6 +35,7 @@ from proto_mtl_ros.evaluation.replay_pictures import far_limit, replay_rows
 from proto_mtl_ros.evaluation.report import write_report
 from proto_mtl_ros.files import write_bytes
 from proto_mtl_ros.machine import processor
+from proto_mtl_ros.replay.live_comparison import LiveComparison, compare_live
 from proto_mtl_ros.replay.player import check_rate
 from proto_mtl_ros.replay.session import CAMERA, ReplayLogs, ReplayOptions, ReplaySession
 from proto_mtl_ros.runtime.bundle import Bundle
@@ -39,8 +46,12 @@ _SHEET = "contact_sheet.png"
 
 
 @dataclass(frozen=True)
-class DemoOptions:
-    """What the command line of the demo says; see its help."""
+class RunOptions:
+    """What the command line says; see the help of `proto-mtl bag replay`.
+
+    Attributes:
+        command: the words that started it, for the report.
+    """
 
     recording: Path
     out: Path
@@ -52,10 +63,15 @@ class DemoOptions:
     info_topic: str | None = None
     depth_topic: str | None = None
     domain_id: int | None = None
+    start: float = 0.0
+    loops: int = 1
+    sim_time: bool = False
+    compare: bool = True
+    command: tuple[str, ...] = ()
 
 
-def run_demo(options: DemoOptions, console: Console | None = None) -> Path:
-    """Run the demo and return the path of its report.
+def run_replay(options: RunOptions, console: Console | None = None) -> Path:
+    """Replay a recording and return the path of the report.
 
     Raises:
         ProtoMtlError: what was given cannot be used, or a process failed; one line each.
@@ -83,6 +99,9 @@ def run_demo(options: DemoOptions, console: Console | None = None) -> Path:
             parameters={k: _yaml(k, v) for k, v in options.parameters.items()},
             rate=options.rate,
             seconds=options.seconds,
+            start=options.start,
+            loops=options.loops,
+            sim_time=options.sim_time,
             fps=options.fps,
             domain_id=options.domain_id,
         )
@@ -91,17 +110,24 @@ def run_demo(options: DemoOptions, console: Console | None = None) -> Path:
             ReplaySession(replay, progress) as session,
         ):
             logs = session.run()
+        live = None
+        if options.compare:
+            with _bar(console, "offline pass", logs.sent) as update:
+                live = compare_live(
+                    recording, replay.results, logs, bundle, options.parameters, update
+                )
         with console.status("measuring and drawing"):
-            return _report(options, replay, recording, bundle, logs, load)
+            return _report(options, replay, recording, bundle, logs, load, live)
 
 
 def _report(
-    options: DemoOptions,
+    options: RunOptions,
     replay: ReplayOptions,
     recording: Recording,
     bundle: Bundle,
     logs: ReplayLogs,
     load: float,
+    live: LiveComparison | None,
 ) -> Path:
     figures = replay_figures(
         recording, logs.sent, logs.received, logs.status, replay.results, CAMERA
@@ -109,8 +135,10 @@ def _report(
     figures["title"] = f"{bundle.name} on {recording.path.name or recording.path}"
     figures["recording"] = _description(recording)
     figures["made_with"] = _made_with(options, bundle, logs, load)
+    figures["live_and_offline"] = None if live is None else live.figures()
     start = min((stamps[0] for stamps in logs.sent.stamps.values()), default=0)
-    rows = replay_rows(recording, replay.results, CAMERA, start)
+    period = int(logs.sent.notes.get("period_ns", 0))  # later rounds show the same again
+    rows = replay_rows(recording, replay.results, CAMERA, start, start + period)
     far = far_limit(rows)
     write_json(options.out / _FIGURES, figures)
     if rows:
@@ -121,13 +149,13 @@ def _report(
     return report
 
 
-def _check(options: DemoOptions) -> None:
+def _check(options: RunOptions) -> None:
     check_rate(options.rate)
     if options.seconds is not None and options.seconds <= 0:
         raise ConfigError(f"--seconds {options.seconds:g} plays nothing: give more than 0")
-    for name in ("cameras", "image_transport"):
+    for name in ("cameras", "image_transport", "use_sim_time"):
         if name in options.parameters:
-            raise ConfigError(f"parameter {name} is set by the demo itself: leave it out")
+            raise ConfigError(f"parameter {name} is set by the replay itself: leave it out")
 
 
 def _yaml(name: str, value: str) -> str:
@@ -136,7 +164,7 @@ def _yaml(name: str, value: str) -> str:
 
 
 def _prepare(out: Path) -> None:
-    """Make the folder; what an earlier demo left there must not pass for this one's."""
+    """Make the folder; what an earlier replay left there must not pass for this one's."""
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -161,10 +189,14 @@ def _inventory(recording: Recording) -> str:
     return ", ".join(parts)
 
 
-def _expected(recording: Recording, options: DemoOptions) -> int:
-    if options.seconds is None or not recording.rate:
-        return recording.frames
-    return min(recording.frames, round(options.seconds * recording.rate) + 1)
+def _expected(recording: Recording, options: RunOptions) -> int:
+    """Return about how many images will be played."""
+    if not recording.rate:
+        return recording.frames * options.loops
+    frames = max(1, recording.frames - round(options.start * recording.rate))
+    if options.seconds is not None:
+        frames = min(frames, round(options.seconds * recording.rate) + 1)
+    return frames * options.loops
 
 
 @contextmanager
@@ -186,6 +218,16 @@ def _progress(console: Console, images: int) -> Iterator[Any]:
         yield update
 
 
+@contextmanager
+def _bar(console: Console, text: str, sent: StampLog) -> Iterator[Callable[[int, int], None]]:
+    """Give a callback that shows how far something is, of all images that were sent."""
+    columns = (TextColumn("{task.description:<32}"), BarColumn(bar_width=36), MofNCompleteColumn(),
+               TimeRemainingColumn())  # fmt: skip
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task(text, total=sum(map(len, sent.stamps.values())))
+        yield lambda done, of: bar.update(task, completed=done, total=of)
+
+
 def _description(recording: Recording) -> dict[str, Any]:
     topics = recording.topics
     return {
@@ -201,7 +243,7 @@ def _description(recording: Recording) -> dict[str, Any]:
 
 
 def _made_with(
-    options: DemoOptions, bundle: Bundle, logs: ReplayLogs, load: float
+    options: RunOptions, bundle: Bundle, logs: ReplayLogs, load: float
 ) -> dict[str, str]:
     engine = next((v for k, v in logs.status.items() if k.endswith(": engine")), {})
     camera = next((v for k, v in logs.status.items() if k.endswith(f": {CAMERA}")), {})
@@ -216,10 +258,5 @@ def _made_with(
         f"load average {load:.1f} before the start",
         "versions": f"proto_mtl_ros {proto_mtl_ros.__version__}, Python "
         f"{platform.python_version()}, numpy {np.__version__}, OpenCV {cv2.__version__}",
-        "command": _command(),
+        "command": shlex.join(options.command),
     }
-
-
-def _command() -> str:
-    arguments = sys.argv[1:]
-    return shlex.join(["proto-mtl", "demo", *arguments[arguments[:1] == ["demo"] :]])
