@@ -9,6 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from proto_mtl_ros.cli.engine_options import (
+    SHIPPED_MODEL,
+    Backend,
+    Device,
+    InputSize,
+    Model,
+    Precision,
+    Threads,
+    open_predictor,
+)
 from proto_mtl_ros.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -24,14 +34,12 @@ RECORDS, RESULTS, REPORT = "frames.jsonl", "results.json", "report.html"
 def evaluate(
     recording: Annotated[Path, typer.Argument(help="A rosbag2 or a ROS 1 bag.")],
     out: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("out/evaluate"),
-    model: Annotated[str, typer.Option(help="Name or folder of a model bundle.")] = "nyu13-lite0",
-    backend: Annotated[str, typer.Option(help="auto, or the name of one.")] = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:<index>.")] = "auto",
-    precision: Annotated[str, typer.Option(help="auto, fp32, fp16 or int8.")] = "auto",
-    threads: Annotated[int, typer.Option(min=0, help="CPU threads, 0 = automatic.")] = 0,
-    input_size: Annotated[
-        tuple[int, int] | None, typer.Option(help="Height and width of the network's input.")
-    ] = None,
+    model: Model = SHIPPED_MODEL,
+    backend: Backend = "auto",
+    device: Device = "auto",
+    precision: Precision = "auto",
+    threads: Threads = 0,
+    input_size: InputSize = None,
     image_topic: Annotated[str | None, typer.Option(help="Guessed without it.")] = None,
     info_topic: Annotated[str | None, typer.Option(help="Guessed without it.")] = None,
     depth_topic: Annotated[str | None, typer.Option(help="Guessed without it.")] = None,
@@ -75,9 +83,6 @@ def evaluate(
     from proto_mtl_ros.evaluation.bag_pass import BagPass, PassOptions, read_records
     from proto_mtl_ros.evaluation.bag_report import frames_to_show, write_bag_report
     from proto_mtl_ros.files import write_text
-    from proto_mtl_ros.runtime.bundle import Bundle
-    from proto_mtl_ros.runtime.engine import create_engine
-    from proto_mtl_ros.runtime.predictor import Predictor
 
     with BagRecording(recording, image_topic, info_topic, depth_topic) as opened:
         for note in opened.notes:
@@ -88,12 +93,9 @@ def evaluate(
         if camera is None:
             typer.echo("note: no calibrated camera_info: depth is for the model's own camera")
         transform = None if registered else _transform(opened, extrinsics)
-        bundle = Bundle.load(model)
-        engine = create_engine(
-            bundle, backend, device, threads, precision=precision, input_size=input_size
-        )
-        predictor = Predictor(bundle, engine, input_size)
+        predictor = open_predictor(model, backend, device, precision, threads, input_size)
         predictor.warm_up()
+        bundle, engine = predictor.bundle, predictor.engine
         options = PassOptions(labels_topic, tolerance, every, registered, transform)
         run = BagPass(opened, predictor, camera, depth_camera, options)
         columns = (

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from proto_mtl_ros.cli.bag_dataset import to_dataset
+from proto_mtl_ros.cli.engine_options import SHIPPED_MODEL, open_predictor
 from proto_mtl_ros.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ FIGURES = "recordings.json"
 def learn(
     recording: Annotated[Path, typer.Argument(help="A rosbag2 with colour and depth.")],
     out: Annotated[Path, typer.Option(help="Folder of data, runs and models.")],
-    init: Annotated[str, typer.Option(help="Bundle to start from.")] = "nyu13-lite0",
+    init: Annotated[str, typer.Option(help="Bundle to start from.")] = SHIPPED_MODEL,
     config: Annotated[
         Path | None, typer.Option(help="YAML file of the run; own_robot.yaml without it.")
     ] = None,
@@ -151,21 +152,17 @@ def _judged(
     from proto_mtl_ros.data.recording import BagRecording
     from proto_mtl_ros.evaluation.bag_figures import bag_figures
     from proto_mtl_ros.evaluation.bag_pass import BagPass, PassOptions, read_records
-    from proto_mtl_ros.runtime.bundle import Bundle
-    from proto_mtl_ros.runtime.engine import create_engine
-    from proto_mtl_ros.runtime.predictor import Predictor
 
-    bundle = Bundle.load(model)
     with BagRecording(recording) as opened:
         if opened.topics.depth is None:
             raise ConfigError(f"{recording} has no depth topic to learn from")
         info = opened.topics.camera_info
         camera = recorded_camera(opened, info.name) if info else None
         options = PassOptions(registered=registered, part=part, depth_scale=scale)
-        predictor = Predictor(bundle, create_engine(bundle, "onnxruntime", "cpu"))
+        predictor = open_predictor(model, "onnxruntime", "cpu")
         run = BagPass(opened, predictor, camera, None, options)
         run.run(out / RECORDS)
-        figures = bag_figures(read_records(out / RECORDS), bundle.classes)
+        figures = bag_figures(read_records(out / RECORDS), predictor.bundle.classes)
         predictor.close()
         mask = "tolerant" if run.registration == "none" else "all"
     depth, normals = figures["depth"], figures["normals"]
@@ -184,13 +181,9 @@ def _miou(data: Path, model: str) -> float:
     """Return the mIoU of a model on the val split of NYUv2."""
     from proto_mtl_ros.data.nyuv2 import NYUv2
     from proto_mtl_ros.evaluation.dataset import evaluate
-    from proto_mtl_ros.runtime.bundle import Bundle
-    from proto_mtl_ros.runtime.engine import create_engine
-    from proto_mtl_ros.runtime.predictor import Predictor
 
     frames = NYUv2(data, "val")
-    bundle = Bundle.load(model)
-    predictor = Predictor(bundle, create_engine(bundle, "onnxruntime", "cpu"))
+    predictor = open_predictor(model, "onnxruntime", "cpu")
     samples = (frames[index] for index in range(len(frames)))
     result = evaluate(predictor, samples, frames.label_set.classes)
     predictor.close()

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from proto_mtl_ros.cli.engine_options import SHIPPED_MODEL, Model
 from proto_mtl_ros.errors import ConfigError
 
 app = typer.Typer(
@@ -19,7 +20,6 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-Model = Annotated[str, typer.Option(help="Name or folder of a model bundle.")]
 Out = Annotated[Path, typer.Option(help="Folder of the figures; the page is made from it.")]
 
 FIGURES = Path("benchmark/performance")
@@ -28,7 +28,7 @@ BACKENDS = "torch,onnxruntime,openvino,tensorrt"
 
 @app.command()
 def engine(
-    model: Model = "nyu13-lite0",
+    model: Model = SHIPPED_MODEL,
     backends: Annotated[str, typer.Option(help="With commas between.")] = BACKENDS,
     precisions: Annotated[str, typer.Option(help="With commas between.")] = "fp32,fp16,int8",
     threads: Annotated[str, typer.Option(help="With commas between.")] = "1,2",
@@ -87,7 +87,7 @@ def engine(
 
 @app.command()
 def node(
-    model: Model = "nyu13-lite0",
+    model: Model = SHIPPED_MODEL,
     backend: Annotated[str, typer.Option(help="Of the node.")] = "auto",
     precision: Annotated[str, typer.Option(help="Of the node.")] = "auto",
     only: Annotated[
@@ -135,7 +135,7 @@ def node(
 
 @app.command()
 def compare(
-    model: Model = "nyu13-lite0",
+    model: Model = SHIPPED_MODEL,
     backend: Annotated[str, typer.Option(help="Of all nodes.")] = "auto",
     rounds: Annotated[int, typer.Option(min=1, help="Turns that each of the two gets.")] = 3,
     seconds: Annotated[float, typer.Option(min=1.0, help="Of every load.")] = 10.0,

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from proto_mtl_ros.cli.engine_options import SHIPPED_MODEL
 from proto_mtl_ros.errors import ConfigError
 
 
@@ -21,7 +22,7 @@ def command(
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("out/demo"),
     model: Annotated[
         str, typer.Option(help="Name of a shipped bundle, or a bundle's folder.")
-    ] = "nyu13-lite0",
+    ] = SHIPPED_MODEL,
     backend: Annotated[
         str, typer.Option(help="Engine: auto, onnxruntime, openvino or torch.")
     ] = "auto",

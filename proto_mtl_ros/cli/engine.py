@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from proto_mtl_ros.cli.dataset import Kind, Options, Split, open_dataset
+from proto_mtl_ros.cli.engine_options import SHIPPED_MODEL, Device, Model
 from proto_mtl_ros.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ app = typer.Typer(
 
 @app.command()
 def build(
-    model: Annotated[str, typer.Option(help="Name or folder of a model bundle.")] = "nyu13-lite0",
+    model: Model = SHIPPED_MODEL,
     precision: Annotated[str, typer.Option(help="fp16 or fp32.")] = "fp16",
     input_size: Annotated[
         tuple[int, int] | None,
@@ -92,11 +93,11 @@ def check(
     data: Annotated[
         Path | None, typer.Option(help="Data set or recording; default: the shipped recording.")
     ] = None,
-    model: Annotated[str, typer.Option(help="Name or folder of a model bundle.")] = "nyu13-lite0",
+    model: Model = SHIPPED_MODEL,
     backends: Annotated[
         str, typer.Option(help="Only these, with commas between; torch-compile takes minutes.")
     ] = "",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:<index>.")] = "auto",
+    device: Device = "auto",
     kind: Kind = "bag",
     split: Split = "train",
     option: Options = None,
