@@ -10,15 +10,10 @@ from typing import Annotated, Any
 import typer
 
 from proto_mtl_ros.cli.engine_options import SHIPPED_MODEL, Model
+from proto_mtl_ros.cli.group import command_group
 from proto_mtl_ros.errors import ConfigError
 
-app = typer.Typer(
-    help="Measure engines, the node, and one network against three.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
+app = command_group("Measure engines, the node, and one network against three.")
 
 Out = Annotated[Path, typer.Option(help="Folder of the figures; the page is made from it.")]
 

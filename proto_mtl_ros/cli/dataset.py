@@ -8,17 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from proto_mtl_ros.cli.group import command_group
 from proto_mtl_ros.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from proto_mtl_ros.data.source import FrameSource
 
-app = typer.Typer(
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    no_args_is_help=True,
-    help="Look at the labels of a data set, draw or import label manifests, write folders.",
+app = command_group(
+    "Look at the labels of a data set, draw or import label manifests, write folders."
 )
 
 KINDS = (

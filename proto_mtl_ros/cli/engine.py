@@ -12,17 +12,14 @@ import typer
 
 from proto_mtl_ros.cli.dataset import Kind, Options, Split, open_dataset
 from proto_mtl_ros.cli.engine_options import SHIPPED_MODEL, Device, Model
+from proto_mtl_ros.cli.group import command_group
 from proto_mtl_ros.errors import ConfigError
 
 if TYPE_CHECKING:
     from proto_mtl_ros.runtime.engine_plan import EnginePlan
 
-app = typer.Typer(
-    help="Build the TensorRT engine of a model, or check every engine that this machine has.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
+app = command_group(
+    "Build the TensorRT engine of a model, or check every engine that this machine has."
 )
 
 
