@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..geometry import Camera, depth_to_normals, resize
+from ..geometry import Camera, depth_to_normals, resize, resize_to_width
 from ..geometry.depth_cleaning import smooth_surroundings
 from ..runtime.predictor import Prediction
 from ..tasks import NORMALS, named_task
@@ -90,10 +90,8 @@ def _small(camera: Camera, normals: np.ndarray) -> tuple[Camera, np.ndarray]:
     """Return camera and normals at the size at which normals are compared."""
     if camera.width <= _DERIVED_WIDTH:
         return camera, normals
-    height = max(1, round(camera.height * _DERIVED_WIDTH / camera.width))
-    return camera.resized(_DERIVED_WIDTH, height), resize(
-        normals, _DERIVED_WIDTH, height, "nearest"
-    )
+    small = resize_to_width(normals, _DERIVED_WIDTH, "nearest")
+    return camera.resized(_DERIVED_WIDTH, small.shape[0]), small
 
 
 def _derived(depth: np.ndarray, camera: Camera) -> np.ndarray:

@@ -25,7 +25,7 @@ from proto_mtl_ros.evaluation.report_parts import (
 )
 from proto_mtl_ros.evaluation.report_values import image, milliseconds, number, percent
 from proto_mtl_ros.files import write_text
-from proto_mtl_ros.geometry import resize
+from proto_mtl_ros.geometry import height_at, resize
 
 PICTURES = 36
 """Frames that the slider goes through, and so the page's size: about 60 kB each."""
@@ -162,7 +162,7 @@ def _slider(
 def _strip(row: SheetRow, palette: np.ndarray, far: float) -> bytes:
     """Return the panels of a frame side by side, a JPEG."""
     shown = panels(row, palette, far)
-    height = max(1, round(_PANEL * row.rgb.shape[0] / row.rgb.shape[1]))
+    height = height_at(_PANEL, row.rgb)
     pictures = [
         resize(np.ascontiguousarray(shown[name]), _PANEL, height)
         for name in _COLUMNS
