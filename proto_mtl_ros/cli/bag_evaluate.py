@@ -136,9 +136,8 @@ def _transform(
     matrix: np.ndarray | None = None
     if extrinsics is not None:
         matrix = _read_extrinsics(extrinsics)
-    elif recording.topics.depth is not None:
-        first = next(recording.depth_frames(), None)
-        frame = "" if first is None else str(first.message.decode().header.frame_id)
+    else:
+        frame = recording.depth_frame()
         if frame and frame != recording.image_frame():
             matrix = recorded_transforms(recording).between(frame, recording.image_frame())
     return None if matrix is None else tuple(tuple(map(float, row)) for row in matrix)

@@ -104,9 +104,8 @@ class BagPass:
             if self._camera is None or self._depth_camera is None:
                 raise DataError("extrinsics need the camera_info of the images and of the depth")
             return "extrinsics"
-        first = next(self._recording.depth_frames(), None)
-        frame = "" if first is None else str(first.message.decode().header.frame_id)
-        return "same camera" if frame == self._recording.image_frame() else "none"
+        same = self._recording.depth_frame() == self._recording.image_frame()
+        return "same camera" if same else "none"
 
     def key(self) -> str:
         """Return what must be the same for a stopped pass to go on, as text."""
