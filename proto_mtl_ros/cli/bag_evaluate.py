@@ -191,13 +191,14 @@ def _made_with(bundle: Bundle, engine: str) -> dict[str, str]:
 def summary(figures: dict[str, Any]) -> list[str]:
     """Return the main figures, a line each."""
     from proto_mtl_ros.evaluation.bag_report import REGISTRATIONS
+    from proto_mtl_ros.evaluation.depth_error import fair_mask
 
     lines = [f"{figures['frames']} frames, engine p50 {figures['ms']['infer']['p50']:.1f} ms"]
     depth = figures["depth"]
     if depth is not None:
         registration = figures["recording"]["registration"]
         lines.append(REGISTRATIONS[registration])
-        name = "tolerant" if registration == "none" else "all"
+        name = fair_mask(registration != "none")
         for key, text in (("", "as it is"), ("_aligned", "scaled"), ("_affine", "scaled, shifted")):
             own = depth[name + key]
             lines.append(

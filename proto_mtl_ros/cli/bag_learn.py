@@ -152,6 +152,7 @@ def _judged(
     from proto_mtl_ros.data.recording import BagRecording
     from proto_mtl_ros.evaluation.bag_figures import bag_figures
     from proto_mtl_ros.evaluation.bag_pass import BagPass, PassOptions, read_records
+    from proto_mtl_ros.evaluation.depth_error import fair_mask
 
     with BagRecording(recording) as opened:
         if opened.topics.depth is None:
@@ -164,7 +165,7 @@ def _judged(
         run.run(out / RECORDS)
         figures = bag_figures(read_records(out / RECORDS), predictor.bundle.classes)
         predictor.close()
-        mask = "tolerant" if run.registration == "none" else "all"
+        mask = fair_mask(run.registration != "none")
     depth, normals = figures["depth"], figures["normals"]
     return {
         "frames": figures["frames"],

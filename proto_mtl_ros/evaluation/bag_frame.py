@@ -59,15 +59,7 @@ def frame_record(
             name: None if np.isnan(value) else value for name, value in vars(stability).items()
         }
     if prediction.depth is not None and measured.depth is not None:
-        error = depth_error(prediction.depth, measured.depth)
-        valid = bool(np.isfinite(error.scale))
-        record["depth"] = {
-            "measured_pixels": error.measured_pixels,
-            "scale": error.scale if valid else None,
-            "affine": list(error.affine) if valid else None,
-            "abs_err": error.abs_err if valid else None,
-            "sums": {name: sums.tolist() for name, sums in error.sums.items()},
-        }
+        record["depth"] = depth_error(prediction.depth, measured.depth).record()
     camera = prediction.camera
     if prediction.normals is not None and camera is not None:
         small, normals = _small(camera, prediction.normals)

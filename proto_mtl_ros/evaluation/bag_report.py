@@ -14,6 +14,7 @@ import numpy as np
 
 from proto_mtl_ros.drawing import SheetRow
 from proto_mtl_ros.evaluation import charts
+from proto_mtl_ros.evaluation.depth_error import fair_mask
 from proto_mtl_ros.evaluation.replay_pictures import far_limit, jpeg
 from proto_mtl_ros.evaluation.report_parts import (
     class_legend_html,
@@ -106,7 +107,7 @@ def _tiles(figures: Mapping[str, Any]) -> str:
     ]
     depth = figures["depth"]
     if depth is not None:
-        mask = "tolerant" if figures["recording"]["registration"] == "none" else "all"
+        mask = fair_mask(figures["recording"]["registration"] != "none")
         where = "" if mask == "all" else ", where surroundings are smooth"
         shown += [
             (
