@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from proto_mtl_ros.cli import comma_list
 from proto_mtl_ros.cli.bag_dataset import to_dataset
 from proto_mtl_ros.cli.engine_options import SHIPPED_MODEL, open_predictor
+from proto_mtl_ros.cli.train import own_robot_config
 from proto_mtl_ros.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -56,9 +58,7 @@ def learn(
     """
     if learn_from + judge > 1:
         raise ConfigError("--learn and --judge are more than the whole recording")
-    numbers = [int(text) for text in seeds.split(",") if text.strip().isdigit()]
-    if not numbers:
-        raise ConfigError(f"--seeds {seeds!r}: give numbers with commas between")
+    numbers = comma_list.numbers(seeds, "--seeds")
     data = out / "data"
     between = 1 - learn_from - judge
     skip = f"skip {between:.6f}, " if between > 0.01 else ""
@@ -104,7 +104,6 @@ def _fine_tuned(
     """Return the bundle of a fine-tuned model, after making it where it is not there yet."""
     from proto_mtl_ros.cli.export import from_checkpoint
     from proto_mtl_ros.data.folder import Folder
-    from proto_mtl_ros.replay.installation import config_file
     from proto_mtl_ros.training.config import CONFIG, TrainConfig
     from proto_mtl_ros.training.start import continued_from
     from proto_mtl_ros.training.trainer import train
@@ -112,10 +111,7 @@ def _fine_tuned(
     bundle = out / "models" / f"seed{seed}"
     if (bundle / "model.json").is_file():
         return bundle
-    path = config or config_file("training/own_robot.yaml")
-    if path is None:
-        raise ConfigError("own_robot.yaml is not installed: give --config")
-    settings = continued_from(TrainConfig.read(path), init)
+    settings = continued_from(TrainConfig.read(config or own_robot_config()), init)
     settings = _for_few_frames(settings, len(Folder(data, "train")), steps)
     settings = settings.model_copy(update={"seed": seed, "name": f"{settings.name}-seed{seed}"})
     run = out / f"seed{seed}"

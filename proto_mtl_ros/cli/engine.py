@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from proto_mtl_ros.cli import comma_list
 from proto_mtl_ros.cli.dataset import Kind, Options, Split, open_dataset
 from proto_mtl_ros.cli.engine_options import SHIPPED_MODEL, Device, Model
 from proto_mtl_ros.cli.group import command_group
@@ -114,6 +115,7 @@ def check(
     from proto_mtl_ros.replay.installation import shared_file
     from proto_mtl_ros.runtime.bundle import Bundle
 
+    counts = comma_list.numbers(batches, "--batches")
     where = data or shared_file("recordings/room")
     if where is None:
         raise ConfigError("the shipped recording is not installed: give --data")
@@ -121,10 +123,9 @@ def check(
     source = open_dataset(where, kind, split, None, option)
     chosen = spread(range(len(source)), min(frames, len(source)))
     images = list(network_images(source, chosen, bundle.manifest.input_size))
-    counts = [int(text) for text in batches.split(",") if text.strip().isdigit()]
-    if not counts or max(counts) > len(images):
+    if max(counts) > len(images):
         raise ConfigError(f"--batches {batches}: give numbers up to {len(images)}, the frames")
-    names = [name.strip() for name in backends.split(",") if name.strip()] or None
+    names = comma_list.parts(backends) or None
     results = []
     for one in check_engines(
         bundle, images, names, device, counts, lambda missing: _build(missing.plan)
