@@ -79,17 +79,15 @@ def evaluate(
 
     from proto_mtl_ros.data.recorded_camera import recorded_camera
     from proto_mtl_ros.data.recording import BagRecording
-    from proto_mtl_ros.evaluation.bag_figures import bag_figures
-    from proto_mtl_ros.evaluation.bag_pass import BagPass, PassOptions, read_records
+    from proto_mtl_ros.evaluation.bag_pass import BagPass, PassOptions
     from proto_mtl_ros.evaluation.bag_report import frames_to_show, write_bag_report
     from proto_mtl_ros.files import write_text
 
     with BagRecording(recording, image_topic, info_topic, depth_topic) as opened:
         for note in opened.notes:
             typer.echo(f"note: {note}")
-        info, depth_info = opened.topics.camera_info, opened.depth_info
-        camera = recorded_camera(opened, info.name, rectified) if info else None
-        depth_camera = recorded_camera(opened, depth_info.name) if depth_info else None
+        camera = recorded_camera(opened, opened.topics.camera_info, rectified)
+        depth_camera = recorded_camera(opened, opened.depth_info)
         if camera is None:
             typer.echo("note: no calibrated camera_info: depth is for the model's own camera")
         transform = None if registered else _transform(opened, extrinsics)
@@ -104,12 +102,14 @@ def evaluate(
         )  # fmt: skip
         with Progress(*columns) as bar:
             task = bar.add_task(bundle.name, total=None)
-            run.run(out / RECORDS, lambda done, of: bar.update(task, completed=done, total=of))
+            found = run.figures(
+                out / RECORDS, lambda done, of: bar.update(task, completed=done, total=of)
+            )
         figures = {
             "recording": _facts(opened, run),
             "model": {"name": bundle.name, "engine": engine.choice},
             "metric": camera is not None,
-            **bag_figures(read_records(out / RECORDS), bundle.classes),
+            **found,
         }
         write_text(out / RESULTS, json.dumps(figures, indent=1, allow_nan=False) + "\n")
         slider, best, worst = frames_to_show(figures)

@@ -146,20 +146,17 @@ def _judged(
     from proto_mtl_ros.cli.bag_evaluate import RECORDS
     from proto_mtl_ros.data.recorded_camera import recorded_camera
     from proto_mtl_ros.data.recording import BagRecording
-    from proto_mtl_ros.evaluation.bag_figures import bag_figures
-    from proto_mtl_ros.evaluation.bag_pass import BagPass, PassOptions, read_records
+    from proto_mtl_ros.evaluation.bag_pass import BagPass, PassOptions
     from proto_mtl_ros.evaluation.depth_error import fair_mask
 
     with BagRecording(recording) as opened:
         if opened.topics.depth is None:
             raise ConfigError(f"{recording} has no depth topic to learn from")
-        info = opened.topics.camera_info
-        camera = recorded_camera(opened, info.name) if info else None
+        camera = recorded_camera(opened, opened.topics.camera_info)
         options = PassOptions(registered=registered, part=part, depth_scale=scale)
         predictor = open_predictor(model, "onnxruntime", "cpu")
         run = BagPass(opened, predictor, camera, None, options)
-        run.run(out / RECORDS)
-        figures = bag_figures(read_records(out / RECORDS), predictor.bundle.classes)
+        figures = run.figures(out / RECORDS)
         predictor.close()
         mask = fair_mask(run.registration != "none")
     depth, normals = figures["depth"], figures["normals"]

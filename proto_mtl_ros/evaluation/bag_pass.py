@@ -27,6 +27,7 @@ from ..errors import BagError, DataError
 from ..geometry import Camera, resize
 from ..geometry.registration import register_depth
 from ..runtime.predictor import Prediction, Predictor
+from .bag_figures import bag_figures
 from .bag_frame import Measured, frame_record
 from .stability import FrameStability, Stability
 
@@ -165,6 +166,13 @@ class BagPass:
         if not count:
             raise BagError(f"{self._recording.path} has no image that can be used")
         return count
+
+    def figures(
+        self, records: Path, progress: Callable[[int, int], None] = lambda done, of: None
+    ) -> dict[str, Any]:
+        """Run, see ``run``, and return the figures of all frames, see ``bag_figures``."""
+        self.run(records, progress)
+        return bag_figures(read_records(records), self._classes)
 
     def rows(self, places: Collection[int]) -> dict[int, SheetRow]:
         """Return what to show of the frames at these places (from 0), by running them again."""
