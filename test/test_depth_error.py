@@ -3,10 +3,17 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
-from proto_mtl_ros.evaluation.depth_error import BANDS, DepthComparison, depth_error
+from proto_mtl_ros.evaluation.depth_error import (
+    BANDS,
+    DepthComparison,
+    DepthFrameError,
+    depth_error,
+)
 
 
 def scene(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -66,3 +73,15 @@ def test_the_affine_fit_is_numpy_s() -> None:
     valid = (predicted > 0) & (measured > 0)
     slope, offset = np.polyfit(predicted[valid].astype(float), measured[valid].astype(float), 1)
     assert depth_error(predicted, measured).affine == pytest.approx((slope, offset), rel=1e-6)
+
+
+@pytest.mark.parametrize("holes_only", [False, True])
+def test_a_frames_error_comes_back_from_json(holes_only: bool) -> None:
+    predicted, measured = scene()
+    error = depth_error(np.zeros_like(predicted) if holes_only else predicted, measured)
+    back = DepthFrameError.of_record(json.loads(json.dumps(error.record(), allow_nan=False)))
+    assert back.measured_pixels == error.measured_pixels
+    np.testing.assert_equal(
+        (back.scale, back.affine, back.abs_err), (error.scale, error.affine, error.abs_err)
+    )
+    np.testing.assert_equal(back.sums, error.sums)

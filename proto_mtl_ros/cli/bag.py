@@ -13,15 +13,13 @@ from proto_mtl_ros.cli.bag_dataset import to_dataset
 from proto_mtl_ros.cli.bag_evaluate import evaluate
 from proto_mtl_ros.cli.bag_learn import learn
 from proto_mtl_ros.cli.bag_replay import replay
+from proto_mtl_ros.cli.group import command_group
 
 if TYPE_CHECKING:
     from proto_mtl_ros.data.bag import Bag
 
-app = typer.Typer(
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    no_args_is_help=True,
-    help="Look into a recording (rosbag2, video, folder of images), play it, record topics.",
+app = command_group(
+    "Look into a recording (rosbag2, video, folder of images), play it, record topics."
 )
 
 

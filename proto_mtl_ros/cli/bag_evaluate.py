@@ -9,6 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from proto_mtl_ros.cli.engine_options import (
+    SHIPPED_MODEL,
+    Backend,
+    Device,
+    InputSize,
+    Model,
+    Precision,
+    Threads,
+    open_predictor,
+)
 from proto_mtl_ros.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -24,14 +34,12 @@ RECORDS, RESULTS, REPORT = "frames.jsonl", "results.json", "report.html"
 def evaluate(
     recording: Annotated[Path, typer.Argument(help="A rosbag2 or a ROS 1 bag.")],
     out: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("out/evaluate"),
-    model: Annotated[str, typer.Option(help="Name or folder of a model bundle.")] = "nyu13-lite0",
-    backend: Annotated[str, typer.Option(help="auto, or the name of one.")] = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:<index>.")] = "auto",
-    precision: Annotated[str, typer.Option(help="auto, fp32, fp16 or int8.")] = "auto",
-    threads: Annotated[int, typer.Option(min=0, help="CPU threads, 0 = automatic.")] = 0,
-    input_size: Annotated[
-        tuple[int, int] | None, typer.Option(help="Height and width of the network's input.")
-    ] = None,
+    model: Model = SHIPPED_MODEL,
+    backend: Backend = "auto",
+    device: Device = "auto",
+    precision: Precision = "auto",
+    threads: Threads = 0,
+    input_size: InputSize = None,
     image_topic: Annotated[str | None, typer.Option(help="Guessed without it.")] = None,
     info_topic: Annotated[str | None, typer.Option(help="Guessed without it.")] = None,
     depth_topic: Annotated[str | None, typer.Option(help="Guessed without it.")] = None,
@@ -71,29 +79,21 @@ def evaluate(
 
     from proto_mtl_ros.data.recorded_camera import recorded_camera
     from proto_mtl_ros.data.recording import BagRecording
-    from proto_mtl_ros.evaluation.bag_figures import bag_figures
-    from proto_mtl_ros.evaluation.bag_pass import BagPass, PassOptions, read_records
+    from proto_mtl_ros.evaluation.bag_pass import BagPass, PassOptions
     from proto_mtl_ros.evaluation.bag_report import frames_to_show, write_bag_report
     from proto_mtl_ros.files import write_text
-    from proto_mtl_ros.runtime.bundle import Bundle
-    from proto_mtl_ros.runtime.engine import create_engine
-    from proto_mtl_ros.runtime.predictor import Predictor
 
     with BagRecording(recording, image_topic, info_topic, depth_topic) as opened:
         for note in opened.notes:
             typer.echo(f"note: {note}")
-        info, depth_info = opened.topics.camera_info, opened.depth_info
-        camera = recorded_camera(opened, info.name, rectified) if info else None
-        depth_camera = recorded_camera(opened, depth_info.name) if depth_info else None
+        camera = recorded_camera(opened, opened.topics.camera_info, rectified)
+        depth_camera = recorded_camera(opened, opened.depth_info)
         if camera is None:
             typer.echo("note: no calibrated camera_info: depth is for the model's own camera")
         transform = None if registered else _transform(opened, extrinsics)
-        bundle = Bundle.load(model)
-        engine = create_engine(
-            bundle, backend, device, threads, precision=precision, input_size=input_size
-        )
-        predictor = Predictor(bundle, engine, input_size)
+        predictor = open_predictor(model, backend, device, precision, threads, input_size)
         predictor.warm_up()
+        bundle, engine = predictor.bundle, predictor.engine
         options = PassOptions(labels_topic, tolerance, every, registered, transform)
         run = BagPass(opened, predictor, camera, depth_camera, options)
         columns = (
@@ -102,12 +102,14 @@ def evaluate(
         )  # fmt: skip
         with Progress(*columns) as bar:
             task = bar.add_task(bundle.name, total=None)
-            run.run(out / RECORDS, lambda done, of: bar.update(task, completed=done, total=of))
+            found = run.figures(
+                out / RECORDS, lambda done, of: bar.update(task, completed=done, total=of)
+            )
         figures = {
             "recording": _facts(opened, run),
             "model": {"name": bundle.name, "engine": engine.choice},
             "metric": camera is not None,
-            **bag_figures(read_records(out / RECORDS), bundle.classes),
+            **found,
         }
         write_text(out / RESULTS, json.dumps(figures, indent=1, allow_nan=False) + "\n")
         slider, best, worst = frames_to_show(figures)
@@ -134,9 +136,8 @@ def _transform(
     matrix: np.ndarray | None = None
     if extrinsics is not None:
         matrix = _read_extrinsics(extrinsics)
-    elif recording.topics.depth is not None:
-        first = next(recording.depth_frames(), None)
-        frame = "" if first is None else str(first.message.decode().header.frame_id)
+    else:
+        frame = recording.depth_frame()
         if frame and frame != recording.image_frame():
             matrix = recorded_transforms(recording).between(frame, recording.image_frame())
     return None if matrix is None else tuple(tuple(map(float, row)) for row in matrix)
@@ -190,13 +191,14 @@ def _made_with(bundle: Bundle, engine: str) -> dict[str, str]:
 def summary(figures: dict[str, Any]) -> list[str]:
     """Return the main figures, a line each."""
     from proto_mtl_ros.evaluation.bag_report import REGISTRATIONS
+    from proto_mtl_ros.evaluation.depth_error import fair_mask
 
     lines = [f"{figures['frames']} frames, engine p50 {figures['ms']['infer']['p50']:.1f} ms"]
     depth = figures["depth"]
     if depth is not None:
         registration = figures["recording"]["registration"]
         lines.append(REGISTRATIONS[registration])
-        name = "tolerant" if registration == "none" else "all"
+        name = fair_mask(registration != "none")
         for key, text in (("", "as it is"), ("_aligned", "scaled"), ("_affine", "scaled, shifted")):
             own = depth[name + key]
             lines.append(

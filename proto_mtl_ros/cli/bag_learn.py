@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from proto_mtl_ros.cli import comma_list
 from proto_mtl_ros.cli.bag_dataset import to_dataset
+from proto_mtl_ros.cli.engine_options import SHIPPED_MODEL, open_predictor
+from proto_mtl_ros.cli.train import own_robot_config
 from proto_mtl_ros.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -21,7 +24,7 @@ FIGURES = "recordings.json"
 def learn(
     recording: Annotated[Path, typer.Argument(help="A rosbag2 with colour and depth.")],
     out: Annotated[Path, typer.Option(help="Folder of data, runs and models.")],
-    init: Annotated[str, typer.Option(help="Bundle to start from.")] = "nyu13-lite0",
+    init: Annotated[str, typer.Option(help="Bundle to start from.")] = SHIPPED_MODEL,
     config: Annotated[
         Path | None, typer.Option(help="YAML file of the run; own_robot.yaml without it.")
     ] = None,
@@ -55,9 +58,7 @@ def learn(
     """
     if learn_from + judge > 1:
         raise ConfigError("--learn and --judge are more than the whole recording")
-    numbers = [int(text) for text in seeds.split(",") if text.strip().isdigit()]
-    if not numbers:
-        raise ConfigError(f"--seeds {seeds!r}: give numbers with commas between")
+    numbers = comma_list.numbers(seeds, "--seeds")
     data = out / "data"
     between = 1 - learn_from - judge
     skip = f"skip {between:.6f}, " if between > 0.01 else ""
@@ -103,7 +104,6 @@ def _fine_tuned(
     """Return the bundle of a fine-tuned model, after making it where it is not there yet."""
     from proto_mtl_ros.cli.export import from_checkpoint
     from proto_mtl_ros.data.folder import Folder
-    from proto_mtl_ros.replay.installation import config_file
     from proto_mtl_ros.training.config import CONFIG, TrainConfig
     from proto_mtl_ros.training.start import continued_from
     from proto_mtl_ros.training.trainer import train
@@ -111,10 +111,7 @@ def _fine_tuned(
     bundle = out / "models" / f"seed{seed}"
     if (bundle / "model.json").is_file():
         return bundle
-    path = config or config_file("training/own_robot.yaml")
-    if path is None:
-        raise ConfigError("own_robot.yaml is not installed: give --config")
-    settings = continued_from(TrainConfig.read(path), init)
+    settings = continued_from(TrainConfig.read(config or own_robot_config()), init)
     settings = _for_few_frames(settings, len(Folder(data, "train")), steps)
     settings = settings.model_copy(update={"seed": seed, "name": f"{settings.name}-seed{seed}"})
     run = out / f"seed{seed}"
@@ -149,25 +146,19 @@ def _judged(
     from proto_mtl_ros.cli.bag_evaluate import RECORDS
     from proto_mtl_ros.data.recorded_camera import recorded_camera
     from proto_mtl_ros.data.recording import BagRecording
-    from proto_mtl_ros.evaluation.bag_figures import bag_figures
-    from proto_mtl_ros.evaluation.bag_pass import BagPass, PassOptions, read_records
-    from proto_mtl_ros.runtime.bundle import Bundle
-    from proto_mtl_ros.runtime.engine import create_engine
-    from proto_mtl_ros.runtime.predictor import Predictor
+    from proto_mtl_ros.evaluation.bag_pass import BagPass, PassOptions
+    from proto_mtl_ros.evaluation.depth_error import fair_mask
 
-    bundle = Bundle.load(model)
     with BagRecording(recording) as opened:
         if opened.topics.depth is None:
             raise ConfigError(f"{recording} has no depth topic to learn from")
-        info = opened.topics.camera_info
-        camera = recorded_camera(opened, info.name) if info else None
+        camera = recorded_camera(opened, opened.topics.camera_info)
         options = PassOptions(registered=registered, part=part, depth_scale=scale)
-        predictor = Predictor(bundle, create_engine(bundle, "onnxruntime", "cpu"))
+        predictor = open_predictor(model, "onnxruntime", "cpu")
         run = BagPass(opened, predictor, camera, None, options)
-        run.run(out / RECORDS)
-        figures = bag_figures(read_records(out / RECORDS), bundle.classes)
+        figures = run.figures(out / RECORDS)
         predictor.close()
-        mask = "tolerant" if run.registration == "none" else "all"
+        mask = fair_mask(run.registration != "none")
     depth, normals = figures["depth"], figures["normals"]
     return {
         "frames": figures["frames"],
@@ -184,13 +175,9 @@ def _miou(data: Path, model: str) -> float:
     """Return the mIoU of a model on the val split of NYUv2."""
     from proto_mtl_ros.data.nyuv2 import NYUv2
     from proto_mtl_ros.evaluation.dataset import evaluate
-    from proto_mtl_ros.runtime.bundle import Bundle
-    from proto_mtl_ros.runtime.engine import create_engine
-    from proto_mtl_ros.runtime.predictor import Predictor
 
     frames = NYUv2(data, "val")
-    bundle = Bundle.load(model)
-    predictor = Predictor(bundle, create_engine(bundle, "onnxruntime", "cpu"))
+    predictor = open_predictor(model, "onnxruntime", "cpu")
     samples = (frames[index] for index in range(len(frames)))
     result = evaluate(predictor, samples, frames.label_set.classes)
     predictor.close()

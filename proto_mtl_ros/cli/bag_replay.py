@@ -8,13 +8,10 @@ from typing import Annotated
 
 import typer
 
+from proto_mtl_ros.cli.engine_options import SHIPPED_MODEL, Backend, Device, Model, Threads
 from proto_mtl_ros.errors import ConfigError
 
 Out = Annotated[Path, typer.Option(help="Folder for the results.")]
-Model = Annotated[str, typer.Option(help="Name of a shipped bundle, or a bundle's folder.")]
-Backend = Annotated[str, typer.Option(help="Engine: auto, onnxruntime, openvino or torch.")]
-Device = Annotated[str, typer.Option(help="Device of the engine: auto, cpu, cuda.")]
-Threads = Annotated[int, typer.Option(help="Threads of the engine, 0 for its own choice.")]
 Rate = Annotated[float, typer.Option(help="Playing speed, 1 as recorded.")]
 Seconds = Annotated[float | None, typer.Option(min=0, help="Play only so many seconds.")]
 Start = Annotated[float, typer.Option(min=0, help="Leave out so many seconds at the beginning.")]
@@ -40,7 +37,7 @@ def replay(
         ),
     ],
     out: Out = Path("out/replay"),
-    model: Model = "nyu13-lite0",
+    model: Model = SHIPPED_MODEL,
     backend: Backend = "auto",
     device: Device = "auto",
     threads: Threads = 0,

@@ -9,17 +9,13 @@ from typing import Annotated, Any
 
 import typer
 
+from proto_mtl_ros.cli import comma_list
+from proto_mtl_ros.cli.engine_options import SHIPPED_MODEL, Model
+from proto_mtl_ros.cli.group import command_group
 from proto_mtl_ros.errors import ConfigError
 
-app = typer.Typer(
-    help="Measure engines, the node, and one network against three.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
+app = command_group("Measure engines, the node, and one network against three.")
 
-Model = Annotated[str, typer.Option(help="Name or folder of a model bundle.")]
 Out = Annotated[Path, typer.Option(help="Folder of the figures; the page is made from it.")]
 
 FIGURES = Path("benchmark/performance")
@@ -28,7 +24,7 @@ BACKENDS = "torch,onnxruntime,openvino,tensorrt"
 
 @app.command()
 def engine(
-    model: Model = "nyu13-lite0",
+    model: Model = SHIPPED_MODEL,
     backends: Annotated[str, typer.Option(help="With commas between.")] = BACKENDS,
     precisions: Annotated[str, typer.Option(help="With commas between.")] = "fp32,fp16,int8",
     threads: Annotated[str, typer.Option(help="With commas between.")] = "1,2",
@@ -52,15 +48,14 @@ def engine(
 
     bundle = Bundle.load(model)
     own = bundle.manifest.input_size
-    chosen = [_size(text) for text in _parts(sizes)] or [own]
-    counts = [_number(text) for text in _parts(batches)]
+    chosen = comma_list.sizes(sizes, "--sizes") or [own]
     settings = [
         EngineSetting(model, backend, precision, device, number, size, batch)
         for size in chosen
-        for batch in counts
-        for number in (_number(text) for text in _parts(threads))
-        for backend in _parts(backends)
-        for precision in _parts(precisions)
+        for batch in comma_list.numbers(batches, "--batches")
+        for number in comma_list.numbers(threads, "--threads")
+        for backend in comma_list.parts(backends)
+        for precision in comma_list.parts(precisions)
     ]
     with _progress() as bar:
         task = bar.add_task("measuring", total=rounds)
@@ -87,7 +82,7 @@ def engine(
 
 @app.command()
 def node(
-    model: Model = "nyu13-lite0",
+    model: Model = SHIPPED_MODEL,
     backend: Annotated[str, typer.Option(help="Of the node.")] = "auto",
     precision: Annotated[str, typer.Option(help="Of the node.")] = "auto",
     only: Annotated[
@@ -105,7 +100,7 @@ def node(
     from proto_mtl_ros.runtime.bundle import Bundle
 
     bundle = Bundle.load(model)
-    chosen = cases([_size(text) for text in _parts(input_sizes)])
+    chosen = cases(comma_list.sizes(input_sizes, "--input-sizes"))
     names = sorted({case.name for case in chosen})
     for name in only or ():
         if name not in names:
@@ -135,7 +130,7 @@ def node(
 
 @app.command()
 def compare(
-    model: Model = "nyu13-lite0",
+    model: Model = SHIPPED_MODEL,
     backend: Annotated[str, typer.Option(help="Of all nodes.")] = "auto",
     rounds: Annotated[int, typer.Option(min=1, help="Turns that each of the two gets.")] = 3,
     seconds: Annotated[float, typer.Option(min=1.0, help="Of every load.")] = 10.0,
@@ -207,20 +202,3 @@ def _progress() -> Any:
     return Progress(
         TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn()
     )
-
-
-def _parts(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",") if part.strip()]
-
-
-def _number(text: str) -> int:
-    if not text.isdigit():
-        raise ConfigError(f"{text!r} is not a number")
-    return int(text)
-
-
-def _size(text: str) -> tuple[int, int]:
-    height, _, width = text.partition("x")
-    if not (height.isdigit() and width.isdigit()):
-        raise ConfigError(f"{text!r} is not a size: give height x width, such as 192x256")
-    return int(height), int(width)

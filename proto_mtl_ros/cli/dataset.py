@@ -8,17 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from proto_mtl_ros.cli import comma_list
+from proto_mtl_ros.cli.group import command_group
 from proto_mtl_ros.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from proto_mtl_ros.data.source import FrameSource
 
-app = typer.Typer(
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    no_args_is_help=True,
-    help="Look at the labels of a data set, draw or import label manifests, write folders.",
+app = command_group(
+    "Look at the labels of a data set, draw or import label manifests, write folders."
 )
 
 KINDS = (
@@ -228,7 +226,7 @@ def option_values(options: list[str]) -> dict[str, Any]:
 def _tasks(text: str | None, source: FrameSource) -> list[str]:
     if text is None:
         return list(source.tasks)
-    names = [name.strip() for name in text.split(",") if name.strip()]
+    names = comma_list.parts(text)
     unknown = [name for name in names if name not in source.tasks]
     if unknown or not names:
         raise ConfigError(f"--tasks {text!r}: the data set has {', '.join(source.tasks)}")

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from proto_mtl_ros.cli import bag_replay as options
+from proto_mtl_ros.cli.engine_options import SHIPPED_MODEL, Backend, Device, Model, Threads
 from proto_mtl_ros.errors import ConfigError
 
 
@@ -22,10 +23,10 @@ def command(
         ),
     ] = None,
     out: options.Out = Path("out/demo"),
-    model: options.Model = "nyu13-lite0",
-    backend: options.Backend = "auto",
-    device: options.Device = "auto",
-    threads: options.Threads = 0,
+    model: Model = SHIPPED_MODEL,
+    backend: Backend = "auto",
+    device: Device = "auto",
+    threads: Threads = 0,
     rate: options.Rate = 1.0,
     seconds: options.Seconds = None,
     fps: options.Fps = None,

@@ -10,24 +10,23 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from proto_mtl_ros.cli import comma_list
 from proto_mtl_ros.cli.dataset import Kind, Options, Split, open_dataset
+from proto_mtl_ros.cli.engine_options import SHIPPED_MODEL, Device, Model
+from proto_mtl_ros.cli.group import command_group
 from proto_mtl_ros.errors import ConfigError
 
 if TYPE_CHECKING:
     from proto_mtl_ros.runtime.engine_plan import EnginePlan
 
-app = typer.Typer(
-    help="Build the TensorRT engine of a model, or check every engine that this machine has.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
+app = command_group(
+    "Build the TensorRT engine of a model, or check every engine that this machine has."
 )
 
 
 @app.command()
 def build(
-    model: Annotated[str, typer.Option(help="Name or folder of a model bundle.")] = "nyu13-lite0",
+    model: Model = SHIPPED_MODEL,
     precision: Annotated[str, typer.Option(help="fp16 or fp32.")] = "fp16",
     input_size: Annotated[
         tuple[int, int] | None,
@@ -92,11 +91,11 @@ def check(
     data: Annotated[
         Path | None, typer.Option(help="Data set or recording; default: the shipped recording.")
     ] = None,
-    model: Annotated[str, typer.Option(help="Name or folder of a model bundle.")] = "nyu13-lite0",
+    model: Model = SHIPPED_MODEL,
     backends: Annotated[
         str, typer.Option(help="Only these, with commas between; torch-compile takes minutes.")
     ] = "",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:<index>.")] = "auto",
+    device: Device = "auto",
     kind: Kind = "bag",
     split: Split = "train",
     option: Options = None,
@@ -116,6 +115,7 @@ def check(
     from proto_mtl_ros.replay.installation import shared_file
     from proto_mtl_ros.runtime.bundle import Bundle
 
+    counts = comma_list.numbers(batches, "--batches")
     where = data or shared_file("recordings/room")
     if where is None:
         raise ConfigError("the shipped recording is not installed: give --data")
@@ -123,10 +123,9 @@ def check(
     source = open_dataset(where, kind, split, None, option)
     chosen = spread(range(len(source)), min(frames, len(source)))
     images = list(network_images(source, chosen, bundle.manifest.input_size))
-    counts = [int(text) for text in batches.split(",") if text.strip().isdigit()]
-    if not counts or max(counts) > len(images):
+    if max(counts) > len(images):
         raise ConfigError(f"--batches {batches}: give numbers up to {len(images)}, the frames")
-    names = [name.strip() for name in backends.split(",") if name.strip()] or None
+    names = comma_list.parts(backends) or None
     results = []
     for one in check_engines(
         bundle, images, names, device, counts, lambda missing: _build(missing.plan)

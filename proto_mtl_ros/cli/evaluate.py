@@ -9,22 +9,30 @@ from typing import Annotated
 
 import typer
 
-from .dataset import Data, Kind, Options, Split, open_dataset
+from proto_mtl_ros.cli.dataset import Data, Kind, Options, Split, open_dataset
+from proto_mtl_ros.cli.engine_options import (
+    SHIPPED_MODEL,
+    Backend,
+    Device,
+    InputSize,
+    Model,
+    Precision,
+    Threads,
+    open_predictor,
+)
 
 
 def command(
     data: Data,
-    model: Annotated[str, typer.Option(help="Name or folder of a model bundle.")] = "nyu13-lite0",
+    model: Model = SHIPPED_MODEL,
     kind: Kind = "nyuv2",
     split: Split = "val",
     option: Options = None,
-    backend: Annotated[str, typer.Option(help="auto, or the name of one.")] = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:<index>.")] = "auto",
-    precision: Annotated[str, typer.Option(help="auto, fp32, fp16 or int8.")] = "auto",
-    threads: Annotated[int, typer.Option(min=0, help="CPU threads, 0 = automatic.")] = 0,
-    input_size: Annotated[
-        tuple[int, int] | None, typer.Option(help="Height and width of the network's input.")
-    ] = None,
+    backend: Backend = "auto",
+    device: Device = "auto",
+    precision: Precision = "auto",
+    threads: Threads = 0,
+    input_size: InputSize = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first frames.")] = None,
     out: Annotated[Path | None, typer.Option(help="Also write the figures as JSON.")] = None,
 ) -> None:
@@ -35,21 +43,15 @@ def command(
     from proto_mtl_ros.evaluation.dataset import evaluate
     from proto_mtl_ros.evaluation.table import markdown
     from proto_mtl_ros.files import write_text
-    from proto_mtl_ros.runtime.bundle import Bundle
-    from proto_mtl_ros.runtime.engine import create_engine
-    from proto_mtl_ros.runtime.predictor import Predictor
 
     frames = open_dataset(data, kind, split, None, option)
     count = min(len(frames), limit or len(frames))
-    bundle = Bundle.load(model)
-    engine = create_engine(
-        bundle, backend, device, threads, precision=precision, input_size=input_size
-    )
-    predictor = Predictor(bundle, engine, input_size)
+    predictor = open_predictor(model, backend, device, precision, threads, input_size)
+    bundle = predictor.bundle
     samples = (frames[index] for index in range(count))
     with typer.progressbar(length=count, label=f"{bundle.name} on {split}") as bar:
         result = evaluate(predictor, samples, frames.label_set.classes, lambda _: bar.update(1))
-    typer.echo(markdown(result, f"{bundle.name}, {kind} {split}, {engine.choice}"))
+    typer.echo(markdown(result, f"{bundle.name}, {kind} {split}, {predictor.engine.choice}"))
     if out is not None:
         figures = {"frames": result.frames, **result.metrics, "iou": result.per_class}
         write_text(out, json.dumps(figures, indent=2) + "\n")

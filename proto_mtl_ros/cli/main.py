@@ -20,6 +20,7 @@ except ModuleNotFoundError:
     sys.exit("proto-mtl: the Python package 'typer' is not installed: pip install 'typer>=0.12,<1'")
 
 import proto_mtl_ros
+from proto_mtl_ros.cli.group import command_group
 from proto_mtl_ros.errors import ProtoMtlError
 
 # Threads that spin for each other beside a busy process cost ten times what they compute. It counts
@@ -75,13 +76,8 @@ REMEDIES = {
     ),
 }
 
-app = typer.Typer(
-    name=PROGRAM,
-    help="Segmentation, metric depth and surface normals for every pixel of a robot's cameras.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
+app = command_group(
+    "Segmentation, metric depth and surface normals for every pixel of a robot's cameras."
 )
 
 

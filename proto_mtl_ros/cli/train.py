@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from proto_mtl_ros.cli import comma_list
 from proto_mtl_ros.errors import ConfigError
 
 
@@ -55,7 +56,11 @@ def command(
     from proto_mtl_ros.training.config import CONFIG, TrainConfig
 
     if config is None:
-        config = _own_robot(init)
+        if init is None:
+            raise ConfigError(
+                "give --config with a YAML file, or --init with the bundle to start from"
+            )
+        config = own_robot_config()
     settings = TrainConfig.read(config)  # before the slow imports: a bad file fails at once
     if init is not None:
         from proto_mtl_ros.training.start import continued_from
@@ -63,7 +68,7 @@ def command(
         settings = continued_from(settings, init)
         config = out / CONFIG
     if tasks is not None:
-        settings = settings.with_tasks([name.strip() for name in tasks.split(",")])
+        settings = settings.with_tasks(comma_list.parts(tasks))
     if profile is not None:
         _profile(settings, data, out, profile)
         return
@@ -77,13 +82,17 @@ def command(
     )
 
 
-def _own_robot(init: str | None) -> Path:
-    """Return the configuration for a robot's own recordings."""
+def own_robot_config() -> Path:
+    """Return the shipped configuration for a robot's own recordings.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
     from proto_mtl_ros.replay.installation import config_file
 
-    found = None if init is None else config_file("training/own_robot.yaml")
+    found = config_file("training/own_robot.yaml")
     if found is None:
-        raise ConfigError("give --config with a YAML file, or --init with the bundle to start from")
+        raise ConfigError("own_robot.yaml is not installed: give --config")
     return found
 
 

@@ -208,7 +208,7 @@ class BagFrames:
         if rectified is None:
             rectified = "rect" in self._image_topic
         try:
-            camera = recorded_camera(self._recording, topic.name, rectified)
+            camera = recorded_camera(self._recording, topic, rectified)
         except DataError as error:
             raise DataError(f"{error}; {advice}") from None
         if camera is None:

@@ -6,12 +6,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import cv2
 import numpy as np
 
-from ..geometry import resize
+from ..geometry import resize_to_width
+from ..geometry.optical_flow import OpticalFlow
 
 _WIDTH = 160
 """Motion is measured at this width."""
@@ -40,10 +40,8 @@ class FrameLook:
     def of(cls, rgb: np.ndarray) -> FrameLook:
         """Look at a picture, uint8 [H, W, 3]."""
         grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
-        middle = resize(
-            grey, _SHARP_WIDTH, max(1, round(_SHARP_WIDTH * grey.shape[0] / grey.shape[1]))
-        )
-        small = resize(grey, _WIDTH, max(1, round(_WIDTH * grey.shape[0] / grey.shape[1])))
+        middle = resize_to_width(grey, _SHARP_WIDTH)
+        small = resize_to_width(grey, _WIDTH)
         return cls(small, float(cv2.Laplacian(middle, cv2.CV_64F).var()))
 
 
@@ -57,15 +55,11 @@ def motion(first: np.ndarray, second: np.ndarray) -> float:
     """
     if first.shape != second.shape:
         return 1.0
-    opencv: Any = cv2  # whose type stubs do not know optical flow
-    flow = opencv.DISOpticalFlow.create(opencv.DISOPTICAL_FLOW_PRESET_FAST)
-    moved = flow.calc(first, second, None)
-    v, u = np.mgrid[: first.shape[0], : first.shape[1]].astype(np.float32)
-    back = cv2.remap(second, u + moved[..., 0], v + moved[..., 1], cv2.INTER_LINEAR)
-    explained = _correlation(first, back)
+    flow = OpticalFlow.between(first, second)
+    explained = _correlation(first, flow.sampled(second))
     if explained < 0.5:  # the flow has found nothing to hold on to
         return 0.0 if _correlation(first, second) > _SAME else 1.0
-    return float(np.median(np.hypot(moved[..., 0], moved[..., 1])) / first.shape[1])
+    return float(np.median(flow.lengths()) / first.shape[1])
 
 
 def choose_frames(

@@ -3,20 +3,27 @@
 
 from __future__ import annotations
 
+from proto_mtl_ros.data.bag import Topic
 from proto_mtl_ros.data.recording import BagRecording
 from proto_mtl_ros.errors import DataError
 from proto_mtl_ros.geometry import Camera
 
 
 def recorded_camera(
-    recording: BagRecording, info_topic: str, rectified: bool = False
+    recording: BagRecording, topic: Topic | None, rectified: bool = False
 ) -> Camera | None:
     """Return the camera of the first camera_info of a topic; None if uncalibrated or not there.
+
+    Args:
+        topic: of camera_info, None where the recording has none.
+        rectified: the images are rectified, so P holds.
 
     Raises:
         DataError: its numbers cannot be a camera.
     """
-    info = next((m.decode() for m in recording.messages_of([info_topic])), None)
+    if topic is None:
+        return None
+    info = next((m.decode() for m in recording.messages_of([topic.name])), None)
     if info is None:
         return None
     roi = info.roi
@@ -34,4 +41,4 @@ def recorded_camera(
             rectified,
         )
     except ValueError as error:
-        raise DataError(f"{info_topic} of {recording.path} cannot be used: {error}") from None
+        raise DataError(f"{topic.name} of {recording.path} cannot be used: {error}") from None

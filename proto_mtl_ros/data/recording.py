@@ -102,6 +102,11 @@ class Recording(ABC):
         first = next((m for m in self.messages() if m.topic == self.topics.image.name), None)
         return str(first.decode().header.frame_id) if first else ""
 
+    def depth_frame(self) -> str:
+        """Return the frame of the measured depth images, "" when it is not known."""
+        first = next(self.depth_frames(), None)
+        return str(first.message.decode().header.frame_id) if first else ""
+
     def close(self) -> None:  # noqa: B027 (most have nothing to close)
         """Close the files."""
 

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from proto_mtl_ros.drawing.legend import BACKGROUND
+from proto_mtl_ros.encodings import encode_compressed
 
 _SCALE = 2
 
@@ -61,6 +62,4 @@ class ChartCanvas:
 
     def png(self) -> bytes:
         """Return the picture as a PNG file."""
-        done, content = cv2.imencode(".png", self._pixels[..., ::-1])
-        assert done
-        return content.tobytes()
+        return encode_compressed(self._pixels, "png").tobytes()

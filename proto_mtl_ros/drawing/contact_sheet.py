@@ -19,7 +19,7 @@ from proto_mtl_ros.drawing.legend import (
     write,
 )
 from proto_mtl_ros.drawing.maps import RGB, draw_depth, draw_normals, overlay
-from proto_mtl_ros.geometry import resize
+from proto_mtl_ros.geometry import height_at, resize
 
 TINT = 0.55
 """Weight of the class colours over a picture."""
@@ -100,7 +100,7 @@ def contact_sheet(
             )
         )
 
-    heights = [_panel_height(row.rgb, panel_width) for row in rows]
+    heights = [height_at(panel_width, row.rgb) for row in rows]
     footer = max(legend.shape[0] for _, _, legend in columns)
     total_width = _GAP + len(columns) * (panel_width + _GAP)
     total_height = _GAP + LINE + sum(height + _GAP for height in heights) + footer + _GAP
@@ -156,11 +156,6 @@ def _write_caption(panel: RGB, caption: str) -> None:
     strip = panel[max(height - LINE, 0) :, : min(text_width(caption) + 8, width)]
     strip[...] = _SHADE
     write(panel, caption, 4, height - LINE, _WHITE)
-
-
-def _panel_height(rgb: RGB, panel_width: int) -> int:
-    """Height of a panel with the picture's aspect ratio."""
-    return max(round(rgb.shape[0] * panel_width / rgb.shape[1]), 1)
 
 
 def _far_of(rows: Sequence[SheetRow], near: float) -> float:

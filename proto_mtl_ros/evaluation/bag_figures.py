@@ -45,7 +45,7 @@ def bag_figures(records: Iterable[Mapping[str, Any]], classes: tuple[str, ...]) 
             if value is not None:
                 stability.setdefault(name, []).append(value)
         if "depth" in record:
-            depth.add_error(record["stamp"], _depth_error(record["depth"]))
+            depth.add_error(record["stamp"], DepthFrameError.of_record(record["depth"]))
         for name, of in angles.items():
             if name in record:
                 of.add(record[name])
@@ -74,14 +74,6 @@ def bag_figures(records: Iterable[Mapping[str, Any]], classes: tuple[str, ...]) 
         "stability": {name: float(np.mean(values)) for name, values in stability.items()},
         "course": course,
     }
-
-
-def _depth_error(own: Mapping[str, Any]) -> DepthFrameError:
-    scale = np.nan if own["scale"] is None else own["scale"]
-    affine = own["affine"] or (np.nan, np.nan)
-    error = np.nan if own["abs_err"] is None else own["abs_err"]
-    sums = {name: np.array(values) for name, values in own["sums"].items()}
-    return DepthFrameError(own["measured_pixels"], scale, (affine[0], affine[1]), error, sums)
 
 
 class _Angles:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..geometry import Camera, depth_to_normals, resize
+from ..geometry import Camera, depth_to_normals, resize, resize_to_width
 from ..geometry.depth_cleaning import smooth_surroundings
 from ..runtime.predictor import Prediction
 from ..tasks import NORMALS, named_task
@@ -59,15 +59,7 @@ def frame_record(
             name: None if np.isnan(value) else value for name, value in vars(stability).items()
         }
     if prediction.depth is not None and measured.depth is not None:
-        error = depth_error(prediction.depth, measured.depth)
-        valid = bool(np.isfinite(error.scale))
-        record["depth"] = {
-            "measured_pixels": error.measured_pixels,
-            "scale": error.scale if valid else None,
-            "affine": list(error.affine) if valid else None,
-            "abs_err": error.abs_err if valid else None,
-            "sums": {name: sums.tolist() for name, sums in error.sums.items()},
-        }
+        record["depth"] = depth_error(prediction.depth, measured.depth).record()
     camera = prediction.camera
     if prediction.normals is not None and camera is not None:
         small, normals = _small(camera, prediction.normals)
@@ -90,10 +82,8 @@ def _small(camera: Camera, normals: np.ndarray) -> tuple[Camera, np.ndarray]:
     """Return camera and normals at the size at which normals are compared."""
     if camera.width <= _DERIVED_WIDTH:
         return camera, normals
-    height = max(1, round(camera.height * _DERIVED_WIDTH / camera.width))
-    return camera.resized(_DERIVED_WIDTH, height), resize(
-        normals, _DERIVED_WIDTH, height, "nearest"
-    )
+    small = resize_to_width(normals, _DERIVED_WIDTH, "nearest")
+    return camera.resized(_DERIVED_WIDTH, small.shape[0]), small
 
 
 def _derived(depth: np.ndarray, camera: Camera) -> np.ndarray:

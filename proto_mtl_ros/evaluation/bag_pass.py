@@ -27,6 +27,7 @@ from ..errors import BagError, DataError
 from ..geometry import Camera, resize
 from ..geometry.registration import register_depth
 from ..runtime.predictor import Prediction, Predictor
+from .bag_figures import bag_figures
 from .bag_frame import Measured, frame_record
 from .stability import FrameStability, Stability
 
@@ -104,9 +105,8 @@ class BagPass:
             if self._camera is None or self._depth_camera is None:
                 raise DataError("extrinsics need the camera_info of the images and of the depth")
             return "extrinsics"
-        first = next(self._recording.depth_frames(), None)
-        frame = "" if first is None else str(first.message.decode().header.frame_id)
-        return "same camera" if frame == self._recording.image_frame() else "none"
+        same = self._recording.depth_frame() == self._recording.image_frame()
+        return "same camera" if same else "none"
 
     def key(self) -> str:
         """Return what must be the same for a stopped pass to go on, as text."""
@@ -166,6 +166,13 @@ class BagPass:
         if not count:
             raise BagError(f"{self._recording.path} has no image that can be used")
         return count
+
+    def figures(
+        self, records: Path, progress: Callable[[int, int], None] = lambda done, of: None
+    ) -> dict[str, Any]:
+        """Run, see ``run``, and return the figures of all frames, see ``bag_figures``."""
+        self.run(records, progress)
+        return bag_figures(read_records(records), self._classes)
 
     def rows(self, places: Collection[int]) -> dict[int, SheetRow]:
         """Return what to show of the frames at these places (from 0), by running them again."""

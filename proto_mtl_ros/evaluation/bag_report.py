@@ -14,6 +14,7 @@ import numpy as np
 
 from proto_mtl_ros.drawing import SheetRow
 from proto_mtl_ros.evaluation import charts
+from proto_mtl_ros.evaluation.depth_error import fair_mask
 from proto_mtl_ros.evaluation.replay_pictures import far_limit, jpeg
 from proto_mtl_ros.evaluation.report_parts import (
     class_legend_html,
@@ -25,7 +26,7 @@ from proto_mtl_ros.evaluation.report_parts import (
 )
 from proto_mtl_ros.evaluation.report_values import image, milliseconds, number, percent
 from proto_mtl_ros.files import write_text
-from proto_mtl_ros.geometry import resize
+from proto_mtl_ros.geometry import height_at, resize
 
 PICTURES = 36
 """Frames that the slider goes through, and so the page's size: about 60 kB each."""
@@ -106,7 +107,7 @@ def _tiles(figures: Mapping[str, Any]) -> str:
     ]
     depth = figures["depth"]
     if depth is not None:
-        mask = "tolerant" if figures["recording"]["registration"] == "none" else "all"
+        mask = fair_mask(figures["recording"]["registration"] != "none")
         where = "" if mask == "all" else ", where surroundings are smooth"
         shown += [
             (
@@ -162,7 +163,7 @@ def _slider(
 def _strip(row: SheetRow, palette: np.ndarray, far: float) -> bytes:
     """Return the panels of a frame side by side, a JPEG."""
     shown = panels(row, palette, far)
-    height = max(1, round(_PANEL * row.rgb.shape[0] / row.rgb.shape[1]))
+    height = height_at(_PANEL, row.rgb)
     pictures = [
         resize(np.ascontiguousarray(shown[name]), _PANEL, height)
         for name in _COLUMNS

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from proto_mtl_ros.data.dataset_statistics import ENOUGH_OVERLAP, LabelCounts, PixelCounts
 from proto_mtl_ros.data.sample import Sample
 from proto_mtl_ros.drawing import SheetRow, contact_sheet, draw_depth, draw_normals, tinted
+from proto_mtl_ros.encodings import encode_compressed
 from proto_mtl_ros.evaluation import charts
 from proto_mtl_ros.evaluation.replay_pictures import far_limit, jpeg
 from proto_mtl_ros.evaluation.report_style import STYLE
@@ -106,7 +106,7 @@ def write_dataset_picture(path: Path, samples: Sequence[Sample], label_set: Labe
     """Write the frames below one another as a PNG."""
     rows = [sheet_row(sample) for sample in samples]
     sheet = contact_sheet(rows, label_set.classes, label_set.palette, far=far_limit(rows))
-    write_bytes(path, cv2.imencode(".png", sheet[..., ::-1])[1].tobytes())
+    write_bytes(path, encode_compressed(sheet, "png").tobytes())
 
 
 def sheet_row(sample: Sample) -> SheetRow:

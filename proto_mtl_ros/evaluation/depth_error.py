@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -67,12 +67,46 @@ class DepthFrameError:
     abs_err: float
     sums: dict[str, np.ndarray]
 
+    def record(self) -> dict[str, Any]:
+        """Return it ready for JSON, which has no NaN: None in its place."""
+        valid = bool(np.isfinite(self.scale))
+        return {
+            "measured_pixels": self.measured_pixels,
+            "scale": self.scale if valid else None,
+            "affine": list(self.affine) if valid else None,
+            "abs_err": self.abs_err if valid else None,
+            "sums": {name: sums.tolist() for name, sums in self.sums.items()},
+        }
+
+    @classmethod
+    def of_record(cls, record: Mapping[str, Any]) -> DepthFrameError:
+        """Return what was written by ``record``."""
+        scale = np.nan if record["scale"] is None else record["scale"]
+        slope, offset = record["affine"] or (np.nan, np.nan)
+        error = np.nan if record["abs_err"] is None else record["abs_err"]
+        sums = {name: np.array(values) for name, values in record["sums"].items()}
+        return cls(record["measured_pixels"], scale, (slope, offset), error, sums)
+
 
 BANDS = (0.0, 1.0, 2.0, 3.0, 5.0, 10.0)
 """Where bands of measured depth begin, in metres; the last one has no end."""
 
 MASKS = ("all", "tolerant")
 ALIGNMENTS = ("", "_aligned", "_affine")
+
+
+def fair_mask(registered: bool) -> str:
+    """Return which of ``MASKS`` to judge by: beside edges, depth of another camera is wrong."""
+    return "all" if registered else "tolerant"
+
+
+def _no_sums() -> dict[str, np.ndarray]:
+    """Return the sums of no pixels, see ``DepthFrameError.sums``."""
+    return {
+        f"{mask}{alignment}": np.zeros((len(BANDS), 7))
+        for mask in MASKS
+        for alignment in ALIGNMENTS
+    }
 
 
 def depth_error(predicted: np.ndarray, measured: np.ndarray) -> DepthFrameError:
@@ -95,10 +129,8 @@ def depth_error(predicted: np.ndarray, measured: np.ndarray) -> DepthFrameError:
     )
     valid = known & DEPTH.valid(predicted)
     count = int(known.sum())
-    empty = np.zeros((len(BANDS), 7))
     if not valid.any():
-        sums = {f"{mask}{alignment}": empty for mask in MASKS for alignment in ALIGNMENTS}
-        return DepthFrameError(count, np.nan, (np.nan, np.nan), np.nan, sums)
+        return DepthFrameError(count, np.nan, (np.nan, np.nan), np.nan, _no_sums())
     scale = float(np.median(measured[valid]) / np.median(predicted[valid]))
     slope, offset = _affine(predicted[valid], measured[valid], scale)
     sums = {}
@@ -138,13 +170,7 @@ class DepthComparison:
 
     frames: int = 0
     measured_pixels: int = 0
-    sums: dict[str, np.ndarray] = field(
-        default_factory=lambda: {
-            f"{mask}{alignment}": np.zeros((len(BANDS), 7))
-            for mask in MASKS
-            for alignment in ALIGNMENTS
-        }
-    )
+    sums: dict[str, np.ndarray] = field(default_factory=_no_sums)
     scales: list[float] = field(default_factory=list)
     per_frame: list[tuple[int, float]] = field(default_factory=list)
 

@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 
 from ..data.recording import Recording
 from ..drawing.contact_sheet import SheetRow, contact_sheet
+from ..encodings import encode_compressed
 from ..errors import BagError
 
 
@@ -28,9 +28,7 @@ def recording_sheet(recording: Recording) -> bytes:
         for stamp in chosen
     ]
     sheet = contact_sheet(rows, (), ())
-    done, content = cv2.imencode(".png", sheet[..., ::-1])
-    assert done
-    return content.tobytes()
+    return encode_compressed(sheet, "png").tobytes()
 
 
 def _depths(recording: Recording, stamps: list[int]) -> dict[int, np.ndarray]:

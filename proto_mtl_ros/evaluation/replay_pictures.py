@@ -5,16 +5,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from proto_mtl_ros.data.bag import Bag, BagMessage
 from proto_mtl_ros.data.recording import Recording, decode_picture, image_arguments
 from proto_mtl_ros.drawing import SheetRow
-from proto_mtl_ros.encodings import decode_image
+from proto_mtl_ros.encodings import decode_image, encode_compressed
 from proto_mtl_ros.evaluation.depth_error import nearest_pairs
 from proto_mtl_ros.evaluation.replay_figures import DEPTH_TOLERANCE_NS, read_depth
-from proto_mtl_ros.geometry import resize
+from proto_mtl_ros.geometry import resize_to_width
 
 _FAR_CHOICES = (2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 15.0, 20.0, 30.0, 50.0, 80.0)
 
@@ -106,6 +105,5 @@ def _normals(message: BagMessage | None) -> np.ndarray | None:
 def jpeg(rgb: np.ndarray, width: int, quality: int = 85) -> bytes:
     """Return a picture, uint8[H, W, 3] RGB, as a JPEG that is at most ``width`` wide."""
     if rgb.shape[1] > width:
-        rgb = resize(rgb, width, max(1, round(rgb.shape[0] * width / rgb.shape[1])))
-    options = [cv2.IMWRITE_JPEG_QUALITY, quality]
-    return cv2.imencode(".jpg", np.ascontiguousarray(rgb[..., ::-1]), options)[1].tobytes()
+        rgb = resize_to_width(rgb, width)
+    return encode_compressed(rgb, "jpeg", quality).tobytes()

@@ -12,6 +12,7 @@ import numpy as np
 
 from proto_mtl_ros.drawing import SheetRow
 from proto_mtl_ros.evaluation import charts
+from proto_mtl_ros.evaluation.depth_error import fair_mask
 from proto_mtl_ros.evaluation.replay_pictures import jpeg
 from proto_mtl_ros.evaluation.report_depth import depth_section
 from proto_mtl_ros.evaluation.report_parts import (
@@ -96,7 +97,7 @@ def _tiles(figures: Mapping[str, Any]) -> str:
         ),
     ]
     if depth["available"]:
-        figures_of = depth["all" if depth["registered"] else "tolerant"]
+        figures_of = depth[fair_mask(depth["registered"])]
         where = "" if depth["registered"] else ", where surroundings are smooth"
         shown.append(
             (

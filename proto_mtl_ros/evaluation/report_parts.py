@@ -6,10 +6,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
-import cv2
 import numpy as np
 
 from proto_mtl_ros.drawing import SheetRow, class_shares, draw_depth, draw_normals, tinted
+from proto_mtl_ros.encodings import encode_compressed
 from proto_mtl_ros.evaluation.report_style import STYLE
 from proto_mtl_ros.evaluation.report_values import image, percent
 
@@ -67,7 +67,7 @@ def class_legend_html(rows: Sequence[SheetRow], classes: Sequence[str], palette:
 def depth_scale_html(far: float) -> str:
     """Return the colours of depth from 0 to ``far`` metres."""
     ramp = np.linspace(far / 256, far, 256, dtype=np.float32)[None]
-    png = cv2.imencode(".png", draw_depth(ramp, 0.0, far)[..., ::-1])[1].tobytes()
+    png = encode_compressed(draw_depth(ramp, 0.0, far), "png").tobytes()
     return (
         f'<div class="scale"><span>depth 0 m</span>{image(png, "depth colours", "png")}'
         f"<span>{far:g} m</span></div>"

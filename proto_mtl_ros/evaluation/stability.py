@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import cv2
 import numpy as np
 
-from ..geometry import resize
+from ..geometry import resize, resize_to_width
+from ..geometry.optical_flow import OpticalFlow
 from ..tasks import DEPTH, IGNORE_INDEX
 
 WIDTH = 320
@@ -46,8 +46,6 @@ class Stability:
     """Takes frame after frame of one camera."""
 
     def __init__(self) -> None:
-        opencv: Any = cv2  # whose type stubs do not know optical flow
-        self._flow = opencv.DISOpticalFlow.create(opencv.DISOPTICAL_FLOW_PRESET_FAST)
         self._grey: np.ndarray | None = None
         self._ids: np.ndarray | None = None
         self._depth: np.ndarray | None = None
@@ -62,8 +60,8 @@ class Stability:
             ids: uint8 [h, w], 255 = unlabelled, or None.
             depth: float32 [h, w] metres, invalid where not finite or not positive, or None.
         """
-        height = max(1, round(WIDTH * rgb.shape[0] / rgb.shape[1]))
-        grey = cv2.cvtColor(resize(rgb, WIDTH, height), cv2.COLOR_RGB2GRAY)
+        grey = cv2.cvtColor(resize_to_width(rgb, WIDTH), cv2.COLOR_RGB2GRAY)
+        height = grey.shape[0]
         ids = None if ids is None else resize(ids, WIDTH, height, "nearest")
         depth = None if depth is None else resize(depth, WIDTH, height, "nearest")
         before, self._grey = self._grey, grey
@@ -80,13 +78,11 @@ class Stability:
         ids: tuple[np.ndarray | None, np.ndarray | None],
         depths: tuple[np.ndarray | None, np.ndarray | None],
     ) -> FrameStability:
-        back = self._flow.calc(grey, before, None)
-        forth = self._flow.calc(before, grey, None)
-        v, u = np.mgrid[: grey.shape[0], : grey.shape[1]].astype(np.float32)
-        x, y = u + back[..., 0], v + back[..., 1]
-        returned = back + cv2.remap(forth, x, y, cv2.INTER_LINEAR)
-        was = cv2.remap(before, x, y, cv2.INTER_LINEAR).astype(np.float32)
-        column, row = np.rint(x).astype(np.intp), np.rint(y).astype(np.intp)
+        back = OpticalFlow.between(grey, before)
+        forth = OpticalFlow.between(before, grey)
+        returned = back.vectors + back.sampled(forth.vectors)
+        was = back.sampled(before).astype(np.float32)
+        column, row = np.rint(back.x).astype(np.intp), np.rint(back.y).astype(np.intp)
         inside = (column >= 0) & (row >= 0) & (column < grey.shape[1]) & (row < grey.shape[0])
         followed = (
             inside
@@ -106,5 +102,5 @@ class Stability:
             if both.sum() >= _LEAST_PIXELS:
                 change = np.log(now[both].astype(np.float64) / past[both])
                 jitter = float(np.abs(change - np.median(change)).mean())
-        motion = np.hypot(back[..., 0], back[..., 1])
-        return FrameStability(float(followed.mean()), flicker, jitter, float(np.median(motion)))
+        motion = float(np.median(back.lengths()))
+        return FrameStability(float(followed.mean()), flicker, jitter, motion)

@@ -43,6 +43,18 @@ def resize(
     return resized.reshape(height, width, *image.shape[2:])
 
 
+def height_at(width: int, image: npt.NDArray[Any]) -> int:
+    """Height in pixels, at least 1, of an image [H, W, ...] that is resized to ``width``."""
+    return max(1, round(image.shape[0] * width / image.shape[1]))
+
+
+def resize_to_width(
+    image: npt.NDArray[Any], width: int, interpolation: str = "linear"
+) -> npt.NDArray[Any]:
+    """Image or map [H, W] or [H, W, C] at ``width``, its height in proportion; see ``resize``."""
+    return resize(image, width, height_at(width, image), interpolation)
+
+
 @dataclass(frozen=True)
 class Letterbox:
     """Where an image lies inside the network's input: scaled by one factor, padded with grey."""

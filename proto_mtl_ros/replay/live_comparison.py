@@ -213,10 +213,9 @@ def _sent_images(
 
 
 def _camera(recording: Recording, rectified: bool) -> Camera | None:
-    info = recording.topics.camera_info
-    if info is None or not isinstance(recording, BagRecording):
+    if not isinstance(recording, BagRecording):
         return None
-    return recorded_camera(recording, info.name, rectified)
+    return recorded_camera(recording, recording.topics.camera_info, rectified)
 
 
 def _predictor(

@@ -29,6 +29,7 @@ import proto_mtl_ros
 from proto_mtl_ros.data.recording import Recording, open_recording
 from proto_mtl_ros.data.stamp_log import StampLog, write_json
 from proto_mtl_ros.drawing import contact_sheet
+from proto_mtl_ros.encodings import encode_compressed
 from proto_mtl_ros.errors import ConfigError
 from proto_mtl_ros.evaluation.replay_figures import replay_figures
 from proto_mtl_ros.evaluation.replay_pictures import far_limit, replay_rows
@@ -143,7 +144,7 @@ def _report(
     write_json(options.out / _FIGURES, figures)
     if rows:
         sheet = contact_sheet(rows, bundle.classes, bundle.palette, far=far)
-        write_bytes(options.out / _SHEET, cv2.imencode(".png", sheet[..., ::-1])[1].tobytes())
+        write_bytes(options.out / _SHEET, encode_compressed(sheet, "png").tobytes())
     report = options.out / _REPORT
     write_report(report, figures, rows, bundle.classes, bundle.palette, far)
     return report

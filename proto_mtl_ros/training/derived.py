@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 
 from ..data.sample import Sample
-from ..geometry import depth_to_normals, resize
+from ..geometry import depth_to_normals, height_at, resize
 
 _WIDTH = 320  # a quarter of the time of 640 pixels, and more than a training looks at
 _WINDOW = 7
@@ -26,7 +26,7 @@ def normals_of_depth(sample: Sample, step: float = 0.0) -> np.ndarray:
     depth, camera = sample.labels["depth"], sample.camera
     height, width = depth.shape
     if width > _WIDTH:
-        camera = camera.resized(_WIDTH, round(height * _WIDTH / width))
+        camera = camera.resized(_WIDTH, height_at(_WIDTH, depth))
         depth = resize(depth, camera.width, camera.height, "nearest")
     valid = np.isfinite(depth) & (depth > 0)
     depth = np.where(valid, depth, 0).astype(np.float32)

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Several values of one option, with commas between."""
+
+from __future__ import annotations
+
+from proto_mtl_ros.errors import ConfigError
+
+
+def parts(text: str) -> list[str]:
+    """Return what stands between the commas, without blanks around it and without empty parts."""
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def numbers(text: str, option: str) -> list[int]:
+    """Return whole numbers from 0 on, at least one.
+
+    Args:
+        option: whose value it is, such as ``--seeds``.
+
+    Raises:
+        ConfigError: a part is not such a number, or there is none.
+    """
+    found = parts(text)
+    if not found or not all(part.isascii() and part.isdigit() for part in found):
+        raise ConfigError(f"{option} {text!r}: give whole numbers with commas between")
+    return [int(part) for part in found]
+
+
+def sizes(text: str, option: str) -> list[tuple[int, int]]:
+    """Return (height, width) of each part, such as 192x256; there may be none.
+
+    Args:
+        option: whose value it is, such as ``--sizes``.
+
+    Raises:
+        ConfigError: a part is not a size.
+    """
+    found = []
+    for part in parts(text):
+        height, _, width = part.partition("x")
+        if not (part.isascii() and height.isdigit() and width.isdigit()):
+            raise ConfigError(
+                f"{option} {text!r}: {part!r} is not a size: give height x width, such as 192x256"
+            )
+        found.append((int(height), int(width)))
+    return found
