@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from ..runtime.bundle import ONNX, WEIGHTS, Bundle
@@ -85,8 +86,8 @@ def compare(
             with NodeBench(setting) as bench:
                 figures = bench.run(Load(rate=rate, seconds=seconds))
             rows[name].append(_row(figures, seconds))
-    fps = {name: _median([row["frames_per_second"] for row in of]) for name, of in rows.items()}
-    memory = {name: _median([row["memory_mib"] for row in of]) for name, of in rows.items()}
+    fps = {name: median([row["frames_per_second"] for row in of]) for name, of in rows.items()}
+    memory = {name: median([row["memory_mib"] for row in of]) for name, of in rows.items()}
     return {
         "model": bundle.name,
         "backend": backend,
@@ -118,7 +119,3 @@ def _row(figures: LoadFigures, seconds: float) -> dict[str, Any]:
         "memory_mib": sum(figures.memory_mib[name] for name in nodes),
         "latency_ms": figures.latency_ms,
     }
-
-
-def _median(values: Sequence[float]) -> float:
-    return sorted(values)[len(values) // 2]

@@ -12,6 +12,7 @@ import shutil
 import sqlite3
 import struct
 from contextlib import closing, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from proto_mtl_ros.errors import BagError
@@ -65,25 +66,39 @@ def recover(recording: Path, folder: Path) -> tuple[Path, list[str]]:
     return target, notes
 
 
+@dataclass
+class _Recovered:
+    """The messages that were copied; times in nanoseconds."""
+
+    count: int = 0
+    first: int = 0
+    last: int = 0
+
+    def add(self, time: int) -> None:
+        self.first = min(self.first, time) if self.count else time
+        self.last = max(self.last, time)
+        self.count += 1
+
+
 def _recover_file(path: Path, out: Path) -> str:
     recover_one = _recover_sqlite if path.suffix == ".db3" else _recover_mcap
-    count, seconds = recover_one(path, out)
-    if not count:
+    recovered = recover_one(path, out)
+    if not recovered.count:
         raise BagError(f"{path} is cut off before its first whole message: copy it again")
+    seconds = (recovered.last - recovered.first) / 1e9
     return (
-        f"{path.name} is cut off: {count} messages of its first {seconds:.1f} s are whole and are"
-        " used"
+        f"{path.name} is cut off: {recovered.count} messages of its first {seconds:.1f} s are whole"
+        " and are used"
     )
 
 
-def _recover_mcap(path: Path, out: Path) -> tuple[int, float]:
-    """Return how many messages there are, and the seconds between the first and the last."""
+def _recover_mcap(path: Path, out: Path) -> _Recovered:
     from mcap.exceptions import McapError
     from mcap.records import Channel, Message, Schema
     from mcap.stream_reader import StreamReader
     from mcap.writer import CompressionType, Writer
 
-    count, first, last = 0, 0, 0
+    recovered = _Recovered()
     schemas: dict[int, int] = {}
     channels: dict[int, int] = {}
     with path.open("rb") as source, out.open("wb") as sink:
@@ -113,16 +128,13 @@ def _recover_mcap(path: Path, out: Path) -> tuple[int, float]:
                         record.publish_time,
                         record.sequence,
                     )
-                    first = record.log_time if not count else min(first, record.log_time)
-                    last = max(last, record.log_time)
-                    count += 1
+                    recovered.add(record.log_time)
         writer.finish()
-    return count, (last - first) / 1e9
+    return recovered
 
 
-def _recover_sqlite(path: Path, out: Path) -> tuple[int, float]:
-    """See ``_recover_mcap``."""
-    count, first, last = 0, 0, 0
+def _recover_sqlite(path: Path, out: Path) -> _Recovered:
+    recovered = _Recovered()
     with (
         closing(sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True)) as source,
         closing(sqlite3.connect(out)) as sink,
@@ -146,8 +158,6 @@ def _recover_sqlite(path: Path, out: Path) -> tuple[int, float]:
                 sink.execute(
                     "INSERT INTO messages (id, topic_id, timestamp, data) VALUES (?, ?, ?, ?)", row
                 )
-                first = row[2] if not count else min(first, row[2])
-                last = max(last, row[2])
-                count += 1
+                recovered.add(row[2])
         sink.commit()
-    return count, (last - first) / 1e9
+    return recovered

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -90,13 +89,12 @@ class BagSummary:
     notes: tuple[str, ...]
 
 
-def summarise(bag: Bag, progress: Callable[[int], None] = lambda done: None) -> BagSummary:
+def summarise(bag: Bag) -> BagSummary:
     """Read a recording once and return what is in it."""
     found = {topic.name: TopicSummary(topic) for topic in bag.topics}
-    for total, message in enumerate(bag.messages(), 1):
+    for message in bag.messages():
         summary = found[message.topic]
         summary.add(message.time, message.stamp if message.type in _CAMERA_TYPES else None)
-        progress(total)
     for summary in found.values():
         if summary.topic.type in _CAMERA_TYPES and summary.count:
             _describe(bag, summary)
