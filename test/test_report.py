@@ -23,8 +23,13 @@ from proto_mtl_ros.evaluation.replay_figures import (
     rate,
     replay_figures,
 )
-from proto_mtl_ros.evaluation.replay_pictures import far_limit, replay_rows
-from proto_mtl_ros.evaluation.report import write_report
+from proto_mtl_ros.evaluation.replay_pictures import (
+    complete_stamps,
+    far_limit,
+    replay_rows,
+    spread,
+)
+from proto_mtl_ros.evaluation.report import ReportFrames, write_report
 from proto_mtl_ros.evaluation.report_depth import depth_section
 from recordings import DEPTH_FRAME, image_message, picture, write_recording
 
@@ -215,7 +220,9 @@ def test_the_page_stands_alone_and_says_what_happened(tmp_path: Path, depth_fram
         for number, stamp in enumerate(stamps[:5]):
             received.add(f"/{CAMERA}/depth/image", stamp, (number * 100 + 40) * MS)
         figures = replay_figures(recording, sent, received, STATUS, results, CAMERA)
-        rows = replay_rows(recording, results, CAMERA, stamps[0], stamps[-1] + 1, count=3)
+        assert complete_stamps(results, CAMERA) == stamps[:5]
+        chosen = spread(stamps[:5], 3)
+        rows = list(replay_rows(recording, results, CAMERA, stamps[0], chosen).values())
     figures["title"] = "tiny on <bag>"
     figures["recording"] = {
         "path": "bag",
@@ -229,13 +236,14 @@ def test_the_page_stands_alone_and_says_what_happened(tmp_path: Path, depth_fram
     json.dumps(figures, allow_nan=False)
     assert [row.caption for row in rows] == ["0.00 s", "0.20 s", "0.40 s"]
     page = tmp_path / "report.html"
-    write_report(page, figures, rows, CLASSES, PALETTE, far_limit(rows))
+    frames = ReportFrames(rows, rows[:2], rows[:1], rows[2:], far_limit(rows))
+    write_report(page, figures, frames, CLASSES, PALETTE)
     html = page.read_text(encoding="utf-8")
     assert {link[:5] for link in re.findall(r"""(?:src|href)\s*=\s*["']?(.+?)[ "']""", html)} == {
         "data:"
     }
-    assert "url(" not in html and "@import" not in html and "<script" not in html
-    assert html.count("data:image/jpeg;base64,") == 3 * 5
+    assert "url(" not in html and "@import" not in html and not re.search("<script[^>]+src", html)
+    assert html.count("data:image/jpeg;base64,") == 3 * 5 + 1 + 2  # the slider's script, extremes
     assert "tiny on &lt;bag&gt;" in html and "&lt;floor&gt;" in html
     assert "10.0 Hz" in html
     assert "5 of 10" in html
@@ -255,7 +263,7 @@ def test_a_replay_without_results_still_gives_a_page(tmp_path: Path) -> None:
     with open_recording(write_recording(tmp_path / "bag", frames=2)) as recording:
         sent = StampLog({"/image": [1, 2]}, {"/image": [MS, 2 * MS]})
         figures = replay_figures(recording, sent, StampLog(), {}, results, CAMERA)
-        assert replay_rows(recording, results, CAMERA, 0, 1) == []
+        assert complete_stamps(results, CAMERA) == []
     figures |= {"title": "t", "made_with": {}, "live_and_offline": None}
     figures["recording"] = {
         "path": "b",
@@ -264,7 +272,7 @@ def test_a_replay_without_results_still_gives_a_page(tmp_path: Path) -> None:
         "duration_s": 0.1,
         "image_topic": "/image",
     }
-    write_report(tmp_path / "report.html", figures, [], (), np.zeros((0, 3), np.uint8), 5.0)
+    write_report(tmp_path / "report.html", figures, ReportFrames(), (), np.zeros((0, 3), np.uint8))
     html = (tmp_path / "report.html").read_text()
     assert "No result was recorded" in html
     assert "0 of 2" in html

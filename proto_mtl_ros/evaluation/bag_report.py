@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import base64
-import json
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -15,27 +13,20 @@ import numpy as np
 from proto_mtl_ros.drawing import SheetRow
 from proto_mtl_ros.evaluation import charts
 from proto_mtl_ros.evaluation.depth_error import fair_mask
-from proto_mtl_ros.evaluation.replay_pictures import far_limit, jpeg
+from proto_mtl_ros.evaluation.replay_pictures import far_limit
+from proto_mtl_ros.evaluation.report_frames import best_and_worst, extremes, slider
 from proto_mtl_ros.evaluation.report_parts import (
-    class_legend_html,
-    depth_scale_html,
     made_with,
     page,
-    panels,
     tiles,
 )
-from proto_mtl_ros.evaluation.report_values import image, milliseconds, number, percent
+from proto_mtl_ros.evaluation.report_values import milliseconds, number, percent
 from proto_mtl_ros.files import write_text
-from proto_mtl_ros.geometry import height_at, resize
 
 PICTURES = 36
 """Frames that the slider goes through, and so the page's size: about 60 kB each."""
 
-EXTREMES = 3
-"""Best and worst frames that are shown."""
 
-_PANEL = 320
-_COLUMNS = ("input", "classes over input", "depth", "measured depth", "normals")
 _ALIGNMENTS = {"": "as it is", "_aligned": "scaled to fit", "_affine": "scaled and shifted to fit"}
 _MASKS = {"all": "all pixels", "tolerant": "smooth surroundings"}
 
@@ -55,13 +46,11 @@ def frames_to_show(figures: Mapping[str, Any]) -> tuple[list[int], list[int], li
     """
     course = figures["course"]
     count = figures["frames"]
-    slider = sorted({round(n * (count - 1) / max(1, PICTURES - 1)) for n in range(PICTURES)})
+    through = sorted({round(n * (count - 1) / max(1, PICTURES - 1)) for n in range(PICTURES)})
     errors: list[tuple[float, int]] = [
         (value, place) for place, value in enumerate(course["abs_err"]) if value is not None
     ] or [(-value, place) for place, value in enumerate(course["confidence"]) if value is not None]
-    ranked = [place for _, place in sorted(errors)]
-    best = ranked[: min(EXTREMES, len(ranked) // 2)]
-    return slider, best, ranked[::-1][: len(best)]
+    return through, *best_and_worst(errors)
 
 
 def write_bag_report(
@@ -81,13 +70,19 @@ def write_bag_report(
         classes, palette: of the model.
         facts: what it was made with, by name.
     """
-    slider, best, worst = frames_to_show(figures)
+    through, best, worst = frames_to_show(figures)
     far = far_limit(list(rows.values()))
     recording = figures["recording"]
     sections = [
         _tiles(figures),
-        _slider([rows[place] for place in slider], classes, palette, far),
-        _extremes(figures, [rows[p] for p in best], [rows[p] for p in worst], palette, far),
+        slider([rows[place] for place in through], classes, palette, far),
+        extremes(
+            "depth error" if figures["depth"] is not None else "confidence",
+            [rows[p] for p in best],
+            [rows[p] for p in worst],
+            palette,
+            far,
+        ),
         _courses(figures["course"]),
         _depth(figures),
         _segmentation(figures["segmentation"], classes),
@@ -129,68 +124,6 @@ def _tiles(figures: Mapping[str, Any]) -> str:
     if "flicker" in steady:
         shown.append((f"{100 * steady['flicker']:.1f} %", "of pixels change class along the flow"))
     return tiles(shown)
-
-
-def _slider(
-    rows: Sequence[SheetRow], classes: Sequence[str], palette: np.ndarray, far: float
-) -> str:
-    frames = [
-        {"time": row.caption, "data": base64.b64encode(_strip(row, palette, far)).decode("ascii")}
-        for row in rows
-    ]
-    first = rows[0]
-    heads = " | ".join(name for name in _COLUMNS if name in panels(first, palette, far))
-    script = (
-        "const frames=JSON.parse(document.getElementById('frames').textContent);"
-        "const slider=document.getElementById('slider'),picture=document.getElementById('frame'),"
-        "time=document.getElementById('time');"
-        "function show(){const f=frames[slider.value];"
-        "picture.src='data:image/jpeg;base64,'+f.data;time.textContent=f.time;}"
-        "slider.addEventListener('input',show);show();"
-    )
-    return (
-        '<h2>Through the recording</h2><div class="card">'
-        f'<p class="soft">{escape(heads)}</p>'
-        '<img id="frame" alt="a frame and its results" style="width:100%;border-radius:6px">'
-        f'<p><input id="slider" type="range" min="0" max="{len(frames) - 1}" value="0" step="1"'
-        ' style="width:80%" aria-label="frame"> <span id="time"></span></p>'
-        f"{class_legend_html(rows, classes, palette)}{depth_scale_html(far)}"
-        f'<script type="application/json" id="frames">{json.dumps(frames)}</script>'
-        f"<script>{script}</script></div>"
-    )
-
-
-def _strip(row: SheetRow, palette: np.ndarray, far: float) -> bytes:
-    """Return the panels of a frame side by side, a JPEG."""
-    shown = panels(row, palette, far)
-    height = height_at(_PANEL, row.rgb)
-    pictures = [
-        resize(np.ascontiguousarray(shown[name]), _PANEL, height)
-        for name in _COLUMNS
-        if name in shown
-    ]
-    return jpeg(np.concatenate(pictures, 1), _PANEL * len(pictures), 80)
-
-
-def _extremes(
-    figures: Mapping[str, Any],
-    best: Sequence[SheetRow],
-    worst: Sequence[SheetRow],
-    palette: np.ndarray,
-    far: float,
-) -> str:
-    if not best:
-        return ""
-    by = "depth error" if figures["depth"] is not None else "confidence"
-    cards = []
-    for title, rows in ((f"Best by {by}", best), (f"Worst by {by}", worst)):
-        strips = "".join(
-            f"<figure>{image(_strip(row, palette, far), row.caption)}"
-            f"<time>{escape(row.caption)}</time></figure>"
-            for row in rows
-        )
-        cards.append(f'<h2>{title}</h2><div class="card"><div class="moments">{strips}</div></div>')
-    return "".join(cards)
 
 
 def _courses(course: Mapping[str, Sequence[float | None]]) -> str:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,52 +19,58 @@ from proto_mtl_ros.geometry import resize_to_width
 _FAR_CHOICES = (2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 15.0, 20.0, 30.0, 50.0, 80.0)
 
 
+def complete_stamps(results: Path, camera: str) -> list[int]:
+    """Return the stamps (ns) of which every kind of result was recorded, in order."""
+    with Bag(results) as bag:
+        names = _present(bag, camera).values()
+        stamps = [{m.stamp for m in bag.messages([name])} for name in names]
+    return sorted(set.intersection(*stamps)) if stamps else []
+
+
 def replay_rows(
-    recording: Recording, results: Path, camera: str, start: int, stop: int, count: int = 5
-) -> list[SheetRow]:
-    """Return moments spread evenly over a replay.
+    recording: Recording, results: Path, camera: str, start: int, stamps: Collection[int]
+) -> dict[int, SheetRow]:
+    """Return moments of a replay by their stamp.
 
     Args:
         recording: what was played.
         results: the recorded results.
         camera: namespace of the result topics.
         start: stamp of the first image played (ns); captions count from it.
-        stop: stamp (ns) before which moments are chosen.
-        count: how many moments at most; of each all result topics are there.
+        stamps: of the moments, of ``complete_stamps``.
     """
+    if not stamps:
+        return {}
+    found: dict[int, dict[str, BagMessage]] = {stamp: {} for stamp in sorted(stamps)}
+    with Bag(results) as bag:
+        for key, name in _present(bag, camera).items():
+            for message in bag.messages([name]):
+                if message.stamp in found:
+                    found[message.stamp][key] = message
+    inputs = recording.pictures(set(found))
+    measured = _measured(recording, [next(iter(own.values())) for own in found.values()])
+    return {
+        stamp: SheetRow(
+            caption=f"{(stamp - start) / 1e9:.2f} s",
+            rgb=inputs[stamp],
+            segmentation=_ids(messages.get("segmentation")),
+            depth=read_depth(messages["depth"]) if "depth" in messages else None,
+            normals=_normals(messages.get("normals")),
+            reference_depth=measured.get(stamp),
+        )
+        for stamp, messages in found.items()
+    }
+
+
+def _present(bag: Bag, camera: str) -> dict[str, str]:
+    """Return the kinds of results that were recorded, with their topics."""
     names = {
         "segmentation": f"/{camera}/segmentation/image",
         "depth": f"/{camera}/depth/image",
         "normals": f"/{camera}/normals/color",
     }
-    with Bag(results) as bag:
-        present = {topic.name for topic in bag.topics if topic.count}
-        names = {key: name for key, name in names.items() if name in present}
-        if not names:
-            return []
-        complete = set.intersection(*({m.stamp for m in bag.messages([n])} for n in names.values()))
-        chosen = _spread(sorted(stamp for stamp in complete if stamp < stop), count)
-        found: dict[int, dict[str, BagMessage]] = {stamp: {} for stamp in chosen}
-        for key, name in names.items():
-            for message in bag.messages([name]):
-                if message.stamp in found:
-                    found[message.stamp][key] = message
-    inputs = recording.pictures(set(chosen))
-    measured = _measured(recording, [next(iter(found[s].values())) for s in chosen])
-    rows = []
-    for stamp in chosen:
-        messages = found[stamp]
-        rows.append(
-            SheetRow(
-                caption=f"{(stamp - start) / 1e9:.2f} s",
-                rgb=inputs[stamp],
-                segmentation=_ids(messages.get("segmentation")),
-                depth=read_depth(messages["depth"]) if "depth" in messages else None,
-                normals=_normals(messages.get("normals")),
-                reference_depth=measured.get(stamp),
-            )
-        )
-    return rows
+    present = {topic.name for topic in bag.topics if topic.count}
+    return {key: name for key, name in names.items() if name in present}
 
 
 def far_limit(rows: list[SheetRow]) -> float:
@@ -75,9 +82,10 @@ def far_limit(rows: list[SheetRow]) -> float:
     return next((choice for choice in _FAR_CHOICES if choice >= far), _FAR_CHOICES[-1])
 
 
-def _spread(stamps: list[int], count: int) -> list[int]:
+def spread(stamps: Sequence[int], count: int) -> list[int]:
+    """Return so many of the stamps, at most, evenly spread."""
     if len(stamps) <= count:
-        return stamps
+        return list(stamps)
     # The first and last moments of a recording are often the least typical ones.
     places = (np.arange(count) + 0.5) / count * len(stamps)
     return [stamps[int(place)] for place in places]

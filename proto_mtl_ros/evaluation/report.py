@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from proto_mtl_ros.evaluation import charts
 from proto_mtl_ros.evaluation.depth_error import fair_mask
 from proto_mtl_ros.evaluation.replay_pictures import jpeg
 from proto_mtl_ros.evaluation.report_depth import depth_section
+from proto_mtl_ros.evaluation.report_frames import extremes, slider
 from proto_mtl_ros.evaluation.report_parts import (
     class_legend_html,
     depth_scale_html,
@@ -41,13 +43,30 @@ _CAUSES = {
 }
 
 
+@dataclass(frozen=True)
+class ReportFrames:
+    """The moments of a replay that its report shows.
+
+    Attributes:
+        moments: a few, all at once.
+        through: many, one at a time.
+        best, worst: by depth error.
+        far: metres at the far end of the depth colours.
+    """
+
+    moments: Sequence[SheetRow] = ()
+    through: Sequence[SheetRow] = ()
+    best: Sequence[SheetRow] = ()
+    worst: Sequence[SheetRow] = ()
+    far: float = 5.0
+
+
 def write_report(
     path: Path,
     figures: Mapping[str, Any],
-    rows: Sequence[SheetRow],
+    frames: ReportFrames,
     classes: Sequence[str],
     palette: np.ndarray,
-    far: float,
 ) -> None:
     """Write the page; it appears whole or not at all.
 
@@ -55,14 +74,16 @@ def write_report(
         path: of the HTML file.
         figures: of :func:`proto_mtl_ros.evaluation.replay_figures.replay_figures`, with "title",
             "recording" and "made_with" (text by name) beside them.
-        rows: moments to show.
+        frames: moments to show.
         classes: names of the class ids.
         palette: their colours, uint8[C, 3].
-        far: metres at the far end of the depth colours.
     """
+    far = frames.far
     sections = [
         _tiles(figures),
-        _moments(rows, classes, palette, far),
+        _moments(frames.moments, classes, palette, far),
+        slider(frames.through, classes, palette, far),
+        extremes("depth error", frames.best, frames.worst, palette, far),
         _frames(figures),
         _live(figures["live_and_offline"]),
         _latency(figures["latency_ms"]),

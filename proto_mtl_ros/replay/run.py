@@ -7,7 +7,7 @@ import json
 import os
 import platform
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,12 +28,18 @@ from rich.progress import (
 import proto_mtl_ros
 from proto_mtl_ros.data.recording import Recording, open_recording
 from proto_mtl_ros.data.stamp_log import StampLog, write_json
-from proto_mtl_ros.drawing import contact_sheet
+from proto_mtl_ros.drawing import SheetRow, contact_sheet
 from proto_mtl_ros.encodings import encode_compressed
 from proto_mtl_ros.errors import ConfigError
 from proto_mtl_ros.evaluation.replay_figures import replay_figures
-from proto_mtl_ros.evaluation.replay_pictures import far_limit, replay_rows
-from proto_mtl_ros.evaluation.report import write_report
+from proto_mtl_ros.evaluation.replay_pictures import (
+    complete_stamps,
+    far_limit,
+    replay_rows,
+    spread,
+)
+from proto_mtl_ros.evaluation.report import ReportFrames, write_report
+from proto_mtl_ros.evaluation.report_frames import best_and_worst
 from proto_mtl_ros.files import write_bytes
 from proto_mtl_ros.machine import processor
 from proto_mtl_ros.replay.live_comparison import LiveComparison, compare_live
@@ -44,6 +50,12 @@ from proto_mtl_ros.runtime.bundle import Bundle
 _REPORT = "report.html"
 _FIGURES = "results.json"
 _SHEET = "contact_sheet.png"
+
+_MOMENTS = 5
+"""Moments on the contact sheet and at the top of the report."""
+
+_THROUGH = 24
+"""Moments that the report's slider goes through; about 60 kB each."""
 
 
 @dataclass(frozen=True)
@@ -137,17 +149,36 @@ def _report(
     figures["recording"] = _description(recording)
     figures["made_with"] = _made_with(options, bundle, logs, load)
     figures["live_and_offline"] = None if live is None else live.figures()
-    start = min((stamps[0] for stamps in logs.sent.stamps.values()), default=0)
-    period = int(logs.sent.notes.get("period_ns", 0))  # later rounds show the same again
-    rows = replay_rows(recording, replay.results, CAMERA, start, start + period)
-    far = far_limit(rows)
+    frames = _frames(recording, replay.results, logs, figures["depth"])
     write_json(options.out / _FIGURES, figures)
-    if rows:
-        sheet = contact_sheet(rows, bundle.classes, bundle.palette, far=far)
+    if frames.moments:
+        sheet = contact_sheet(frames.moments, bundle.classes, bundle.palette, far=frames.far)
         write_bytes(options.out / _SHEET, encode_compressed(sheet, "png").tobytes())
     report = options.out / _REPORT
-    write_report(report, figures, rows, bundle.classes, bundle.palette, far)
+    write_report(report, figures, frames, bundle.classes, bundle.palette)
     return report
+
+
+def _frames(
+    recording: Recording, results: Path, logs: ReplayLogs, depth: Mapping[str, Any]
+) -> ReportFrames:
+    """Return the moments to show, of the first round: later ones show the same again."""
+    start = min((stamps[0] for stamps in logs.sent.stamps.values()), default=0)
+    stop = start + int(logs.sent.notes.get("period_ns", 0))
+    whole = [stamp for stamp in complete_stamps(results, CAMERA) if stamp < stop]
+    known = set(whole)
+    best, worst = best_and_worst(
+        (error, stamp) for stamp, error in depth.get("abs_err_m_by_stamp", ()) if stamp in known
+    )
+    moments, through = spread(whole, _MOMENTS), spread(whole, _THROUGH)
+    rows = replay_rows(recording, results, CAMERA, start, {*moments, *through, *best, *worst})
+
+    def shown(stamps: list[int]) -> list[SheetRow]:
+        return [rows[stamp] for stamp in stamps]
+
+    return ReportFrames(
+        shown(moments), shown(through), shown(best), shown(worst), far_limit(list(rows.values()))
+    )
 
 
 def _check(options: RunOptions) -> None:
