@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from proto_mtl_ros.evaluation.stability import Stability
+from proto_mtl_ros.evaluation.stability import WIDTH, Stability
 
 
 def texture(seed: int = 0) -> np.ndarray:
@@ -35,7 +35,7 @@ def test_what_moves_with_the_picture_is_steady(shift: int) -> None:
     now = stability.add(view(texture(), shift), view(IDS, shift), 0.9 * view(DEPTHS, shift))
     assert now is not None
     assert now.followed > 0.85
-    assert now.motion == pytest.approx(shift, abs=0.3)
+    assert now.motion == pytest.approx(shift * WIDTH / 320, abs=0.3)
     assert now.flicker < 0.01
     assert now.jitter < 0.005
 

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -148,13 +149,11 @@ class BagPass:
                 file.write(waiting.popleft().result() + "\n")
                 file.flush()
 
-            count = 0
-            for frame in self._frames():
+            count = max(0, done - 1)  # that one again, for the stability of the next
+            for frame, rgb in self._pictures(count):
                 count += 1
-                if count < done:
-                    continue
-                rgb, prediction = self._predict(frame)
-                if count == done:  # for the stability of the next one
+                prediction = self._predict(rgb)
+                if count == done:
                     stability.add(rgb, prediction.segmentation, prediction.depth)
                     continue
                 waiting.append(figures.submit(self._record, frame, rgb, prediction, stability))
@@ -182,7 +181,8 @@ class BagPass:
         for place, frame in enumerate(self._frames()):
             first = frame.stamp if first is None else first
             if place in wanted:
-                rgb, prediction = self._predict(frame)
+                rgb = decode_picture(frame.image)
+                prediction = self._predict(rgb)
                 measured = self._measured(frame, rgb.shape[:2])
                 found[place] = SheetRow(
                     f"{(frame.stamp - first) / 1e9:.2f} s",
@@ -221,15 +221,26 @@ class BagPass:
             if number % self.options.every == 0 and start <= frame.stamp <= end:
                 yield frame
 
-    def _predict(self, frame: StreamFrame) -> tuple[np.ndarray, Prediction]:
-        rgb = decode_picture(frame.image)
+    def _pictures(self, skip: int) -> Iterator[tuple[StreamFrame, np.ndarray]]:
+        """Yield all frames but the first ones, with their pictures, which are decoded ahead."""
+        with ThreadPoolExecutor(1) as decoding:
+            ahead: deque[tuple[StreamFrame, Future[np.ndarray]]] = deque()
+            for frame in islice(self._frames(), skip, None):
+                ahead.append((frame, decoding.submit(decode_picture, frame.image)))
+                if len(ahead) > _AHEAD:
+                    frame, picture = ahead.popleft()
+                    yield frame, picture.result()
+            for frame, picture in ahead:
+                yield frame, picture.result()
+
+    def _predict(self, rgb: np.ndarray) -> Prediction:
         height, width = rgb.shape[:2]
         camera = None if self._camera is None else self._camera.fitted(width, height)
         prediction = self._predictor.predict(rgb, camera)
         if prediction.depth is not None and self.options.depth_scale != 1.0:
             scaled = prediction.depth * np.float32(self.options.depth_scale)
             prediction = replace(prediction, depth=scaled)
-        return rgb, prediction
+        return prediction
 
     def _record(
         self, frame: StreamFrame, rgb: np.ndarray, prediction: Prediction, stability: Stability

@@ -63,18 +63,16 @@ class DepthMetric:
 
     def update(self, prediction: np.ndarray, label: np.ndarray) -> None:
         valid = self.task.valid(label) & self.task.valid(prediction)
-        p, t = prediction[valid].astype(np.float64), label[valid].astype(np.float64)
+        self.sums += self.terms(prediction[valid], label[valid]).sum(1)
+
+    @staticmethod
+    def terms(prediction: np.ndarray, label: np.ndarray) -> np.ndarray:
+        """Return what each of N valid pixels adds to ``sums``, float64 [7, N]."""
+        p, t = prediction.astype(np.float64), label.astype(np.float64)
         error = np.abs(p - t)
         ratio = np.maximum(p / t, t / p)
-        self.sums += (
-            error.sum(),
-            (error / t).sum(),
-            (error * error).sum(),
-            (ratio < 1.25).sum(),
-            (ratio < 1.25**2).sum(),
-            (ratio < 1.25**3).sum(),
-            len(t),
-        )
+        within = [ratio < limit for limit in (1.25, 1.25**2, 1.25**3)]
+        return np.stack([error, error / t, error * error, *within, np.ones_like(t)])
 
     def compute(self) -> dict[str, float]:
         count = self.sums[-1]
@@ -96,7 +94,8 @@ class NormalsMetric:
     def update(self, prediction: np.ndarray, label: np.ndarray) -> None:
         valid = self.task.valid(label) & self.task.valid(prediction)
         p, t = prediction[valid].astype(np.float64), label[valid].astype(np.float64)
-        cosine = (p * t).sum(-1) / (np.linalg.norm(p, axis=-1) * np.linalg.norm(t, axis=-1))
+        along, own, other = (np.einsum("nc,nc->n", a, b) for a, b in ((p, t), (p, p), (t, t)))
+        cosine = along / np.sqrt(own * other)
         angle = np.degrees(np.arccos(np.clip(cosine, -1, 1)))
         self.total += float(angle.sum())
         self.count += len(angle)

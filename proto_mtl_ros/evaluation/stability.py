@@ -12,7 +12,7 @@ from ..geometry import resize, resize_to_width
 from ..geometry.optical_flow import OpticalFlow
 from ..tasks import DEPTH, IGNORE_INDEX
 
-WIDTH = 320
+WIDTH = 240
 """Flow is computed on images of this width: finer motion says nothing more about flicker."""
 
 RETURNS_WITHIN = 1.0
