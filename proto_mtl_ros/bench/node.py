@@ -20,9 +20,8 @@ from ..data.stamp_log import StampLog
 from ..errors import ProtoMtlError
 from ..machine import cpu_seconds, memory
 from ..replay import lifecycle
-from ..replay.installation import config_file
 from ..replay.lifecycle import LifecycleClient
-from ..replay.processes import Child, free_domain_id, replay_environment
+from ..replay.processes import Child, adopt_environment
 from .cameras import Load
 from .node_figures import LoadFigures, load_figures
 
@@ -61,7 +60,8 @@ class NodeSetting:
 class NodeBench:
     """Runs nodes and a listener; a context that ends them all on leaving.
 
-    Several nodes answer in namespaces /0, /1, ...; each gives the results that its model can.
+    Several nodes, node0, node1, ..., see the same images and answer on the same topics, each with
+    the results that its model can give.
     """
 
     def __init__(self, setting: NodeSetting) -> None:
@@ -86,9 +86,7 @@ class NodeBench:
 
     def _open(self) -> None:
         self._folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory()))
-        self._environment = replay_environment(free_domain_id(), config_file("fastdds_shm.xml"))
-        self._environment["OMP_WAIT_POLICY"] = "passive"
-        os.environ.update(self._environment)
+        self._environment = adopt_environment() | {"OMP_WAIT_POLICY": "passive"}
         rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
         self._stack.callback(rclpy.try_shutdown)
         node = Node("bench")
@@ -131,10 +129,6 @@ class NodeBench:
             client.close()
             self.start_seconds.append(time.monotonic() - born)
         self._wait(lambda: bool(self._status), "no node tells its diagnostics")
-
-    def engine(self) -> dict[str, str]:
-        """Return what the first node says of its engine."""
-        return next((v for k, v in self._status.items() if k.endswith("node0: engine")), {})
 
     def run(self, load: Load) -> LoadFigures:
         """Send a load and return its figures.

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from proto_mtl_ros.errors import ProtoMtlError
+from proto_mtl_ros.replay.installation import config_file
 
 DDS_PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
 """Fast DDS 2 (Humble, Jazzy) reads the first, Fast DDS 3 the second."""
@@ -92,6 +93,20 @@ def replay_environment(domain_id: int, profile: Path | None) -> dict[str, str]:
     if profile is not None and not any(environment.get(name) for name in DDS_PROFILE_VARIABLES):
         environment.update(dict.fromkeys(DDS_PROFILE_VARIABLES, str(profile)))
     environment["PYTHONUNBUFFERED"] = "1"
+    return environment
+
+
+def adopt_environment(domain_id: int | None = None) -> dict[str, str]:
+    """Return ``replay_environment`` after making it this process's own, before rclpy starts.
+
+    Args:
+        domain_id: ROS domain, None for a free one.
+    """
+    domain = free_domain_id() if domain_id is None else domain_id
+    environment = replay_environment(domain, config_file("fastdds_shm.xml"))
+    os.environ.update(environment)
+    if "ROS_LOCALHOST_ONLY" not in environment:  # it would outrank the range of discovery
+        os.environ.pop("ROS_LOCALHOST_ONLY", None)
     return environment
 
 

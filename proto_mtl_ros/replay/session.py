@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
@@ -19,9 +18,8 @@ from proto_mtl_ros.data.stamp_log import StampLog
 from proto_mtl_ros.data.topics import COMPRESSED_IMAGE, CameraTopics
 from proto_mtl_ros.errors import ProtoMtlError
 from proto_mtl_ros.replay import lifecycle
-from proto_mtl_ros.replay.installation import config_file
 from proto_mtl_ros.replay.lifecycle import LifecycleClient
-from proto_mtl_ros.replay.processes import Child, free_domain_id, replay_environment
+from proto_mtl_ros.replay.processes import Child, adopt_environment
 from proto_mtl_ros.replay.recorder import DIAGNOSTICS
 from proto_mtl_ros.ros.frame_fate import read_fates
 
@@ -124,14 +122,7 @@ class ReplaySession:
         self._status: dict[str, dict[str, str]] = {}
 
     def __enter__(self) -> ReplaySession:
-        domain = self._options.domain_id
-        environment = replay_environment(
-            free_domain_id() if domain is None else domain, config_file("fastdds_shm.xml")
-        )
-        os.environ.update(environment)
-        if "ROS_LOCALHOST_ONLY" not in environment:
-            os.environ.pop("ROS_LOCALHOST_ONLY", None)
-        self._environment = environment
+        self._environment = adopt_environment(self._options.domain_id)
         rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
         self._stack.callback(rclpy.try_shutdown)
         self._node = Node("proto_mtl_replay")

@@ -14,8 +14,8 @@ from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 
-from proto_mtl_ros.geometry import Camera
 from proto_mtl_ros.ros import diagnostics, messages, qos
+from proto_mtl_ros.ros.calibration import Calibration
 from proto_mtl_ros.ros.diagnostics import WARN, CameraStatistics
 from proto_mtl_ros.ros.frame_fate import PROCESSED, log_fate
 from proto_mtl_ros.ros.parameters import max_rate
@@ -40,8 +40,8 @@ class Frame:
 class CameraPort:
     """Topics and state of one camera.
 
-    Callbacks run in the executor's thread and only store; `take`, `camera_for` and the
-    publishers belong to the worker.
+    Callbacks run in the executor's thread and only store; `take`, `calibration.camera_for` and
+    the publishers belong to the worker.
     """
 
     def __init__(
@@ -54,14 +54,9 @@ class CameraPort:
         self._node = node
         self._wake = wake
         self._compressed = values["image_transport"] == "compressed"
-        self._rectified = bool(values["rectified"])
+        self.calibration = Calibration(bool(values["rectified"]), self._report_info)
         self._lock = threading.Lock()
         self._frame: Frame | None = None
-        self._info: CameraInfo | None = None
-        self._info_key: Any = None
-        self._known: tuple[Camera | None, CameraInfo | None] = None, None
-        self._calibration = "missing"
-        self._image_size = ""
         self._mismatches: dict[str, str] = {}
         self._subscriptions: list[Any] = []
         self._label_publisher: Any = None
@@ -107,7 +102,7 @@ class CameraPort:
         info = f"{self.name}/camera_info"
         for message_type, topic, callback in (
             (image_type, image, self._on_image),
-            (CameraInfo, info, self._on_info),
+            (CameraInfo, info, self.calibration.receive),
         ):
             self._mismatches.pop(topic, None)
             self._subscriptions.append(
@@ -143,10 +138,8 @@ class CameraPort:
         with self._lock:
             if self._frame is not None and cause:
                 self.drop(self._frame.message, cause)
-            self._frame = self._info = self._info_key = None
-            self._known = None, None
-            self._calibration = "missing"
-            self._image_size = ""
+            self._frame = None
+        self.calibration.reset()
         self.statistics.reset()
 
     def limit_rate(self, rate: float) -> None:
@@ -164,12 +157,6 @@ class CameraPort:
                 self.drop(self._frame.message, "overwritten")
             self._frame = Frame(message, time.monotonic())
         self._wake()
-
-    def _on_info(self, message: CameraInfo) -> None:
-        with self._lock:
-            self._info = message
-            if self._calibration == "missing":
-                self._calibration = "received"  # what it is worth shows with the next image
 
     def _on_incompatible(self, topic: str, policy: str) -> None:
         self._node.get_logger().warning(
@@ -207,63 +194,6 @@ class CameraPort:
             for name, publisher in self.publishers.items()
             if publisher.get_subscription_count() > 0
         }
-
-    def camera_for(self, width: int, height: int) -> tuple[Camera | None, CameraInfo | None]:
-        """Camera of an image of this size, and a camera_info of this size; None where unknown."""
-        size = f"{width}x{height}"
-        with self._lock:
-            info = self._info
-            former, self._image_size = self._image_size, size
-        if former not in ("", size):
-            self._report_info("resolution_changed", f"images were {former} and are {size} now")
-        if info is None:
-            return None, None
-        # camera_info arrives with every frame and hardly ever changes: keep the ray table.
-        roi = info.roi
-        key = (
-            width,
-            height,
-            info.width,
-            info.height,
-            tuple(info.k),
-            tuple(info.d),
-            tuple(info.p),
-            info.distortion_model,
-            info.binning_x,
-            info.binning_y,
-            roi.x_offset,
-            roi.y_offset,
-            roi.width,
-            roi.height,
-        )
-        if repr(key) != self._info_key:  # repr: a NaN is not equal to itself
-            camera, fitting, calibration = self._calibrate(info, width, height)
-            with self._lock:
-                if self._info is not info:  # replaced or reset meanwhile: say nothing about it
-                    return camera, fitting
-                self._info_key, self._calibration = repr(key), calibration
-                self._known = camera, fitting
-        return self._known
-
-    def _calibrate(
-        self, info: CameraInfo, width: int, height: int
-    ) -> tuple[Camera | None, CameraInfo | None, str]:
-        try:
-            camera = messages.read_camera(info, self._rectified)
-        except ValueError as error:
-            self._report_info("bad_camera_info", f"camera_info: {error}")
-            return None, None, f"unusable ({error})"
-        if camera is None:
-            fitting = info if (info.width, info.height) == (width, height) else None
-            return None, fitting, "uncalibrated (K[0] = 0)"
-        if (camera.width, camera.height) == (width, height):
-            return camera, info, "calibrated"
-        of = f"camera_info is for {camera.width}x{camera.height}, images are {width}x{height}"
-        fitted = camera.fitted(width, height)
-        if fitted is not None:
-            return fitted, messages.scaled_info(info, info.header, fitted), f"{of}: scaled"
-        self._report_info("camera_info_size", of)
-        return None, None, f"{of}: not used"
 
     def drop(self, message: Any, cause: str) -> None:
         """Count an image that someone wanted and that is not processed."""
@@ -311,7 +241,8 @@ class CameraPort:
     def diagnose(self, active: bool, enabled: bool, timeout: float) -> DiagnosticStatus:
         """Status of this camera for /diagnostics."""
         values, troubles = self.statistics.report()
-        values |= {"camera_info": self._calibration, "image_size": self._image_size}
+        calibration = self.calibration
+        values |= {"camera_info": calibration.state, "image_size": calibration.image_size}
         for topic, policy in self._mismatches.items():
             if self._all_matched(topic):
                 continue
@@ -320,14 +251,13 @@ class CameraPort:
         silence = self.statistics.seconds_without_input()
         if active and silence > timeout:
             troubles.append((WARN, f"no image for {silence:.0f} s"))
-        elif active and self._image_size and self._calibration not in ("calibrated", "received"):
-            troubles.append(
-                (
-                    WARN,
-                    f"camera_info {self._calibration}"
-                    + ("" if self._known[0] else ": depth is for the model's canonical camera"),
-                )
-            )
+        elif (
+            active
+            and calibration.image_size
+            and calibration.state not in ("calibrated", "received")
+        ):
+            worth = "" if calibration.has_camera else ": depth is for the model's canonical camera"
+            troubles.append((WARN, f"camera_info {calibration.state}{worth}"))
         state = "not active" if not active else "processing" if enabled else "disabled by ~/enable"
         values["state"] = state
         return diagnostics.status(

@@ -198,7 +198,7 @@ class Worker:
         except EncodingError as error:
             port.report_bad(message, error.cause, str(error))
             return None
-        camera, info = port.camera_for(rgb.shape[1], rgb.shape[0])
+        camera, info = port.calibration.camera_for(rgb.shape[1], rgb.shape[0])
         latencies = {
             "wait": 1e3 * (start - frame.received),
             "decode": 1e3 * (time.monotonic() - start),

@@ -17,11 +17,11 @@ from torch import Tensor
 
 from ..data.sample import Sample
 from ..data.source import FrameSource
-from ..geometry import Camera, resize
 from ..model.network import RAW_STRIDE
-from ..tasks import IGNORE_INDEX, Task
+from ..tasks import Task
 from .attached import AttachedMaps
-from .augmentation import Crop, Windows, crop_images, crop_labels
+from .augmentation import Crop, Windows
+from .frame_block import IMAGE, FrameBlock, stored, stored_size
 
 TEACHER = "teacher_"
 """Prefix of the maps that a teacher predicted; the last channel is its confidence."""
@@ -29,78 +29,8 @@ TEACHER = "teacher_"
 TEACHER_FEATURES = "teacher_features_"
 """Prefix of the features that a teacher's head reads."""
 
-IMAGE = "image"
-
 DERIVED_NORMALS = "derived_normals"
 """Label map of the normals that follow from a depth label, for frames without a normals label."""
-
-
-class _Block:
-    """Frames of one stored size: a tensor of images and one of each kind of label map.
-
-    The tensors are made for ``most`` frames at once and cut in the end: the system gives memory to
-    pages that were written, so nothing is held twice while a large set is read.
-    """
-
-    def __init__(self, most: int) -> None:
-        self.most = most
-        self.cameras: Any = []
-        self.maps: dict[str, Any] = {}
-        self.rows: dict[str, Any] = {}
-        self._counts: dict[str, int] = {}
-
-    def add(self, image: np.ndarray, camera: Camera, maps: dict[str, np.ndarray]) -> int:
-        """Keep a frame, the image as [h, 3, w]; return its row."""
-        row = len(self.cameras)
-        self.cameras.append([camera.fx, camera.fy, camera.cx, camera.cy])
-        for name, values in {IMAGE: image.transpose(0, 2, 1), **maps}.items():
-            if name not in self.maps:
-                self.maps[name] = np.empty((self.most - row, *values.shape), values.dtype)
-                self.rows[name] = np.full(self.most, -1)
-                self._counts[name] = 0
-            count = self._counts[name]
-            self.maps[name][count] = values
-            self.rows[name][row] = count
-            self._counts[name] = count + 1
-        return row
-
-    def finish(self, device: torch.device) -> None:
-        """Turn everything into tensors, the maps on ``device``."""
-        frames = len(self.cameras)
-        self.cameras = torch.tensor(self.cameras)
-        for name, count in self._counts.items():
-            self.maps[name] = torch.from_numpy(self.maps[name][:count]).to(device)
-            self.rows[name] = torch.from_numpy(self.rows[name][:frames])
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """(height, width) of the stored frames."""
-        return self.maps[IMAGE].shape[1], self.maps[IMAGE].shape[3]
-
-    def cut(self, name: str, rows: Sequence[int], windows: Windows) -> Tensor:
-        """Return windows of the rows ``rows`` of a kind of map, in its own type."""
-        maps = self.maps[name]
-        index = torch.tensor(rows)
-        if name == IMAGE:
-            return crop_images(maps.index_select(0, index.to(maps.device)), windows)
-        return crop_labels(maps, index, windows)
-
-
-def stored_size(
-    height: int, width: int, sizes: Sequence[tuple[int, int]], smallest: float
-) -> tuple[int, int]:
-    """Return (height, width) to keep a frame at, so that no crop for ``sizes`` is magnified.
-
-    Args:
-        sizes: (height, width) of the network's input in every stage.
-        smallest: smallest crop as a share of the largest that fits.
-    """
-    scale = 0.0
-    for out_height, out_width in sizes:
-        fit = min(width / out_width, height / out_height)
-        scale = max(scale, 1.0 / (fit * smallest))
-    scale = min(1.0, scale)
-    return max(1, round(height * scale)), max(1, round(width * scale))
 
 
 class FrameStore:
@@ -138,7 +68,7 @@ class FrameStore:
         self.labelled = torch.zeros(len(self.frame_ids), len(tasks), dtype=torch.bool)
         self._place: list[tuple[int, int]] = []
         blocks: dict[tuple[int, int], int] = {}
-        self._blocks: list[_Block] = []
+        self._blocks: list[FrameBlock] = []
         for index, frame_id in enumerate(self.frame_ids):
             sample = source[place[frame_id]]
             for column, task in enumerate(tasks):
@@ -149,8 +79,8 @@ class FrameStore:
             size = stored_size(sample.rgb.shape[0], sample.rgb.shape[1], sizes, smallest)
             number = blocks.setdefault(size, len(blocks))
             if number == len(self._blocks):
-                self._blocks.append(_Block(len(self) - index))
-            row = self._blocks[number].add(*_stored(sample, tasks, extra, size))
+                self._blocks.append(FrameBlock(len(self) - index))
+            row = self._blocks[number].add(*stored(sample, tasks, extra, size))
             self._place.append((number, row))
             progress(index + 1)
         for block in self._blocks:
@@ -276,26 +206,3 @@ class FrameStore:
         if f"{TEACHER}depth" in batch:
             batch[f"{TEACHER}depth"][..., 0] /= factor.to(self.device)[:, None, None]
         return batch
-
-
-def _stored(
-    sample: Sample, tasks: Sequence[Task], extra: dict[str, np.ndarray], size: tuple[int, int]
-) -> tuple[np.ndarray, Camera, dict[str, np.ndarray]]:
-    """Return image, camera and maps of a sample at the stored size, maps in the stored types."""
-    height, width = size
-    maps: dict[str, np.ndarray] = {}
-    for task in tasks:
-        if task.name in sample.labels:
-            label = resize(sample.labels[task.name], width, height, "nearest")
-            valid = task.valid(label)
-            if label.dtype.kind != "f":
-                # an id beyond the classes is as good as none
-                label = np.where(valid, label, IGNORE_INDEX).astype(np.uint8)
-            else:
-                label = np.where(valid[..., None] if label.ndim == 3 else valid, label, 0)
-                label = label.astype(np.float16)
-            maps[task.name] = label
-    for name, values in extra.items():
-        maps[name] = resize(values, width, height, "nearest").astype(np.float16)
-    image = resize(sample.rgb, width, height, "linear")
-    return image, sample.camera.resized(width, height), maps
