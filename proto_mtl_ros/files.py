@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 
 def write_bytes(path: Path, content: bytes, mode: int = 0o644) -> None:
@@ -35,6 +37,13 @@ def write_bytes(path: Path, content: bytes, mode: int = 0o644) -> None:
 def write_text(path: Path, content: str) -> None:
     """``write_bytes`` for UTF-8 text."""
     write_bytes(path, content.encode())
+
+
+def write_json_part(path: Path, name: str, content: Any) -> None:
+    """Make ``content`` one member of the JSON object in a file; the other members stay."""
+    whole = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    whole[name] = content
+    write_text(path, json.dumps(whole, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def replace_folder(new: Path, target: Path) -> None:

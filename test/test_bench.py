@@ -18,11 +18,14 @@ from proto_mtl_ros.bench.engine_worker import EngineSetting
 from proto_mtl_ros.bench.node_figures import load_figures
 from proto_mtl_ros.bench.page import PAGE, ratios, write_page
 from proto_mtl_ros.bench.plot import camera_series, cost_plot, size_series, slope
+from proto_mtl_ros.bench.recording import repeated
+from proto_mtl_ros.data.bag import Bag
 from proto_mtl_ros.data.stamp_log import StampLog
 from proto_mtl_ros.drawing.chart_canvas import STRONG
 from proto_mtl_ros.errors import ConfigError, EngineError
 from proto_mtl_ros.machine import cpu_seconds, machine, memory
 from proto_mtl_ros.runtime.bundle import Bundle
+from recordings import write_recording
 
 MS = 1_000_000
 TOPICS = {"front": ["/front/depth", "/front/normals"], "rear": ["/rear/depth", "/rear/normals"]}
@@ -252,3 +255,30 @@ def test_a_single_task_network_gives_its_own_maps_alone(tmp_path: Path) -> None:
     single = single_task_bundle(Bundle.load("nyu13-lite0"), "depth", tmp_path)
     image = np.zeros((1, 64, 96, 3), np.uint8)
     assert list(create_engine(single, "onnxruntime", "cpu").infer(image)) == ["depth"]
+
+
+# --- recordings ----------------------------------------------------------------------------------
+
+
+def test_the_offline_pass_is_measured_beside_its_engine(tmp_path: Path) -> None:
+    model = write_tiny_bundle(tmp_path / "models")
+    bag = write_recording(tmp_path / "bag", frames=8)
+    command = [sys.executable, "-m", "proto_mtl_ros.cli", "bench", "recording", str(bag)]
+    command += ["--model", str(model), "--backend", "onnxruntime", "--times", "3"]
+    done = subprocess.run(
+        [*command, "--docs", str(tmp_path)], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "recordings.json").read_text())["offline_pass"]
+    assert found["pass_over_engine"] == pytest.approx(found["pass_fps"] / found["engine_fps"])
+    assert 50 < found["peak_mib"] < 2000 and 50 < found["peak_mib_longer"] < 2000
+
+
+def test_a_repeated_recording_goes_on_in_time(tmp_path: Path) -> None:
+    bag = write_recording(tmp_path / "bag", frames=4)
+    with Bag(repeated(bag, tmp_path / "long", 3)) as long:
+        (images,) = (t for t in long.topics if "color/image" in t.name)
+        stamps = [message.stamp for message in long.messages([images.name])]
+    assert len(stamps) == 12
+    gaps = np.diff(stamps) / 1e9
+    assert gaps.min() > 0 and gaps.max() < 0.25

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -58,6 +57,8 @@ def learn(
     """
     if learn_from + judge > 1:
         raise ConfigError("--learn and --judge are more than the whole recording")
+    from proto_mtl_ros.files import write_json_part
+
     numbers = comma_list.numbers(seeds, "--seeds")
     data = out / "data"
     between = 1 - learn_from - judge
@@ -91,9 +92,9 @@ def learn(
             _miou(keep, name) for name in (init, *(str(models[seed]) for seed in numbers))
         )
         found |= {"nyuv2_val_miou_before": before, "nyuv2_val_miou_after": after}
-    _write(out / FIGURES, found)
-    if docs is not None:
-        _write(docs / FIGURES, found)
+    for folder in (out, docs):
+        if folder is not None:
+            write_json_part(folder / FIGURES, "fine_tune", found)
     for line in _said(found):
         typer.echo(line)
 
@@ -229,14 +230,3 @@ def _said(found: dict[str, Any]) -> list[str]:
             f"mIoU on NYUv2 val: {found['nyuv2_val_miou_before']:.3f} before, {after} after"
         )
     return lines
-
-
-def _write(path: Path, found: dict[str, Any]) -> None:
-    from proto_mtl_ros.files import write_text
-
-    content: dict[str, Any] = {}
-    if path.is_file():
-        content = json.loads(path.read_text(encoding="utf-8"))
-    content["fine_tune"] = found
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from proto_mtl_ros.cli import comma_list
-from proto_mtl_ros.cli.engine_options import SHIPPED_MODEL, Model
+from proto_mtl_ros.cli.engine_options import SHIPPED_MODEL, Backend, Model, Threads, open_predictor
 from proto_mtl_ros.cli.group import command_group
 from proto_mtl_ros.errors import ConfigError
 
@@ -165,6 +165,51 @@ def compare(
     typer.echo(
         f"one node {fps['multi']:.1f} frames/s, {memory['multi']:.0f} MiB; three"
         f" {fps['single']:.1f} frames/s, {memory['single']:.0f} MiB"
+    )
+
+
+@app.command()
+def recording(
+    recording: Annotated[Path, typer.Argument(help="A bag with colour and depth.")],
+    model: Model = SHIPPED_MODEL,
+    backend: Backend = "auto",
+    threads: Threads = 1,
+    rounds: Annotated[int, typer.Option(min=1, help="Turns of the pass and of the engine.")] = 3,
+    times: Annotated[int, typer.Option(min=2, help="How much longer the long one is.")] = 10,
+    docs: Annotated[
+        Path | None, typer.Option(help="Folder whose recordings.json gets the figures.")
+    ] = None,
+) -> None:
+    """`bag evaluate`: frames per second beside the engine's own, and memory of long recordings."""
+    from proto_mtl_ros.bench.recording import pass_speed, peak_memory
+    from proto_mtl_ros.cli.bag_learn import FIGURES as RECORDINGS
+    from proto_mtl_ros.files import write_json_part
+    from proto_mtl_ros.machine import machine
+
+    predictor = open_predictor(model, backend, "cpu", threads=threads)
+    with _progress() as bar:
+        task = bar.add_task("speed", total=rounds + 1)
+        speed = pass_speed(
+            recording, predictor, rounds, lambda done: bar.update(task, completed=done)
+        )
+        engine = predictor.engine.choice
+        predictor.close()
+        bar.update(task, description="memory")
+        memory = peak_memory(recording, model, times)
+        bar.advance(task)
+    found: dict[str, Any] = {
+        "recording": recording.name,
+        "engine": engine,
+        "threads": threads,
+        **speed,
+        **memory,
+    }
+    if docs is not None:
+        write_json_part(docs / RECORDINGS, "offline_pass", {**found, "machine": machine()})
+    typer.echo(
+        f"{found['pass_fps']:.1f} frames/s, the engine alone {found['engine_fps']:.1f}"
+        f" ({100 * found['pass_over_engine']:.0f} %); at most {found['peak_mib']:.0f} MiB,"
+        f" {found['peak_mib_longer']:.0f} MiB on a recording {times} times as long"
     )
 
 
