@@ -21,6 +21,7 @@ from proto_mtl_ros.errors import BundleError, ConfigError  # noqa: E402
 from proto_mtl_ros.runtime.bundle import Bundle  # noqa: E402
 from proto_mtl_ros.runtime.engine import create_engine  # noqa: E402
 from proto_mtl_ros.tasks import NYU13, LabelSet, tasks_over  # noqa: E402
+from proto_mtl_ros.training.checkpoint import network_from_checkpoint  # noqa: E402
 from proto_mtl_ros.training.config import TrainConfig  # noqa: E402
 from proto_mtl_ros.training.start import continued_from, starting_network  # noqa: E402
 from proto_mtl_ros.training.store import TEACHER, TEACHER_FEATURES, FrameStore  # noqa: E402
@@ -180,3 +181,22 @@ def test_train_without_config_and_bundle_says_what_to_give(tmp_path):
     )
     assert done.returncode == 2
     assert "give --config with a YAML file, or --init" in done.stderr
+
+
+def test_a_share_of_the_start_stays_in_what_was_learnt(tmp_path):
+    """Weights halfway between those of the bundle and those of the checkpoint."""
+    config = _config(start_share=0.25)
+    tasks = tasks_over(config.tasks, NYU13)
+    start = starting_network(config, tasks).state_dict()
+    moved = {
+        f"network.{key}": value + 0.5 if value.is_floating_point() else value
+        for key, value in start.items()
+    }
+    checkpoint = tmp_path / "last.ckpt"
+    torch.save({"state_dict": moved, "epoch": 0}, checkpoint)
+    network, _ = network_from_checkpoint(checkpoint, config)
+    for key, value in network.state_dict().items():
+        if value.is_floating_point():
+            torch.testing.assert_close(value, start[key] + 0.375, atol=2e-3, rtol=2e-3)
+    with pytest.raises(ValueError, match="start_share"):
+        _config(start_share=0.25, start_from=None)

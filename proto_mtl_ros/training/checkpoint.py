@@ -18,6 +18,7 @@ from ..model.deploy import DeployGraph
 from ..runtime.onnx_weights import halve_weights
 from ..tasks import NYU13, LabelSet, tasks_over
 from .config import TrainConfig
+from .start import starting_network
 
 LABEL_SET = "label_set"
 """Key of a checkpoint: name, classes and palette of the segmentation labels."""
@@ -35,8 +36,9 @@ def _label_set(checkpoint: dict[str, Any]) -> LabelSet:
 def network_from_checkpoint(path: Path, config: TrainConfig) -> tuple[ProtoMTL, int]:
     """Return the network with the averaged (EMA) weights and the epochs it was trained for.
 
-    Matrices and kernels are rounded to fp16, as a bundle stores them, so that everything measured
-    on the result holds for the bundle.
+    Of the weights that it started from, ``config.start_share`` is mixed in. Matrices and kernels
+    are rounded to fp16, as a bundle stores them, so that everything measured on the result holds
+    for the bundle.
 
     Raises:
         ConfigError: the file is missing or does not fit the configuration.
@@ -57,13 +59,26 @@ def network_from_checkpoint(path: Path, config: TrainConfig) -> tuple[ProtoMTL, 
         raise ConfigError(
             f"{path} cannot be read as a checkpoint ({type(error).__name__}); train again"
         ) from None
-    network = ProtoMTL(tasks_over(config.tasks, label_set), **config.model.model_dump())
+    tasks = tasks_over(config.tasks, label_set)
+    if config.start_share:
+        state = _mixed(state, starting_network(config, tasks).state_dict(), config.start_share)
+    network = ProtoMTL(tasks, **config.model.model_dump())
     try:
         network.load_state_dict({key: _rounded(value) for key, value in state.items()})
     except RuntimeError as error:
         line = str(error).splitlines()[-1].strip()
         raise ConfigError(f"{path} was trained with another configuration: {line}") from None
     return network.eval(), epochs
+
+
+def _mixed(learnt: dict[str, Tensor], start: dict[str, Tensor], share: float) -> dict[str, Tensor]:
+    """Return the learnt weights with so much of those they started from; counters stay."""
+    return {
+        key: torch.lerp(value, start[key], share)
+        if key in start and start[key].shape == value.shape and value.is_floating_point()
+        else value
+        for key, value in learnt.items()
+    }
 
 
 def _is_half(tensor: Tensor) -> bool:

@@ -217,6 +217,14 @@ class TrainConfig(_Section):
     start_from: str | None = None
     """Name or folder of a bundle whose weights the network starts from, where they fit."""
 
+    start_share: float = Field(0.0, ge=0, lt=1)
+    """Part of the starting weights in the exported ones; the rest is learnt.
+
+    From a few frames of one place a network learns things that do not hold elsewhere. The mean of
+    its weights before and after keeps most of the gain and loses most of that (Wortsman et al.,
+    Robust fine-tuning of zero-shot models, arXiv 2109.01903).
+    """
+
     backbone_weights: str | None = None
     """File of ImageNet weights, for a backbone that brings none (ResNet-18: torchvision's)."""
 
@@ -235,6 +243,8 @@ class TrainConfig(_Section):
             raise ValueError(f"unknown task {unknown[0]!r}; there are {', '.join(TASKS)}")
         if not self.stages:
             raise ValueError("stages: at least one is needed")
+        if self.start_share and self.start_from is None:
+            raise ValueError("start_share: there is nothing to share without start_from")
         return self
 
     @property
