@@ -124,6 +124,11 @@ def _fine_tuned(
 def _for_few_frames(settings: TrainConfig, frames: int, steps: int) -> TrainConfig:
     """Return a run of so many steps, a tenth of the frames held out, and the last half decaying."""
     held_out = max(1, frames // 20)
+    if frames - 2 * held_out < settings.optimiser.batch:
+        raise ConfigError(
+            f"only {frames} frames to learn from: take more with a smaller --motion, or a larger"
+            " part with --learn"
+        )
     epochs = max(2, round(steps * settings.optimiser.batch / max(1, frames - 2 * held_out)))
     first = settings.stages[0].model_copy(update={"epochs": epochs})
     data = settings.data.model_copy(
