@@ -29,7 +29,7 @@ def engine(
     precisions: Annotated[str, typer.Option(help="With commas between.")] = "fp32,fp16,int8",
     threads: Annotated[str, typer.Option(help="With commas between.")] = "1,2",
     sizes: Annotated[
-        str, typer.Option(help="HxW with commas between; default: the model's own and its doubles.")
+        str, typer.Option(help="HxW with commas between; default: the model's own.")
     ] = "",
     batches: Annotated[str, typer.Option(help="With commas between.")] = "1,4",
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
