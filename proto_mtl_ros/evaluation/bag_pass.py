@@ -27,7 +27,7 @@ from ..encodings import EncodingError, decode_image
 from ..errors import BagError, DataError
 from ..geometry import Camera, resize
 from ..geometry.registration import register_depth
-from ..runtime.predictor import Prediction, Predictor
+from ..runtime.predictor import Prediction, Predictor, Prepared
 from .bag_figures import bag_figures
 from .bag_frame import Measured, frame_record
 from .stability import FrameStability, Stability
@@ -150,13 +150,14 @@ class BagPass:
                 file.flush()
 
             count = max(0, done - 1)  # that one again, for the stability of the next
-            for frame, rgb in self._pictures(count):
+            for frame, rgb, prepared in self._prepared(count):
                 count += 1
-                prediction = self._predict(rgb)
+                (inferred,) = self._predictor.run([prepared])
                 if count == done:
+                    prediction = self._finish(inferred)
                     stability.add(rgb, prediction.segmentation, prediction.depth)
                     continue
-                waiting.append(figures.submit(self._record, frame, rgb, prediction, stability))
+                waiting.append(figures.submit(self._record, frame, rgb, inferred, stability))
                 if len(waiting) > _AHEAD:
                     write()
                 progress(count, max(count, total))
@@ -221,30 +222,41 @@ class BagPass:
             if number % self.options.every == 0 and start <= frame.stamp <= end:
                 yield frame
 
-    def _pictures(self, skip: int) -> Iterator[tuple[StreamFrame, np.ndarray]]:
-        """Yield all frames but the first ones, with their pictures, which are decoded ahead."""
-        with ThreadPoolExecutor(1) as decoding:
-            ahead: deque[tuple[StreamFrame, Future[np.ndarray]]] = deque()
+    def _prepared(self, skip: int) -> Iterator[tuple[StreamFrame, np.ndarray, Prepared]]:
+        """Yield all frames but the first ones, their pictures, and these prepared ahead."""
+
+        def prepare(frame: StreamFrame) -> tuple[StreamFrame, np.ndarray, Prepared]:
+            rgb = decode_picture(frame.image)
+            return frame, rgb, self._predictor.prepare(rgb, self._fitted(rgb))
+
+        with ThreadPoolExecutor(1) as preparing:
+            ahead: deque[Future[tuple[StreamFrame, np.ndarray, Prepared]]] = deque()
             for frame in islice(self._frames(), skip, None):
-                ahead.append((frame, decoding.submit(decode_picture, frame.image)))
+                ahead.append(preparing.submit(prepare, frame))
                 if len(ahead) > _AHEAD:
-                    frame, picture = ahead.popleft()
-                    yield frame, picture.result()
-            for frame, picture in ahead:
-                yield frame, picture.result()
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+
+    def _fitted(self, rgb: np.ndarray) -> Camera | None:
+        height, width = rgb.shape[:2]
+        return None if self._camera is None else self._camera.fitted(width, height)
 
     def _predict(self, rgb: np.ndarray) -> Prediction:
-        height, width = rgb.shape[:2]
-        camera = None if self._camera is None else self._camera.fitted(width, height)
-        prediction = self._predictor.predict(rgb, camera)
+        (inferred,) = self._predictor.run([self._predictor.prepare(rgb, self._fitted(rgb))])
+        return self._finish(inferred)
+
+    def _finish(self, inferred: Prepared) -> Prediction:
+        prediction = self._predictor.finish(inferred)
         if prediction.depth is not None and self.options.depth_scale != 1.0:
             scaled = prediction.depth * np.float32(self.options.depth_scale)
             prediction = replace(prediction, depth=scaled)
         return prediction
 
     def _record(
-        self, frame: StreamFrame, rgb: np.ndarray, prediction: Prediction, stability: Stability
+        self, frame: StreamFrame, rgb: np.ndarray, inferred: Prepared, stability: Stability
     ) -> str:
+        prediction = self._finish(inferred)
         steady: FrameStability | None = stability.add(
             rgb, prediction.segmentation, prediction.depth
         )

@@ -70,7 +70,7 @@ class CameraPort:
                 self.messages[output.name] = message_type()
             if messages.LabelInfo is not None:
                 self._label_publisher = self._advertise(
-                    messages.LabelInfo, LABEL_INFO.name, qos.output(latched=True)
+                    messages.LabelInfo, LABEL_INFO.name, qos.output(1, latched=True)
                 )
         except Exception:  # e.g. an override that is no policy
             self.destroy()

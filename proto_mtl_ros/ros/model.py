@@ -38,7 +38,9 @@ def load_predictor(values: dict[str, Any]) -> Predictor:
         engine = create_engine(bundle, **options)
     try:
         predictor = Predictor(bundle, engine, input_size, output_size=values["output_size"])
-        predictor.warm_up()
+        # every number of images that may come together: some engines are compiled for each
+        for batch in range(1, min(values["max_batch"], len(values["cameras"])) + 1):
+            predictor.warm_up(batch)
     except BaseException:
         engine.close()
         raise

@@ -141,7 +141,7 @@ def markdown_text() -> str:
         "`latency_ms.<stage>.p50|p95` of the stages wait, decode, preprocess, infer, postprocess, "
         "publish and total, over the newest 512 frames.",
         "",
-        "QoS: inputs as sensor data (best effort), outputs reliable with depth 1, `label_info` "
+        "QoS: inputs as sensor data (best effort), outputs reliable with depth 5, `label_info` "
         "reliable and transient local; `qos_overrides` changes each of them.",
         "",
     ]

@@ -15,7 +15,7 @@ from .engine import EngineOptions
 from .loaded_engine import LoadedEngine
 
 _TYPES = {"u8": "uint8", "f32": "float32"}
-_KEPT_SHAPES = 8
+_KEPT_SHAPES = 32
 
 
 class OpenVinoEngine(LoadedEngine):

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -55,6 +55,25 @@ class _View:
     letterbox: Letterbox
     camera: Camera | None
     factor: float
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """One picture on its way through a predictor.
+
+    Attributes:
+        view: where it lies in the network's input.
+        names: of the maps that are wanted.
+        pixels: the network's input, uint8[h, w, 3].
+        timings: milliseconds of the steps so far.
+        maps: what the network gave, at its own size; empty before it ran.
+    """
+
+    view: _View
+    names: Set[str]
+    pixels: np.ndarray
+    timings: dict[str, float]
+    maps: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 class Predictor:
@@ -166,35 +185,58 @@ class Predictor:
                 f"{len(images)} pictures come with {len(cameras)} cameras and {len(wanted)} sets"
                 " of outputs: give one of each for every picture"
             )
-        names = [self._checked(outputs_of_one) for outputs_of_one in wanted]
-        views, inputs, before = [], [], []
-        for image, camera in zip(images, cameras, strict=True):
-            start = time.perf_counter()
-            view = self._view(image, camera)
-            views.append(view)
-            inputs.append(view.letterbox.apply(image))
-            before.append(_milliseconds(start))
+        for names in wanted:
+            self._checked(names)
+        prepared = [self.prepare(*one) for one in zip(images, cameras, wanted, strict=True)]
+        return [self.finish(one) for one in self.run(prepared)]
+
+    # The three steps of a prediction, for those who let them overlap: only ``run`` uses the engine,
+    # the other two may be called from any thread.
+
+    def prepare(
+        self,
+        image: np.ndarray,
+        camera: Camera | None = None,
+        outputs: Set[str] | None = None,
+    ) -> Prepared:
+        """Bring one picture to the network's input; see ``predict`` for what it takes."""
+        names = self._checked(outputs)
         start = time.perf_counter()
-        batch = inputs[0][None] if len(inputs) == 1 else np.stack(inputs)
-        maps = self.engine.infer(batch)
-        run = _milliseconds(start)
-        predictions = []
-        for index, view in enumerate(views):
-            start = time.perf_counter()
+        view = self._view(image, camera)
+        pixels = view.letterbox.apply(image)
+        return Prepared(view, names, pixels, {"preprocess": _milliseconds(start)})
+
+    def run(self, prepared: Sequence[Prepared]) -> list[Prepared]:
+        """Run the network once for some pictures and return them with its maps.
+
+        Raises:
+            EngineError: the engine failed.
+        """
+        start = time.perf_counter()
+        inputs = [one.pixels for one in prepared]
+        maps = self.engine.infer(inputs[0][None] if len(inputs) == 1 else np.stack(inputs))
+        spent = _milliseconds(start)
+        return [
             # A view, not a copy, of the batch: maps that nobody wants are not even touched.
-            own = {name: values[index] for name, values in maps.items()}
-            fitted = self._fit(own, view, names[index])
-            timings = {"preprocess": before[index], "infer": run, "postprocess": 0.0}
-            timings["postprocess"] = _milliseconds(start)
-            predictions.append(
-                Prediction(
-                    **fitted,
-                    camera=view.camera,
-                    metric=view.camera is not None,
-                    timings=timings,
-                )
+            replace(
+                one,
+                maps={name: values[index] for name, values in maps.items()},
+                timings={**one.timings, "infer": spent},
             )
-        return predictions
+            for index, one in enumerate(prepared)
+        ]
+
+    def finish(self, inferred: Prepared) -> Prediction:
+        """Bring the maps of one picture to the output size."""
+        start = time.perf_counter()
+        view = inferred.view
+        fitted = self._fit(inferred.maps, view, inferred.names)
+        return Prediction(
+            **fitted,
+            camera=view.camera,
+            metric=view.camera is not None,
+            timings={**inferred.timings, "postprocess": _milliseconds(start)},
+        )
 
     def _checked(self, outputs: Set[str] | None) -> Set[str]:
         if outputs is None:
