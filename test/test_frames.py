@@ -89,7 +89,7 @@ STORE = _store(SOURCE)
 
 crops = st.builds(
     Crop,
-    size=st.floats(0.5, 1),
+    size=st.floats(0.5, 2),
     x=st.floats(0, 1),
     y=st.floats(0, 1),
     mirrored=st.booleans(),
@@ -99,18 +99,28 @@ crops = st.builds(
 @settings(max_examples=40, deadline=None)
 @given(crop=crops)
 def test_labels_of_a_crop_are_those_that_its_camera_sees(crop):
-    """Depth follows from the camera of the batch and the wall; so do mirrored normals."""
+    """Depth follows from the camera of the batch and the wall; so do mirrored normals.
+
+    Around a frame that is seen from farther away there is grey, and no label.
+    """
     batch = STORE.batch([0], [crop], 64, 96, CANONICAL)
     fx, fy, cx, cy = batch["camera"][0].double().tolist()
     camera = Camera(np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]]), 96, 64)
     normal = NORMAL * (-1 if crop.mirrored else 1, 1, 1)
-    assert np.allclose(batch["normals"][0].numpy(), normal, atol=2e-3)
+    known = batch["depth"][0].numpy() > 0
+    rows, columns = (np.flatnonzero(known.any(axis)) for axis in (1, 0))
+    assert known.sum() == len(rows) * len(columns)  # a rectangle
+    assert len(rows) / 64 == pytest.approx(min(1, 120 / (crop.size * 160 * 64 / 96)), abs=0.04)
+    assert len(columns) / 96 == pytest.approx(min(1, 1 / crop.size), abs=0.03)
+    assert np.all(batch["image"][0].numpy()[:, ~known] == 127)
+    assert np.all(batch["segmentation"][0].numpy()[~known] == 255)
+    assert np.allclose(batch["normals"][0].numpy()[known], normal, atol=2e-3)
     metres = batch["depth"][0].numpy() * float(batch["depth_factor"][0])
     # the nearest stored pixel is up to half a pixel away, and stored as float16
     expected = wall_depth(camera, normal)
     slope = max(np.abs(np.gradient(expected)).max() * 1.5, 0.002 * expected.max())
-    assert np.abs(metres - expected).max() <= slope
-    assert np.abs(metres - expected).mean() <= slope / 3
+    assert np.abs(metres - expected)[known].max() <= slope
+    assert np.abs(metres - expected)[known].mean() <= slope / 3
 
 
 @settings(max_examples=40, deadline=None)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from proto_mtl_ros.geometry.camera import Camera
 
-_PADDING_GREY = 127
+PADDING_GREY = 127
 
 
 def resize(
@@ -107,7 +107,7 @@ class Letterbox:
         if (self.new_w, self.new_h) == (self.dst_width, self.dst_height):
             return resized
         shape = (self.dst_height, self.dst_width, *image.shape[2:])
-        canvas = np.full(shape, _PADDING_GREY, image.dtype)
+        canvas = np.full(shape, PADDING_GREY, image.dtype)
         canvas[self.window] = resized
         return canvas
 

@@ -25,8 +25,9 @@ class Crop:
     """What happens to one frame.
 
     Attributes:
-        size: width of the window as a share of the largest of the output's aspect ratio.
-        x, y: where the window lies in the room that is left, 0 to 1.
+        size: width of the window as a share of the largest of the output's aspect ratio that lies
+            inside; above 1 the frame is seen from farther away, with nothing around it.
+        x, y: where the window lies in the room that is left, or the frame in the window, 0 to 1.
         mirrored: left and right change places.
         seed: of the colour; None leaves colours alone.
     """
@@ -38,10 +39,10 @@ class Crop:
     seed: int | None = None
 
     @classmethod
-    def draw(cls, rng: np.random.Generator, smallest: float) -> Crop:
+    def draw(cls, rng: np.random.Generator, smallest: float, largest: float = 1.0) -> Crop:
         """Draw the training transform of a frame."""
         return cls(
-            size=float(rng.uniform(smallest, 1.0)),
+            size=float(rng.uniform(smallest, largest)),
             x=float(rng.random()),
             y=float(rng.random()),
             mirrored=bool(rng.random() < 0.5),
@@ -108,6 +109,13 @@ class Windows:
         rows = self.top[:, None] + (torch.arange(height) + 0.5) * self.scale[:, None]
         columns = self.left[:, None] + (torch.arange(width) + 0.5) * self.scale[:, None]
         return rows, torch.where(self.mirrored[:, None], columns.flip(1), columns)
+
+    def inside(self) -> Tensor:
+        """Return which output pixels show something of their frame, bool [B, H, W]."""
+        rows, columns = self.positions()
+        height, width = self.source
+        down, across = (rows >= 0) & (rows < height), (columns >= 0) & (columns < width)
+        return down[:, :, None] & across[:, None, :]
 
     def cameras(self, cameras: Tensor) -> Tensor:
         """Return fx, fy, cx, cy [B, 4] of the outputs from those of the stored frames."""

@@ -95,6 +95,10 @@ class DataConfig(_Section):
     """Label manifest; a relative path starts at the data set. None: every label may be used."""
 
     smallest_crop: float = Field(0.5, gt=0, le=1)
+    largest_crop: float = Field(1.0, ge=1, le=4)
+    """Above 1 frames are also seen from farther away, with padding around them: depth beyond that
+    of the frames themselves."""
+
     colour: float = Field(1.0, ge=0, le=1)
     limit: int | None = Field(None, ge=1)
     store: Literal["auto", "host", "device"] = "auto"

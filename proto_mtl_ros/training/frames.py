@@ -104,7 +104,9 @@ class TrainingBatches:
         config, stage = self.config, self.config.stage(keys[0][0])
         crops = [
             Crop.draw(
-                np.random.default_rng([config.seed, number, index, 1]), config.data.smallest_crop
+                np.random.default_rng([config.seed, number, index, 1]),
+                config.data.smallest_crop,
+                config.data.largest_crop,
             )
             for _, number, index in keys
         ]

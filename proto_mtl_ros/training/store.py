@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ..data.sample import Sample
 from ..data.source import FrameSource
+from ..geometry.letterbox import PADDING_GREY
 from ..model.network import RAW_STRIDE
 from ..tasks import Task
 from .attached import AttachedMaps
@@ -167,7 +168,7 @@ class FrameStore:
         for position, index in enumerate(indices):
             order.setdefault(self._place[index][0], []).append(position)
         batch: dict[str, Any] = {
-            IMAGE: torch.empty(count, 3, height, width, device=self.device),
+            IMAGE: torch.full((count, 3, height, width), float(PADDING_GREY), device=self.device),
             "camera": torch.empty(count, 4),
             "labelled": self.labelled[list(indices)].to(self.device),
             "frame_id": [self.frame_ids[index] for index in indices],
@@ -194,6 +195,11 @@ class FrameStore:
                 if cut.shape[-1] == 3 and cut.ndim == 4 and name != IMAGE:
                     cut = chosen.mirror_x(cut)
                 here = torch.tensor([positions[k] for k in have], device=self.device)
+                inside = chosen.inside().to(self.device)
+                if not inside.all():  # around a frame there is padding, and no label
+                    inside = inside[:, None] if name == IMAGE else inside
+                    inside = inside if inside.ndim == cut.ndim else inside[..., None]
+                    cut = torch.where(inside, cut, batch[name][here])
                 batch[name].index_copy_(0, here, cut)
         sources = [self._blocks[self._place[index][0]].size for index in indices]
         for name, maps in self._attached.items():
