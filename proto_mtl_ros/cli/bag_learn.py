@@ -32,7 +32,7 @@ def learn(
     ] = 0.5,
     judge: Annotated[float, typer.Option(min=0.05, max=0.9, help="Last part, to judge by.")] = 1
     / 3,
-    motion: Annotated[float, typer.Option(min=0, help="See `bag to-dataset`.")] = 0.02,
+    motion: Annotated[float, typer.Option(min=0, help="See `bag to-dataset`.")] = 0.008,
     steps: Annotated[
         int, typer.Option(min=10, help="Optimiser steps, about, whatever the number of frames.")
     ] = 600,
