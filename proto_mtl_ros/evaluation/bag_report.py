@@ -14,6 +14,7 @@ from proto_mtl_ros.drawing import SheetRow
 from proto_mtl_ros.evaluation import charts
 from proto_mtl_ros.evaluation.depth_error import fair_mask
 from proto_mtl_ros.evaluation.replay_pictures import far_limit
+from proto_mtl_ros.evaluation.report_depth import by_distance
 from proto_mtl_ros.evaluation.report_frames import best_and_worst, extremes, slider
 from proto_mtl_ros.evaluation.report_parts import (
     made_with,
@@ -169,18 +170,6 @@ def _depth(figures: Mapping[str, Any]) -> str:
         for mask in _MASKS
         for key, text in _ALIGNMENTS.items()
     )
-    bands = [band for band in depth["bands"] if band["pixels"]]
-    labels = [
-        f"{band['from_m']:g} to {band['to_m']:g} m" if band["to_m"] else f"{band['from_m']:g} m on"
-        for band in bands
-    ]
-    by_band = "".join(
-        f'<tr><td>{label}</td><td class="n">{band["pixels"]}</td>'
-        f'<td class="n">{number(band["all"]["abs_err"])}</td>'
-        f'<td class="n">{number(band["all"]["rel_err"])}</td>'
-        f'<td class="n">{number(band["all_aligned"]["rel_err"])}</td></tr>'
-        for label, band in zip(labels, bands, strict=True)
-    )
     metric = (
         "Predicted depth is in metres, corrected for this camera's focal length."
         if figures["metric"]
@@ -193,9 +182,7 @@ def _depth(figures: Mapping[str, Any]) -> str:
         '<table><tr><th>compared</th><th class="n">abs error m</th><th class="n">rel error</th>'
         '<th class="n">RMSE m</th><th class="n">&delta; &lt; 1.25</th>'
         f'<th class="n">1.25&sup2;</th><th class="n">1.25&sup3;</th></tr>{rows}</table></div>'
-        '<h2>By distance</h2><div class="card"><table><tr><th>measured depth</th>'
-        '<th class="n">pixels</th><th class="n">abs error m</th><th class="n">rel error</th>'
-        f'<th class="n">rel error, scaled to fit</th></tr>{by_band}</table></div>'
+        f"{by_distance(depth['bands'])}"
     )
 
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -47,6 +47,28 @@ def depth_section(depth: Mapping[str, Any]) -> str:
         f"{100 * depth['tolerant_shift']:.0f} % of the image width, {percent(part)} of the "
         f"pixels. Predicted depth times {depth['median_scale']:.2f} fits the measured one best "
         "(median of the frames).</p></div>"
+        f"{by_distance(depth['bands'])}"
+    )
+
+
+def by_distance(bands: Sequence[Mapping[str, Any]]) -> str:
+    """Return the section on errors by measured distance, of the bands of a ``DepthComparison``."""
+    rows = ""
+    for band in bands:
+        if not band["pixels"]:
+            continue
+        start, end = band["from_m"], band["to_m"]
+        text = f"{start:g} to {end:g} m" if end else f"{start:g} m on"
+        rows += (
+            f'<tr><td>{text}</td><td class="n">{band["pixels"]}</td>'
+            f'<td class="n">{number(band["all"]["abs_err"])}</td>'
+            f'<td class="n">{number(band["all"]["rel_err"])}</td>'
+            f'<td class="n">{number(band["all_aligned"]["rel_err"])}</td></tr>'
+        )
+    return (
+        '<h2>By distance</h2><div class="card"><table><tr><th>measured depth</th>'
+        '<th class="n">pixels</th><th class="n">abs error m</th><th class="n">rel error</th>'
+        f'<th class="n">rel error, scaled to fit</th></tr>{rows}</table></div>'
     )
 
 
