@@ -9,7 +9,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+
+from proto_mtl_ros.runtime.bundle import Bundle
+from proto_mtl_ros.runtime.engine import create_engine
 
 pytest.importorskip("torch", reason="training needs torch")
 pytest.importorskip("lightning", reason="training needs lightning")
@@ -24,9 +28,10 @@ input_height: 192
 input_width: 256
 stages: [{epochs: 1, height: 96, width: 128}]
 data: {kind: folder, label_set: nyu13}
-loss: {normals: 3.0, distillation: 1.0}
-distillation: {teachers: {segmentation: nyu13-lite0}}
-optimiser: {batch: 2, lr: 3.0e-4, warmup_steps: 2, decay_epochs: 1, freeze_norm: true}
+loss: {normals: 3.0}
+optimiser:
+  {batch: 2, lr: 3.0e-4, warmup_steps: 2, decay_epochs: 1, freeze_norm: true,
+   frozen_tasks: [segmentation]}
 """
 
 
@@ -66,6 +71,17 @@ def test_a_model_learns_from_the_first_part_and_is_judged_by_the_last(
     assert {line.rpartition(",")[2] for line in splits} == {"train", "test"}
     assert (out / "models" / "seed3" / "model.onnx").is_file()
     assert "50 % is kept" in (out / "models" / "seed3" / "README.md").read_text()
+
+    # what the recording has no label for is exactly as it was, its confidence as well
+    picture = np.random.default_rng(0).integers(0, 256, (1, 192, 256, 3), np.uint8)
+    before, after = (
+        create_engine(Bundle.load(name), "onnxruntime", "cpu", precision="fp32").infer(picture)
+        for name in ("nyu13-lite0", str(out / "models" / "seed3"))
+    )
+    np.testing.assert_array_equal(before["segmentation"], after["segmentation"])
+    confidences = (maps["confidence"].astype(int) for maps in (before, after))
+    assert np.abs(np.subtract(*confidences)).max() <= 1
+    assert np.abs(before["depth"] - after["depth"]).max() > 1e-3
 
     # what is finished is not done again
     weights = (out / "models" / "seed3" / "weights.safetensors").stat().st_mtime_ns

@@ -419,7 +419,7 @@ def test_every_engine_gives_the_maps_of_torch(model: str, backend: str) -> None:
     bundle = Bundle.load(MODELS / model)
     images = np.repeat(np.repeat(pictures(1, 12, 16), 16, axis=1), 16, axis=2)
     reference = create_engine(bundle, "torch", "cpu").infer(images)
-    maps = create_engine(bundle, backend, "cpu", threads=1).infer(images)
+    maps = create_engine(bundle, backend, "cpu", threads=1, precision="fp32").infer(images)
     assert (maps["segmentation"] == reference["segmentation"]).mean() > 0.99
     assert np.abs(maps["confidence"].astype(int) - reference["confidence"]).mean() < 1
     np.testing.assert_allclose(maps["depth"], reference["depth"], rtol=0.02, atol=0.01)

@@ -32,6 +32,7 @@ VALUES = {
     "precision": "auto",
     "threads": 1,
     "input_size": [0, 0],
+    "cameras": ["camera"],
     "max_batch": 1,
     "output_size": "input",
 }

@@ -142,7 +142,8 @@ def from_checkpoint(config: Path, checkpoint: Path, data: Path, out: Path, val: 
     network, epochs = network_from_checkpoint(checkpoint, settings)
     frames, held_out = split_frames(settings, data)
     loader = evaluation_loader(held_out_store(settings, held_out), settings)
-    temperature = fit_temperature(network, loader, settings.seed)
+    before = Bundle.load(settings.start_from).manifest.temperature if settings.start_from else 1.0
+    temperature = fit_temperature(network, loader, settings.seed, before)
     typer.echo(f"{epochs} of {settings.epochs} epochs; confidence temperature {temperature}")
     height, width = settings.input_height, settings.input_width
     files: dict[str, Path | bytes] = {

@@ -185,6 +185,13 @@ class OptimiserConfig(_Section):
     frozen_blocks: int = Field(0, ge=0)
     """The stem and this many blocks of the backbone keep their weights (0: nothing is frozen)."""
 
+    frozen_tasks: tuple[str, ...] = ()
+    """Tasks whose results stay exactly what they are at the start.
+
+    Their decoders, retrieval and heads keep their weights, and so do the backbone and the
+    prototypes, which they share with the others; needs ``freeze_norm``.
+    """
+
 
 class HardwareConfig(_Section):
     """What the training runs on; a continued run may change ``devices``."""
@@ -247,6 +254,11 @@ class TrainConfig(_Section):
             raise ValueError(f"unknown task {unknown[0]!r}; there are {', '.join(TASKS)}")
         if not self.stages:
             raise ValueError("stages: at least one is needed")
+        unknown = [name for name in self.optimiser.frozen_tasks if name not in self.tasks]
+        if unknown:
+            raise ValueError(f"optimiser.frozen_tasks: {unknown[0]!r} is no task of this run")
+        if self.optimiser.frozen_tasks and not self.optimiser.freeze_norm:
+            raise ValueError("optimiser.frozen_tasks needs optimiser.freeze_norm: true")
         if self.start_share and self.start_from is None:
             raise ValueError("start_share: there is nothing to share without start_from")
         return self

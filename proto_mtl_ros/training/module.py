@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -79,8 +80,21 @@ class MultiTaskModule(L.LightningModule):
         if config.optimiser.frozen_blocks:
             for part in self.network.backbone.parts()[: 1 + config.optimiser.frozen_blocks]:  # type: ignore[operator]
                 part.requires_grad_(False)
+        self._freeze(config.optimiser.frozen_tasks)
         # Lightning leaves the modes of modules as they are when a training starts
         self.train()
+
+    def _freeze(self, names: Sequence[str]) -> None:
+        """Keep all weights that the results of these tasks depend on."""
+        network = self.network
+        if not names:
+            return
+        network.backbone.requires_grad_(False)
+        if network.prototypes is not None:
+            network.prototypes.requires_grad_(False)
+        for parts in (network.decoders, network.krt, network.heads):
+            for name in names:
+                parts[network.names.index(name)].requires_grad_(False)
 
     def train(self, mode: bool = True) -> MultiTaskModule:
         """Set the mode; batch norms keep the statistics they have where so configured."""

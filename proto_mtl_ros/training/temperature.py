@@ -19,16 +19,19 @@ _PIXELS_PER_FRAME = 2000
 
 
 @torch.no_grad()
-def fit_temperature(network: ProtoMTL, batches: Iterable[dict[str, Any]], seed: int) -> float:
+def fit_temperature(
+    network: ProtoMTL, batches: Iterable[dict[str, Any]], seed: int, otherwise: float = 1.0
+) -> float:
     """Return the temperature with the smallest cross entropy on labelled pixels.
 
     Args:
         network: in evaluation mode.
         batches: of ``training.frames.evaluation_loader``: held-out frames.
         seed: of the choice of pixels.
+        otherwise: what to return when no pixel is labelled: that of the model it started from.
 
     The same stride-4 logits are used that the deployed graph takes its confidence from. Returns
-    1.0 when no pixel is labelled or there is no segmentation.
+    1.0 when there is no segmentation.
     """
     generator = torch.Generator().manual_seed(seed)
     if "segmentation" not in network.names:
@@ -45,7 +48,7 @@ def fit_temperature(network: ProtoMTL, batches: Iterable[dict[str, Any]], seed: 
             logits.append(raw[frame].flatten(0, 1)[chosen])
             targets.append(label[frame].flatten()[chosen].long())
     if not logits or not sum(map(len, targets)):
-        return 1.0
+        return otherwise
     all_logits, all_targets = torch.cat(logits), torch.cat(targets)
     candidates = torch.logspace(-0.5, 0.7, 121)
     losses = [
