@@ -10,7 +10,7 @@ import mcap.writer
 import numpy as np
 import pytest
 from rosbags.rosbag1 import Writer as Ros1Writer
-from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
 from proto_mtl_ros.data.bag import Bag, decode, typestore
@@ -47,11 +47,15 @@ def test_a_single_mcap_file_is_a_recording_too(tmp_path: Path) -> None:
         assert bag.first(COLOUR) is not None
 
 
-def test_sqlite3_storage_is_read(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mode", [None, CompressionMode.FILE, CompressionMode.MESSAGE])
+def test_sqlite3_storage_is_read(mode: CompressionMode | None, tmp_path: Path) -> None:
     kind = "sensor_msgs/msg/Image"
     message = image_message(np.zeros((4, 6, 3), np.uint8), "rgb8", stamp=5)
     path = tmp_path / "old"
-    with Writer(path, version=8, storage_plugin=StoragePlugin.SQLITE3) as writer:
+    writer = Writer(path, version=8, storage_plugin=StoragePlugin.SQLITE3)
+    if mode is not None:
+        writer.set_compression(mode, CompressionFormat.ZSTD)
+    with writer:
         topic = writer.add_connection("/image", kind, typestore=typestore())
         writer.write(topic, 5, typestore().serialize_cdr(message, kind))
     with Bag(path) as bag:
