@@ -19,7 +19,6 @@ from ..data.stamp_log import shifted
 from ..data.topics import CAMERA_INFO, COMPRESSED_IMAGE, IMAGE
 from ..errors import DataError
 from ..evaluation.bag_pass import BagPass, PassOptions
-from ..geometry import Letterbox
 from ..runtime.predictor import Predictor
 
 
@@ -45,9 +44,7 @@ def pass_speed(
         depth_camera = recorded_camera(opened, opened.depth_info)
         run = BagPass(opened, predictor, camera, depth_camera, PassOptions())
         pictures = [decode_picture(frame.image) for frame, _ in zip(run.stream, range(8))]
-        height, width = predictor.input_size
-        boxes = [Letterbox.fit(one.shape[1], one.shape[0], width, height) for one in pictures]
-        inputs = [box.apply(one)[None] for box, one in zip(boxes, pictures)]
+        inputs = [predictor.prepare(picture).pixels[None] for picture in pictures]
         predictor.warm_up()
         for turn in range(rounds):
             start = time.perf_counter()

@@ -25,8 +25,8 @@ def command(
     init: Annotated[
         str | None,
         typer.Option(
-            help="Name or folder of a bundle to start from, which also teaches what the data has "
-            "no label for."
+            help="Name or folder of a bundle to start from, and to be taught by where the "
+            "configuration has its start as a teacher."
         ),
     ] = None,
     max_epochs: Annotated[

@@ -165,7 +165,7 @@ def _frames(figures: Mapping[str, Any]) -> str:
             rows.append((f"{word}: {cause}", count, text))
     lost = frames["lost_in_transport"]
     parts.append(("lost in transport", lost, "lost"))
-    rows.append(("lost in transport", lost, "sent by the player, never received by the node"))
+    rows.append(("lost in transport", lost, _CAUSES["lost_in_transport"]))
     if frames["unaccounted"]:
         rows.append(
             ("not accounted for", frames["unaccounted"], "the node's counters do not add up")

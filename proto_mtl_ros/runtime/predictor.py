@@ -185,8 +185,6 @@ class Predictor:
                 f"{len(images)} pictures come with {len(cameras)} cameras and {len(wanted)} sets"
                 " of outputs: give one of each for every picture"
             )
-        for names in wanted:
-            self._checked(names)
         prepared = [self.prepare(*one) for one in zip(images, cameras, wanted, strict=True)]
         return [self.finish(one) for one in self.run(prepared)]
 

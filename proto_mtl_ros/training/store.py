@@ -184,6 +184,9 @@ class FrameStore:
             windows = Windows.of(
                 [crops[position] for position in positions], *block.size, height, width
             )
+            padded = any(crops[position].size > 1 for position in positions)
+            if padded:
+                inside = windows.inside().to(self.device)
             batch["camera"][positions] = windows.cameras(block.cameras[rows])
             for name in block.maps:
                 own = block.rows[name][rows].tolist()
@@ -195,11 +198,11 @@ class FrameStore:
                 if cut.shape[-1] == 3 and cut.ndim == 4 and name != IMAGE:
                     cut = chosen.mirror_x(cut)
                 here = torch.tensor([positions[k] for k in have], device=self.device)
-                inside = chosen.inside().to(self.device)
-                if not inside.all():  # around a frame there is padding, and no label
-                    inside = inside[:, None] if name == IMAGE else inside
-                    inside = inside if inside.ndim == cut.ndim else inside[..., None]
-                    cut = torch.where(inside, cut, batch[name][here])
+                if padded:  # around a frame there is padding, and no label
+                    own_inside = inside[have]
+                    if cut.ndim == 4:  # channels come first in images, last in labels
+                        own_inside = own_inside.unsqueeze(1 if name == IMAGE else 3)
+                    cut = torch.where(own_inside, cut, batch[name][here])
                 batch[name].index_copy_(0, here, cut)
         sources = [self._blocks[self._place[index][0]].size for index in indices]
         for name, maps in self._attached.items():
