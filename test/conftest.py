@@ -5,9 +5,12 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
+from fault_log import FaultLog
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -30,6 +33,28 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="folder of real data (nyuv2/, bags/, videos/); default: $PROTO_MTL_DATA, then "
         "../shared/data beside the repository",
     )
+    parser.addoption(
+        "--record-faults",
+        type=Path,
+        default=None,
+        help="JSON file to which the fault campaign's outcomes are joined: "
+        "benchmark/reliability/faults.json is the one docs/reliability.md is made from",
+    )
+
+
+_FAULTS = FaultLog()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    path = session.config.getoption("--record-faults")
+    if path and _FAULTS:
+        _FAULTS.write(path)
+
+
+@pytest.fixture
+def record_fault(request: pytest.FixtureRequest) -> Callable[..., None]:
+    """Notes a fault that this test tried, at its end; see `FaultLog.add`."""
+    return partial(_FAULTS.add, request.node.nodeid)
 
 
 @pytest.fixture(scope="session")
