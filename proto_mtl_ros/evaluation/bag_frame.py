@@ -89,8 +89,8 @@ def _small(camera: Camera, normals: np.ndarray) -> tuple[Camera, np.ndarray]:
 
 
 def _derived(depth: np.ndarray, camera: Camera) -> np.ndarray:
-    known = np.nan_to_num(depth, posinf=0, neginf=0)
-    known = resize(known, camera.width, camera.height, "nearest")
+    small = resize(depth, camera.width, camera.height, "nearest")
+    known = np.nan_to_num(small, posinf=0, neginf=0)
     return depth_to_normals(known, camera, _DERIVED_WINDOW)
 
 

@@ -134,24 +134,28 @@ def depth_error(predicted: np.ndarray, measured: np.ndarray) -> DepthFrameError:
         return DepthFrameError(count, np.nan, (np.nan, np.nan), np.nan, _no_sums())
     scale = float(np.median(measured[valid]) / np.median(predicted[valid]))
     slope, offset = _affine(predicted[valid], measured[valid], scale)
+    label, guess = measured[valid], predicted[valid]
+    band, tolerant = np.digitize(label, BANDS) - 1, smooth[valid]
     sums = {}
-    for name, mask in (("all", valid), ("tolerant", valid & smooth)):
-        label, guess = measured[mask], predicted[mask]
-        sums[name] = band_sums(guess, label)
-        sums[f"{name}_aligned"] = band_sums(guess * scale, label)
-        sums[f"{name}_affine"] = band_sums(guess * slope + offset, label)
+    for name, aligned in (
+        ("", guess),
+        ("_aligned", guess * scale),
+        ("_affine", guess * slope + offset),
+    ):
+        terms = DepthMetric.terms(aligned, label)
+        sums[f"all{name}"] = _by_band(terms, band)
+        sums[f"tolerant{name}"] = _by_band(terms[:, tolerant], band[tolerant])
     total = sums["all"].sum(0)
     return DepthFrameError(count, scale, (slope, offset), float(total[0] / total[-1]), sums)
 
 
-def band_sums(predicted: np.ndarray, label: np.ndarray) -> np.ndarray:
+def _by_band(terms: np.ndarray, band: np.ndarray) -> np.ndarray:
     """Return the sums of ``DepthMetric`` by band of the label, float64 [bands, 7].
 
     Args:
-        predicted, label: metres [N], all valid.
+        terms: of ``DepthMetric``, float64 [7, N].
+        band: of each of the N pixels.
     """
-    band = np.digitize(label, BANDS) - 1
-    terms = DepthMetric.terms(predicted, label)
     return np.stack([np.bincount(band, term, len(BANDS)) for term in terms], axis=1)
 
 

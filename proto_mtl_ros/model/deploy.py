@@ -7,6 +7,8 @@ disagree. Everything in here is plain arithmetic that exports to ONNX.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
@@ -17,27 +19,44 @@ OUTPUTS = ("segmentation", "confidence", "depth", "normals")
 """Names of the graph's outputs, in order."""
 
 
-def decode_segmentation(logits: Tensor, scale: int, temperature: float) -> tuple[Tensor, Tensor]:
-    """Return (ids uint8 [B, H, W], confidence uint8 [B, H, W]) from logits [B, C, h, w].
+def decode(raw: Mapping[str, Tensor], temperature: float = 1.0) -> dict[str, Tensor]:
+    """Return the maps of raw predictions at a quarter of the image's size, by name.
 
-    Ids are the argmax of the upsampled logits. Confidence is 255 x the largest softmax; it is
-    taken before upsampling, at 1/scale^2 of the exponentials.
+    Args:
+        raw: of ``ProtoMTL``: segmentation (logits [B, C, h, w]), depth [B, 1, h, w], normals
+            [B, 3, h, w]; those there are.
+        temperature: what logits are divided by before the confidence is taken of them.
+
+    Returns:
+        segmentation: uint8 [B, H, W], the argmax of the upsampled logits. confidence: uint8
+        [B, H, W], 255 x the largest softmax; it is taken before upsampling, at a sixteenth of the
+        exponentials. depth: float32 [B, H, W], canonical metres. normals: float32 [B, H, W, 3].
     """
-    ids = upsample(logits, scale).argmax(1).to(torch.uint8)
-    best = torch.softmax(logits / temperature, dim=1).amax(1, keepdim=True)
-    confidence = (upsample(best, scale).squeeze(1) * 255.0 + 0.5).clamp(0, 255).to(torch.uint8)
-    return ids, confidence
-
-
-def decode_depth(raw: Tensor, scale: int) -> Tensor:
-    """Return canonical depth float32 [B, H, W] in metres from raw [B, 1, h, w]."""
-    return upsample(raw, scale).squeeze(1)
-
-
-def decode_normals(raw: Tensor, scale: int) -> Tensor:
-    """Return unit vectors float32 [B, 3, H, W] from raw [B, 3, h, w]."""
-    vectors = upsample(raw, scale)
-    return vectors / vectors.square().sum(1, keepdim=True).sqrt().clamp_min(1e-6)
+    maps: dict[str, Tensor] = {}
+    small = {name: raw[name] for name in ("normals", "depth") if name in raw}
+    if "segmentation" in raw:
+        # channels last: over the channels of planes, runtimes compute an argmax pixel by pixel
+        logits = upsample(raw["segmentation"], RAW_STRIDE).permute(0, 2, 3, 1)
+        maps["segmentation"] = logits.argmax(-1).to(torch.uint8)
+        scores = torch.softmax(raw["segmentation"] / temperature, dim=1)
+        small["confidence"] = scores.amax(1, keepdim=True)
+    # The narrow ones are upsampled together: runtimes work on blocks of eight or sixteen channels,
+    # and one channel costs them as much.
+    large = upsample(torch.cat(list(small.values()), 1), RAW_STRIDE)
+    first = 0
+    for name, part in small.items():
+        maps[name] = large[:, first : first + part.shape[1]]
+        first += part.shape[1]
+    if "confidence" in maps:
+        confidence = (maps["confidence"].squeeze(1) * 255.0 + 0.5).clamp(0, 255)
+        maps["confidence"] = confidence.to(torch.uint8)
+    if "depth" in maps:
+        maps["depth"] = maps["depth"].squeeze(1)
+    if "normals" in maps:
+        vectors = maps["normals"]
+        length = vectors.square().sum(1, keepdim=True).sqrt().clamp_min(1e-6)
+        maps["normals"] = (vectors / length).permute(0, 2, 3, 1)
+    return maps
 
 
 class DeployGraph(nn.Module):
@@ -60,13 +79,5 @@ class DeployGraph(nn.Module):
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         raw = self.network(self.network.normalise(image)).raw
-        maps: dict[str, Tensor] = {}
-        if "segmentation" in raw:
-            maps["segmentation"], maps["confidence"] = decode_segmentation(
-                raw["segmentation"], RAW_STRIDE, self.temperature
-            )
-        if "depth" in raw:
-            maps["depth"] = decode_depth(raw["depth"], RAW_STRIDE)
-        if "normals" in raw:
-            maps["normals"] = decode_normals(raw["normals"], RAW_STRIDE).permute(0, 2, 3, 1)
+        maps = decode(raw, self.temperature)
         return tuple(maps[name] for name in self.outputs)

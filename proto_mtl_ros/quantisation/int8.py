@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Post-training quantisation of the deployed graph by NNCF: ONNX in, ONNX with Q/DQ nodes out.
 
-Convolutions are quantised, weights per channel. In float stay attention, normalisation, decoding,
-the last layer of normals, the two layers next to the image, whose error all tasks inherit (with
-them in eight bits the shipped model lost 1.8, 0.8 and 0.8 % of its segmentation, depth and normals,
-without 0.3, 0.1 and 0.1 %), and all that computes depth alone: depth is one exponential number per
-pixel, and with its decoder in eight bits it lost 17 %.
+Convolutions and linear layers are quantised, weights per channel. In float stay the products of
+attention, normalisation, decoding, the last layer of normals, the two layers next to the image,
+whose error all tasks inherit (with them in eight bits the shipped model lost 1.8, 0.8 and 0.8 % of
+its segmentation, depth and normals, without 0.3, 0.1 and 0.1 %), and all that computes depth alone:
+depth is one exponential number per pixel, and with its decoder in eight bits it lost 17 %.
 CPUs take unsigned activations with an offset; TensorRT takes signed ones without.
 """
 
@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Container, Iterable
 from typing import Any, Literal
 
 import numpy as np
@@ -78,7 +78,7 @@ def int8_graph(model: bytes, images: Iterable[np.ndarray], target: Target = "cpu
                 nncf.Dataset(frames),
                 preset=preset,
                 subset_size=len(frames),
-                ignored_scope=nncf.IgnoredScope(names=kept_in_float(graph), types=["MatMul"]),
+                ignored_scope=nncf.IgnoredScope(names=kept_in_float(graph)),
                 advanced_parameters=AdvancedQuantizationParameters(
                     activations_quantization_params=activations
                 ),
@@ -96,32 +96,87 @@ def int8_graph(model: bytes, images: Iterable[np.ndarray], target: Target = "cpu
 
 def kept_in_float(model: Any) -> list[str]:
     """Return the names of the nodes of a deployed graph that shall not be quantised, sorted."""
-    producers = {name: node for node in model.graph.node for name in node.output}
+    flow = _Flow(model)
     outputs = [output.name for output in model.graph.output]
-    behind = {name: _behind(name, producers) for name in outputs}
+    behind = {name: flow.behind(name) for name in outputs}
     convolutions = [node.name for node in model.graph.node if node.op_type == "Conv"]
     found = set(convolutions[:FLOAT_LAYERS])  # nodes come in the order in which they are computed
     for task in FLOAT_BRANCHES:
         if task in behind:
             others = (nodes for name, nodes in behind.items() if name != task)
             found |= behind[task].difference(*others)
-    for task in FLOAT_ENDS:
-        name = task
-        # back along the first input: decoding reads nothing else that was computed by the network
-        while name in producers and producers[name].op_type != "Conv":
-            name = producers[name].input[0]
-        if name in producers:
-            found.add(producers[name].name)
+    for output in outputs:
+        found |= flow.decoding(output)
+        if output in FLOAT_ENDS:
+            found |= flow.last_convolutions(output)
+    # products of what was computed from the image: attention
+    found |= {
+        node.name
+        for node in model.graph.node
+        if node.op_type == "MatMul" and not any(map(flow.is_constant, node.input))
+    }
     return sorted(found)
 
 
-def _behind(output: str, producers: dict[str, Any]) -> set[str]:
-    """Return the names of all nodes that an output is computed by."""
-    found: set[str] = set()
-    waiting = [output]
-    while waiting:
-        node = producers.get(waiting.pop())
-        if node is not None and node.name not in found:
-            found.add(node.name)
-            waiting += node.input
-    return found
+class _Flow:
+    """What is computed by what in a deployed graph; its names are of values and of nodes."""
+
+    def __init__(self, model: Any) -> None:
+        self._producers = {name: node for node in model.graph.node for name in node.output}
+        self._initialisers = {tensor.name for tensor in model.graph.initializer}
+        self._slices: dict[str, list[str]] = {}
+        for node in model.graph.node:
+            if node.op_type == "Slice":
+                self._slices.setdefault(node.input[0], []).append(node.name)
+
+    def is_constant(self, value: str) -> bool:
+        """Whether a value depends on nothing but what is stored in the graph."""
+        node = self._producers.get(value)
+        if node is None:
+            return value in self._initialisers
+        return all(map(self.is_constant, node.input))
+
+    def behind(self, value: str) -> set[str]:
+        """Return the names of all nodes that a value is computed by."""
+        return {node.name for node in self._walk(value, self._sources)}
+
+    def decoding(self, value: str) -> set[str]:
+        """Return the names of the nodes between the last convolutions and an output."""
+        nodes = self._walk(value, lambda node: node.input, stop={"Conv", "Shape"})
+        return {node.name for node in nodes if node.op_type != "Conv"}
+
+    def last_convolutions(self, value: str) -> set[str]:
+        """Return the names of the convolutions whose results an output is decoded from."""
+        nodes = self._walk(value, self._sources, stop={"Conv", "Shape"})
+        return {node.name for node in nodes if node.op_type == "Conv"}
+
+    def _walk(
+        self, value: str, sources: Callable[[Any], Iterable[str]], stop: Container[str] = ()
+    ) -> list[Any]:
+        """Return the nodes found on the way back from a value, not beyond the types in stop."""
+        found: dict[str, Any] = {}
+        waiting = [value]
+        while waiting:
+            node = self._producers.get(waiting.pop())
+            if node is not None and node.name not in found:
+                found[node.name] = node
+                waiting += [] if node.op_type in stop else sources(node)
+        return list(found.values())
+
+    def _sources(self, node: Any) -> list[str]:
+        """Return the values that a node reads.
+
+        Maps of several tasks are upsampled together: a part of the result is computed from one of
+        them only, and parts are cut off in the order in which the maps were joined.
+        """
+        inputs = [name for name in node.input if name]
+        if node.op_type != "Slice":
+            return inputs
+        resize = self._producers.get(inputs[0])
+        if resize is None or resize.op_type != "Resize":
+            return inputs
+        joined = self._producers.get(resize.input[0])
+        parts = self._slices[inputs[0]]
+        if joined is None or joined.op_type != "Concat" or len(joined.input) != len(parts):
+            return inputs
+        return [joined.input[parts.index(node.name)]]

@@ -15,9 +15,8 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor, nn
 
 from ..evaluation.metrics import Metric, metric_for
-from ..model.decoder import upsample
-from ..model.deploy import decode_depth, decode_normals
-from ..model.network import RAW_STRIDE, NetworkOutput
+from ..model.deploy import decode
+from ..model.network import NetworkOutput
 from ..model.prototypes import entropy
 from ..tasks import NYU13, LabelSet, tasks_over
 from .checkpoint import LABEL_SET
@@ -220,17 +219,10 @@ class MultiTaskModule(L.LightningModule):
 
     def validation_step(self, batch: dict[str, Any], _index: int) -> None:
         out = self.forward(batch["image"])
-        raw = out.raw
         factor = batch["depth_factor"].cpu().numpy()[:, None, None]
-        predictions: dict[str, np.ndarray] = {}
-        if "segmentation" in raw:
-            logits = upsample(raw["segmentation"], RAW_STRIDE)
-            predictions["segmentation"] = logits.argmax(1).byte().cpu().numpy()
-        if "depth" in raw:
-            predictions["depth"] = decode_depth(raw["depth"], RAW_STRIDE).cpu().numpy() * factor
-        if "normals" in raw:
-            vectors = decode_normals(raw["normals"], RAW_STRIDE).permute(0, 2, 3, 1)
-            predictions["normals"] = vectors.cpu().numpy()
+        predictions = {name: map_.cpu().numpy() for name, map_ in decode(out.raw).items()}
+        if "depth" in predictions:
+            predictions["depth"] = predictions["depth"] * factor
         labelled = batch["labelled"].cpu().numpy()
         every: dict[str, np.ndarray] = {}
         for task in self.tasks:
