@@ -16,8 +16,9 @@ from tiny_bundle import write_tiny_bundle
 from proto_mtl_ros.bench.engine import EngineProcess, measure
 from proto_mtl_ros.bench.engine_worker import EngineSetting
 from proto_mtl_ros.bench.node_figures import load_figures
-from proto_mtl_ros.bench.page import PAGE, ratios, write_page
+from proto_mtl_ros.bench.page import PAGE, write_page
 from proto_mtl_ros.bench.plot import camera_series, cost_plot, size_series, slope
+from proto_mtl_ros.bench.ratios import ratio_rows, ratios
 from proto_mtl_ros.bench.recording import repeated
 from proto_mtl_ros.data.bag import Bag
 from proto_mtl_ros.data.stamp_log import StampLog
@@ -140,6 +141,7 @@ def test_the_node_is_measured_end_to_end_and_the_page_says_so(tmp_path: Path) ->
     assert "lost_frames: {'640x480': " in said
     text = (tmp_path / "docs" / PAGE).read_text()
     assert "## The node" in text and "640x480" in text and "not measured" in text
+    assert "## 30 Hz" in text and "keep" in text.split("## 30 Hz")[1]
 
 
 COMPARE = """
@@ -206,6 +208,12 @@ def test_ratios_are_those_of_the_rows(tmp_path: Path) -> None:
     assert found["p95_overhead_ms"] == pytest.approx(6.0)
     assert found["lost_frames"] == {"640x480": 2}
     assert found["multi_over_three_single_fps"] is None
+    reached = {row[1].strip("`"): (row[3], row[4]) for row in ratio_rows(found)}
+    assert reached["best_fp32_over_eager"] == ("at least 2.5", "yes")
+    assert reached["int8_metric_loss_percent"] == ("at most 1", "yes")
+    assert reached["p95_overhead_ms"] == ("at most 8", "yes")
+    assert reached["lost_frames"] == ("at most 0", "no")
+    assert reached["multi_over_three_single_fps"] == ("at least 2.3", "")
 
 
 def cost_rows() -> list[dict[str, object]]:

@@ -4,17 +4,22 @@
 from __future__ import annotations
 
 import json
-import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from ..errors import ConfigError
 from ..files import write_bytes, write_text
 from .node_suite import MOST_LOSS, SATURATING
 from .plot import camera_series, cost_plot, size_series, slope
+from .ratios import RATIO_HEADS, ratio_rows, ratios
 
-PARTS = ("engine", "node", "compare")
+PARTS = ("engine", "node", "compare", "accuracy")
+MAIN_METRICS = ("miou", "abs_err", "mean_deg")
+"""The main metric of each task, in its own unit."""
+
 PAGE, DATA, PLOT = "performance.md", "performance.json", "images/performance.png"
 
 Row = Mapping[str, Any]
@@ -50,90 +55,62 @@ def write_page(folder: Path, docs: Path) -> dict[str, Any]:
         f"`{folder.as_posix() if not folder.is_absolute() else folder.name}`, which the commands"
         " below have made; the same figures as data: [performance.json](performance.json). The"
         " ratios compare what ran in turn in one go: machines are never quiet.",
-        _ratio_table(data["ratios"]),
+        _table(RATIO_HEADS, ratio_rows(data["ratios"])),
     ]
     rows = parts.get("node", {}).get("rows", ())
     picture = cost_plot(rows)
     if picture is not None:
         write_bytes(docs / PLOT, picture)
         sections += [f"![cost by input size and number of cameras]({PLOT})", _cost(rows)]
+    if any(row["case"]["name"] == "30 Hz" for row in rows):
+        sections.append(_thirty_hertz(parts))
     sections += [_SECTIONS[part](parts[part]) for part in PARTS if part in parts]
     write_text(docs / DATA, json.dumps(data, indent=1, ensure_ascii=False) + "\n")
     write_text(docs / PAGE, "\n\n".join(sections) + "\n")
     return data
 
 
-def ratios(parts: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the figures that sum it up; None for those that were not measured."""
-    found: dict[str, Any] = {}
-    rows = [row for row in parts.get("engine", {}).get("rows", ()) if "error" not in row]
-    usual = [
-        row
-        for row in rows
-        if row["batch"] == 1
-        and row["size"] == parts["engine"]["input_size"]
-        and row["threads"] == 2
-    ]
-    eager = _best(row for row in usual if row["backend"] == "torch")
-    best = _best(r for r in usual if r["precision"] == "fp32" and r["backend"] != "torch")
-    int8 = _best(row for row in usual if row["precision"] == "int8")
-    found["best_fp32_over_eager"] = _ratio(eager, best)
-    found["int8_over_best_fp32"] = _ratio(best, int8)
-    found["int8_metric_loss_percent"] = parts.get("engine", {}).get("int8_metric_loss_percent")
-    loads = parts.get("node", {}).get("rows", ())
-    rate = [row for row in loads if row["case"]["name"] == "rate"]
-    full = [row for row in rate if row["loss"] > MOST_LOSS]
-    found["node_over_engine_throughput"] = max(
-        (row["rate"] / row["engine"]["images_per_second"] for row in full), default=None
+def _thirty_hertz(parts: Mapping[str, Any]) -> str:
+    """Say what keeps up with a camera of 30 Hz, and what that costs in accuracy."""
+    rows = [r for r in parts.get("node", {}).get("rows", ()) if r["case"]["name"] == "30 Hz"]
+    accuracy = {tuple(row["size"]): row for row in parts.get("accuracy", {}).get("rows", ())}
+    lines = []
+    for row in rows:
+        size = tuple(row["engine"]["size"])
+        engine, figures = row["engine"], accuracy.get(size, {})
+        lines.append(
+            [
+                f"{size[1]}x{size[0]}", f"{engine['backend']} {engine['precision']}",
+                row["case"]["threads"], f"{row['rate']:.1f}", f"{100 * row['loss']:.1f}",
+                "yes" if row["loss"] <= MOST_LOSS else "no", *_metrics(figures),
+            ]
+        )  # fmt: skip
+    heads = (
+        "input",
+        "engine",
+        "threads",
+        "answered, Hz",
+        "no result, %",
+        "keeps up",
+        *MAIN_METRICS,
     )
-    slow = [row for row in rate if row["rate_offered"] == 10.0 and row["latency_ms"]]
-    found["p95_overhead_ms"] = (
-        statistics.median(row["latency_ms"]["p95"] - row["engine"]["ms_p95"] for row in slow)
-        if slow
-        else None
+    kept = [row for row in rows if row["loss"] <= MOST_LOSS]
+    largest = max((row["engine"]["size"] for row in kept), key=np.prod, default=None)
+    verdict = "No input size keeps up with it here."
+    if largest is not None:
+        verdict = f"The largest input that keeps up with it here is {largest[1]}x{largest[0]}."
+    text = (
+        "A camera of 640x480 at 30 Hz, segmentation, depth and normals, with camera, node and"
+        f" listener on all {parts['node']['machine']['cores']} CPUs; at most"
+        f" {100 * MOST_LOSS:.0f} % of the images may go without result. {verdict} The metrics are"
+        " of the same weights at that input size (`proto-mtl bench accuracy`)."
     )
-    compare = parts.get("compare", {})
-    for name in ("multi_over_three_single_fps", "multi_over_three_single_memory"):
-        found[name] = compare.get(name)
-    lost: dict[str, int] = {}
-    for row in loads:
-        size = f"{row['case']['width']}x{row['case']['height']}"
-        lost[size] = lost.get(size, 0) + row["lost_out"]
-    found["lost_frames"] = lost or None
-    return found
+    return "\n\n".join(["## 30 Hz", text, _table((*heads, *MAIN_METRICS), lines)])
 
 
-def _best(rows: Iterable[Row]) -> float | None:
-    return min((row["ms_p50"] for row in rows), default=None)
-
-
-def _ratio(slow: float | None, fast: float | None) -> float | None:
-    return None if slow is None or fast is None else slow / fast
-
-
-_MEANINGS = {
-    "best_fp32_over_eager": "fastest fp32 engine over torch eager, model's input, two threads",
-    "int8_over_best_fp32": "int8 over the fastest fp32 engine, the same",
-    "int8_metric_loss_percent": "what int8 costs, relative, on frames it was not calibrated with",
-    "node_over_engine_throughput": "node on one CPU over the engine alone on it, images a second",
-    "p95_overhead_ms": "p95 from image to results at 10 Hz beyond the engine's own p95, ms",
-    "multi_over_three_single_fps": "one node over three single-task nodes, frames a second",
-    "multi_over_three_single_memory": "the same, memory",
-    "lost_frames": "results published by the node that did not arrive",
-}
-
-
-def _ratio_table(values: Mapping[str, Any]) -> str:
-    rows = [[_MEANINGS[name], f"`{name}`", _said(value)] for name, value in values.items()]
-    return _table(("what", "in `ratios`", "value"), rows)
-
-
-def _said(value: Any) -> str:
-    if value is None:
-        return "not measured"
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {_said(one)}" for key, one in value.items())
-    return f"{value:.2f}" if isinstance(value, float) else str(value)
+def _metrics(row: Row) -> list[str]:
+    """Return the cells of the main metrics; empty for those that were not measured."""
+    return [f"{row[name]:.3f}" if name in row else "" for name in MAIN_METRICS]
 
 
 def _cost(rows: Sequence[Row]) -> str:
@@ -229,7 +206,19 @@ def _compare(content: Row) -> str:
     )
 
 
-_SECTIONS = {"engine": _engine, "node": _node, "compare": _compare}
+def _accuracy(content: Row) -> str:
+    rows = [
+        ["{1}x{0}".format(*row["size"]), row["engine"], *_metrics(row)] for row in content["rows"]
+    ]
+    text = (
+        f"On {content['frames']} frames of {content['data']}: the weights are those of one training"
+        " at the model's own size; at another size nothing was trained again."
+    )
+    table = _table(("input", "engine", *MAIN_METRICS), rows)
+    return _section("Accuracy by input size", "proto-mtl bench accuracy", content, text, table)
+
+
+_SECTIONS = {"engine": _engine, "node": _node, "compare": _compare, "accuracy": _accuracy}
 
 
 def _section(title: str, command: str, content: Row, *parts: str) -> str:

@@ -10,7 +10,15 @@ from typing import Annotated, Any
 import typer
 
 from proto_mtl_ros.cli import comma_list
-from proto_mtl_ros.cli.engine_options import SHIPPED_MODEL, Backend, Model, Threads, open_predictor
+from proto_mtl_ros.cli.dataset import Data, Kind, Options, Split, open_dataset
+from proto_mtl_ros.cli.engine_options import (
+    SHIPPED_MODEL,
+    Backend,
+    Model,
+    Precision,
+    Threads,
+    open_predictor,
+)
 from proto_mtl_ros.cli.group import command_group
 from proto_mtl_ros.errors import ConfigError
 
@@ -166,6 +174,45 @@ def compare(
         f"one node {fps['multi']:.1f} frames/s, {memory['multi']:.0f} MiB; three"
         f" {fps['single']:.1f} frames/s, {memory['single']:.0f} MiB"
     )
+
+
+@app.command()
+def accuracy(
+    data: Data,
+    model: Model = SHIPPED_MODEL,
+    kind: Kind = "nyuv2",
+    split: Split = "val",
+    option: Options = None,
+    backend: Backend = "auto",
+    precision: Precision = "fp32",
+    sizes: Annotated[
+        str, typer.Option(help="HxW with commas between, of the network's input.")
+    ] = "96x128,192x256,288x384",
+    out: Out = FIGURES,
+) -> None:
+    """What smaller and larger inputs are worth: the metrics of a model on labelled frames."""
+    from proto_mtl_ros.bench.page import MAIN_METRICS
+    from proto_mtl_ros.evaluation.dataset import evaluate
+
+    frames = open_dataset(data, kind, split, None, option)
+    chosen = comma_list.sizes(sizes, "--sizes")
+    rows: list[dict[str, Any]] = []
+    with _progress() as bar:
+        task = bar.add_task("evaluating", total=len(chosen) * len(frames))
+        for size in chosen:
+            predictor = open_predictor(model, backend, precision=precision, input_size=size)
+            samples = (frames[index] for index in range(len(frames)))
+            found = evaluate(
+                predictor, samples, frames.label_set.classes, lambda _: bar.advance(task)
+            )
+            figures = {name: value for one in found.metrics.values() for name, value in one.items()}
+            rows.append({"size": size, "engine": predictor.engine.choice, **figures})
+            name = predictor.bundle.name
+            predictor.close()
+    _write(out / "accuracy.json", name, data=f"{kind} {split}", frames=len(frames), rows=rows)
+    for row in rows:
+        metrics = (f"{key} {row[key]:.3f}" for key in MAIN_METRICS if key in row)
+        typer.echo(f"{row['size'][0]}x{row['size'][1]}: {', '.join(metrics)}")
 
 
 @app.command()
