@@ -61,6 +61,12 @@ def test_depth_is_judged_as_it_is_and_aligned(model: Path, tmp_path: Path) -> No
     assert figures["confidence"] == pytest.approx(200 / 255, abs=0.01)
 
 
+def test_the_last_frame_counts_whatever_its_nanoseconds(model: Path, tmp_path: Path) -> None:
+    # as a float, the last stamp would be 96 ns earlier
+    bag = write_recording(tmp_path / "bag", frames=4, period=0.03333328)
+    assert results(tmp_path / "out", bag, "--model", model)["frames"] == 4
+
+
 def test_a_stopped_pass_goes_on_and_ends_with_the_same_figures(model: Path, tmp_path: Path) -> None:
     bag = write_recording(tmp_path / "bag", frames=FRAMES)
     whole = results(tmp_path / "whole", bag, "--model", model)

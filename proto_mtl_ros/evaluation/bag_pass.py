@@ -217,7 +217,8 @@ class BagPass:
 
     def _frames(self) -> Iterator[StreamFrame]:
         first, last = self.stream.span
-        start, end = (first + part * (last - first) for part in self.options.part)
+        # in whole nanoseconds: as floats, stamps of this century are hundreds of them apart
+        start, end = (first + round(part * (last - first)) for part in self.options.part)
         for number, frame in enumerate(self.stream):
             if number % self.options.every == 0 and start <= frame.stamp <= end:
                 yield frame
