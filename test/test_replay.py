@@ -38,6 +38,7 @@ def replay(*arguments: object) -> dict:
         command, text=True, capture_output=True, timeout=PATIENCE, env={**os.environ}, check=False
     )
     assert done.returncode == 0, done.stderr
+    assert "live results equal the offline pass" in done.stdout
     out = Path(str(arguments[arguments.index("--out") + 1]))
     return json.loads((out / "results.json").read_text(encoding="utf-8"))
 

@@ -199,6 +199,19 @@ _MAP_NAMES = {
 }
 
 
+def live_verdict(live: Mapping[str, Any]) -> str:
+    """Say whether live results are those of the offline pass, from `LiveComparison.figures`."""
+    if live["equal"] == live["compared"]:
+        return (
+            f"All {live['compared']} live results equal the offline pass over the same images, "
+            "value by value."
+        )
+    return (
+        f"{live['equal']} of {live['compared']} live results equal the offline pass over the same "
+        f"images; the first that differs is of {live['different_at_s'][0]:.2f} s."
+    )
+
+
 def _live(live: Mapping[str, Any] | None) -> str:
     """Say whether the node's results are those of an offline pass, and when images were lost."""
     if live is None:
@@ -211,14 +224,6 @@ def _live(live: Mapping[str, Any] | None) -> str:
             f'<tr><td>{escape(text)}</td><td class="n">{own["equal"]} of {own["frames"]}</td>'
             f"<td>{'' if own['equal'] == own['frames'] else escape(largest)}</td></tr>"
         )
-    verdict = (
-        f"All {live['compared']} live results equal the offline pass over the same images, value "
-        "by value."
-        if live["equal"] == live["compared"]
-        else f"{live['equal']} of {live['compared']} live results equal the offline pass over the "
-        "same images; the first that differs is of "
-        f"{live['different_at_s'][0]:.2f} s."
-    )
     causes: dict[str, list[str]] = {}
     for second, cause in live["without_result_at_s"]:
         causes.setdefault(cause, []).append(f"{second:.2f}")
@@ -235,7 +240,7 @@ def _live(live: Mapping[str, Any] | None) -> str:
         else "<p>Every image has its results.</p>"
     )
     return (
-        f'<h2>Live against offline</h2><div class="card"><p>{escape(verdict)}</p>'
+        f'<h2>Live against offline</h2><div class="card"><p>{escape(live_verdict(live))}</p>'
         '<table><tr><th>result</th><th class="n">equal</th><th>largest difference</th></tr>'
         f"{rows}</table>{table}</div>"
     )

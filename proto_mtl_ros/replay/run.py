@@ -38,7 +38,7 @@ from proto_mtl_ros.evaluation.replay_pictures import (
     replay_rows,
     spread,
 )
-from proto_mtl_ros.evaluation.report import ReportFrames, write_report
+from proto_mtl_ros.evaluation.report import ReportFrames, live_verdict, write_report
 from proto_mtl_ros.evaluation.report_frames import best_and_worst
 from proto_mtl_ros.files import write_bytes
 from proto_mtl_ros.machine import processor
@@ -130,7 +130,10 @@ def run_replay(options: RunOptions, console: Console | None = None) -> Path:
                     recording, replay.results, logs, bundle, options.parameters, update
                 )
         with console.status("measuring and drawing"):
-            return _report(options, replay, recording, bundle, logs, load, live)
+            report = _report(options, replay, recording, bundle, logs, load, live)
+        if live is not None:
+            console.print(live_verdict(live.figures()), highlight=False, soft_wrap=True)
+        return report
 
 
 def _report(
