@@ -72,6 +72,7 @@ def declare_arguments() -> list[DeclareLaunchArgument]:
         ("params_file", "", "Parameter file; empty: config/perception.yaml", None),
         ("namespace", "", "Namespace of the node, and of cameras without a leading /", None),
         ("name", "proto_mtl", "Name of the node", None),
+        ("enclave", "", "Enclave of the node's keys in a secured system: /proto_mtl", None),
         ("autostart", "true", "Configure and activate the node", boolean),
         ("rviz", "false", "Start RViz with config/perception.rviz", boolean),
         ("fixed_frame", "", "Fixed frame of RViz; empty: as its config says", None),
@@ -203,7 +204,11 @@ def perception(context: LaunchContext) -> list[Action]:
             value("camera_info_topic"),
             value("image_transport") == "compressed",
         ),
-        ros_arguments=["--log-level", f"{logger}:={value('log_level')}"],
+        ros_arguments=[
+            "--log-level",
+            f"{logger}:={value('log_level')}",
+            *(["--enclave", value("enclave")] if value("enclave") else []),
+        ],
         output="screen",
         emulate_tty=True,
     )

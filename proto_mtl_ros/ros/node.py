@@ -17,7 +17,7 @@ from rclpy.task import Future
 from std_srvs.srv import SetBool, Trigger
 
 from proto_mtl_ros.errors import ConfigError
-from proto_mtl_ros.ros import diagnostics, parameters, qos
+from proto_mtl_ros.ros import diagnostics, parameters, qos, read_only
 from proto_mtl_ros.ros.camera import CameraPort
 from proto_mtl_ros.ros.engine_upgrade import EngineUpgrade
 from proto_mtl_ros.ros.model import Loading, Outcome
@@ -46,7 +46,7 @@ class PerceptionNode(LifecycleNode):
         super().__init__("proto_mtl", **arguments)
         self._stopping = stopping
         self._values: dict[str, Any] = {}
-        self._own_change = False
+        self.own_change = False
         self._ports: list[CameraPort] = []
         self._worker: Worker | None = None
         self._loading: Loading | None = None
@@ -79,6 +79,8 @@ class PerceptionNode(LifecycleNode):
             ),
             post_callback=lambda _: self._on_jump_back(),
         )
+        if self._values["read_only"]:
+            read_only.enforce(self)
 
     # Parameters
 
@@ -99,7 +101,7 @@ class PerceptionNode(LifecycleNode):
         for change in changes:
             if change.name not in parameters.BY_NAME:
                 continue
-            if not self._own_change:
+            if not self.own_change:
                 reason = parameters.refusal(change.name, change.value, self._worker is not None)
                 if reason:
                     return SetParametersResult(successful=False, reason=reason)
@@ -116,11 +118,11 @@ class PerceptionNode(LifecycleNode):
         return SetParametersResult(successful=True)
 
     def _set_class_names(self, names: tuple[str, ...]) -> None:
-        self._own_change = True
+        self.own_change = True
         try:
             self.set_parameters([Parameter("class_names", value=list(names) or [""])])
         finally:
-            self._own_change = False
+            self.own_change = False
 
     def _tell_unused_overrides(self) -> None:
         """QoS overrides are read when topics are made: those left over name no topic of ours."""
