@@ -80,6 +80,8 @@ UV := $(TOOLS)/bin/uv
 LOCK := $(UV) pip compile --quiet --generate-hashes --no-annotate --python-version 3.11 \
   --python-platform x86_64-manylinux_2_28 --custom-compile-command 'make lock' $(LOCK_ARGS)
 
+AUDIT := $(TOOLS)/bin/pip-audit --strict --disable-pip --progress-spinner off
+
 .PHONY: demo test lint lock audit licences clean
 
 demo: $(VENV)/.demo
@@ -104,13 +106,14 @@ lock: $(TOOLS)/.created
 
 audit: $(TOOLS)/.created
 	@echo $(TORCH) > $(TOOLS)/torch.txt
-	@$(TOOLS)/bin/pip-audit --no-deps --disable-pip --progress-spinner off \
-	  -r requirements/test.txt -r requirements/demo.txt -r $(TOOLS)/torch.txt || { \
-	  echo "make audit: not clean. Vulnerabilities are listed above; an error of the connection there means that" \
-	    "the database could not be reached, and nothing is known" >&2; exit 1; }
+	@failed=; \
+	$(AUDIT) --require-hashes -r requirements/test.txt -r requirements/demo.txt || failed=yes; \
+	$(AUDIT) --no-deps -r $(TOOLS)/torch.txt || failed=yes; \
+	[ -z "$$failed" ] || { echo "make audit: not clean. What is known is listed above; where an error of the" \
+	  "connection stands there, the database was not reached and nothing is known" >&2; exit 1; }
 
 licences: $(VENV)/.test
-	$(BIN)/proto-mtl licences --markdown > docs/licences.md.new
+	$(BIN)/proto-mtl licences --requirements requirements-robot.txt --markdown > docs/licences.md.new
 	mv docs/licences.md.new docs/licences.md
 
 clean:
