@@ -73,6 +73,7 @@ def declare_arguments() -> list[DeclareLaunchArgument]:
         ("namespace", "", "Namespace of the node, and of cameras without a leading /", None),
         ("name", "proto_mtl", "Name of the node", None),
         ("enclave", "", "Enclave of the node's keys in a secured system: /proto_mtl", None),
+        ("read_only", "", "Refuse changes over the network", ["", *boolean]),
         ("autostart", "true", "Configure and activate the node", boolean),
         ("rviz", "false", "Start RViz with config/perception.rviz", boolean),
         ("fixed_frame", "", "Fixed frame of RViz; empty: as its config says", None),
@@ -185,6 +186,8 @@ def perception(context: LaunchContext) -> list[Action]:
     for name in ("image_transport", "model", "backend", "device"):
         if value(name):
             overrides[name] = ParameterValue(value(name), value_type=str)
+    if value("read_only"):
+        overrides["read_only"] = ParameterValue(value("read_only") == "true", value_type=bool)
     sim_time = {"use_sim_time": ParameterValue(value("use_sim_time") == "true", value_type=bool)}
 
     logger = f"{value('namespace')}/{value('name')}".strip("/").replace("/", ".")

@@ -122,7 +122,8 @@ def installed(sets: Mapping[str, Iterable[str]]) -> tuple[list[Licence], list[st
                 entry = found.get(name)
                 if entry is None:
                     text = stated_licence(distribution)
-                    entry = found[name] = Licence(name, distribution.version, text, flag(text))
+                    version = distribution.version.partition("+")[0]  # of 2.13.0+cpu
+                    entry = found[name] = Licence(name, version, text, flag(text))
                 if used_for not in entry.used_for:
                     entry.used_for.append(used_for)
                 for text in distribution.requires or ():
