@@ -109,8 +109,8 @@ audit: $(TOOLS)/.created
 	@failed=; \
 	$(AUDIT) --require-hashes -r requirements/test.txt -r requirements/demo.txt || failed=yes; \
 	$(AUDIT) --no-deps -r $(TOOLS)/torch.txt || failed=yes; \
-	[ -z "$$failed" ] || { echo "make audit: not clean. What is known is listed above; where an error of the" \
-	  "connection stands there, the database was not reached and nothing is known" >&2; exit 1; }
+	[ -z "$$failed" ] || { echo "make audit: not clean. What is known is listed above; where it says 'could not be" \
+	  "audited' or that a connection failed, the database was not reached and nothing is known" >&2; exit 1; }
 
 licences: $(VENV)/.test
 	$(BIN)/proto-mtl licences --requirements requirements-robot.txt --markdown > docs/licences.md.new
