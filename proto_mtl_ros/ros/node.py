@@ -46,7 +46,7 @@ class PerceptionNode(LifecycleNode):
         super().__init__("proto_mtl", **arguments)
         self._stopping = stopping
         self._values: dict[str, Any] = {}
-        self.own_change = False
+        self._own_change = False
         self._ports: list[CameraPort] = []
         self._worker: Worker | None = None
         self._loading: Loading | None = None
@@ -80,7 +80,7 @@ class PerceptionNode(LifecycleNode):
             post_callback=lambda _: self._on_jump_back(),
         )
         if self._values["read_only"]:
-            read_only.enforce(self)
+            read_only.enforce(self, lambda: self._own_change)
 
     # Parameters
 
@@ -101,7 +101,7 @@ class PerceptionNode(LifecycleNode):
         for change in changes:
             if change.name not in parameters.BY_NAME:
                 continue
-            if not self.own_change:
+            if not self._own_change:
                 reason = parameters.refusal(change.name, change.value, self._worker is not None)
                 if reason:
                     return SetParametersResult(successful=False, reason=reason)
@@ -118,11 +118,11 @@ class PerceptionNode(LifecycleNode):
         return SetParametersResult(successful=True)
 
     def _set_class_names(self, names: tuple[str, ...]) -> None:
-        self.own_change = True
+        self._own_change = True
         try:
             self.set_parameters([Parameter("class_names", value=list(names) or [""])])
         finally:
-            self.own_change = False
+            self._own_change = False
 
     def _tell_unused_overrides(self) -> None:
         """QoS overrides are read when topics are made: those left over name no topic of ours."""

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -36,13 +37,15 @@ _SETTING = frozenset({"SetParameters", "SetParametersAtomically"})
 _LOG_PERIOD_S = 10.0
 
 
-def enforce(node: LifecycleNode) -> None:
+def enforce(node: LifecycleNode, own_change: Callable[[], bool]) -> None:
     """Refuse from now on, with a reason, parameter changes and every service that changes.
 
     To be called when all parameters are declared and all services are there. What the node does by
-    itself (`own_change`) is not touched; signals end it as ever.
+    itself is not touched; signals end it as ever.
+
+    own_change: whether the node is setting a parameter of its own at the moment.
     """
-    node.add_on_set_parameters_callback(partial(_judge, node))
+    node.add_on_set_parameters_callback(partial(_judge, node, own_change))
     for service in node.services:
         kind = getattr(service.srv_type, "__name__", "")
         if kind == "ChangeState":
@@ -52,9 +55,11 @@ def enforce(node: LifecycleNode) -> None:
     node.get_logger().info("read-only: parameter changes and services that change are refused")
 
 
-def _judge(node: Any, changes: list[Parameter]) -> SetParametersResult:
+def _judge(
+    node: Any, own_change: Callable[[], bool], changes: list[Parameter]
+) -> SetParametersResult:
     # The node itself declares the overrides of QoS when it makes a topic, and names its classes.
-    if node.own_change or not any(node.has_parameter(change.name) for change in changes):
+    if own_change() or not any(node.has_parameter(change.name) for change in changes):
         return SetParametersResult(successful=True)
     _warn(node, f"setting {', '.join(change.name for change in changes)}")
     return SetParametersResult(successful=False, reason=REASON)
