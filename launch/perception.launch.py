@@ -72,6 +72,8 @@ def declare_arguments() -> list[DeclareLaunchArgument]:
         ("params_file", "", "Parameter file; empty: config/perception.yaml", None),
         ("namespace", "", "Namespace of the node, and of cameras without a leading /", None),
         ("name", "proto_mtl", "Name of the node", None),
+        ("enclave", "", "Enclave of the node's keys in a secured system: /proto_mtl", None),
+        ("read_only", "", "Refuse changes over the network", ["", *boolean]),
         ("autostart", "true", "Configure and activate the node", boolean),
         ("rviz", "false", "Start RViz with config/perception.rviz", boolean),
         ("fixed_frame", "", "Fixed frame of RViz; empty: as its config says", None),
@@ -184,6 +186,8 @@ def perception(context: LaunchContext) -> list[Action]:
     for name in ("image_transport", "model", "backend", "device"):
         if value(name):
             overrides[name] = ParameterValue(value(name), value_type=str)
+    if value("read_only"):
+        overrides["read_only"] = ParameterValue(value("read_only") == "true", value_type=bool)
     sim_time = {"use_sim_time": ParameterValue(value("use_sim_time") == "true", value_type=bool)}
 
     logger = f"{value('namespace')}/{value('name')}".strip("/").replace("/", ".")
@@ -203,7 +207,11 @@ def perception(context: LaunchContext) -> list[Action]:
             value("camera_info_topic"),
             value("image_transport") == "compressed",
         ),
-        ros_arguments=["--log-level", f"{logger}:={value('log_level')}"],
+        ros_arguments=[
+            "--log-level",
+            f"{logger}:={value('log_level')}",
+            *(["--enclave", value("enclave")] if value("enclave") else []),
+        ],
         output="screen",
         emulate_tty=True,
     )

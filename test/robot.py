@@ -21,7 +21,7 @@ from ros_harness import Client, Collector, NodeProcess, wait_for
 from sensor_msgs.msg import CameraInfo, Image
 from tiny_bundle import write_tiny_bundle
 
-from proto_mtl_ros.ros.parameter_table import READ_ONLY, TABLE
+from proto_mtl_ros.ros.parameter_table import READ_ONLY, START, TABLE
 
 FX = 150.0
 STAMPS = itertools.count(1)
@@ -41,7 +41,7 @@ class Robot:
     def start(self, **parameters: Any) -> None:
         """Bring the node to active with these parameters, all others at their defaults."""
         self.unconfigure()
-        values = {row.name: row.default for row in TABLE if row.change != READ_ONLY}
+        values = {row.name: row.default for row in TABLE if row.change not in (START, READ_ONLY)}
         values |= {"model": str(self.models["tiny"]), "cameras": ["left"], "threads": 1}
         values |= {"input_timeout": 60.0}  # tests pause as they like
         for name, value in (values | parameters).items():

@@ -161,6 +161,52 @@ def test_ros2_launch_brings_the_node_to_active_and_ends_it_cleanly(
 
 
 @pytest.mark.ros
+def test_what_launch_itself_opens_is_what_its_policy_allows(
+    ros2: dict[str, str], bundle: Path
+) -> None:
+    from ros_harness import Client, wait_for
+
+    from proto_mtl_ros.ros.policy import launch_profile, node_profile
+
+    profile = launch_profile(node_profile())
+    client = Client()
+    arguments = (f"model:={bundle}", "read_only:=true", "enclave:=/proto_mtl")
+    process = launch(ros2, "perception.launch.py", *arguments)
+
+    def nodes() -> dict[str, str]:
+        """Enclaves by name."""
+        return {n: e for n, _, e in client.node.get_node_names_and_namespaces_with_enclaves()}
+
+    def opened(name: str) -> dict[str, set[str]]:
+        node = client.node
+        return {
+            "publish": {n for n, _ in node.get_publisher_names_and_types_by_node(name, "/")},
+            "subscribe": {n for n, _ in node.get_subscriber_names_and_types_by_node(name, "/")},
+            "reply": {n for n, _ in node.get_service_names_and_types_by_node(name, "/")},
+            "request": {n for n, _ in node.get_client_names_and_types_by_node(name, "/")},
+        }
+
+    try:
+        own = wait_for(lambda: [n for n in nodes() if n.startswith("launch_ros")], "launch")[0]
+        allowed = {
+            rule: {n.replace(profile.node, own) for n in profile.resolved(getattr(profile, rule))}
+            for rule in ("publish", "subscribe", "reply", "request")
+        }
+        wait_for(lambda: client.state() == "active", "the node to be active")
+        wait_for(lambda: opened(own) == allowed, f"{allowed}, not {opened(own)}")
+        assert nodes()["proto_mtl"] == "/proto_mtl" and nodes()[own] == profile.enclave
+        assert client.parameter("read_only") is True
+        process.send_signal(signal.SIGINT)
+        lines_until(process, "process has finished cleanly")
+        assert process.wait(timeout=30) == 0
+    finally:
+        client.close()
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+@pytest.mark.ros
 def test_ros2_launch_replays_a_recording_and_ends(
     ros2: dict[str, str], bundle: Path, room_recording: Path
 ) -> None:

@@ -65,6 +65,7 @@ def test_parameters_are_refused_with_a_reason(robot: Robot) -> None:
         ("overlay_opacity", -0.5, "0"),
         ("cameras", ["right"], "unconfigured"),
         ("class_names", ["cat"], "set by the node"),
+        ("read_only", True, "when the node starts"),
         ("max_depth", float("nan"), "nan"),
         ("no_such_parameter", 1, "declared"),
     ):

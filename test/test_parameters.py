@@ -10,7 +10,7 @@ import yaml
 
 from proto_mtl_ros.errors import ConfigError
 from proto_mtl_ros.ros import parameters, topics
-from proto_mtl_ros.ros.parameter_table import BY_NAME, CONFIGURE, DYNAMIC, READ_ONLY, TABLE
+from proto_mtl_ros.ros.parameter_table import BY_NAME, CONFIGURE, DYNAMIC, READ_ONLY, START, TABLE
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -115,8 +115,8 @@ def test_when_a_change_is_taken() -> None:
     for row in TABLE:
         running = parameters.refusal(row.name, row.default, configured=True)
         idle = parameters.refusal(row.name, row.default, configured=False)
-        assert (running is None) == (row.change not in (CONFIGURE, READ_ONLY))
-        assert (idle is None) == (row.change != READ_ONLY)
+        assert (running is None) == (row.change not in (CONFIGURE, START, READ_ONLY))
+        assert (idle is None) == (row.change not in (START, READ_ONLY))
     assert BY_NAME["confidence_threshold"].change == DYNAMIC
 
 

@@ -40,6 +40,7 @@ COMMANDS = {
     "bag": "Look into a recording, play it, record topics.",
     "demo": "Play a recording through the node over DDS and write a report.",
     "node": "Run the ROS 2 perception node.",
+    "licences": "List the licences of what is installed and needed.",
 }
 
 # What to say when a library is missing, by the name of the module that was asked for. The versions
@@ -59,6 +60,7 @@ REMEDIES = {
     "nncf": "pip install '.[quantise]' in the source folder",
     "rosbags": "pip install 'rosbags>=0.11,<0.12'",
     "mcap": "pip install 'mcap>=1.2,<2'",
+    "packaging": "pip install packaging",
     **dict.fromkeys(("torch", "safetensors"), "pip install 'torch==2.13.0' 'safetensors>=0.4,<1'"),
     **dict.fromkeys(
         (

@@ -17,7 +17,7 @@ from rclpy.task import Future
 from std_srvs.srv import SetBool, Trigger
 
 from proto_mtl_ros.errors import ConfigError
-from proto_mtl_ros.ros import diagnostics, parameters, qos
+from proto_mtl_ros.ros import diagnostics, parameters, qos, read_only
 from proto_mtl_ros.ros.camera import CameraPort
 from proto_mtl_ros.ros.engine_upgrade import EngineUpgrade
 from proto_mtl_ros.ros.model import Loading, Outcome
@@ -79,6 +79,8 @@ class PerceptionNode(LifecycleNode):
             ),
             post_callback=lambda _: self._on_jump_back(),
         )
+        if self._values["read_only"]:
+            read_only.enforce(self, lambda: self._own_change)
 
     # Parameters
 

@@ -9,6 +9,7 @@ from typing import Any
 DYNAMIC = "at once"
 RELOAD = "at configure or ~/reload_model"
 CONFIGURE = "while unconfigured"
+START = "at start only"
 READ_ONLY = "never (set by the node)"
 
 
@@ -17,7 +18,7 @@ class Parameter:
     """One row of the table.
 
     kind: "bool", "int", "double", "string", "string[]", "int[]" or "double[]".
-    change: when a new value is taken: DYNAMIC, RELOAD, CONFIGURE or READ_ONLY.
+    change: when a new value is taken: DYNAMIC, RELOAD, CONFIGURE, START or READ_ONLY.
     low, high: inclusive range of a number (or of every element), None where open.
     choices: the allowed values of a string, empty for any.
     """
@@ -215,6 +216,14 @@ TABLE: tuple[Parameter, ...] = (
         "Seconds without an image after which /diagnostics warns.",
         0.1,
         3600.0,
+    ),
+    Parameter(
+        "read_only",
+        "bool",
+        False,
+        START,
+        "Refuse every change over the network: of parameters, by ~/enable and ~/reload_model, and "
+        "transitions other than configure and activate. docs/security.md",
     ),
     Parameter(
         "class_names",

@@ -17,7 +17,14 @@ from collections.abc import Iterable
 from typing import Any
 
 from proto_mtl_ros.errors import ConfigError
-from proto_mtl_ros.ros.parameter_table import BY_NAME, CONFIGURE, READ_ONLY, TABLE, Parameter
+from proto_mtl_ros.ros.parameter_table import (
+    BY_NAME,
+    CONFIGURE,
+    READ_ONLY,
+    START,
+    TABLE,
+    Parameter,
+)
 
 _CAMERA = re.compile(r"^/?[A-Za-z_][A-Za-z0-9_]*(/[A-Za-z_][A-Za-z0-9_]*)*$")
 _PYTHON_TYPES: dict[str, type] = {"bool": bool, "int": int, "double": float, "string": str}
@@ -69,7 +76,7 @@ def _cameras_problem(cameras: list[str]) -> str | None:
     if not cameras:
         return "cameras must name at least one camera"
     for camera in cameras:
-        if not _CAMERA.match(camera):
+        if not _CAMERA.fullmatch(camera):
             return f"cameras: {camera!r} is not a ROS namespace, such as camera or /robot/front"
     doubles = {c for c in cameras if cameras.count(c) > 1}
     if doubles:
@@ -122,6 +129,8 @@ def refusal(name: str, value: Any, configured: bool) -> str | None:
     row = BY_NAME[name]
     if row.change == READ_ONLY:
         return f"{name} is set by the node from the model"
+    if row.change == START:
+        return f"{name} is taken when the node starts: start it anew with {name}:=<value>"
     if row.change == CONFIGURE and configured:
         return f"{name} can be changed only while the node is unconfigured: run cleanup first"
     return problem(name, coerce(name, value))

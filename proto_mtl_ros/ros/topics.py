@@ -103,6 +103,34 @@ INPUTS: tuple[tuple[str, str, str], ...] = (
 )
 
 
+@dataclass(frozen=True)
+class NodeInterface:
+    """A topic or a service of the node itself, not of a camera."""
+
+    name: str
+    type: str
+    text: str
+
+
+NODE_TOPICS: tuple[NodeInterface, ...] = (
+    NodeInterface(
+        "/diagnostics",
+        "diagnostic_msgs/DiagnosticArray",
+        "once a second: the engine, and for each camera rates in and out, drops by cause, latency "
+        "p50 and p95 by stage",
+    ),
+)
+
+SERVICES: tuple[NodeInterface, ...] = (
+    NodeInterface("~/enable", "std_srvs/SetBool", "process images or not"),
+    NodeInterface(
+        "~/reload_model",
+        "std_srvs/Trigger",
+        "load the model that the parameters name; the old one keeps running if that fails",
+    ),
+)
+
+
 def markdown_text() -> str:
     """docs/topics.md."""
     lines = [
@@ -124,11 +152,7 @@ def markdown_text() -> str:
         "",
         "| of the node | type | content |",
         "|---|---|---|",
-        "| `/diagnostics` | diagnostic_msgs/DiagnosticArray | once a second: the engine, and for "
-        "each camera rates in and out, drops by cause, latency p50 and p95 by stage |",
-        "| `~/enable` | std_srvs/SetBool | process images or not |",
-        "| `~/reload_model` | std_srvs/Trigger | load the model that the parameters name; the old "
-        "one keeps running if that fails |",
+        *(f"| `{i.name}` | {i.type} | {i.text} |" for i in (*NODE_TOPICS, *SERVICES)),
         "| `~/change_state`, `~/get_state`, ... | lifecycle_msgs | the lifecycle |",
         "",
         "Values of a camera's status on `/diagnostics`: `rate_in_hz`, `rate_out_hz`; `received` = "
