@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,8 +73,9 @@ class NodeProcess:
         log: Path,
         parameters: dict[str, str] | None = None,
         arguments: list[str] | None = None,
+        program: Sequence[str | Path] = ("-m", "proto_mtl_ros.cli", "node"),
     ) -> None:
-        command = [sys.executable, "-m", "proto_mtl_ros.cli", "node", "--ros-args"]
+        command = [sys.executable, *map(str, program), "--ros-args"]
         for name, value in (parameters or {}).items():
             command += ["-p", f"{name}:={value}"]
         self._log = log
@@ -253,6 +254,10 @@ class Client:
             return None
 
         return wait_for(find, f"the status {full}")
+
+    def newest_diagnostics(self) -> Any:
+        """The newest message of /diagnostics, None before the first."""
+        return next(reversed(list(self._diagnostics.messages)), None)
 
     def values(self, name: str) -> dict[str, str]:
         """The key-value pairs of a fresh status."""

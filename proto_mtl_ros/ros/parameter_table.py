@@ -162,6 +162,44 @@ TABLE: tuple[Parameter, ...] = (
         0.1,
         3600.0,
     ),
+    Parameter(
+        "engine_timeout",
+        "double",
+        10.0,
+        DYNAMIC,
+        "Seconds after which an engine that has not returned, or has only failed, is replaced by a "
+        "new one. Well above the slowest image.",
+        0.5,
+        3600.0,
+    ),
+    Parameter(
+        "engine_restarts",
+        "int",
+        3,
+        DYNAMIC,
+        "How many new engines are tried one after the other, 1, 2, 4 ... seconds after a failure; "
+        "counted anew after a minute of good work.",
+        0,
+        100,
+    ),
+    Parameter(
+        "engine_fallback",
+        "string",
+        "cpu",
+        DYNAMIC,
+        "The second new engine and those after it. cpu: another one on the CPU, with a WARN on "
+        "/diagnostics. none: the same again.",
+        choices=("cpu", "none"),
+    ),
+    Parameter(
+        "on_engine_failure",
+        "string",
+        "stay",
+        DYNAMIC,
+        "When engine_restarts are used up. stay: ERROR on /diagnostics until ~/reload_model or "
+        "another configure. exit: the process ends with status 5, for whoever restarts it.",
+        choices=("stay", "exit"),
+    ),
     Parameter("enabled", "bool", True, DYNAMIC, "Process images. The service ~/enable sets it."),
     Parameter(
         "force_inference",
