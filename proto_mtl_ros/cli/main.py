@@ -147,7 +147,11 @@ def run_command(name: str, args: list[str]) -> None:
         if error.filename is None:
             raise
         _fail(name, f"{error.filename}: {error.strerror}", INPUT)
-    except KeyboardInterrupt:
+    except SystemExit as end:
+        if end.code == INTERRUPTED:  # which typer makes of Ctrl-C, without a word
+            _fail(name, "stopped by Ctrl-C", INTERRUPTED)
+        raise
+    except KeyboardInterrupt:  # while the command's module is imported
         _fail(name, "stopped by Ctrl-C", INTERRUPTED)
 
 
