@@ -140,7 +140,7 @@ class Client:
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._spin, daemon=True)
         self._thread.start()
-        self._diagnostics = self.collect(DiagnosticArray, "/diagnostics", QoSProfile(depth=10))
+        self.diagnostics = self.collect(DiagnosticArray, "/diagnostics", QoSProfile(depth=10))
 
     def _spin(self) -> None:
         while not self._ended.is_set():
@@ -233,10 +233,10 @@ class Client:
 
     def status(self, name: str, fresh: bool = True) -> Any:
         """The DiagnosticStatus `<node>: name`; `fresh` waits for one made after the call."""
-        seen, now = len(self._diagnostics.messages), time.time()
+        seen, now = len(self.diagnostics.messages), time.time()
 
         def arrived() -> bool:
-            new = list(self._diagnostics.messages)[seen:]
+            new = list(self.diagnostics.messages)[seen:]
             # With simulated time stamps tell nothing; the second message is made after the call.
             return len(new) >= 2 or any(
                 m.header.stamp.sec + 1e-9 * m.header.stamp.nanosec > now for m in new
@@ -247,17 +247,13 @@ class Client:
         full = f"{self.target.lstrip('/')}: {name}"
 
         def find() -> Any:
-            for message in reversed(list(self._diagnostics.messages)):
+            for message in reversed(list(self.diagnostics.messages)):
                 for status in message.status:
                     if status.name == full:
                         return status
             return None
 
         return wait_for(find, f"the status {full}")
-
-    def newest_diagnostics(self) -> Any:
-        """The newest message of /diagnostics, None before the first."""
-        return next(reversed(list(self._diagnostics.messages)), None)
 
     def values(self, name: str) -> dict[str, str]:
         """The key-value pairs of a fresh status."""

@@ -7,8 +7,10 @@ recovers is the product's.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -38,6 +40,7 @@ class FaultyRobot(Robot):
     """A robot whose engine fails on demand."""
 
     faults: Path
+    systemd: socket.socket
 
     def set_fault(self, fault: str = "", backend: str = "") -> None:
         """Switch a fault on, or off with an empty name."""
@@ -50,6 +53,14 @@ class FaultyRobot(Robot):
         collectors = [self.collect(f"left/{name}") for name in names]
         self.flow(lambda: image(picture()), *collectors)
         return collectors
+
+    def signs_of_life(self) -> list[str]:
+        """What systemd would have got since the last call."""
+        signs = []
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                signs.append(self.systemd.recv(100).decode())
+        return signs
 
     def engine(self) -> Any:
         """The newest status of the engine."""
@@ -90,12 +101,20 @@ class FaultyRobot(Robot):
 def faulty_robot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultyRobot]:
     """The node with an engine that can fail; it ends well after all that."""
     folder = tmp_path_factory.mktemp("faulty")
-    models = {"tiny": write_tiny_bundle(folder, "tiny")}
+    models = {
+        "tiny": write_tiny_bundle(folder, "tiny"),
+        "slow": write_tiny_bundle(folder, "slow", delay_loops=100),
+    }
     client = Client()
     program = (PROGRAM, folder / "fault")
-    process = NodeProcess(folder / "log", {"model": str(models["tiny"])}, program=program)
+    systemd = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+    systemd.bind(str(folder / "notify"))
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("NOTIFY_SOCKET", str(folder / "notify"))
+        process = NodeProcess(folder / "log", {"model": str(models["tiny"])}, program=program)
     robot = FaultyRobot(client, process, models)
     robot.faults = folder / "fault"
+    robot.systemd = systemd
     try:
         yield robot
         robot.set_fault()
@@ -119,7 +138,7 @@ def test_a_stalled_engine_is_told_and_replaced(robot: FaultyRobot, record_fault:
     assert "loading a new engine (attempt 1 of 3)" in said
     robot.wait_for_results(masks)
     wait_for(lambda: robot.engine().level == WARN, "WARN on /diagnostics")
-    assert "the engine was replaced" in robot.engine().message
+    assert "engine_replaced: " in robot.engine().message
     assert robot.value("engine_restarts") == "1" and robot.value("engines_left_behind") == "1"
     assert robot.value("drops.engine_stalled", "left") == "1"
     # The thread that was left behind comes back: it publishes nothing and ends.
@@ -344,16 +363,20 @@ def test_a_process_that_is_frozen_is_seen_from_outside(
 ) -> None:
     """A backend that keeps the interpreter's lock stops even the thread that watches it."""
     (masks,) = robot.begin("segmentation/image")
+    assert "READY=1" in robot.signs_of_life()
     times: list[float] = []
+    signs: list[float] = []
     ended = threading.Event()
 
     def listen() -> None:
         seen = None
         while not ended.wait(0.02):
-            newest = robot.client.newest_diagnostics()
-            if newest is not seen:
-                seen = newest
+            number = len(robot.client.diagnostics.messages)
+            if number != seen:
+                seen = number
                 times.append(time.monotonic())
+            if "WATCHDOG=1" in robot.signs_of_life():
+                signs.append(time.monotonic())
 
     listener = threading.Thread(target=listen)
     listener.start()
@@ -364,8 +387,8 @@ def test_a_process_that_is_frozen_is_seen_from_outside(
     finally:
         ended.set()
         listener.join()
-    silence = max(b - a for a, b in zip(times, times[1:], strict=False))
-    assert silence > 3.0
+    for heard in (times, signs):
+        assert max(b - a for a, b in zip(heard, heard[1:], strict=False)) > 3.0
     one_result(robot, image(picture()), masks)
     record_fault(
         "engine",
@@ -373,7 +396,49 @@ def test_a_process_that_is_frozen_is_seen_from_outside(
         tried=1,
         survived=1,
         lost=0,
-        seen="/diagnostics, else once a second, is silent for as long: STALE",
+        seen="/diagnostics, else once a second, is silent for as long (STALE), and so are "
+        "the signs of life for systemd's WatchdogSec",
+    )
+
+
+def test_the_input_is_made_smaller_only_where_that_is_chosen(
+    robot: FaultyRobot, record_fault: Callable
+) -> None:
+    slow = str(robot.models["slow"])
+    (masks,) = robot.begin("segmentation/image", model=slow, when_slow="smaller_input")
+    assert robot.value("input_size") == "128x96"
+    ended = threading.Event()
+
+    def flood() -> None:
+        while not ended.wait(0.005):
+            robot.publish("left/image", image(picture()))
+
+    thread = threading.Thread(target=flood)
+    thread.start()
+    try:
+        wait_for(lambda: "smaller_input: " in robot.engine().message, "a smaller input")
+        assert robot.engine().level == WARN and "at 64x64 to keep up" in robot.engine().message
+        wait_for(lambda: robot.value("input_size") == "64x64", "its size")
+        (result,) = robot.client.set_parameters(when_slow="drop_images")
+        assert result.successful
+        wait_for(lambda: robot.value("input_size") == "128x96", "the whole input")
+        assert robot.client.status("engine").level == OK
+    finally:
+        ended.set()
+        thread.join()
+    robot.settle(masks)
+    result = one_result(robot, image(picture()), masks)
+    assert (result.width, result.height) == (64, 48)
+    lost = robot.lost_without_a_cause()
+    assert lost == 0
+    record_fault(
+        "engine",
+        "far more images than the engine can process",
+        tried=1,
+        survived=1,
+        lost=lost,
+        seen="drops.overwritten; with when_slow: smaller_input also WARN smaller_input and the "
+        "input's size, until it could keep up again",
     )
 
 

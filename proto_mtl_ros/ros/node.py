@@ -21,6 +21,7 @@ from proto_mtl_ros.ros import diagnostics, parameters, qos
 from proto_mtl_ros.ros.camera import CameraPort
 from proto_mtl_ros.ros.model import Loading, Outcome
 from proto_mtl_ros.ros.supervisor import TICK, Supervisor
+from proto_mtl_ros.ros.systemd import notify
 from proto_mtl_ros.ros.transitions import (
     ERROR,
     FAILURE,
@@ -295,6 +296,7 @@ class PerceptionNode(LifecycleNode):
                 port.diagnose(self._active, self._values["enabled"], self._values["input_timeout"])
             )
         self._diagnostics.publish(array)
+        notify("WATCHDOG=1")
 
     def _engine_status(self) -> DiagnosticStatus:
         engine = self._engine

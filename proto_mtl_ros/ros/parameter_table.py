@@ -200,6 +200,17 @@ TABLE: tuple[Parameter, ...] = (
         "another configure. exit: the process ends with status 5, for whoever restarts it.",
         choices=("stay", "exit"),
     ),
+    Parameter(
+        "when_slow",
+        "string",
+        "drop_images",
+        DYNAMIC,
+        "When the engine cannot keep up with the images. drop_images: the newest image is "
+        "processed and those between are dropped, which lowers the rate. smaller_input: besides, "
+        "the network runs at two thirds of its input, less exactly, until it could keep up at the "
+        "whole; with output_size input, and engines that take other sizes.",
+        choices=("drop_images", "smaller_input"),
+    ),
     Parameter("enabled", "bool", True, DYNAMIC, "Process images. The service ~/enable sets it."),
     Parameter(
         "force_inference",

@@ -20,6 +20,7 @@ from rclpy.utilities import remove_ros_args
 from proto_mtl_ros.errors import ConfigError, ProtoMtlError
 from proto_mtl_ros.ros.node import PerceptionNode
 from proto_mtl_ros.ros.supervisor import running_workers
+from proto_mtl_ros.ros.systemd import notify
 
 _NAME = "proto_mtl"
 _MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1
@@ -115,7 +116,9 @@ def _spin(stopping: threading.Event) -> int:
     # The executor blocks inside the middleware; the main thread stays free for signals.
     thread = threading.Thread(target=spin, name="executor")
     thread.start()
+    notify("READY=1")
     stopping.wait()
+    notify("STOPPING=1")
     wake.trigger()
     thread.join()
     try:

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from sensor_msgs.msg import CameraInfo, CompressedImage
 
 from proto_mtl_ros.encodings import EncodingError
-from proto_mtl_ros.errors import ProtoMtlError, one_line
+from proto_mtl_ros.errors import EngineError, ProtoMtlError, one_line
 from proto_mtl_ros.geometry import Camera
 from proto_mtl_ros.ros import messages
 from proto_mtl_ros.ros.camera import CameraPort, Frame
@@ -80,6 +80,12 @@ class Worker:
         """What the thread is at, one word."""
         self.round = 0
         """Counts the times that frames were taken."""
+        self.busy_seconds = 0.0
+        """Spent on frames so far."""
+        self.small = False
+        """Whether the network shall be run at a smaller input; False again if it cannot be."""
+        self.small_problem = ""
+        """Why it cannot be."""
         self._ports: list[CameraPort] = []
         self._values = values
         self._logger = logger
@@ -88,13 +94,14 @@ class Worker:
         self._in_work: dict[int, tuple[CameraPort, Frame]] = {}
         self._predictor = predictor
         self._next_predictor: Predictor | None = None
+        self._smaller: Predictor | None = None
         self._publisher = _publisher(predictor)
         self._thread = threading.Thread(target=self._run, name=THREAD, daemon=True)
 
     @property
     def predictor(self) -> Predictor | None:
         """The model in use, or the one that is about to be."""
-        return self._next_predictor or self._predictor
+        return self._next_predictor or (self._smaller if self.small else None) or self._predictor
 
     @property
     def busy(self) -> bool:
@@ -181,6 +188,8 @@ class Worker:
                 if new is not None:
                     old, self._predictor = self._predictor, new
                     self._publisher = _publisher(new)
+                    self._smaller = None
+                    self.small, self.small_problem = False, ""
                     self.failures = Failures()
                 self._busy = self._running
                 self.round += 1
@@ -188,7 +197,9 @@ class Worker:
                 self.stage = "closing the old engine"
                 self._close(old)
             if self._busy:
+                begin = time.monotonic()
                 self._serve()
+                self.busy_seconds += time.monotonic() - begin
         self._close(self._predictor)
         self._close(self._next_predictor)
 
@@ -284,12 +295,29 @@ class Worker:
         """Run the network once for all jobs."""
         predictor = self._predictor
         assert predictor is not None  # else it holds
+        if self.small:
+            predictor = self._small_predictor(predictor)
         predictor.confidence_threshold = values["confidence_threshold"] / 255.0
         predictions = predictor.predict_batch(
             [job.rgb for job in jobs], [job.camera for job in jobs], [job.needs for job in jobs]
         )
         self.inferences += len(jobs)
         return predictions
+
+    def _small_predictor(self, whole: Predictor) -> Predictor:
+        """The same engine at the smaller input, or `whole` where it takes no other size."""
+        if self._smaller is None:
+            try:
+                size = smaller_input(whole)
+                if size == whole.input_size:
+                    raise EngineError("there is no smaller one")
+                smaller = Predictor(whole.bundle, whole.engine, size)
+                smaller.warm_up()
+            except EngineError as error:
+                self.small, self.small_problem = False, one_line(error)
+                return whole
+            self._smaller = smaller
+        return self._smaller
 
     def _finish(self, job: _Job, prediction: Prediction, values: dict[str, Any]) -> None:
         start = time.monotonic()
@@ -313,6 +341,15 @@ class Worker:
         text = kind + one_line(error)
         self._done(frame, lambda: port.fail(frame.message, text))
         self._logger.error(f"{port.name}: a frame failed: {text}", throttle_duration_sec=5.0)
+
+
+def smaller_input(predictor: Predictor) -> tuple[int, int]:
+    """Two thirds of a predictor's input (height, width), in multiples that its network takes."""
+    multiple = predictor.bundle.manifest.size_multiple
+    height, width = (
+        max(multiple, 2 * s // (3 * multiple) * multiple) for s in predictor.input_size
+    )
+    return height, width
 
 
 def _publisher(predictor: Predictor | None) -> ResultPublisher | None:
