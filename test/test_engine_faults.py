@@ -381,6 +381,7 @@ def test_a_process_that_is_frozen_is_seen_from_outside(
     listener = threading.Thread(target=listen)
     listener.start()
     try:
+        wait_for(lambda: times and signs, "signs of life")
         robot.set_fault("freeze")
         robot.wait_for_results(masks)
         after = len(times), len(signs)
