@@ -15,12 +15,36 @@ def one_line(value: object, limit: int = 200) -> str:
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
+EXIT_STATUSES = {
+    0: "done",
+    1: "a check found a difference, or a fault of this program (then with a traceback)",
+    2: "a command, option, parameter or configuration that cannot be used",
+    3: "a file, model, recording or data set that is missing, damaged or not usable",
+    4: "a Python package or ROS is not installed, or too old",
+    5: "the inference engine cannot be created, or has failed for good",
+    6: "a training cannot go on",
+    130: "stopped by Ctrl-C (SIGINT)",
+    143: "stopped by SIGTERM",
+}
+"""What every command's exit status means; the node ends with 0 after SIGINT and SIGTERM, too."""
+
+USAGE, INPUT, MISSING, ENGINE, TRAINING, INTERRUPTED = 2, 3, 4, 5, 6, 130
+
+
 class ProtoMtlError(Exception):
-    """Base of all errors meant for the user; commands print it without a traceback and exit 2."""
+    """Base of all errors meant for the user; commands print it without a traceback.
+
+    Attributes:
+        exit_status: that a command ends with, one of ``EXIT_STATUSES``.
+    """
+
+    exit_status = INPUT
 
 
 class ConfigError(ProtoMtlError):
     """A configuration file or an option has a value that cannot be used."""
+
+    exit_status = USAGE
 
 
 class BundleError(ProtoMtlError):
@@ -29,6 +53,8 @@ class BundleError(ProtoMtlError):
 
 class EngineError(ProtoMtlError):
     """An inference engine cannot be created or was given input it cannot take."""
+
+    exit_status = ENGINE
 
 
 class BagError(ProtoMtlError):
@@ -41,3 +67,5 @@ class DataError(ProtoMtlError):
 
 class TrainingError(ProtoMtlError):
     """A training cannot go on."""
+
+    exit_status = TRAINING

@@ -35,7 +35,7 @@ class Robot:
         self.client = client
         self.process = process
         self.models = models
-        self._collectors: list[Collector] = []
+        self.collectors: list[Collector] = []
         self._publishers: dict[str, Any] = {}
 
     def start(self, **parameters: Any) -> None:
@@ -52,9 +52,9 @@ class Robot:
 
     def unconfigure(self) -> None:
         """Close all collectors and bring the node to unconfigured."""
-        for collector in self._collectors:
+        for collector in self.collectors:
             collector.close()
-        self._collectors.clear()
+        self.collectors.clear()
         state = self.client.state()
         if state == "active":
             assert self.client.change_state("deactivate")
@@ -64,7 +64,7 @@ class Robot:
     def collect(self, name: str, message_type: Any = Image) -> Collector:
         """Subscribe to a result, e.g. left/depth/image."""
         collector = self.client.collect(message_type, f"/{name}")
-        self._collectors.append(collector)
+        self.collectors.append(collector)
         return collector
 
     def publish(self, topic: str, message: Any) -> None:

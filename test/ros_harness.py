@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,8 +73,9 @@ class NodeProcess:
         log: Path,
         parameters: dict[str, str] | None = None,
         arguments: list[str] | None = None,
+        program: Sequence[str | Path] = ("-m", "proto_mtl_ros.cli", "node"),
     ) -> None:
-        command = [sys.executable, "-m", "proto_mtl_ros.cli", "node", "--ros-args"]
+        command = [sys.executable, *map(str, program), "--ros-args"]
         for name, value in (parameters or {}).items():
             command += ["-p", f"{name}:={value}"]
         self._log = log
@@ -139,7 +140,7 @@ class Client:
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._spin, daemon=True)
         self._thread.start()
-        self._diagnostics = self.collect(DiagnosticArray, "/diagnostics", QoSProfile(depth=10))
+        self.diagnostics = self.collect(DiagnosticArray, "/diagnostics", QoSProfile(depth=10))
 
     def _spin(self) -> None:
         while not self._ended.is_set():
@@ -232,10 +233,10 @@ class Client:
 
     def status(self, name: str, fresh: bool = True) -> Any:
         """The DiagnosticStatus `<node>: name`; `fresh` waits for one made after the call."""
-        seen, now = len(self._diagnostics.messages), time.time()
+        seen, now = len(self.diagnostics.messages), time.time()
 
         def arrived() -> bool:
-            new = list(self._diagnostics.messages)[seen:]
+            new = list(self.diagnostics.messages)[seen:]
             # With simulated time stamps tell nothing; the second message is made after the call.
             return len(new) >= 2 or any(
                 m.header.stamp.sec + 1e-9 * m.header.stamp.nanosec > now for m in new
@@ -246,7 +247,7 @@ class Client:
         full = f"{self.target.lstrip('/')}: {name}"
 
         def find() -> Any:
-            for message in reversed(list(self._diagnostics.messages)):
+            for message in reversed(list(self.diagnostics.messages)):
                 for status in message.status:
                     if status.name == full:
                         return status

@@ -13,6 +13,7 @@ import pytest
 
 import proto_mtl_ros
 from proto_mtl_ros.cli.main import COMMANDS, REMEDIES
+from proto_mtl_ros.errors import INPUT, MISSING
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 HEAVY = ("torch", "rclpy", "lightning", "onnxruntime", "cv2")
@@ -40,9 +41,11 @@ def without(modules: tuple[str, ...], *arguments: str) -> subprocess.CompletedPr
     return run(sys.executable, "-c", program)
 
 
-def assert_refused(result: subprocess.CompletedProcess[str], *words: str) -> None:
-    """One line on stderr that has `words`, status 2, no traceback."""
-    assert result.returncode == 2, result.stderr
+def assert_refused(
+    result: subprocess.CompletedProcess[str], *words: str, status: int = INPUT
+) -> None:
+    """One line on stderr that has `words`, the status, no traceback."""
+    assert result.returncode == status, result.stderr
     lines = result.stderr.strip().splitlines()
     assert len(lines) == 1, result.stderr
     for word in words:
@@ -94,7 +97,8 @@ def test_unknown_option_is_refused() -> None:
 
 
 def test_without_ros_the_node_says_how_to_get_it() -> None:
-    assert_refused(without(("rclpy",), "node"), "rclpy", "source ROS 2", "ros-wheels")
+    said = ("rclpy", "source ROS 2", "ros-wheels")
+    assert_refused(without(("rclpy",), "node"), *said, status=MISSING)
 
 
 def test_advice_asks_for_the_versions_that_the_package_does() -> None:

@@ -92,11 +92,7 @@ def replay(
         domain_id=domain_id,
         command=_command(context),
     )
-    try:
-        report = run_replay(options)
-    except KeyboardInterrupt:  # typer would end without a word
-        typer.echo("proto-mtl: stopped by Ctrl-C, its processes are ended", err=True)
-        raise typer.Exit(130) from None
+    report = run_replay(options)
     typer.echo(f"Report: {report}")
 
 

@@ -43,7 +43,7 @@ def command(
     what is finished and continues what was begun at its last finished epoch. Two of these commands
     may share the folders.
     """
-    from proto_mtl_ros.errors import ConfigError
+    from proto_mtl_ros.errors import ConfigError, TrainingError
     from proto_mtl_ros.training.benchmark.protocol import Protocol
 
     settings = Protocol.read(protocol)  # before the slow imports: a bad file fails at once
@@ -58,7 +58,7 @@ def command(
     if failures:
         names = ", ".join(list(failures)[:_SHOWN])
         more = f" and {len(failures) - _SHOWN} more" if len(failures) > _SHOWN else ""
-        raise ConfigError(f"{len(failures)} runs failed: {names}{more}; the reasons stand above")
+        raise TrainingError(f"{len(failures)} runs failed: {names}{more}; the reasons stand above")
 
 
 def _run(

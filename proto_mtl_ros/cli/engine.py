@@ -14,7 +14,7 @@ from proto_mtl_ros.cli import comma_list
 from proto_mtl_ros.cli.dataset import Kind, Options, Split, open_dataset
 from proto_mtl_ros.cli.engine_options import SHIPPED_MODEL, Device, Model
 from proto_mtl_ros.cli.group import command_group
-from proto_mtl_ros.errors import ConfigError
+from proto_mtl_ros.errors import ConfigError, EngineError
 
 if TYPE_CHECKING:
     from proto_mtl_ros.runtime.engine_plan import EnginePlan
@@ -142,6 +142,8 @@ def check(
         rows = [asdict(one) | {"ran": one.ran} for one in results]
         content = {"model": bundle.name, "machine": machine(), "engines": rows}
         write_text(out, json.dumps(content, indent=1) + "\n")
+    if not any(one.ran for one in results):
+        raise EngineError("no engine could be checked; the reasons stand above")
     wrong = [one for one in results if one.ran and one.problem is not None]
     if wrong:
         raise SystemExit(1)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import typer
 
 
-def command_group(help: str) -> typer.Typer:
+def command_group(help: str, epilog: str | None = None) -> typer.Typer:
     """Return an app that shows its help when it is called without a subcommand.
 
     Help is plain text: in marked-up text a list such as [front, rear] would vanish. An error keeps
@@ -14,6 +14,7 @@ def command_group(help: str) -> typer.Typer:
     """
     return typer.Typer(
         help=help,
+        epilog=epilog,
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,

@@ -17,11 +17,13 @@ from typing import Any
 try:
     import typer
 except ModuleNotFoundError:
-    sys.exit("proto-mtl: the Python package 'typer' is not installed: pip install 'typer>=0.12,<1'")
+    text = "proto-mtl: the Python package 'typer' is not installed: pip install 'typer>=0.12,<1'"
+    print(text, file=sys.stderr)
+    raise SystemExit(4) from None  # MISSING of proto_mtl_ros.errors
 
 import proto_mtl_ros
 from proto_mtl_ros.cli.group import command_group
-from proto_mtl_ros.errors import ProtoMtlError
+from proto_mtl_ros.errors import EXIT_STATUSES, INPUT, INTERRUPTED, MISSING, ProtoMtlError
 
 # Threads that spin for each other beside a busy process cost ten times what they compute. It counts
 # only if it is set before torch is imported.
@@ -78,8 +80,11 @@ REMEDIES = {
     ),
 }
 
+_STATUS_LINES = "\n".join(f"{status:5}  {text}" for status, text in EXIT_STATUSES.items())
+
 app = command_group(
-    "Segmentation, metric depth and surface normals for every pixel of a robot's cameras."
+    "Segmentation, metric depth and surface normals for every pixel of a robot's cameras.",
+    epilog=f"\b\nExit status of every command:\n{_STATUS_LINES}",
 )
 
 
@@ -98,7 +103,7 @@ def _root(
     """Options that stand before the command."""
 
 
-def _fail(name: str, message: str, status: int = 2) -> None:
+def _fail(name: str, message: str, status: int) -> None:
     """Print one line on stderr and exit."""
     line = " ".join(message.split())
     print(f"{PROGRAM} {name}: {line}", file=sys.stderr)
@@ -121,30 +126,35 @@ def _load(name: str) -> Any:
 def run_command(name: str, args: list[str]) -> None:
     """Run one command and exit with its status.
 
-    What a user can act on ends in one line on stderr and status 2: a `ProtoMtlError`, a file that
-    cannot be read or written, or a library that is missing or too old. Anything else is a fault of
-    ours and keeps its traceback.
+    What a user can act on ends in one line on stderr and the status of its kind, see
+    `EXIT_STATUSES`: a `ProtoMtlError`, a file that cannot be read or written, or a library that is
+    missing or too old. Anything else is a fault of ours, keeps its traceback and ends with 1.
     """
     try:
         command = typer.main.get_command(_load(name))
         command.main(args=args, prog_name=f"{PROGRAM} {name}")
     except ProtoMtlError as error:
-        _fail(name, str(error))
+        _fail(name, str(error), error.exit_status)
     except ImportError as error:
         missing = error.name or ""
         if missing == f"proto_mtl_ros.cli.{name}":
-            _fail(name, "this command is not part of this installation; update proto_mtl_ros")
+            message = "this command is not part of this installation; update proto_mtl_ros"
+            _fail(name, message, MISSING)
         remedy = REMEDIES.get(missing.partition(".")[0])
         if remedy is None:
             raise
         state = "not installed" if isinstance(error, ModuleNotFoundError) else "too old or broken"
-        _fail(name, f"the Python package '{missing}' is {state}: {remedy}")
+        _fail(name, f"the Python package '{missing}' is {state}: {remedy}", MISSING)
     except OSError as error:
         if error.filename is None:
             raise
-        _fail(name, f"{error.filename}: {error.strerror}")
-    except KeyboardInterrupt:
-        _fail(name, "stopped by Ctrl-C", status=130)
+        _fail(name, f"{error.filename}: {error.strerror}", INPUT)
+    except SystemExit as end:
+        if end.code == INTERRUPTED:  # which typer makes of Ctrl-C, without a word
+            _fail(name, "stopped by Ctrl-C", INTERRUPTED)
+        raise
+    except KeyboardInterrupt:  # while the command's module is imported
+        _fail(name, "stopped by Ctrl-C", INTERRUPTED)
 
 
 def _register(name: str, summary: str) -> None:

@@ -40,6 +40,10 @@ _CAUSES = {
     "max_rate": "more than the parameter max_rate lets through",
     "disabled": "the node was disabled",
     "engine_error": "the engine failed",
+    "engine_stalled": "the engine did not return",
+    "engine_restarting": "a new engine was being loaded after one that failed",
+    "engine_failed": "the engine had failed, and was given up",
+    "engine_building": "the engine was still being built",
 }
 
 

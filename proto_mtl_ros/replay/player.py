@@ -29,7 +29,7 @@ from std_srvs.srv import SetBool
 from proto_mtl_ros.data.bag import BagMessage
 from proto_mtl_ros.data.recording import Recording, open_recording
 from proto_mtl_ros.data.stamp_log import StampLog, shifted
-from proto_mtl_ros.errors import BagError, ConfigError, ProtoMtlError
+from proto_mtl_ros.errors import INTERRUPTED, BagError, ConfigError, ProtoMtlError
 from proto_mtl_ros.replay.message_types import message_class
 from proto_mtl_ros.replay.processes import Say, exit_on_sigterm, say_json, say_text
 
@@ -274,9 +274,9 @@ def main(argv: list[str] | None = None) -> int:
             say(event="finished", count=images)
     except ProtoMtlError as error:
         print(f"player: {error}", file=sys.stderr)
-        return 2
+        return error.exit_status
     except KeyboardInterrupt:
-        return 130
+        return INTERRUPTED
     finally:
         node.destroy_node()
         rclpy.try_shutdown()

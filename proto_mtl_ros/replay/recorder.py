@@ -186,7 +186,7 @@ def main(argv: list[str] | None = None) -> int:
             say(event="finished", count=sum(map(len, recorder.log.stamps.values())))
     except ProtoMtlError as error:
         print(f"recorder: {error}", file=sys.stderr)
-        return 2
+        return error.exit_status
     finally:
         node.destroy_node()
         rclpy.try_shutdown()

@@ -54,7 +54,7 @@ class CameraPort:
         self._node = node
         self._wake = wake
         self._compressed = values["image_transport"] == "compressed"
-        self.calibration = Calibration(bool(values["rectified"]), self._report_info)
+        self.calibration = Calibration(bool(values["rectified"]), self.report_info)
         self._lock = threading.Lock()
         self._frame: Frame | None = None
         self._mismatches: dict[str, str] = {}
@@ -205,9 +205,13 @@ class CameraPort:
         self.statistics.count_skip(cause)
         self._log_fate(message, cause)
 
-    def fail(self, message: Any) -> None:
-        """Count an image that the engine or our own code failed on."""
-        self.statistics.count_error()
+    def renew_messages(self) -> None:
+        """Write into other messages from now on: a worker that was left behind may hold these."""
+        self.messages = {name: type(message)() for name, message in self.messages.items()}
+
+    def fail(self, message: Any, text: str) -> None:
+        """Count an image that the engine or our own code failed on; `text` says how."""
+        self.statistics.count_error(text)
         self._log_fate(message, "engine_error")
 
     def finish(self, message: Any, latencies_ms: dict[str, float]) -> None:
@@ -226,7 +230,7 @@ class CameraPort:
                 f"{self.name}: bad message ({cause}): {text}; later ones are only counted"
             )
 
-    def _report_info(self, cause: str, text: str) -> None:
+    def report_info(self, cause: str, text: str) -> None:
         """Count what is wrong beside the images, none of which is lost by it."""
         if self.statistics.count_info(cause, f"{cause}: {text}"):
             self._node.get_logger().warning(

@@ -41,7 +41,7 @@ class CameraStatistics:
         self._skips: Counter[str] = Counter()
         self._bad: Counter[str] = Counter()
         self._info: Counter[str] = Counter()
-        self._trouble = ""
+        self._trouble = self._error = ""
         self._trouble_at = self._error_at = -RATE_WINDOW
         self._inputs: deque[float] = deque(maxlen=2048)
         self._outputs: deque[float] = deque(maxlen=2048)
@@ -85,11 +85,11 @@ class CameraStatistics:
             self._trouble, self._trouble_at = text, time.monotonic()
             return counter[cause] == 1
 
-    def count_error(self) -> None:
-        """The engine failed on an image."""
+    def count_error(self, text: str) -> None:
+        """The engine failed on an image; `text` says how."""
         with self._lock:
             self._drops["engine_error"] += 1
-            self._error_at = time.monotonic()
+            self._error, self._error_at = text, time.monotonic()
 
     def count_processed(self, latencies_ms: dict[str, float]) -> None:
         """The results of an image were published; latencies by stage in milliseconds."""
@@ -128,7 +128,7 @@ class CameraStatistics:
                 values[f"latency_ms.{stage}.p95"] = f"{p95:.2f}"
             troubles: list[tuple[bytes, str]] = []
             if now - self._error_at < RATE_WINDOW:
-                troubles.append((ERROR, "the engine fails, see the log"))
+                troubles.append((ERROR, f"a frame failed: {self._error}"))
             if now - self._trouble_at < RATE_WINDOW:
                 troubles.append((WARN, self._trouble))
         return values, troubles
@@ -161,7 +161,7 @@ def status(
 def engine_status(
     name: str,
     state: str,
-    problem: str,
+    alarms: list[tuple[bytes, str]],
     parameters: dict[str, Any],
     predictor: Predictor | None,
     upgrade: EngineUpgrade | None,
@@ -169,17 +169,18 @@ def engine_status(
 ) -> DiagnosticStatus:
     """Status of the model and its engine.
 
-    state: of the lifecycle. problem: why configuring failed, or empty. predictor: None while
-    nothing is loaded, then what the parameters ask for is told. upgrade: a better engine that is
-    being built, or has failed to.
+    state: of the lifecycle. alarms: (level, text) of what the node has found wrong. predictor: None
+    while nothing is loaded, then what the parameters ask for is told. upgrade: a better engine that
+    is being built, or has failed to.
     """
     values = {
         "state": state,
         "enabled": str(parameters["enabled"]).lower(),
         "model": parameters["model"],
         "backend": parameters["backend"],
+        **more,
     }
-    troubles = [(ERROR, problem)] if problem else []
+    troubles = list(alarms)
     device = "none"
     if predictor is not None:
         engine = predictor.engine
@@ -192,7 +193,6 @@ def engine_status(
             "precision": engine.precision,
             "choice": engine.choice,
             "input_size": "x".join(str(size) for size in reversed(predictor.input_size)),
-            **more,
         }
         if engine.fallback:
             values["fallback"] = engine.fallback

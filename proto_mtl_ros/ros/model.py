@@ -16,8 +16,11 @@ from proto_mtl_ros.runtime.engine_plan import EngineNotBuilt
 from proto_mtl_ros.runtime.predictor import Predictor
 
 
-def load_predictor(values: dict[str, Any]) -> Predictor:
+def load_predictor(values: dict[str, Any], avoid: str = "", instead_of: str = "") -> Predictor:
     """Bundle, engine and predictor that the parameters name, warmed up.
+
+    avoid: a backend that `auto` takes only if there is no other. instead_of: why the engine is not
+    what the user asked for, which it then says as its fallback.
 
     Raises BundleError or EngineError.
     """
@@ -32,10 +35,12 @@ def load_predictor(values: dict[str, Any]) -> Predictor:
         "max_batch": values["max_batch"],
     }
     try:
-        engine = create_engine(bundle, values["backend"], **options)
+        engine = create_engine(bundle, values["backend"], avoid=avoid, **options)
     except EngineNotBuilt:
         # the next fastest runs while it is built, and says so
         engine = create_engine(bundle, **options)
+    if instead_of:
+        engine.fallback = "; ".join(filter(None, (instead_of, engine.fallback)))
     try:
         predictor = Predictor(bundle, engine, input_size, output_size=values["output_size"])
         # every number of images that may come together: some engines are compiled for each
@@ -59,12 +64,16 @@ class Loading:
     """A model that is being loaded in a thread of its own.
 
     on_done: called once with the outcome, in that thread or in the one that abandons the loading.
+    avoid, instead_of: see `load_predictor`.
     """
 
     def __init__(
-        self, values: dict[str, Any], on_done: Callable[[Outcome], None] | None = None
+        self,
+        values: dict[str, Any],
+        on_done: Callable[[Outcome], None] | None = None,
+        **more: str,
     ) -> None:
-        self._values = dict(values)
+        self._values, self._more = dict(values), more
         self._on_done = on_done
         self._lock = threading.Lock()
         self._done = threading.Event()
@@ -75,7 +84,7 @@ class Loading:
     def _run(self) -> None:
         outcome = Outcome()
         try:
-            outcome.predictor = load_predictor(self._values)
+            outcome.predictor = load_predictor(self._values, **self._more)
         except BaseException as error:  # handed over to the thread that waits
             outcome.error = error
         if not self._finish(outcome) and outcome.predictor is not None:

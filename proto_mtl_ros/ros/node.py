@@ -16,11 +16,12 @@ from rclpy.parameter import Parameter
 from rclpy.task import Future
 from std_srvs.srv import SetBool, Trigger
 
-from proto_mtl_ros.errors import ConfigError
+from proto_mtl_ros.errors import ConfigError, EngineError
 from proto_mtl_ros.ros import diagnostics, parameters, qos, read_only
 from proto_mtl_ros.ros.camera import CameraPort
-from proto_mtl_ros.ros.engine_upgrade import EngineUpgrade
 from proto_mtl_ros.ros.model import Loading, Outcome
+from proto_mtl_ros.ros.supervisor import TICK, Supervisor
+from proto_mtl_ros.ros.systemd import notify
 from proto_mtl_ros.ros.transitions import (
     ERROR,
     FAILURE,
@@ -28,7 +29,6 @@ from proto_mtl_ros.ros.transitions import (
     answer_impossible_transitions,
     guarded,
 )
-from proto_mtl_ros.ros.worker import Worker
 from proto_mtl_ros.runtime.predictor import Predictor
 
 CLEANED_UP = "the node was cleaned up meanwhile"
@@ -48,11 +48,12 @@ class PerceptionNode(LifecycleNode):
         self._values: dict[str, Any] = {}
         self._own_change = False
         self._ports: list[CameraPort] = []
-        self._worker: Worker | None = None
+        self._engine: Supervisor | None = None
         self._loading: Loading | None = None
-        self._upgrade: EngineUpgrade | None = None
         self._active = False
         self._problem = ""
+        self.exit_status = 0
+        """Of the process, when the node itself has decided to end."""
         answer_impossible_transitions(self)
         self._declare_parameters()
         self.add_on_set_parameters_callback(self._on_parameters)
@@ -64,6 +65,9 @@ class PerceptionNode(LifecycleNode):
         )
         self._timer = self.create_timer(
             1.0, self._diagnose, clock=Clock(clock_type=ClockType.STEADY_TIME)
+        )
+        self._watch_timer = self.create_timer(
+            TICK, self._watch, clock=Clock(clock_type=ClockType.STEADY_TIME)
         )
         self._enable_service = self.create_service(SetBool, "~/enable", self._on_enable)
         # A group of its own: the service waits for the new model while images keep coming.
@@ -102,7 +106,7 @@ class PerceptionNode(LifecycleNode):
             if change.name not in parameters.BY_NAME:
                 continue
             if not self._own_change:
-                reason = parameters.refusal(change.name, change.value, self._worker is not None)
+                reason = parameters.refusal(change.name, change.value, self._engine is not None)
                 if reason:
                     return SetParametersResult(successful=False, reason=reason)
             merged[change.name] = parameters.coerce(change.name, change.value)
@@ -138,11 +142,17 @@ class PerceptionNode(LifecycleNode):
         try:
             self._problem = ""
             predictor = Loading(self._values).wait(self._values["load_timeout"], self._stopping)
-            self._worker = Worker(predictor, lambda: self._values, self.get_logger())
+            self._engine = Supervisor(
+                predictor,
+                lambda: self._values,
+                self.get_logger(),
+                self._on_model,
+                self._on_engine_failure,
+                self._stopping,
+            )
             for camera in self._values["cameras"]:
-                self._ports.append(CameraPort(self, camera, self._values, self._worker.wake))
-            self._worker.start(self._ports)
-            self._announce(predictor)
+                self._ports.append(CameraPort(self, camera, self._values, self._engine.wake))
+            self._engine.start(self._ports)
             return super().on_configure(state)
         except Exception as error:
             self._release()
@@ -153,7 +163,7 @@ class PerceptionNode(LifecycleNode):
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Subscribe and process."""
         result = super().on_activate(state)
-        assert self._worker is not None
+        assert self._engine is not None
         self._active = True
         try:
             for port in self._ports:
@@ -163,7 +173,7 @@ class PerceptionNode(LifecycleNode):
             super().on_deactivate(state)
             raise
         self._publish_labels()
-        self._worker.resume()
+        self._engine.resume()
         self._tell_unused_overrides()
         return result
 
@@ -193,21 +203,18 @@ class PerceptionNode(LifecycleNode):
 
     def _quiesce(self) -> None:
         self._active = False
-        if self._worker is not None and not self._worker.pause():
-            self.get_logger().error("the engine does not finish its frame")
+        if self._engine is not None:
+            self._engine.pause()
         for port in self._ports:
             port.unsubscribe()
 
     def _release(self) -> None:
-        self._quiesce()
+        self._active = False
         if self._loading is not None:
             self._loading.abandon(CLEANED_UP)
-        if self._upgrade is not None:
-            self._upgrade.stop()
-            self._upgrade = None
-        worker, self._worker = self._worker, None
-        if worker is not None and not worker.stop():
-            self.get_logger().error("the engine's thread does not end")
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            engine.release()
         for port in self._ports:
             port.destroy()
         self._ports.clear()
@@ -223,14 +230,14 @@ class PerceptionNode(LifecycleNode):
 
     async def _on_reload(self, _: Any, response: Any) -> Any:
         """Load what the parameters name now; swap only when that has worked."""
-        if self._worker is None:
+        if self._engine is None:
             response.success, response.message = False, "configure the node first"
             return response
         if self._loading is not None:
             response.success, response.message = False, "a model is being loaded already"
             return response
         future: Future = Future(executor=self.executor)
-        worker = self._worker
+        engine = self._engine
         future.add_done_callback(lambda _: None)  # wakes the executor, which then goes on here
         self._loading = Loading(self._values, future.set_result)
         try:
@@ -238,7 +245,7 @@ class PerceptionNode(LifecycleNode):
         finally:
             self._loading = None
         reason = ""
-        if self._worker is not worker:
+        if self._engine is not engine:
             reason = CLEANED_UP
             if outcome.predictor is not None:
                 outcome.predictor.close()
@@ -249,45 +256,26 @@ class PerceptionNode(LifecycleNode):
             self.get_logger().error(f"reload_model failed: {reason}")
             return response
         assert outcome.predictor is not None
-        worker.swap(outcome.predictor)
-        self._announce(outcome.predictor)
-        self._publish_labels()
+        engine.take(outcome.predictor)
         response.success = True
         response.message = f"{outcome.predictor.bundle.name} on {outcome.predictor.engine.name}"
         return response
 
-    def _announce(self, predictor: Predictor) -> None:
-        engine = predictor.engine
+    def _on_model(self, predictor: Predictor) -> None:
+        """A model has come into use."""
         self._set_class_names(predictor.bundle.classes)
-        self.get_logger().info(f"model {predictor.bundle.name}, {engine.name}: {engine.choice}")
-        if engine.fallback:
-            self.get_logger().warning(f"not the engine that was asked for: {engine.fallback}")
-        if self._upgrade is not None:
-            self._upgrade.stop()
-        self._upgrade = None
-        if engine.not_built is not None:
-            self.get_logger().warning("building the TensorRT engine; progress is on /diagnostics")
-            self._upgrade = EngineUpgrade(engine.not_built.plan, self._values)
-        assert self._worker is not None
-        waits = self._values["while_building"] == "wait"
-        self._worker.holds = self._upgrade is not None and waits
+        self._publish_labels()
 
-    def _tend_upgrade(self) -> None:
-        """Take a better engine into use when it is there."""
-        if self._upgrade is None or self._worker is None:
-            return
-        predictor = self._upgrade.poll()
-        if predictor is not None:
-            self._upgrade = None
-            self._worker.swap(predictor)
-            self._announce(predictor)
-        elif self._upgrade.error and self._worker.holds:
-            self._worker.holds = False
-            self.get_logger().error(f"no TensorRT engine: {self._upgrade.error}")
+    def _on_engine_failure(self, reason: str) -> None:
+        """Nothing more will be attempted with the engine."""
+        if self._values["on_engine_failure"] == "exit":
+            self.exit_status = EngineError.exit_status
+            self._stopping.set()
 
     def _publish_labels(self) -> None:
-        if self._active and self._worker is not None:
-            names = list(self._worker.predictor.bundle.classes)
+        predictor = self._engine.predictor if self._engine is not None else None
+        if self._active and predictor is not None:
+            names = list(predictor.bundle.classes)
             for port in self._ports:
                 port.publish_labels(names, self._values["confidence_threshold"])
 
@@ -298,8 +286,11 @@ class PerceptionNode(LifecycleNode):
         for port in self._ports:
             port.reset("clock_jump")
 
+    def _watch(self) -> None:
+        if self._engine is not None:
+            self._engine.tick()
+
     def _diagnose(self) -> None:
-        self._tend_upgrade()
         array = DiagnosticArray(status=[self._engine_status()])
         array.header.stamp = self.get_clock().now().to_msg()
         for port in self._ports:
@@ -307,19 +298,20 @@ class PerceptionNode(LifecycleNode):
                 port.diagnose(self._active, self._values["enabled"], self._values["input_timeout"])
             )
         self._diagnostics.publish(array)
+        notify("WATCHDOG=1")
 
     def _engine_status(self) -> DiagnosticStatus:
-        worker = self._worker
-        state = "unconfigured" if worker is None else "active" if self._active else "inactive"
+        engine = self._engine
+        state = "unconfigured" if engine is None else "active" if self._active else "inactive"
+        values, troubles = engine.report() if engine else ({}, [])
+        if self._problem:
+            troubles = [(diagnostics.ERROR, self._problem), *troubles]
         return diagnostics.engine_status(
             f"{self.get_name()}: engine",
             state,
-            self._problem,
+            troubles,
             self._values,
-            worker.predictor if worker else None,
-            self._upgrade,
-            {
-                "inferences": str(worker.inferences if worker else 0),
-                "loading": str(self._loading is not None).lower(),
-            },
+            engine.predictor if engine else None,
+            engine.upgrade if engine else None,
+            values | {"loading": str(self._loading is not None).lower()},
         )

@@ -163,6 +163,55 @@ TABLE: tuple[Parameter, ...] = (
         0.1,
         3600.0,
     ),
+    Parameter(
+        "engine_timeout",
+        "double",
+        10.0,
+        DYNAMIC,
+        "Seconds after which an engine that has not returned, or has only failed, is replaced by a "
+        "new one. Well above the slowest image.",
+        0.5,
+        3600.0,
+    ),
+    Parameter(
+        "engine_restarts",
+        "int",
+        3,
+        DYNAMIC,
+        "How many new engines are tried one after the other, 1, 2, 4 ... seconds after a failure; "
+        "counted anew after a minute of good work.",
+        0,
+        100,
+    ),
+    Parameter(
+        "engine_fallback",
+        "string",
+        "cpu",
+        DYNAMIC,
+        "The second new engine and those after it. cpu: another one on the CPU, with a WARN on "
+        "/diagnostics. none: the same again.",
+        choices=("cpu", "none"),
+    ),
+    Parameter(
+        "on_engine_failure",
+        "string",
+        "stay",
+        DYNAMIC,
+        "When engine_restarts are used up. stay: ERROR on /diagnostics until ~/reload_model or "
+        "another configure. exit: the process ends with status 5, for whoever restarts it.",
+        choices=("stay", "exit"),
+    ),
+    Parameter(
+        "when_slow",
+        "string",
+        "drop_images",
+        DYNAMIC,
+        "When the engine cannot keep up with the images. drop_images: the newest image is "
+        "processed and those between are dropped, which lowers the rate. smaller_input: besides, "
+        "the network runs at two thirds of its input, less exactly, until it could keep up at the "
+        "whole; with output_size input, and engines that take other sizes.",
+        choices=("drop_images", "smaller_input"),
+    ),
     Parameter("enabled", "bool", True, DYNAMIC, "Process images. The service ~/enable sets it."),
     Parameter(
         "force_inference",

@@ -19,6 +19,8 @@ from rclpy.utilities import remove_ros_args
 
 from proto_mtl_ros.errors import ConfigError, ProtoMtlError
 from proto_mtl_ros.ros.node import PerceptionNode
+from proto_mtl_ros.ros.supervisor import running_workers
+from proto_mtl_ros.ros.systemd import notify
 
 _NAME = "proto_mtl"
 _MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1
@@ -36,7 +38,7 @@ def keep_image_memory() -> None:
 
 
 def run(arguments: Sequence[str], stopping: threading.Event | None = None) -> int:
-    """Run the node until SIGINT or SIGTERM; returns the exit status.
+    """Run the node until SIGINT or SIGTERM; returns the exit status, see `errors.EXIT_STATUSES`.
 
     arguments: without the program's name. stopping: ends the node when set.
 
@@ -62,8 +64,11 @@ def run(arguments: Sequence[str], stopping: threading.Event | None = None) -> in
         status = _spin(stopping)
     finally:
         rclpy.try_shutdown()
-    if _still_running("model-loader"):
-        _leave(status)  # a backend in the middle of loading aborts in an ordinary exit
+    left_behind = running_workers()
+    if left_behind:
+        sys.stderr.write(f"{_NAME}: an engine does not return, leaving it behind\n")
+    if left_behind or _still_running("model-loader"):
+        _leave(status)  # a backend in the middle of its work aborts in an ordinary exit
     return status
 
 
@@ -111,17 +116,15 @@ def _spin(stopping: threading.Event) -> int:
     # The executor blocks inside the middleware; the main thread stays free for signals.
     thread = threading.Thread(target=spin, name="executor")
     thread.start()
+    notify("READY=1")
     stopping.wait()
+    notify("STOPPING=1")
     wake.trigger()
     thread.join()
     try:
         node.trigger_shutdown()
     except Exception as error:  # finalized already
         node.get_logger().debug(f"no shutdown transition: {error}")
-    if _still_running("engine"):
-        # An engine that never returns: taking its topics away under it would crash.
-        sys.stderr.write(f"{_NAME}: the engine does not return, leaving it behind\n")
-        _leave(1)
     executor.shutdown(timeout_sec=1.0)  # a reload that still waits would hold it for ever
     node.destroy_node()
-    return status
+    return status or node.exit_status

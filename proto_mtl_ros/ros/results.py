@@ -65,8 +65,9 @@ class ResultPublisher:
         drawn = self._draw(rgb, prediction, wanted, values)
         for name, (pixels, encoding) in drawn.items():
             if pixels is not None:
-                messages.write_image(port.messages[name], header, pixels, encoding)
-                port.publishers[name].publish(port.messages[name])
+                message = port.messages[name]
+                messages.write_image(message, header, pixels, encoding)
+                port.publishers[name].publish(message)
         scaling = values["output_size"] == "network"
         known = info is not None and (prediction.camera is not None or not scaling)
         if "depth/camera_info" in wanted and known:

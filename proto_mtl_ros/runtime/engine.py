@@ -180,7 +180,12 @@ def available_backends() -> list[str]:
 
 
 def create_engine(
-    bundle: Bundle, backend: str = "auto", device: str = "auto", threads: int = 0, **more: Any
+    bundle: Bundle,
+    backend: str = "auto",
+    device: str = "auto",
+    threads: int = 0,
+    avoid: str = "",
+    **more: Any,
 ) -> Engine:
     """Load the network of ``bundle``.
 
@@ -189,6 +194,7 @@ def create_engine(
         backend: one of ``available_backends()``, or "auto" for the fastest that works.
         device, threads, more: see ``EngineOptions``. A GPU that is asked for and cannot be used is
             replaced by the CPU, and ``engine.fallback`` says why.
+        avoid: a backend that "auto" takes only where no other works, as it has failed before.
 
     Raises:
         EngineNotBuilt: the backend is named, and its engine has to be built first.
@@ -198,10 +204,10 @@ def create_engine(
     options = EngineOptions(device, threads, **more)
     if backend != "auto":
         return _explained(_load(_named(backend), bundle, options), "as asked for")
-    return _fastest(bundle, options)
+    return _fastest(bundle, options, avoid)
 
 
-def _fastest(bundle: Bundle, options: EngineOptions) -> Engine:
+def _fastest(bundle: Bundle, options: EngineOptions, avoid: str) -> Engine:
     installed = {backend.name: backend for backend in BACKENDS if backend.installed()}
     if not installed:
         ways = " or ".join(backend.install for backend in BACKENDS)
@@ -210,7 +216,7 @@ def _fastest(bundle: Bundle, options: EngineOptions) -> Engine:
     not_built: EngineNotBuilt | None = None
     for kind in _kinds(options, failures):
         place = f"cuda:{options.gpu}" if kind == "cuda" else "cpu"
-        for name, precision in FASTEST[kind]:
+        for name, precision in sorted(FASTEST[kind], key=lambda choice: choice[0] == avoid):
             if name not in installed or options.precision not in ("auto", precision):
                 continue
             if precision == "int8" and not bundle.has_int8:

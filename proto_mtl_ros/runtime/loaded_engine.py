@@ -125,7 +125,9 @@ class LoadedEngine:
     def _check_maps(self, maps: Mapping[str, np.ndarray], shape: tuple[int, ...]) -> None:
         for name, (dtype, channels) in self._outputs.items():
             wanted = shape if channels == 1 else (*shape, channels)
-            found = maps[name]
+            found = maps.get(name)
+            if found is None:
+                raise EngineError(f"the network gives no {name}: export the model again")
             if found.dtype != dtype or found.shape != wanted:
                 raise EngineError(
                     f"the network gives {name} as {found.dtype}{list(found.shape)}, not"

@@ -15,6 +15,7 @@ from proto_mtl_ros.geometry import Camera, Letterbox, canonical_factor
 from .bundle import Bundle
 from .engine import Engine
 from .loaded_engine import OUTPUTS, promised_outputs
+from .map_check import invalid_shares, without_unknown_classes
 from .maps import fit_depth, fit_ids, fit_map, fit_normals
 
 MAPS = tuple(name for maps in OUTPUTS.values() for name, _, _ in maps)
@@ -37,6 +38,7 @@ class Prediction:
         metric: whether depth was scaled for the camera; without one it is as if the picture came
             from the model's canonical camera.
         timings: milliseconds of "preprocess", "infer" (of the whole batch) and "postprocess".
+        invalid: shares of the network's pixels that had no value, see ``map_check``.
     """
 
     segmentation: np.ndarray | None = None
@@ -46,6 +48,7 @@ class Prediction:
     camera: Camera | None = None
     metric: bool = False
     timings: dict[str, float] = field(default_factory=dict)
+    invalid: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -228,12 +231,18 @@ class Predictor:
         """Bring the maps of one picture to the output size."""
         start = time.perf_counter()
         view = inferred.view
-        fitted = self._fit(inferred.maps, view, inferred.names)
+        maps, classes = inferred.maps, len(self.bundle.classes)
+        invalid = invalid_shares(maps, inferred.names, classes)
+        if "invalid_class" in invalid:
+            known = without_unknown_classes(maps["segmentation"], classes)
+            maps = {**maps, "segmentation": known}
+        fitted = self._fit(maps, view, inferred.names)
         return Prediction(
             **fitted,
             camera=view.camera,
             metric=view.camera is not None,
             timings={**inferred.timings, "postprocess": _milliseconds(start)},
+            invalid=invalid,
         )
 
     def _checked(self, outputs: Set[str] | None) -> Set[str]:
