@@ -21,7 +21,7 @@ except ModuleNotFoundError:
 
 import proto_mtl_ros
 from proto_mtl_ros.cli.group import command_group
-from proto_mtl_ros.errors import ProtoMtlError
+from proto_mtl_ros.errors import NO_ROOM, ProtoMtlError, file_trouble
 
 # Threads that spin for each other beside a busy process cost ten times what they compute. It counts
 # only if it is set before torch is imported.
@@ -138,9 +138,9 @@ def run_command(name: str, args: list[str]) -> None:
         state = "not installed" if isinstance(error, ModuleNotFoundError) else "too old or broken"
         _fail(name, f"the Python package '{missing}' is {state}: {remedy}")
     except OSError as error:
-        if error.filename is None:
+        if error.filename is None and error.errno not in NO_ROOM:
             raise
-        _fail(name, f"{error.filename}: {error.strerror}")
+        _fail(name, file_trouble(error))
     except KeyboardInterrupt:
         _fail(name, "stopped by Ctrl-C", status=130)
 

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -23,8 +21,8 @@ from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, W
 from rosbags.typesys import get_types_from_msg
 
 from proto_mtl_ros.data.bag import typestore
-from proto_mtl_ros.errors import BagError, one_line
-from proto_mtl_ros.files import replace_folder
+from proto_mtl_ros.errors import BagError, file_trouble, one_line
+from proto_mtl_ros.files import NewFolder
 
 # Not among the definitions that the reading library ships; the text is the wire contract.
 _EXTRA_TYPES = {
@@ -54,21 +52,18 @@ class BagWriter:
         try:
             if self.path.exists() and not (self.path / "metadata.yaml").exists():
                 raise BagError(f"{self.path} exists and is not a recording: choose another name")
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            prefix = f".{self.path.name}."
-            self._parent = Path(tempfile.mkdtemp(".tmp", prefix, self.path.parent))
+            self._new = NewFolder(self.path)
         except OSError as error:
-            raise self._unwritable(error) from None
-        # The storage file is named after its folder, so the folder has its name from the start.
-        self._temporary = self._parent / self.path.name
+            raise _unwritable(self.path, error) from None
         try:
+            # The storage file is named after its folder, which has its name from the start.
             # Version 9 spells QoS in a way that ROS 2 Humble and Iron do not know.
-            self._writer = Writer(self._temporary, version=8, storage_plugin=StoragePlugin.MCAP)
+            self._writer = Writer(self._new.path, version=8, storage_plugin=StoragePlugin.MCAP)
             self._writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
             self._writer.open()
         except (OSError, WriterError) as error:
-            self._clean_up()
-            raise self._unwritable(error) from None
+            self._new.discard()
+            raise _unwritable(self.path, error) from None
 
     def add_topic(self, name: str, message_type: str, latched: bool = False) -> None:
         """Announce a topic, so that it is in the recording even without a message."""
@@ -91,11 +86,17 @@ class BagWriter:
             name: a topic announced by :meth:`add_topic`.
             time: when it was received, nanoseconds.
             message: serialised bytes, or an object of :func:`proto_mtl_ros.data.bag.typestore`.
+
+        Raises:
+            BagError: the disk refuses.
         """
         connection = self._connections[name]
         if not isinstance(message, bytes):
             message = bytes(typestore().serialize_cdr(message, connection.msgtype))
-        self._writer.write(connection, time, message)
+        try:
+            self._writer.write(connection, time, message)
+        except OSError as error:
+            raise _unwritable(self.path, error) from None
 
     def close(self) -> None:
         """Finish the recording and give it its name.
@@ -105,25 +106,16 @@ class BagWriter:
         """
         try:
             self._writer.close()
-            replace_folder(self._temporary, self.path)
+            self._new.commit()
         except OSError as error:
-            raise self._unwritable(error) from None
-        finally:
-            self._clean_up()
+            self.abort()
+            raise _unwritable(self.path, error) from None
 
     def abort(self) -> None:
         """Throw away what was written."""
-        self._writer.abort()
-        self._clean_up()
-
-    def _clean_up(self) -> None:
-        shutil.rmtree(self._temporary, ignore_errors=True)
-        with suppress(OSError):
-            self._parent.rmdir()
-
-    def _unwritable(self, error: Exception) -> BagError:
-        reason = getattr(error, "strerror", None) or one_line(error)
-        return BagError(f"cannot write {self.path} ({reason}): give another folder")
+        with suppress(OSError):  # a full disk refuses what is still to be written
+            self._writer.abort()
+        self._new.discard()
 
     def __enter__(self) -> BagWriter:
         return self
@@ -133,6 +125,12 @@ class BagWriter:
             self.close()
         else:
             self.abort()
+
+
+def _unwritable(path: Path, error: Exception) -> BagError:
+    if isinstance(error, OSError):
+        return BagError(f"cannot write {file_trouble(error, path, 'give another folder')}")
+    return BagError(f"cannot write {path}: {one_line(error)}: give another folder")
 
 
 def _qos(latched: bool) -> Sequence[Qos]:

@@ -59,7 +59,7 @@ class Recorder:
         self.log = StampLog()
         self.diagnostics: dict[str, dict[str, str]] = {}
         self._queue: queue.Queue[tuple[str, int, bytes] | None] = queue.Queue(_WAITING_MESSAGES)
-        self._error: Exception | None = None
+        self._error: BagError | None = None
         self._thread = threading.Thread(target=self._write)
         self._subscriptions = [self._subscribe(name, kind) for name, kind in topics.items()]
         self._thread.start()
@@ -92,7 +92,7 @@ class Recorder:
             try:
                 if self._error is None:
                     self._writer.write(*item)
-            except OSError as error:  # a full disk, for example
+            except BagError as error:  # a full disk, for example
                 self._error = error
 
     def close(self) -> None:
@@ -100,7 +100,7 @@ class Recorder:
         self._queue.put(None)
         self._thread.join()
         if self._error is not None:
-            raise BagError(f"the results cannot be written: {self._error}: free some space")
+            raise self._error
 
     def waiting_for(self) -> list[str]:
         """Return the topics that nobody publishes yet."""
