@@ -14,7 +14,8 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -147,6 +148,7 @@ class NewFolder:
 
     Args:
         target: the folder that is to be.
+        rescue: called with what a killed process has left, before that is removed; may move it.
 
     Attributes:
         path: where to write; to be made by who writes. It has the name of ``target``.
@@ -155,17 +157,19 @@ class NewFolder:
         OSError: the place cannot be written, or another process is writing the same folder.
     """
 
-    def __init__(self, target: Path) -> None:
+    def __init__(self, target: Path, rescue: Callable[[Path], None] | None = None) -> None:
         self.target = target
         with named(target):
             target.parent.mkdir(parents=True, exist_ok=True)
             self._descriptor, self._part = _open_part_folder(target)
+            self.path = self._part / target.name
             try:
+                if rescue is not None and self.path.exists():
+                    rescue(self.path)
                 _clear(self._part)
             except BaseException:
                 os.close(self._descriptor)
                 raise
-        self.path = self._part / target.name
 
     def commit(self) -> None:
         """Put the folder in its place.
@@ -273,6 +277,10 @@ class ScratchFolder:
 
     Args:
         purpose: part of its name, for who looks into $TMPDIR.
+
+    Attributes:
+        path: of the folder.
+        remove: call it to remove the folder with all that is in it.
     """
 
     def __init__(self, purpose: str) -> None:
@@ -280,24 +288,24 @@ class ScratchFolder:
         remove_leftovers(place, "proto_mtl_*")
         while True:
             self.path = Path(tempfile.mkdtemp(PART, f"proto_mtl_{purpose}_", place))
-            self._descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
-            lock(self._descriptor, self.path, _PATIENCE_SECONDS)
-            if is_at(self._descriptor, self.path):
-                return
-            os.close(self._descriptor)  # taken for a leftover before it was locked
-
-    def remove(self) -> None:
-        """Remove it with all that is in it."""
-        if self._descriptor >= 0:
-            shutil.rmtree(self.path, ignore_errors=True)
-            os.close(self._descriptor)
-            self._descriptor = -1
+            descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+            lock(descriptor, self.path, _PATIENCE_SECONDS)
+            if is_at(descriptor, self.path):
+                break
+            os.close(descriptor)  # taken for a leftover before it was locked
+        # also where nobody calls it, at the end of the process
+        self.remove = weakref.finalize(self, _remove_scratch, self.path, descriptor)
 
     def __enter__(self) -> Path:
         return self.path
 
     def __exit__(self, *exception: object) -> None:
         self.remove()
+
+
+def _remove_scratch(path: Path, descriptor: int) -> None:
+    shutil.rmtree(path, ignore_errors=True)
+    os.close(descriptor)
 
 
 def remove_leftovers(folder: Path, pattern: str = ".*") -> None:

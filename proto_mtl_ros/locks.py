@@ -20,6 +20,11 @@ from .errors import ConfigError
 
 _POLL_SECONDS = 0.02
 
+
+class FolderInUse(ConfigError):
+    """Another process is writing into the folder."""
+
+
 _used: dict[tuple[int, int], int] = {}
 """Device and inode of the folders that this process uses -> how many times over."""
 
@@ -63,7 +68,7 @@ def sole_use(folder: Path) -> Iterator[None]:
     over: a command and the parts that it consists of.
 
     Raises:
-        ConfigError: another process uses it.
+        FolderInUse: another process uses it.
         OSError: it cannot be made.
     """
     made = not folder.exists()
@@ -76,7 +81,7 @@ def sole_use(folder: Path) -> Iterator[None]:
             try:
                 lock(descriptor, folder)
             except OSError:
-                raise ConfigError(
+                raise FolderInUse(
                     f"{folder} is being written by another process: wait until it has ended, or"
                     " give another folder"
                 ) from None

@@ -6,7 +6,6 @@ Every fault of a recording becomes a :class:`~proto_mtl_ros.errors.BagError` of 
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from proto_mtl_ros.data.bag_recovery import is_cut, recover
 from proto_mtl_ros.data.ros1 import converter
 from proto_mtl_ros.data.stamp_log import header_stamp
 from proto_mtl_ros.errors import BagError, one_line
+from proto_mtl_ros.files import ScratchFolder
 
 STORAGE_SUFFIXES = (".mcap", ".db3")
 
@@ -103,7 +103,7 @@ class Bag:
         if self.path.name == "metadata.yaml":
             self.path = self.path.parent
         self.notes: tuple[str, ...] = ()
-        self._scratch: tempfile.TemporaryDirectory[str] | None = None
+        self._scratch: ScratchFolder | None = None
         self._check_path()
         try:
             with self._one_line_errors():
@@ -119,8 +119,8 @@ class Bag:
         else:
             files = [source] if source.is_file() else _storage_files(source)
             if any(is_cut(file) for file in files):
-                self._scratch = tempfile.TemporaryDirectory(prefix="proto_mtl_bag_")
-                source, notes = recover(source, Path(self._scratch.name))
+                self._scratch = ScratchFolder("bag")
+                source, notes = recover(source, self._scratch.path)
                 self.notes = tuple(notes)
             reader = Reader(source)
         reader.open()
@@ -209,7 +209,7 @@ class Bag:
 
     def _clean(self) -> None:
         if self._scratch is not None:
-            self._scratch.cleanup()
+            self._scratch.remove()
             self._scratch = None
 
     def __enter__(self) -> Bag:

@@ -32,6 +32,9 @@ _EXTRA_TYPES = {
     ),
 }
 
+_EMPTY_BYTES = 1024
+"""A file smaller than this has its header alone: messages are written a megabyte at a time."""
+
 
 class BagWriter:
     """Writes a recording under a temporary name and gives it its own name once it is whole.
@@ -41,18 +44,26 @@ class BagWriter:
 
     Args:
         path: folder of the new recording; its file is ``<name>.mcap`` inside.
+        keep_cut: what cannot be recorded again. Then the whole messages of a recording that was
+            cut off, by a kill or a full disk, are kept in ``<name>-cut-1`` and so on, which can be
+            read like any recording.
+
+    Attributes:
+        kept: folders that were kept.
 
     Raises:
         BagError: the folder cannot be written, or is something else than a recording.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, keep_cut: bool = False) -> None:
         self.path = Path(path)
+        self.kept: list[Path] = []
+        self._keep_cut = keep_cut
         self._connections: dict[str, Connection] = {}
         try:
             if self.path.exists() and not (self.path / "metadata.yaml").exists():
                 raise BagError(f"{self.path} exists and is not a recording: choose another name")
-            self._new = NewFolder(self.path)
+            self._new = NewFolder(self.path, self._keep if keep_cut else None)
         except OSError as error:
             raise _unwritable(self.path, error) from None
         try:
@@ -115,7 +126,19 @@ class BagWriter:
         """Throw away what was written."""
         with suppress(OSError):  # a full disk refuses what is still to be written
             self._writer.abort()
+        if self._keep_cut and self._new.path.exists():
+            self._keep(self._new.path)
         self._new.discard()
+
+    def _keep(self, cut: Path) -> None:
+        """Give a recording without an end a name of its own, if a message can be in it."""
+        if all(file.stat().st_size < _EMPTY_BYTES for file in cut.glob("*.mcap")):
+            return
+        number = 1
+        while (place := self.path.with_name(f"{self.path.name}-cut-{number}")).exists():
+            number += 1
+        cut.rename(place)
+        self.kept.append(place)
 
     def __enter__(self) -> BagWriter:
         return self

@@ -276,6 +276,8 @@ class PerceptionNode(LifecycleNode):
             return
         predictor = self._upgrade.poll()
         if predictor is not None:
+            if self._upgrade.warning:
+                self.get_logger().warning(f"runs without a cache: {self._upgrade.warning}")
             self._upgrade = None
             self._worker.swap(predictor)
             self._announce(predictor)
