@@ -21,6 +21,7 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 _REMEDIES = {
     **dict.fromkeys(NO_ROOM, "make room there and run the same command again"),
+    errno.EFBIG: "raise the limit (ulimit -f) and run the same command again",
     errno.EROFS: "make it writable, or give another folder",
     errno.EACCES: "check its permissions, or give another place",
     errno.EPERM: "check its permissions, or give another place",

@@ -6,6 +6,7 @@ Every fault of a recording becomes a :class:`~proto_mtl_ros.errors.BagError` of 
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from rosbags.typesys.store import Typestore
 from proto_mtl_ros.data.bag_recovery import is_cut, recover
 from proto_mtl_ros.data.ros1 import converter
 from proto_mtl_ros.data.stamp_log import header_stamp
-from proto_mtl_ros.errors import BagError, one_line
+from proto_mtl_ros.errors import NO_ROOM, BagError, one_line
 from proto_mtl_ros.files import ScratchFolder
 
 STORAGE_SUFFIXES = (".mcap", ".db3")
@@ -149,6 +150,13 @@ class Bag:
             yield
         except BagError:
             raise
+        except OSError as error:
+            if error.errno not in NO_ROOM:
+                raise BagError(self._explain(error)) from None
+            raise BagError(
+                f"there is no room to read what is whole of {self.path}: make room in"
+                f" {tempfile.gettempdir()}, or set TMPDIR to another folder"
+            ) from None
         except Exception as error:  # damaged storage raises struct, sqlite and codec errors alike
             raise BagError(self._explain(error)) from None
 
