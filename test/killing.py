@@ -26,7 +26,6 @@ PRELOADED = (
     "proto_mtl_ros.cli.train",
     "proto_mtl_ros.data.bag_frames",
     "proto_mtl_ros.evaluation.bag_pass",
-    "proto_mtl_ros.replay.recorder",
     "proto_mtl_ros.runtime.engine_plan",
     "proto_mtl_ros.runtime.onnxruntime",
     "proto_mtl_ros.training.trainer",
@@ -101,7 +100,7 @@ class Job:
         context.set_forkserver_preload(list(PRELOADED))
         self.start = time.monotonic()
         self.process = context.Process(
-            target=_job, args=(work, arguments, folder, fatal, dict(os.environ))
+            target=_job, args=(work, arguments, folder, fatal, dict(os.environ)), daemon=True
         )
         self.process.start()
         self.start = time.monotonic()

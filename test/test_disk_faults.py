@@ -298,12 +298,13 @@ def test_an_engine_that_cannot_be_kept_is_used_and_the_older_one_stays(
             cache.store(key, bytes(300_000))
         assert cache.find(key) == bytes(300_000)
     assert path.read_bytes() == b"older" and not leftovers(disk.path)
-    again = subprocess.run(  # in another process
-        [sys.executable, "-c", "import sys; from test_disk_faults import KEY, EngineCache; "
-         f"sys.stdout.buffer.write(EngineCache(__import__('pathlib').Path({str(cache.folder)!r}))"
-         ".find(KEY))"],
-        capture_output=True, cwd=Path(__file__).parent,
-    )  # fmt: skip
+    script = (
+        "import json, sys; from proto_mtl_ros.runtime.engine_cache import *;"
+        "key = EngineKey(**json.loads(sys.argv[2]));"
+        "sys.stdout.buffer.write(EngineCache(Path(sys.argv[1])).find(key))"
+    )
+    words = [sys.executable, "-c", script, str(cache.folder), json.dumps(vars(KEY))]
+    again = subprocess.run(words, capture_output=True)  # in another process
     assert again.stdout == b"older", again.stderr
     disk.make_room()
     disk.remount("ro")

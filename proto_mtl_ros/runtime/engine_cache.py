@@ -153,6 +153,7 @@ class EngineCache:
                 f"cannot write the engine {path} ({error.strerror}): make room, or set {FOLDER} to"
                 " a folder that can be written"
             ) from None
+        _unsaved.pop(key, None)
         return path
 
 
