@@ -34,7 +34,9 @@ _ATTEMPT = "attempt.json"
 
 def main(arguments: list[str]) -> int:
     """Do the run; return the status to exit with."""
-    spec = json.loads(Path(arguments[0]).read_text())
+    given = Path(arguments[0])
+    spec = json.loads(given.read_text())
+    given.unlink(missing_ok=True)  # nobody else would, were the runner killed
     folder = Path(spec["folder"])
     try:
         with sole_use(folder):
