@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -68,6 +69,7 @@ def _job(
 ) -> None:
     os.environ.clear()  # the server was started before a test changed its own
     os.environ.update(environment)
+    tempfile.tempdir = None
     for stream, name in ((1, "out"), (2, "err")):
         with (folder / name).open("wb") as file:
             os.dup2(file.fileno(), stream)
