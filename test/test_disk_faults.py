@@ -14,7 +14,6 @@ import resource
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ import yaml
 from killing import Job, command, leftovers
 from nyuv2_pack import write_pack
 from test_bag_dataset import moving
-from test_kills import MODELS, TRAINING, files_of
+from test_kills import TRAINING, files_of
 from tiny_bundle import tiny_manifest, write_tiny_bundle
 
 from proto_mtl_ros.data.bag import Bag
@@ -33,7 +32,6 @@ from proto_mtl_ros.errors import BagError, BundleError, file_trouble
 from proto_mtl_ros.files import write_bytes, write_json_part
 from proto_mtl_ros.runtime.bundle import Bundle
 from proto_mtl_ros.runtime.engine_cache import EngineCache, EngineKey, EngineNotSaved
-from proto_mtl_ros.runtime.tensorrt_build import installed_library
 from recordings import START, image_message, write_recording
 
 torch = pytest.importorskip("torch", reason="training needs torch")
@@ -317,24 +315,6 @@ def test_an_engine_that_cannot_be_kept_is_used_and_the_older_one_stays(
         "disk", "full or read-only under the engine cache", tried=3, survived=3, lost=0,
         seen=f"the engine runs all the same; \"{without(disk, str(full.value))}\"",
     )  # fmt: skip
-
-
-@pytest.mark.skipif(installed_library() is None, reason="TensorRT is not installed")
-def test_a_node_takes_an_engine_into_use_that_it_cannot_keep(tmp_path: Path) -> None:
-    from test_tensorrt import VALUES, plan_of
-
-    from proto_mtl_ros.ros.engine_upgrade import EngineUpgrade
-
-    (tmp_path / "cache").write_text("not a folder")
-    plan = plan_of(Bundle.load(MODELS / "nyu13-lite0"), tmp_path, precision="fp16", level=0)
-    upgrade = EngineUpgrade(plan, VALUES)
-    end = time.monotonic() + 120
-    while (predictor := upgrade.poll()) is None and time.monotonic() < end:
-        assert not upgrade.error
-        time.sleep(0.05)
-    assert predictor is not None
-    assert "PROTO_MTL_CACHE" in upgrade.warning and "\n" not in upgrade.warning
-    assert len(plan.find()) > 1_000_000
 
 
 def _limited(size: int, work: str, *arguments: object) -> None:
