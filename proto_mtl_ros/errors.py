@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Errors that a user can act on: one line each, and the line says what to do."""
 
+import errno
 import re
 
 
@@ -29,6 +30,31 @@ EXIT_STATUSES = {
 """What every command's exit status means; the node ends with 0 after SIGINT and SIGTERM, too."""
 
 USAGE, INPUT, MISSING, ENGINE, TRAINING, INTERRUPTED = 2, 3, 4, 5, 6, 130
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Of an OSError: the disk, the quota or the largest size of a file is used up."""
+
+_REMEDIES = {
+    **dict.fromkeys(NO_ROOM, "make room there and run the same command again"),
+    errno.EFBIG: "raise the limit (ulimit -f) and run the same command again",
+    errno.EROFS: "make it writable, or give another folder",
+    errno.EACCES: "check its permissions, or give another place",
+    errno.EPERM: "check its permissions, or give another place",
+    errno.EBUSY: "wait until that has ended, or give another place",
+    errno.EIO: "check the disk",
+}
+
+
+def file_trouble(error: OSError, path: object = None, remedy: str = "") -> str:
+    """Return "path: what is wrong: what to do" for a file that cannot be read or written.
+
+    Args:
+        path: that the user knows, where it is not the one of ``error``.
+        remedy: what to do where the kind of trouble says nothing better.
+    """
+    where = path or error.filename or "a file"
+    remedy = _REMEDIES.get(error.errno or 0, remedy)
+    return ": ".join(filter(None, [str(where), error.strerror or one_line(error), remedy]))
 
 
 class ProtoMtlError(Exception):

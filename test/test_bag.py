@@ -261,7 +261,7 @@ def test_of_a_file_that_was_cut_all_before_the_cut_is_read(
     for message, pixels in zip(found, pictures, strict=False):
         assert (message.data.reshape(pixels.shape) == pixels).all()
     assert f"{len(found)} messages of its first {(len(found) - 1) / 10:.1f} s are whole" in note
-    assert scratch is not None and not Path(scratch.name).exists()
+    assert scratch is not None and not scratch.path.exists()
     assert cut.read_bytes() == content[: int(share * len(content))]  # left as it was
 
 

@@ -124,32 +124,6 @@ def test_depth_that_is_not_registered_teaches_away_from_edges(tmp_path: Path) ->
     assert (depth[far] > 0).mean() > 0.95
 
 
-def test_a_run_that_was_killed_goes_on_and_ends_the_same(tmp_path: Path) -> None:
-    bag = moving(tmp_path / "bag")
-    options = ("--blocks", "train 0.6, test 0.4", "--motion", 0.05)
-    assert to_dataset(bag, "--out", tmp_path / "whole", *options).returncode == 0
-    whole = {
-        path.relative_to(tmp_path / "whole"): path.read_bytes()
-        for path in (tmp_path / "whole").rglob("*")
-        if path.is_file()
-    }
-    images = sorted(name for name in whole if name.parts[0] == "images")
-    out = tmp_path / "stopped"
-    command = [sys.executable, "-m", "proto_mtl_ros.cli", "bag", "to-dataset", str(bag)]
-    child = subprocess.Popen(
-        [*command, "--out", str(out), *map(str, options)], stdout=subprocess.DEVNULL
-    )
-    while child.poll() is None and len(list(out.glob("images/[!.]*"))) < 2:
-        pass
-    child.kill()
-    child.wait()
-    assert len(list(out.glob("images/[!.]*"))) < len(images)
-    done = to_dataset(bag, "--out", out, *options)
-    assert done.returncode == 0, done.stderr
-    again = {path.relative_to(out): path.read_bytes() for path in out.rglob("*") if path.is_file()}
-    assert again == whole
-
-
 def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
     bag = moving(tmp_path / "bag")
     out = tmp_path / "data"

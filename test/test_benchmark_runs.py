@@ -21,7 +21,8 @@ from nyuv2_pack import write_pack
 pytest.importorskip("torch", reason="training needs torch")
 pytest.importorskip("lightning", reason="training needs lightning")
 
-from proto_mtl_ros.training.benchmark.run import take
+from proto_mtl_ros.locks import sole_use
+from proto_mtl_ros.training.benchmark.run import BUSY
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -168,13 +169,11 @@ def test_ended_benchmark_leaves_no_process_and_no_half_a_file(tmp_path):
 
 
 def test_two_runners_do_not_train_the_same_run(tmp_path):
-    lock = take(tmp_path / "run" / "lock")
-    assert lock is not None
-    assert take(tmp_path / "run" / "lock") is None
-    lock.close()
-    again = take(tmp_path / "run" / "lock")
-    assert again is not None
-    again.close()
+    spec = tmp_path / "run.json"
+    spec.write_text(json.dumps({"folder": str(tmp_path / "run")}))
+    with sole_use(tmp_path / "run"):
+        command = [sys.executable, "-m", "proto_mtl_ros.training.benchmark.run", str(spec)]
+        assert subprocess.run(command, timeout=60).returncode == BUSY
 
 
 def test_bad_input_ends_in_one_line(tmp_path):

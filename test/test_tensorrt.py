@@ -124,14 +124,27 @@ def test_a_node_builds_beside_its_work_and_loads_what_was_built(
     assert plan.path.is_file()
 
 
-def test_a_build_that_fails_leaves_the_node_as_it_is(shipped: Bundle, tmp_path: Path) -> None:
+def test_an_engine_that_cannot_be_kept_is_taken_into_use(shipped: Bundle, tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("not a folder")
-    upgrade = EngineUpgrade(plan_of(shipped, tmp_path, precision="fp32"), VALUES)
+    plan = plan_of(shipped, tmp_path, precision="fp32")
+    upgrade = EngineUpgrade(plan, VALUES)
+    end = time.monotonic() + 120
+    while (predictor := upgrade.poll()) is None and time.monotonic() < end:
+        assert not upgrade.error
+        time.sleep(0.05)
+    assert predictor is not None
+    assert "PROTO_MTL_CACHE" in upgrade.warning and "\n" not in upgrade.warning
+    assert len(plan.find()) > 1_000_000
+
+
+def test_a_build_that_fails_leaves_the_node_as_it_is(shipped: Bundle, tmp_path: Path) -> None:
+    odd = Bundle.write(tmp_path / "odd", shipped.manifest, {"model.onnx": b"no graph"})
+    upgrade = EngineUpgrade(plan_of(odd, tmp_path, precision="fp32"), VALUES)
     end = time.monotonic() + 120
     while not upgrade.error and time.monotonic() < end:
         assert upgrade.poll() is None
         time.sleep(0.05)
-    assert "PROTO_MTL_CACHE" in upgrade.error
+    assert "does not take model.onnx" in upgrade.error
     assert upgrade.poll() is None
 
 

@@ -5,12 +5,10 @@ from __future__ import annotations
 
 import os
 import signal
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import rclpy
 from rclpy.node import Node
@@ -18,6 +16,7 @@ from rclpy.signals import SignalHandlerOptions
 
 from ..data.stamp_log import StampLog
 from ..errors import ProtoMtlError
+from ..files import ScratchFolder
 from ..machine import cpu_seconds, memory
 from ..replay import lifecycle
 from ..replay.lifecycle import LifecycleClient
@@ -85,7 +84,7 @@ class NodeBench:
         self._stack.close()
 
     def _open(self) -> None:
-        self._folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory()))
+        self._folder = self._stack.enter_context(ScratchFolder("bench"))
         self._environment = adopt_environment() | {"OMP_WAIT_POLICY": "passive"}
         rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
         self._stack.callback(rclpy.try_shutdown)

@@ -6,7 +6,6 @@ from __future__ import annotations
 import os
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +18,7 @@ from ..data.stamp_log import shifted
 from ..data.topics import CAMERA_INFO, COMPRESSED_IMAGE, IMAGE
 from ..errors import DataError
 from ..evaluation.bag_pass import BagPass, PassOptions
+from ..files import ScratchFolder
 from ..runtime.predictor import Predictor
 
 
@@ -39,7 +39,7 @@ def pass_speed(
         progress: called with the turns done.
     """
     found: dict[str, list[float]] = {"pass": [], "engine": []}
-    with BagRecording(recording) as opened, tempfile.TemporaryDirectory() as folder:
+    with BagRecording(recording) as opened, ScratchFolder("bench") as folder:
         camera = recorded_camera(opened, opened.topics.camera_info)
         depth_camera = recorded_camera(opened, opened.depth_info)
         run = BagPass(opened, predictor, camera, depth_camera, PassOptions())
@@ -48,7 +48,7 @@ def pass_speed(
         predictor.warm_up()
         for turn in range(rounds):
             start = time.perf_counter()
-            count = run.run(Path(folder) / f"{turn}.jsonl")
+            count = run.run(folder / f"{turn}.jsonl")
             found["pass"].append(count / (time.perf_counter() - start))
             start = time.perf_counter()
             for number in range(count):
@@ -65,8 +65,7 @@ def peak_memory(recording: Path, model: str, times: int = 10) -> dict[str, float
     Raises:
         DataError: `bag evaluate` failed; it has said why.
     """
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+    with ScratchFolder("bench") as folder:
         longer = repeated(recording, folder / "longer", times)
         return {
             "peak_mib": _peak(recording, model, folder / "one"),

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -60,7 +61,7 @@ def to_dataset(
     of time. Stopped, the same command goes on where it was.
     """
     from proto_mtl_ros.data.bag_frames import BagFrames
-    from proto_mtl_ros.data.folder_writer import write_folder
+    from proto_mtl_ros.locks import sole_use
 
     if near >= far:
         raise ConfigError(f"--near {near:g} must be less than --far {far:g}")
@@ -77,12 +78,27 @@ def to_dataset(
         "info_topic": info_topic,
         "depth_topic": depth_topic,
     }
-    whole = BagFrames(recording, **options)
-    for note in whole.notes:
-        typer.echo(f"note: {note}")
-    parts = _blocks(blocks)
-    splits = _selection(whole, out, parts, motion, sharpness)
-    whole.close()
+    with sole_use(out):
+        whole = BagFrames(recording, **options)
+        for note in whole.notes:
+            typer.echo(f"note: {note}")
+        parts = _blocks(blocks)
+        splits = _selection(whole, out, parts, motion, sharpness)
+        whole.close()
+        _write(recording, out, splits, options, images)
+    typer.echo(f"wrote {out}; look at it with: proto-mtl dataset report --kind folder --data {out}")
+
+
+def _write(
+    recording: Path,
+    out: Path,
+    splits: Mapping[str, list[str]],
+    options: dict[str, Any],
+    images: str,
+) -> None:
+    from proto_mtl_ros.data.bag_frames import BagFrames
+    from proto_mtl_ros.data.folder_writer import write_folder
+
     for split, frame_ids in splits.items():
         if not frame_ids:
             typer.echo(f"{split}: no frame")
@@ -97,7 +113,6 @@ def to_dataset(
         said = ", ".join(f"{task} {count}" for task, count in counts.items())
         typer.echo(f"{split}: {len(source)} frames ({said}), {written} written now")
         source.close()
-    typer.echo(f"wrote {out}; look at it with: proto-mtl dataset report --kind folder --data {out}")
 
 
 def _blocks(text: str) -> list[tuple[str, float]]:
@@ -123,7 +138,7 @@ def _selection(
 ) -> dict[str, list[str]]:
     """Return split -> frame ids; read again where a run that was stopped has found them."""
     from proto_mtl_ros.data.frame_selection import FrameLook, choose_frames, time_blocks
-    from proto_mtl_ros.files import write_text
+    from proto_mtl_ros.files import remove_leftovers, write_text
 
     settings = {
         "recording": whole.root.name,
@@ -132,6 +147,7 @@ def _selection(
         "motion": motion,
         "sharpness": sharpness,
     }
+    remove_leftovers(out)
     path = out / SELECTION
     if path.is_file():
         stored = json.loads(path.read_text(encoding="utf-8"))

@@ -82,8 +82,12 @@ def evaluate(
     from proto_mtl_ros.evaluation.bag_pass import BagPass, PassOptions
     from proto_mtl_ros.evaluation.bag_report import frames_to_show, write_bag_report
     from proto_mtl_ros.files import write_text
+    from proto_mtl_ros.locks import sole_use
 
-    with BagRecording(recording, image_topic, info_topic, depth_topic) as opened:
+    with (
+        sole_use(out),
+        BagRecording(recording, image_topic, info_topic, depth_topic) as opened,
+    ):
         for note in opened.notes:
             typer.echo(f"note: {note}")
         camera = recorded_camera(opened, opened.topics.camera_info, rectified)

@@ -57,9 +57,35 @@ def learn(
     """
     if learn_from + judge > 1:
         raise ConfigError("--learn and --judge are more than the whole recording")
-    from proto_mtl_ros.files import write_json_part
+    from proto_mtl_ros.locks import sole_use
 
     numbers = comma_list.numbers(seeds, "--seeds")
+    with sole_use(out):
+        found = _learnt(
+            recording, out, init, config, learn_from, judge, motion, steps, numbers, keep,
+            registered, docs,
+        )  # fmt: skip
+    for line in _said(found):
+        typer.echo(line)
+
+
+def _learnt(
+    recording: Path,
+    out: Path,
+    init: str,
+    config: Path | None,
+    learn_from: float,
+    judge: float,
+    motion: float,
+    steps: int,
+    numbers: list[int],
+    keep: Path | None,
+    registered: bool,
+    docs: Path | None,
+) -> dict[str, Any]:
+    """Do what is not done yet; return the figures, which are written down."""
+    from proto_mtl_ros.files import write_json_part
+
     data = out / "data"
     between = 1 - learn_from - judge
     skip = f"skip {between:.6f}, " if between > 0.01 else ""
@@ -95,8 +121,7 @@ def learn(
     for folder in (out, docs):
         if folder is not None:
             write_json_part(folder / FIGURES, "fine_tune", found)
-    for line in _said(found):
-        typer.echo(line)
+    return found
 
 
 def _fine_tuned(

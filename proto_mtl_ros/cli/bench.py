@@ -145,18 +145,18 @@ def compare(
     out: Out = FIGURES,
 ) -> None:
     """One multi-task node against three single-task nodes of the same backbone."""
-    import tempfile
 
     from proto_mtl_ros.bench import comparison
+    from proto_mtl_ros.files import ScratchFolder
     from proto_mtl_ros.runtime.bundle import Bundle
 
     bundle = Bundle.load(model)
     tasks = bundle.manifest.tasks
-    with _progress() as bar, tempfile.TemporaryDirectory() as folder:
+    with _progress() as bar, ScratchFolder("bench") as folder:
         task = bar.add_task("exporting", total=len(tasks) + 2 * rounds)
         singles = []
         for name in tasks:
-            singles.append(comparison.single_task_bundle(bundle, name, Path(folder)))
+            singles.append(comparison.single_task_bundle(bundle, name, folder))
             bar.advance(task)
         found = comparison.compare(
             bundle,

@@ -51,8 +51,7 @@ def build(
     The node does this itself when an engine is missing; built ahead, it starts at full speed. An
     engine is kept under everything that it depends on: graph, TensorRT, GPU, precision, shapes.
     """
-    import tempfile
-
+    from proto_mtl_ros.files import ScratchFolder
     from proto_mtl_ros.runtime.bundle import Bundle
     from proto_mtl_ros.runtime.cuda import Cuda
     from proto_mtl_ros.runtime.engine_cache import EngineCache
@@ -61,14 +60,14 @@ def build(
     bundle = Bundle.load(model)
     options = {"size": input_size, "max_batch": max_batch, "level": level}
     if target:
-        with tempfile.TemporaryDirectory() as folder:
+        with ScratchFolder("engine") as folder:
             plan = EnginePlan.of(
                 bundle,
                 f"compute capability {target}",
                 target,
                 precision,
                 build_for=target,
-                cache=EngineCache(Path(folder)),
+                cache=EngineCache(folder),
                 **options,  # type: ignore[arg-type]
             )
             _build(plan)

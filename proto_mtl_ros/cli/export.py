@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -123,6 +122,7 @@ def from_checkpoint(config: Path, checkpoint: Path, data: Path, out: Path, val: 
     """Write the bundle of a checkpoint, with figures of the val split if they are asked for."""
     from proto_mtl_ros.evaluation.dataset import Evaluation, evaluate
     from proto_mtl_ros.evaluation.parity import compare
+    from proto_mtl_ros.files import ScratchFolder
     from proto_mtl_ros.runtime.bundle import CARD, ONNX, WEIGHTS, Bundle
     from proto_mtl_ros.runtime.engine import create_engine
     from proto_mtl_ros.runtime.predictor import Predictor
@@ -156,9 +156,9 @@ def from_checkpoint(config: Path, checkpoint: Path, data: Path, out: Path, val: 
         f" --out {out}"
     )
     record = manifest(settings, network, temperature, epochs, len(frames), len(held_out), made_by)
-    with tempfile.TemporaryDirectory() as folder:
+    with ScratchFolder("export") as folder:
         # judged as a robot would load it; only then written to where a robot finds it
-        draft = Bundle.write(Path(folder) / settings.name, record, files)
+        draft = Bundle.write(folder / settings.name, record, files)
         onnx_engine = create_engine(draft, "onnxruntime")
         batches = (batch["image"].numpy() for batch in loader)
         parity = compare(create_engine(draft, "torch"), onnx_engine, batches)

@@ -23,7 +23,15 @@ except ModuleNotFoundError:
 
 import proto_mtl_ros
 from proto_mtl_ros.cli.group import command_group
-from proto_mtl_ros.errors import EXIT_STATUSES, INPUT, INTERRUPTED, MISSING, ProtoMtlError
+from proto_mtl_ros.errors import (
+    EXIT_STATUSES,
+    INPUT,
+    INTERRUPTED,
+    MISSING,
+    NO_ROOM,
+    ProtoMtlError,
+    file_trouble,
+)
 
 # Threads that spin for each other beside a busy process cost ten times what they compute. It counts
 # only if it is set before torch is imported.
@@ -146,9 +154,9 @@ def run_command(name: str, args: list[str]) -> None:
         state = "not installed" if isinstance(error, ModuleNotFoundError) else "too old or broken"
         _fail(name, f"the Python package '{missing}' is {state}: {remedy}", MISSING)
     except OSError as error:
-        if error.filename is None:
+        if error.filename is None and error.errno not in NO_ROOM:
             raise
-        _fail(name, f"{error.filename}: {error.strerror}", INPUT)
+        _fail(name, file_trouble(error), INPUT)
     except SystemExit as end:
         if end.code == INTERRUPTED:  # which typer makes of Ctrl-C, without a word
             _fail(name, "stopped by Ctrl-C", INTERRUPTED)

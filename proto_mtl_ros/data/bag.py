@@ -22,7 +22,8 @@ from rosbags.typesys.store import Typestore
 from proto_mtl_ros.data.bag_recovery import is_cut, recover
 from proto_mtl_ros.data.ros1 import converter
 from proto_mtl_ros.data.stamp_log import header_stamp
-from proto_mtl_ros.errors import BagError, one_line
+from proto_mtl_ros.errors import NO_ROOM, BagError, one_line
+from proto_mtl_ros.files import ScratchFolder
 
 STORAGE_SUFFIXES = (".mcap", ".db3")
 
@@ -103,7 +104,7 @@ class Bag:
         if self.path.name == "metadata.yaml":
             self.path = self.path.parent
         self.notes: tuple[str, ...] = ()
-        self._scratch: tempfile.TemporaryDirectory[str] | None = None
+        self._scratch: ScratchFolder | None = None
         self._check_path()
         try:
             with self._one_line_errors():
@@ -119,8 +120,8 @@ class Bag:
         else:
             files = [source] if source.is_file() else _storage_files(source)
             if any(is_cut(file) for file in files):
-                self._scratch = tempfile.TemporaryDirectory(prefix="proto_mtl_bag_")
-                source, notes = recover(source, Path(self._scratch.name))
+                self._scratch = ScratchFolder("bag")
+                source, notes = recover(source, self._scratch.path)
                 self.notes = tuple(notes)
             reader = Reader(source)
         reader.open()
@@ -149,6 +150,13 @@ class Bag:
             yield
         except BagError:
             raise
+        except OSError as error:
+            if error.errno not in NO_ROOM:
+                raise BagError(self._explain(error)) from None
+            raise BagError(
+                f"there is no room to read what is whole of {self.path}: make room in"
+                f" {tempfile.gettempdir()}, or set TMPDIR to another folder"
+            ) from None
         except Exception as error:  # damaged storage raises struct, sqlite and codec errors alike
             raise BagError(self._explain(error)) from None
 
@@ -209,7 +217,7 @@ class Bag:
 
     def _clean(self) -> None:
         if self._scratch is not None:
-            self._scratch.cleanup()
+            self._scratch.remove()
             self._scratch = None
 
     def __enter__(self) -> Bag:

@@ -7,11 +7,13 @@ before the cut are written anew, next to nothing of them in memory at a time.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import sqlite3
 import struct
-from contextlib import closing, suppress
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -133,13 +135,22 @@ def _recover_mcap(path: Path, out: Path) -> _Recovered:
     return recovered
 
 
+@contextmanager
+def _until_damaged() -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        if "is full" in str(error):  # where it is copied to: not the end of what there is
+            raise OSError(errno.ENOSPC, str(error)) from None
+
+
 def _recover_sqlite(path: Path, out: Path) -> _Recovered:
     recovered = _Recovered()
     with (
         closing(sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True)) as source,
         closing(sqlite3.connect(out)) as sink,
     ):
-        with suppress(sqlite3.DatabaseError):
+        with _until_damaged():
             # without it SQLite refuses a file that is shorter than its header says
             source.execute("PRAGMA writable_schema = ON")
             tables = source.execute("SELECT name, sql FROM sqlite_master WHERE type = 'table'")
@@ -159,5 +170,8 @@ def _recover_sqlite(path: Path, out: Path) -> _Recovered:
                     "INSERT INTO messages (id, topic_id, timestamp, data) VALUES (?, ?, ?, ?)", row
                 )
                 recovered.add(row[2])
-        sink.commit()
+        try:
+            sink.commit()
+        except sqlite3.OperationalError as error:
+            raise OSError(errno.ENOSPC, str(error)) from None
     return recovered

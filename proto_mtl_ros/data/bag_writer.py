@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -23,8 +21,8 @@ from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, W
 from rosbags.typesys import get_types_from_msg
 
 from proto_mtl_ros.data.bag import typestore
-from proto_mtl_ros.errors import BagError, one_line
-from proto_mtl_ros.files import replace_folder
+from proto_mtl_ros.errors import BagError, file_trouble, one_line
+from proto_mtl_ros.files import NewFolder
 
 # Not among the definitions that the reading library ships; the text is the wire contract.
 _EXTRA_TYPES = {
@@ -33,6 +31,9 @@ _EXTRA_TYPES = {
         "std_msgs/Header header\nvision_msgs/VisionClass[] class_map\nfloat32 threshold\n"
     ),
 }
+
+_EMPTY_BYTES = 1024
+"""A file smaller than this has its header alone: messages are written a megabyte at a time."""
 
 
 class BagWriter:
@@ -43,32 +44,37 @@ class BagWriter:
 
     Args:
         path: folder of the new recording; its file is ``<name>.mcap`` inside.
+        keep_cut: what cannot be recorded again. Then the whole messages of a recording that was
+            cut off, by a kill or a full disk, are kept in ``<name>-cut-1`` and so on, which can be
+            read like any recording.
+
+    Attributes:
+        kept: folders that were kept.
 
     Raises:
         BagError: the folder cannot be written, or is something else than a recording.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, keep_cut: bool = False) -> None:
         self.path = Path(path)
+        self.kept: list[Path] = []
+        self._keep_cut = keep_cut
         self._connections: dict[str, Connection] = {}
         try:
             if self.path.exists() and not (self.path / "metadata.yaml").exists():
                 raise BagError(f"{self.path} exists and is not a recording: choose another name")
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            prefix = f".{self.path.name}."
-            self._parent = Path(tempfile.mkdtemp(".tmp", prefix, self.path.parent))
+            self._new = NewFolder(self.path, self._keep if keep_cut else None)
         except OSError as error:
-            raise self._unwritable(error) from None
-        # The storage file is named after its folder, so the folder has its name from the start.
-        self._temporary = self._parent / self.path.name
+            raise _unwritable(self.path, error) from None
         try:
+            # The storage file is named after its folder, which has its name from the start.
             # Version 9 spells QoS in a way that ROS 2 Humble and Iron do not know.
-            self._writer = Writer(self._temporary, version=8, storage_plugin=StoragePlugin.MCAP)
+            self._writer = Writer(self._new.path, version=8, storage_plugin=StoragePlugin.MCAP)
             self._writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
             self._writer.open()
         except (OSError, WriterError) as error:
-            self._clean_up()
-            raise self._unwritable(error) from None
+            self._new.discard()
+            raise _unwritable(self.path, error) from None
 
     def add_topic(self, name: str, message_type: str, latched: bool = False) -> None:
         """Announce a topic, so that it is in the recording even without a message."""
@@ -91,11 +97,17 @@ class BagWriter:
             name: a topic announced by :meth:`add_topic`.
             time: when it was received, nanoseconds.
             message: serialised bytes, or an object of :func:`proto_mtl_ros.data.bag.typestore`.
+
+        Raises:
+            BagError: the disk refuses.
         """
         connection = self._connections[name]
         if not isinstance(message, bytes):
             message = bytes(typestore().serialize_cdr(message, connection.msgtype))
-        self._writer.write(connection, time, message)
+        try:
+            self._writer.write(connection, time, message)
+        except OSError as error:
+            raise _unwritable(self.path, error) from None
 
     def close(self) -> None:
         """Finish the recording and give it its name.
@@ -105,25 +117,28 @@ class BagWriter:
         """
         try:
             self._writer.close()
-            replace_folder(self._temporary, self.path)
+            self._new.commit()
         except OSError as error:
-            raise self._unwritable(error) from None
-        finally:
-            self._clean_up()
+            self.abort()
+            raise _unwritable(self.path, error) from None
 
     def abort(self) -> None:
         """Throw away what was written."""
-        self._writer.abort()
-        self._clean_up()
+        with suppress(OSError):  # a full disk refuses what is still to be written
+            self._writer.abort()
+        if self._keep_cut and self._new.path.exists():
+            self._keep(self._new.path)
+        self._new.discard()
 
-    def _clean_up(self) -> None:
-        shutil.rmtree(self._temporary, ignore_errors=True)
-        with suppress(OSError):
-            self._parent.rmdir()
-
-    def _unwritable(self, error: Exception) -> BagError:
-        reason = getattr(error, "strerror", None) or one_line(error)
-        return BagError(f"cannot write {self.path} ({reason}): give another folder")
+    def _keep(self, cut: Path) -> None:
+        """Give a recording without an end a name of its own, if a message can be in it."""
+        if all(file.stat().st_size < _EMPTY_BYTES for file in cut.glob("*.mcap")):
+            return
+        number = 1
+        while (place := self.path.with_name(f"{self.path.name}-cut-{number}")).exists():
+            number += 1
+        cut.rename(place)
+        self.kept.append(place)
 
     def __enter__(self) -> BagWriter:
         return self
@@ -133,6 +148,12 @@ class BagWriter:
             self.close()
         else:
             self.abort()
+
+
+def _unwritable(path: Path, error: Exception) -> BagError:
+    if isinstance(error, OSError):
+        return BagError(f"cannot write {file_trouble(error, path, 'give another folder')}")
+    return BagError(f"cannot write {path}: {one_line(error)}: give another folder")
 
 
 def _qos(latched: bool) -> Sequence[Qos]:

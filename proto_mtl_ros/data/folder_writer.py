@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 
 from ..errors import DataError
 from ..files import write_text
+from ..locks import sole_use
 from .camera_file import camera_json
 from .folder import IMAGES, SUFFIXES
 from .frame_list import read_splits, write_splits
@@ -51,7 +52,15 @@ def write_folder(
 
     Raises:
         DataError: ``out`` holds something else, or a frame id cannot be a file name.
+        FolderInUse: another process is writing there.
     """
+    with sole_use(out):
+        return _write_folder(source, out, split, image_kind, done)
+
+
+def _write_folder(
+    source: FrameSource, out: Path, split: str, image_kind: str, done: Callable[[int], None]
+) -> int:
     if image_kind not in IMAGE_KINDS:
         raise DataError(f"images are written as {' or '.join(IMAGE_KINDS)}, not {image_kind!r}")
     for frame_id in source.frame_ids:

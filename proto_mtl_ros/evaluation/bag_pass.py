@@ -25,6 +25,7 @@ from ..data.recording import BagRecording, DepthFrame, decode_picture, image_arg
 from ..drawing import SheetRow
 from ..encodings import EncodingError, decode_image
 from ..errors import BagError, DataError
+from ..files import named, write_text
 from ..geometry import Camera, resize
 from ..geometry.registration import register_depth
 from ..runtime.predictor import Prediction, Predictor, Prepared
@@ -137,7 +138,12 @@ class BagPass:
         Raises:
             DataError: the file is of another pass.
             BagError: there is no image that can be used.
+        OSError: the file cannot be written; the records before stay.
         """
+        with named(records):
+            return self._run(records, progress)
+
+    def _run(self, records: Path, progress: Callable[[int, int], None]) -> int:
         done = self._begun(records)
         start, end = self.options.part
         total = round((end - start) * len(self.stream) / self.options.every)
@@ -199,8 +205,7 @@ class BagPass:
         """Return how many records there are, after taking away what was half written."""
         key = json.dumps({"key": self.key()})
         if not records.exists():
-            records.parent.mkdir(parents=True, exist_ok=True)
-            records.write_text(key + "\n", encoding="utf-8")
+            write_text(records, key + "\n")
             return 0
         content = records.read_bytes()
         whole = content[: content.rfind(b"\n") + 1]

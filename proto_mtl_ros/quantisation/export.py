@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 from ..data.source import FrameSource
 from ..errors import one_line
+from ..files import ScratchFolder
 from ..runtime.bundle import CARD, INT8_GRAPHS, INT8_ONNX, Bundle
 from ..runtime.engine import create_engine
 from ..runtime.predictor import Predictor
@@ -66,9 +66,9 @@ def export_int8(
     graph = int8_graph(bundle.onnx_path.read_bytes(), images, target)
     files: dict[str, Path | bytes] = {name: bundle.path / name for name in bundle.manifest.files}
     files[INT8_GRAPHS[target]] = graph
-    with tempfile.TemporaryDirectory() as folder:
+    with ScratchFolder("int8") as folder:
         # judged from a bundle whose only graph is the new one, as engines load it
-        judged = Bundle.write(Path(folder) / bundle.name, bundle.manifest, {INT8_ONNX: graph})
+        judged = Bundle.write(folder / bundle.name, bundle.manifest, {INT8_ONNX: graph})
         backend = "onnxruntime" if target == "tensorrt" else "auto"
         quantised = create_engine(judged, backend, "cpu", precision="int8")
         reference = create_engine(bundle, "onnxruntime", "cpu", precision="fp32")

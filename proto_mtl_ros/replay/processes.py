@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import queue
@@ -20,13 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from proto_mtl_ros.errors import ProtoMtlError
+from proto_mtl_ros.orphans import end_with_parent
 from proto_mtl_ros.replay.installation import config_file
 
 DDS_PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
 """Fast DDS 2 (Humble, Jazzy) reads the first, Fast DDS 3 the second."""
 
-_PR_SET_PDEATHSIG = 1
-_LIBC = ctypes.CDLL(None)  # loaded before any fork
 _DOMAINS = range(1, 102)
 """Domains whose ports lie below the range that Linux gives to outgoing connections."""
 
@@ -148,7 +146,7 @@ class Child:
             stderr=self._log,
             text=True,
             start_new_session=True,
-            preexec_fn=_die_with_parent,
+            preexec_fn=end_with_parent,
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -216,7 +214,3 @@ class Child:
         while self.status is None and time.monotonic() < end:
             time.sleep(0.02)
         return self.status is not None
-
-
-def _die_with_parent() -> None:
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -27,7 +27,7 @@ from rclpy.signals import SignalHandlerOptions
 from proto_mtl_ros.data.bag import decode, typestore
 from proto_mtl_ros.data.bag_writer import BagWriter
 from proto_mtl_ros.data.stamp_log import StampLog, header_stamp
-from proto_mtl_ros.errors import BagError, ConfigError, ProtoMtlError
+from proto_mtl_ros.errors import INPUT, BagError, ConfigError, ProtoMtlError, file_trouble
 from proto_mtl_ros.replay.message_types import message_class
 from proto_mtl_ros.replay.processes import Say, say_json, say_text
 
@@ -59,7 +59,7 @@ class Recorder:
         self.log = StampLog()
         self.diagnostics: dict[str, dict[str, str]] = {}
         self._queue: queue.Queue[tuple[str, int, bytes] | None] = queue.Queue(_WAITING_MESSAGES)
-        self._error: Exception | None = None
+        self._error: BagError | None = None
         self._thread = threading.Thread(target=self._write)
         self._subscriptions = [self._subscribe(name, kind) for name, kind in topics.items()]
         self._thread.start()
@@ -92,7 +92,7 @@ class Recorder:
             try:
                 if self._error is None:
                     self._writer.write(*item)
-            except OSError as error:  # a full disk, for example
+            except BagError as error:  # a full disk, for example
                 self._error = error
 
     def close(self) -> None:
@@ -100,7 +100,12 @@ class Recorder:
         self._queue.put(None)
         self._thread.join()
         if self._error is not None:
-            raise BagError(f"the results cannot be written: {self._error}: free some space")
+            raise self._error
+
+    @property
+    def failed(self) -> bool:
+        """Whether something could not be written; ``close`` says why."""
+        return self._error is not None
 
     def waiting_for(self) -> list[str]:
         """Return the topics that nobody publishes yet."""
@@ -140,12 +145,12 @@ def record(
     say: Say,
     report_seconds: float = 0.2,
 ) -> None:
-    """Record until ``stop`` is set; ``say`` is told how far it is."""
+    """Record until ``stop`` is set or the disk refuses; ``say`` is told how far it is."""
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     ready = False
     last_report = 0.0
-    while not stop.is_set():
+    while not stop.is_set() and not recorder.failed:
         executor.spin_once(timeout_sec=report_seconds)
         now = time.monotonic()
         if now - last_report < report_seconds:
@@ -173,9 +178,15 @@ def main(argv: list[str] | None = None) -> int:
     say: Say = say_json if arguments.json else say_text
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     node = Node("proto_mtl_recorder")
+    writer: BagWriter | None = None
     try:
         topics = dict(_topic(item) for item in arguments.topics)
-        with BagWriter(arguments.out) as writer:
+        # what a replay gives can be replayed; what a robot has seen is not seen again
+        writer = BagWriter(arguments.out, keep_cut=not arguments.json)
+        for kept in writer.kept:
+            print(f"recorder: a recording that was cut off is now {kept}", file=sys.stderr)
+        writer.kept.clear()
+        with writer:
             recorder = Recorder(node, writer, topics)
             try:
                 record(recorder, node, stop, say)
@@ -184,9 +195,12 @@ def main(argv: list[str] | None = None) -> int:
             if arguments.log is not None:
                 recorder.log.write(arguments.log)
             say(event="finished", count=sum(map(len, recorder.log.stamps.values())))
-    except ProtoMtlError as error:
-        print(f"recorder: {error}", file=sys.stderr)
-        return error.exit_status
+    except (ProtoMtlError, OSError) as error:
+        text = file_trouble(error) if isinstance(error, OSError) else str(error)
+        if writer is not None and writer.kept:
+            text += f"; what was recorded before is in {writer.kept[0]}"
+        print(f"recorder: {text}", file=sys.stderr)
+        return error.exit_status if isinstance(error, ProtoMtlError) else INPUT
     finally:
         node.destroy_node()
         rclpy.try_shutdown()

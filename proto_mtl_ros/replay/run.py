@@ -8,7 +8,7 @@ import os
 import platform
 import shlex
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from proto_mtl_ros.data.recording import Recording, open_recording
 from proto_mtl_ros.data.stamp_log import StampLog, write_json
 from proto_mtl_ros.drawing import SheetRow, contact_sheet
 from proto_mtl_ros.encodings import encode_compressed
-from proto_mtl_ros.errors import ConfigError
+from proto_mtl_ros.errors import ConfigError, file_trouble
 from proto_mtl_ros.evaluation.replay_figures import replay_figures
 from proto_mtl_ros.evaluation.replay_pictures import (
     complete_stamps,
@@ -41,6 +41,7 @@ from proto_mtl_ros.evaluation.replay_pictures import (
 from proto_mtl_ros.evaluation.report import ReportFrames, live_verdict, write_report
 from proto_mtl_ros.evaluation.report_frames import best_and_worst
 from proto_mtl_ros.files import write_bytes
+from proto_mtl_ros.locks import sole_use
 from proto_mtl_ros.machine import processor
 from proto_mtl_ros.replay.live_comparison import LiveComparison, compare_live
 from proto_mtl_ros.replay.player import check_rate
@@ -99,8 +100,7 @@ def run_replay(options: RunOptions, console: Console | None = None) -> Path:
         options.info_topic,
         options.depth_topic,
     )
-    with recording:
-        _prepare(options.out)
+    with recording, _prepared(options.out):
         load = os.getloadavg()[0]
         console.print(_inventory(recording), highlight=False, soft_wrap=True)
         for note in recording.notes:
@@ -198,16 +198,20 @@ def _yaml(name: str, value: str) -> str:
     return json.dumps(value) if name in ("model", "backend", "device") else value
 
 
-def _prepare(out: Path) -> None:
+@contextmanager
+def _prepared(out: Path) -> Iterator[None]:
     """Make the folder; what an earlier replay left there must not pass for this one's."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"cannot write to {out} ({error.strerror}): give another --out") from None
-    if not os.access(out, os.W_OK):
-        raise ConfigError(f"cannot write to {out}: give another --out")
-    for name in (_REPORT, _FIGURES, _SHEET):
-        (out / name).unlink(missing_ok=True)
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(sole_use(out))
+        except OSError as error:
+            trouble = file_trouble(error, out, "give another --out")
+            raise ConfigError(f"cannot write to {trouble}") from None
+        if not os.access(out, os.W_OK):
+            raise ConfigError(f"cannot write to {out}: give another --out")
+        for name in (_REPORT, _FIGURES, _SHEET):
+            (out / name).unlink(missing_ok=True)
+        yield
 
 
 def _inventory(recording: Recording) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 from proto_mtl_ros.errors import one_line
 from proto_mtl_ros.ros.model import Loading
+from proto_mtl_ros.runtime.engine_cache import EngineNotSaved
 from proto_mtl_ros.runtime.engine_plan import EnginePlan
 from proto_mtl_ros.runtime.predictor import Predictor
 
@@ -18,6 +19,7 @@ class EngineUpgrade:
     Attributes:
         progress: what is being done, one line.
         error: why it failed, one line; empty while it has not.
+        warning: why the engine has to be built again after the next start; empty if it has not.
     """
 
     def __init__(self, plan: EnginePlan, values: dict[str, Any]) -> None:
@@ -27,7 +29,7 @@ class EngineUpgrade:
             plan: what to build.
             values: the node's parameters, which the engine is then loaded by.
         """
-        self.progress, self.error = "starting", ""
+        self.progress, self.error, self.warning = "starting", "", ""
         self._plan, self._values = plan, dict(values)
         self._stop = threading.Event()
         self._built = threading.Event()
@@ -40,6 +42,8 @@ class EngineUpgrade:
 
         try:
             self._plan.build(report, self._stop.is_set)
+        except EngineNotSaved as error:
+            self.warning = one_line(error)
         except Exception as error:  # whatever it is, the node goes on with the engine it has
             self.error = one_line(error)
         self._built.set()

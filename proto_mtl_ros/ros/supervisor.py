@@ -324,6 +324,8 @@ class Supervisor:
             return
         predictor = self.upgrade.poll()
         if predictor is not None:
+            if self.upgrade.warning:
+                self._logger.warning(f"runs without a cache: {self.upgrade.warning}")
             self.upgrade = None
             self._use(predictor)
         elif self.upgrade.error and self._worker.holds == "engine_building":

@@ -13,15 +13,14 @@ import re
 import shutil
 import site
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from proto_mtl_ros.errors import BundleError, one_line
-from proto_mtl_ros.files import replace_folder
+from proto_mtl_ros.errors import BundleError, file_trouble, one_line
+from proto_mtl_ros.files import NewFolder, named
 
 from .manifest import FILE_NAME, ModelManifest
 
@@ -103,21 +102,14 @@ class Bundle:
             if name == MANIFEST or not re.fullmatch(FILE_NAME, name):
                 raise BundleError(f"{name!r} cannot be a file of a bundle: give a plain file name")
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            staging = Path(tempfile.mkdtemp(prefix=f".{target.name}.new-", dir=target.parent))
-            try:
-                staging.chmod(0o755)  # mkdtemp keeps others out; a model is for every user
-                digests = {name: _store(staging / name, files[name]) for name in sorted(files)}
+            with named(target), NewFolder(target) as new:
+                new.path.mkdir(mode=0o755)
+                digests = {name: _store(new.path / name, files[name]) for name in sorted(files)}
                 text = manifest.model_copy(update={"files": digests}).to_json()
                 ModelManifest.from_json(text, f"the new {MANIFEST}")
-                _store(staging / MANIFEST, text.encode())
-                replace_folder(staging, target)
-            finally:
-                shutil.rmtree(staging, ignore_errors=True)
+                _store(new.path / MANIFEST, text.encode())
         except OSError as error:
-            raise BundleError(
-                f"cannot write the bundle {target}: {error.strerror or error} ({error.filename})"
-            ) from None
+            raise BundleError(f"cannot write the bundle {file_trouble(error)}") from None
         except ValueError as error:
             raise BundleError(
                 f"the metrics, training or architecture of {target.name} are no JSON"

@@ -11,15 +11,23 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from proto_mtl_ros.errors import EngineError
-from proto_mtl_ros.files import write_bytes
+from proto_mtl_ros.files import remove_leftovers, write_bytes
+from proto_mtl_ros.locks import lock
 
 FOLDER = "PROTO_MTL_CACHE"
 """Environment variable that names the folder of the cache."""
+
+_PATIENCE_SECONDS = 10.0
+
+
+class EngineNotSaved(EngineError):
+    """An engine was built and cannot be kept on disk."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +70,10 @@ class EngineKey:
         ]
 
 
+_unsaved: dict[EngineKey, bytes] = {}
+"""Engines that could not be written; minutes of building are not thrown away for that."""
+
+
 class EngineCache:
     """A folder of built engines.
 
@@ -82,6 +94,8 @@ class EngineCache:
         Raises:
             EngineError: a file is there and cannot be read.
         """
+        if key in _unsaved:
+            return _unsaved[key]
         path = self.path(key)
         sidecar = _read_sidecar(path)
         if sidecar is None or not path.is_file():
@@ -119,24 +133,38 @@ class EngineCache:
         """Write ``engine`` and its sidecar; return the engine's path.
 
         Raises:
-            EngineError: the folder cannot be written.
+            EngineNotSaved: the folder cannot be written. This process finds the engine all the
+                same, the next one has to build it again.
         """
         path = self.path(key)
         sidecar = {"key": asdict(key), "sha256": hashlib.sha256(engine).hexdigest()}
         try:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            # the sidecar last: without it the engine does not count
-            _sidecar_path(path).unlink(missing_ok=True)
-            write_bytes(path, engine, mode=0o600)
-            write_bytes(
-                _sidecar_path(path), (json.dumps(sidecar, indent=1) + "\n").encode(), mode=0o600
-            )
+            remove_leftovers(self.folder)
+            with _locked(self.folder):  # else two could leave one's engine with the other's sidecar
+                # between the two the engine does not count: it is not what the sidecar says
+                write_bytes(path, engine, mode=0o600)
+                write_bytes(
+                    _sidecar_path(path), (json.dumps(sidecar, indent=1) + "\n").encode(), mode=0o600
+                )
         except OSError as error:
-            raise EngineError(
+            _unsaved[key] = engine
+            raise EngineNotSaved(
                 f"cannot write the engine {path} ({error.strerror}): make room, or set {FOLDER} to"
                 " a folder that can be written"
             ) from None
+        _unsaved.pop(key, None)
         return path
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        lock(descriptor, folder, _PATIENCE_SECONDS)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def default_folder() -> Path:

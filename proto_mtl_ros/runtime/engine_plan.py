@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from proto_mtl_ros.errors import EngineError, one_line
+from proto_mtl_ros.files import ScratchFolder
 
 from .bundle import ONNX, Bundle
 from .engine_cache import EngineCache, EngineKey
@@ -146,8 +146,7 @@ class EnginePlan:
         Raises:
             EngineError: building failed, was stopped, or the engine cannot be stored.
         """
-        with tempfile.TemporaryDirectory(prefix="proto_mtl_engine_") as name:
-            folder = Path(name)
+        with ScratchFolder("engine") as folder:
             graph = (self.bundle.path / self.graph).read_bytes()
             if self.key.precision != "fp32":  # what an int8 graph leaves in float is fp16
                 report(0.0, "making the fp16 graph")

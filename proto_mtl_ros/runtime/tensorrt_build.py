@@ -13,6 +13,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import json
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -21,6 +22,7 @@ from typing import Any
 
 from proto_mtl_ros.errors import EngineError, ProtoMtlError, one_line
 from proto_mtl_ros.files import write_bytes
+from proto_mtl_ros.orphans import end_with_parent
 
 from .bundle import INPUT
 
@@ -232,6 +234,7 @@ def main(arguments: list[str]) -> int:
     def report(share: float, what: str) -> None:
         print(f"{PROGRESS}{share:.3f} {what}", flush=True)
 
+    end_with_parent(signal.SIGKILL)  # a builder at work hears nothing else
     try:
         request = BuildRequest.from_json(Path(arguments[0]).read_text())
         write_bytes(Path(request.engine), build(request, report), mode=0o600)

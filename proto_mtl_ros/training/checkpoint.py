@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 import warnings
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ConfigError
+from ..files import ScratchFolder
 from ..model import ProtoMTL
 from ..model.deploy import DeployGraph
 from ..runtime.onnx_weights import halve_weights
@@ -129,8 +129,8 @@ def onnx_file(network: ProtoMTL, temperature: float, height: int, width: int) ->
             verbose=False,
         )
     assert program is not None
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.onnx"
+    with ScratchFolder("export") as folder:
+        path = folder / "model.onnx"
         program.save(str(path), external_data=False)
         model = onnx.load(str(path))
     halve_weights(model)

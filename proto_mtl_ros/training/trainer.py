@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 import os
 import warnings
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,12 @@ import torch
 from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.utilities import rank_zero_only
 
 from ..data.source import FrameSource
 from ..errors import ConfigError
-from ..files import write_text
+from ..files import named, remove_leftovers, write_text
+from ..locks import sole_use
 from ..tasks import tasks_over
 from .combinations import check_combinations, check_division
 from .config import CONFIG, LAST, TrainConfig
@@ -90,10 +93,20 @@ def train(config: TrainConfig, data: Path, output: Path, max_epochs: int | None 
             itself stays that of ``config``.
 
     Raises:
-        ConfigError: ``output`` holds another run, or a checkpoint that cannot be read.
+        ConfigError: ``output`` holds another run, or a checkpoint that cannot be read, or another
+            process is training there.
+        OSError: ``output`` cannot be written; the last checkpoint is as it was.
         DataError: the data set is incomplete.
         TrainingError: a loss or a gradient is not finite; the frames of the batch are named.
     """
+    with ExitStack() as stack:
+        if getattr(rank_zero_only, "rank", 0) == 0:  # the folder is shared by its processes
+            stack.enter_context(sole_use(output))
+            remove_leftovers(output)
+        return _train(config, data, output, max_epochs)
+
+
+def _train(config: TrainConfig, data: Path, output: Path, max_epochs: int | None) -> Path:
     _quiet()
     check_combinations(config)
     L.seed_everything(config.seed, verbose=False)
@@ -148,14 +161,15 @@ def train(config: TrainConfig, data: Path, output: Path, max_epochs: int | None 
     if config.loss.logit_adjustment and "segmentation" in config.tasks:
         counts = store.class_counts("segmentation", len(frames.label_set.classes))
     module = MultiTaskModule(config, steps * config.epochs, frames.label_set, counts)
-    trainer.fit(
-        module,
-        loader,
-        # every process looks at all held-out frames: they then agree without a word
-        evaluation_loader(held_out_frames, config),
-        ckpt_path=str(last) if last.is_file() else None,
-        weights_only=True if last.is_file() else None,
-    )
+    with named(output):  # TensorBoard's writer does not say where the disk is full
+        trainer.fit(
+            module,
+            loader,
+            # every process looks at all held-out frames: they then agree without a word
+            evaluation_loader(held_out_frames, config),
+            ckpt_path=str(last) if last.is_file() else None,
+            weights_only=True if last.is_file() else None,
+        )
     return last
 
 

@@ -8,7 +8,6 @@ The runner starts this; the process ends when the runner does (its standard inpu
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import sys
@@ -16,10 +15,11 @@ import threading
 import time
 import traceback
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from ...errors import ConfigError, ProtoMtlError, one_line
 from ...files import write_text
+from ...locks import FolderInUse, sole_use
 from ...machine import processor
 from ..config import LAST, TrainConfig
 
@@ -29,18 +29,23 @@ BUSY = 75
 FAILURE = "failure.txt"
 """Why the run failed, one line. A log ends with whatever progress bars say at the end."""
 
-_LOCK = "lock"
-
 _ATTEMPT = "attempt.json"
 
 
 def main(arguments: list[str]) -> int:
     """Do the run; return the status to exit with."""
-    spec = json.loads(Path(arguments[0]).read_text())
+    given = Path(arguments[0])
+    spec = json.loads(given.read_text())
+    given.unlink(missing_ok=True)  # nobody else would, were the runner killed
     folder = Path(spec["folder"])
-    lock = take(folder / _LOCK)
-    if lock is None:
+    try:
+        with sole_use(folder):
+            return _only_one(spec, folder)
+    except FolderInUse:
         return BUSY
+
+
+def _only_one(spec: dict[str, Any], folder: Path) -> int:
     if not sys.stdin.isatty():
         threading.Thread(target=_end_with_the_runner, daemon=True).start()
     failure = folder / FAILURE
@@ -53,18 +58,6 @@ def main(arguments: list[str]) -> int:
         write_text(failure, named + one_line(error) + "\n")
         return 1
     return 0
-
-
-def take(path: Path) -> IO[str] | None:
-    """Return the lock file, held until it is closed or this process ends; None if it is held."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    file = path.open("w")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.close()
-        return None
-    return file
 
 
 def _end_with_the_runner() -> None:
