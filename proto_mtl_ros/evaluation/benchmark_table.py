@@ -10,13 +10,13 @@ Means and standard deviations (of a sample: n - 1) are over seeds.
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..bounded import read_json
 from ..errors import DataError
 from ..tasks import TASKS
 
@@ -90,7 +90,7 @@ def read_results(folder: Path) -> list[dict[str, Any]]:
         if path.name.startswith("."):
             continue  # is being written
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = read_json(path, DataError)
             content["figures"], content["method"], content["seed"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(
