@@ -79,7 +79,7 @@ def tensor_shapes(path: Path, error: Refusal) -> dict[str, tuple[int, ...]]:
             start = file.read(8)
             length = struct.unpack("<Q", start)[0] if len(start) == 8 else size
             if length > min(_MAX_HEADER, size - 8) or size > MAX_BYTES:
-                raise error(f"{path} is no safetensors file: its header or itself is too long")
+                raise error(f"{path} does not hold the weights: it is no safetensors file")
             header = file.read(length)
     except OSError as refusal:
         raise error(f"{path} cannot be read: {refusal.strerror}") from None

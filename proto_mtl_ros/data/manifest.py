@@ -26,7 +26,7 @@ def read_manifest(path: Path) -> Manifest:
     """Return frame id -> task -> may be used, from a label manifest.
 
     Raises:
-        DataError: the file is missing or no table, see ``read_table``, or a cell is neither 0 nor 1.
+        DataError: the file is missing or no table, or a cell is neither 0 nor 1.
     """
     if not path.is_file():
         raise DataError(f"label manifest {path} not found; `proto-mtl dataset manifest` writes one")

@@ -202,7 +202,7 @@ def _numbered(folder: Path) -> dict[int, None]:
     """Return the numbers of the files ``i.npy`` in their order."""
     if not folder.is_dir():
         return {}
-    found = {}
+    found: dict[int, None] = {}
     for path in folder.glob("*.npy"):
         if path.stem.isdecimal() and path.stem.isascii() and len(path.stem) < 10:
             check_inside(path, folder.parents[1], DataError)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ..bounded import read_json
-from ..errors import DataError
+from ..errors import DataError, one_line
 from ..tasks import TASKS
 
 
@@ -92,9 +92,9 @@ def read_results(folder: Path) -> list[dict[str, Any]]:
         try:
             content = read_json(path, DataError)
             content["figures"], content["method"], content["seed"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (DataError, KeyError, TypeError) as error:
             raise DataError(
-                f"{path} is no result of a benchmark ({type(error).__name__}); delete it"
+                f"{path} is no result of a benchmark ({one_line(error)}); delete it"
             ) from None
         results.append(content)
     return results

@@ -80,8 +80,6 @@ class Bundle:
         bundle = cls(root, manifest)
         for name, digest in manifest.files.items():
             bundle._verify(name, digest)
-            if name.endswith(".onnx"):
-                check_graph(root / name)
         return bundle
 
     @classmethod
@@ -187,6 +185,8 @@ class Bundle:
     def _file(self, name: str) -> Path:
         if name not in self.manifest.files:
             raise BundleError(f"model {self.name} has no {name}: export it again")
+        if name.endswith(".onnx"):
+            check_graph(self.path / name)
         return self.path / name
 
     def _verify(self, name: str, digest: str) -> None:

@@ -18,6 +18,7 @@ MAX_GRAPH_BYTES = 1_000_000_000
 """Bytes of a graph."""
 
 _MAX_FIELDS = 1_000_000
+_MAX_DEPTH = 32
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 # Message -> its fields that hold messages of interest (numbers of onnx.proto).
@@ -27,9 +28,11 @@ _INSIDE = {
     "function": {7: "node", 11: "attribute"},
     "graph": {1: "node", 5: "tensor", 15: "sparse"},
     "node": {5: "attribute"},
-    "attribute": {5: "tensor", 6: "subgraph", 10: "tensor", 11: "subgraph", 22: "sparse", 23: "sparse"},
+    "attribute": dict.fromkeys((5, 10), "tensor")
+    | dict.fromkeys((6, 11), "graph")
+    | dict.fromkeys((22, 23), "sparse"),
     "sparse": {1: "tensor", 2: "tensor"},
-}  # fmt: skip
+}
 _DIMS, _TYPE, _NAME, _RAW, _EXTERNAL, _LOCATION = 1, 2, 8, 9, 13, 14
 # Bits of an element by its type; texts (8) have none.
 _BITS = {1: 32, 2: 8, 3: 8, 4: 16, 5: 16, 6: 32, 7: 64, 9: 8, 10: 16, 11: 64, 12: 32, 13: 64,
@@ -44,8 +47,7 @@ Field = tuple[int, int, int, int]
 def check_graph(path: Path) -> None:
     """Refuse a graph that could reach beyond its file.
 
-    Refused are data in other files, tensors that state another size than they have, and control
-    flow (loops and branches), which the deployed graph has none of.
+    Refused are data in other files and tensors that state another size than they have.
 
     Raises:
         BundleError: with what is wrong.
@@ -64,18 +66,18 @@ class _Walk:
         self._content = memoryview(content)
         self._count = 0
 
-    def message(self, kind: str, start: int, end: int) -> None:
+    def message(self, kind: str, start: int, end: int, depth: int = 0) -> None:
         if kind == "tensor":
             self._tensor(start, end)
             return
-        if kind == "subgraph":
-            raise ValueError("it has loops or branches")
+        if depth > _MAX_DEPTH:
+            raise ValueError("it is nested too deep")
         inside = _INSIDE[kind]
         for number, wire, first, last in self._fields(start, end):
             if number in inside:
                 if wire != _BYTES:
                     raise ValueError("it is no ONNX file")
-                self.message(inside[number], first, last)
+                self.message(inside[number], first, last, depth + 1)
 
     def _tensor(self, start: int, end: int) -> None:
         dims: list[int] = []
@@ -147,7 +149,7 @@ class _Walk:
         raise ValueError("it is cut off or no ONNX file")
 
     def _varints(self, at: int, end: int) -> list[int]:
-        found = []
+        found: list[int] = []
         while at < end and len(found) <= 16:
             value, at = self._varint(at, end)
             found.append(value)

@@ -68,5 +68,6 @@ def check_resumable(config: TrainConfig, output: Path) -> None:
     for key in sorted({*before, *now}):
         if key not in _MAY_CHANGE and before.get(key) != now.get(key):
             raise ConfigError(
-                f"{output} was trained with {key} = {before.get(key)}, not {now.get(key)}; {_ADVICE}"
+                f"{output} was trained with {key} = {before.get(key)}, not {now.get(key)};"
+                f" {_ADVICE}"
             )
