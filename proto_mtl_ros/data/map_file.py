@@ -190,6 +190,5 @@ def read_array(path: Path) -> np.ndarray:
             raise ValueError(f"its header says {one_line(shape)} {dtype}, {len(data)} bytes follow")
         array = np.frombuffer(bytearray(data), dtype)  # that can be written to
         return array.reshape(shape, order="F" if by_columns else "C")
-    # a header is a Python literal, and its parser raises whatever that leads to
-    except (ValueError, EOFError, SyntaxError, TypeError, RecursionError, MemoryError) as error:
+    except Exception as error:  # a header is a Python literal, whose parser raises many kinds
         raise DataError(f"{path} is not a readable array: {one_line(error)}") from None
