@@ -20,16 +20,17 @@ from proto_mtl_ros.encodings.image import to_depth
 from proto_mtl_ros.encodings.picture_size import (
     JPEG_START,
     MAX_PIXELS,
+    PNG_END,
     PNG_START,
     check_size,
     jpeg_frame,
     picture_size,
+    png_chunks,
     png_size,
 )
 from proto_mtl_ros.encodings.rvl import decode_rvl
 
 _JPEG_END = b"\xff\xd9"
-_PNG_END = b"IEND"
 # ConfigHeader of compressed_depth_image_transport: an enum and two floats.
 _DEPTH_HEADER = struct.Struct("<iff")
 _RVL_SIZE = struct.Struct("<ii")
@@ -167,16 +168,10 @@ def _whole_jpeg(content: bytes) -> tuple[int, int]:
 
 def _whole_png(content: bytes) -> tuple[int, int]:
     """Return height and width of a PNG whose chunks are whole and unchanged."""
-    position = len(PNG_START)
-    while position + 12 <= len(content):
-        length, kind = struct.unpack_from(">I4s", content, position)
-        end = position + 8 + length
-        if end + 4 > len(content):
-            break
+    for kind, start, end in png_chunks(content):
         checksum = struct.unpack_from(">I", content, end)[0]
-        if zlib.crc32(memoryview(content)[position + 4 : end]) != checksum:
+        if zlib.crc32(memoryview(content)[start - len(kind) : end]) != checksum:
             break
-        if kind == _PNG_END:
+        if kind == PNG_END:
             return png_size(content)
-        position = end + 4
     raise EncodingError("bad_png", "PNG is cut off or damaged")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import struct
+from collections.abc import Iterator
 
 from proto_mtl_ros.encodings.error import EncodingError
 
@@ -23,6 +24,7 @@ MAX_LAYERED_PIXELS = 1_000_000_000
 
 JPEG_START = b"\xff\xd8\xff"
 PNG_START = b"\x89PNG\r\n\x1a\n"
+PNG_END = b"IEND"
 _TIFF_STARTS = (b"II*\0", b"MM\0*")
 _WEBP = re.compile(rb"RIFF....WEBP(VP8[ LX])", re.DOTALL)
 _NETPBM = re.compile(rb"P[1-6]\s(?:\s|#[^\n]*\n)*(\d{1,9})\s+(?:#[^\n]*\n\s*)*(\d{1,9})\s")
@@ -76,12 +78,31 @@ def check_size(height: int, width: int) -> None:
 
 
 def png_size(content: bytes) -> tuple[int, int]:
-    """Return (height, width) from the first chunk, where the header has to be."""
-    length, kind = struct.unpack_from(">I4s", content, len(PNG_START))
-    if kind != b"IHDR" or length != 13:
+    """Return (height, width) from the first chunk, where the header has to be.
+
+    OpenCV allocates what a chunk says that it holds, so all of them must lie within the content.
+    """
+    chunks = list(png_chunks(content))
+    if not chunks or chunks[0][0] != b"IHDR" or chunks[0][2] - chunks[0][1] != 13:
         raise EncodingError("bad_png", "PNG does not begin with its header")
-    width, height = struct.unpack_from(">II", content, len(PNG_START) + 8)
+    if chunks[-1][0] != PNG_END:
+        raise EncodingError("bad_png", "PNG is cut off or damaged")
+    width, height = struct.unpack_from(">II", content, chunks[0][1])
     return height, width
+
+
+def png_chunks(content: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Yield kind, start and end of the content of a PNG's chunks, as far as they are whole."""
+    position = len(PNG_START)
+    while position + 12 <= len(content):
+        length, kind = struct.unpack_from(">I4s", content, position)
+        end = position + 8 + length
+        if end + 4 > len(content):
+            return
+        yield kind, position + 8, end
+        if kind == PNG_END:
+            return
+        position = end + 4
 
 
 def jpeg_frame(content: bytes) -> tuple[int, int, int]:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from proto_mtl_ros.bounded import read_bytes
-from proto_mtl_ros.errors import BundleError
+from proto_mtl_ros.errors import BundleError, one_line
 
 MAX_GRAPH_BYTES = 1_000_000_000
 """Bytes of a graph."""
@@ -92,7 +92,8 @@ class _Walk:
             elif number == _TYPE:
                 element = first
             elif number == _NAME and wire == _BYTES:
-                name = bytes(self._content[first : min(last, first + 80)]).decode(errors="replace")
+                text = bytes(self._content[first : min(last, first + 80)])
+                name = one_line(text.decode(errors="replace"))
             elif number == _RAW and wire == _BYTES:
                 raw = (raw or 0) + last - first
             elif number in _VALUES:
