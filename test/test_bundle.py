@@ -130,7 +130,7 @@ def test_links_of_a_symlink_install_are_followed(folder: Path, tmp_path: Path) -
 def test_an_oversized_manifest_is_not_parsed(folder: Path) -> None:
     with (folder / "model.json").open("ab") as stream:
         stream.write(b" " * 1_000_001)
-    assert "larger than 1 MB" in refusal(folder)
+    assert "more than 1 MB" in refusal(folder)
 
 
 @pytest.mark.parametrize(

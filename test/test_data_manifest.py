@@ -87,7 +87,7 @@ def test_manifest_round_trip(tmp_path: Path) -> None:
         ("frame,depth\n1,1\n", "column frame_id"),
         ("frame_id,depth\n1,yes\n", "frame 1 has a cell that is not 0 or 1"),
         ("frame_id,depth\n1,1\n1,0\n", "names frame 1 twice"),
-        ("frame_id,depth\n1\n", "frame 1 has a cell"),
+        ("frame_id,depth\n1\n", "frame .1. has 1 cells of 2"),
     ],
 )
 def test_a_wrong_manifest_is_told(tmp_path: Path, content: str, said: str) -> None:

@@ -350,7 +350,7 @@ def test_a_folder_that_may_not_be_written_is_one_line(tmp_path: Path) -> None:
         if subprocess.run([*words[:2], "true"], capture_output=True).returncode:
             pytest.skip("setpriv cannot take root's override of permissions away")
     done = subprocess.run(words, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 2, done.stderr
+    assert done.returncode == 3, done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert str(tmp_path / "out") in done.stderr and "permissions" in done.stderr
 

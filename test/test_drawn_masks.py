@@ -160,7 +160,7 @@ def test_classes_that_are_named_beside_the_masks_count(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("{", "is not JSON"),
+        ("{", "is not valid JSON"),
         ("[]", "neither a COCO nor a LabelMe"),
         ("{}", "is not a COCO file"),
         (json.dumps({"categories": [], "images": [{"id": 1}], "annotations": []}), "not a COCO"),

@@ -159,7 +159,7 @@ def test_a_wrong_file_is_refused_and_the_key_named(state, checkpoint, tmp_path):
     assert "layer2.1.conv1.weight is (128, 64, 3, 3)" in refusal(save(reshaped))
     assert "holds no state dict" in refusal(save({"model": state, "epoch": 3}))
     path.write_bytes(b"not a checkpoint")
-    assert "cannot be read as weights" in refusal(path)
+    assert "cannot be read as tensors alone" in refusal(path)
     # the head alone may be absent
     build_backbone("resnet18", True, save({k: v for k, v in state.items() if "fc." not in k}))
     # and another network's weights are not taken for the default backbone's

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ..bounded import read_json
 from ..errors import ConfigError
 from ..files import write_bytes, write_text
 from .node_suite import MOST_LOSS, SATURATING
@@ -36,10 +37,7 @@ def read_parts(folder: Path) -> dict[str, Any]:
         path = folder / f"{part}.json"
         if not path.is_file():
             continue
-        try:
-            found[part] = json.loads(path.read_text())
-        except ValueError as error:
-            raise ConfigError(f"{path} is damaged ({error}): measure again") from None
+        found[part] = read_json(path, ConfigError)
     if not found:
         raise ConfigError(f"{folder} has no figures: run `proto-mtl bench engine --out {folder}`")
     return found

@@ -137,6 +137,7 @@ def _selection(
     sharpness: float,
 ) -> dict[str, list[str]]:
     """Return split -> frame ids; read again where a run that was stopped has found them."""
+    from proto_mtl_ros.bounded import MAX_TABLE, read_json
     from proto_mtl_ros.data.frame_selection import FrameLook, choose_frames, time_blocks
     from proto_mtl_ros.files import remove_leftovers, write_text
 
@@ -150,10 +151,13 @@ def _selection(
     remove_leftovers(out)
     path = out / SELECTION
     if path.is_file():
-        stored = json.loads(path.read_text(encoding="utf-8"))
-        if stored["settings"] != json.loads(json.dumps(settings)):
-            raise DataError(f"{out} was begun with other settings: give another --out")
-        return {name: list(ids) for name, ids in stored["splits"].items()}
+        stored = read_json(path, DataError, limit=MAX_TABLE)
+        try:
+            if stored["settings"] != json.loads(json.dumps(settings)):
+                raise DataError(f"{out} was begun with other settings: give another --out")
+            return {str(name): list(map(str, ids)) for name, ids in stored["splits"].items()}
+        except (KeyError, TypeError, AttributeError):
+            raise DataError(f"{path} is damaged: delete it to choose frames again") from None
     if out.exists() and any(out.iterdir()):
         raise DataError(f"{out} is not empty: give another --out")
     with typer.progressbar(length=len(whole), label="choosing frames") as bar:

@@ -148,14 +148,13 @@ def _transform(
 
 
 def _read_extrinsics(path: Path) -> np.ndarray:
-    import yaml
-
+    from proto_mtl_ros.bounded import read_yaml
     from proto_mtl_ros.geometry.registration import rigid_transform
 
+    content = read_yaml(path, ConfigError)
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
         return rigid_transform(content["translation"], content.get("rotation", (0, 0, 0, 1)))
-    except (yaml.YAMLError, KeyError, TypeError, AttributeError, ValueError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ConfigError(
             f"{path} has no extrinsics ({error}): give translation: [x, y, z] and rotation:"
             " [x, y, z, w]"

@@ -209,17 +209,14 @@ def open_dataset(
 
 def option_values(options: list[str]) -> dict[str, Any]:
     """Return NAME=VALUE pairs; values are read as YAML, so that true and 3 are what they look."""
-    import yaml
+    from proto_mtl_ros.bounded import parse_yaml
 
     values: dict[str, Any] = {}
     for text in options:
         name, equals, value = text.partition("=")
         if not equals or not name:
             raise ConfigError(f"--option {text!r} must be NAME=VALUE")
-        try:
-            values[name.strip()] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise ConfigError(f"--option {text!r}: the value cannot be read") from None
+        values[name.strip()] = parse_yaml(value, f"the value of --option {name}", ConfigError)
     return values
 
 

@@ -14,12 +14,16 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from rosbags.rosbag1 import Reader as Ros1Reader
-from rosbags.rosbag2 import Reader
 from rosbags.typesys import Stores, get_typestore
 from rosbags.typesys.store import Typestore
 
 from proto_mtl_ros.data.bag_recovery import is_cut, recover
+from proto_mtl_ros.data.bag_storage import (
+    MAX_CHUNK,
+    BoundedReader,
+    BoundedRos1Reader,
+    check_folder,
+)
 from proto_mtl_ros.data.ros1 import converter
 from proto_mtl_ros.data.stamp_log import header_stamp
 from proto_mtl_ros.errors import NO_ROOM, BagError, one_line
@@ -116,15 +120,22 @@ class Bag:
     def _opened(self) -> Any:
         source = self.path
         if source.suffix == ".bag":
-            reader: Any = Ros1Reader(source)
+            reader: Any = BoundedRos1Reader(source)
         else:
             files = [source] if source.is_file() else _storage_files(source)
+            if source.is_dir():
+                check_folder(source, sorted(source.iterdir()))
             if any(is_cut(file) for file in files):
                 self._scratch = ScratchFolder("bag")
                 source, notes = recover(source, self._scratch.path)
                 self.notes = tuple(notes)
-            reader = Reader(source)
+            reader = BoundedReader(source)
         reader.open()
+        try:
+            _check_facts(reader)
+        except ValueError:
+            reader.close()
+            raise
         return reader
 
     def _check_path(self) -> None:
@@ -141,6 +152,8 @@ class Bag:
                     f"or give one of its files ({files[0]})"
                 )
             path = self.path = files[0]  # the recorder did not come to write the metadata
+        if not path.is_file() and not path.is_dir():
+            raise BagError(f"{path} is neither a file nor a folder: give a recording")
         if path.is_file() and path.stat().st_size == 0:
             raise BagError(f"{path} is empty: nothing was recorded into it, record again")
 
@@ -203,6 +216,11 @@ class Bag:
                     if convert is None:
                         continue
                     data = convert(data)
+                # a database may hold a number where bytes belong: so many bytes, all zero
+                if not isinstance(data, bytes | memoryview) or not isinstance(time, int):
+                    raise ValueError(f"a message of {connection.topic} is not made of bytes")
+                if len(data) > MAX_CHUNK:
+                    raise ValueError(f"a message of {connection.topic} has {len(data)} bytes")
                 yield BagMessage(connection.topic, connection.msgtype, time, bytes(data))
 
     def first(self, name: str) -> BagMessage | None:
@@ -225,6 +243,18 @@ class Bag:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+
+def _check_facts(reader: Any) -> None:
+    """Refuse facts about a recording that are none; raises ValueError."""
+    numbers = [reader.duration]
+    for connection in reader.connections:
+        numbers.append(connection.msgcount)
+        for text in (connection.topic, connection.msgtype):
+            if not isinstance(text, str) or not text.isprintable() or len(text) > 1000:
+                raise ValueError(f"a topic is called {text!r}")
+    if any(not isinstance(n, int) or not 0 <= n < 1 << 64 for n in numbers):
+        raise ValueError("a number of messages or its duration is none")
 
 
 def _storage_files(folder: Path) -> list[Path]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..bounded import check_inside
 from ..errors import DataError
 from ..tasks import LabelSet
 from .drawn_masks import DrawnMask, read_coco, read_labelme
@@ -37,6 +38,8 @@ def read_masks(where: Path) -> tuple[dict[int, Mask], LabelSet]:
         drawn, names = read_coco(where)
         return _drawn(drawn, read_label_set(where.parent) or _named(where, names))
     files = sorted(path for path in where.glob("*") if not path.name.startswith("."))
+    for path in files:
+        check_inside(path, where, DataError)
     label_set = read_label_set(where)
     shapes = [path for path in files if path.suffix == ".json" and path.name != "classes.json"]
     if shapes:
@@ -59,7 +62,8 @@ def stamp_of(name: str) -> int:
     """Return the stamp in nanoseconds that a file is named by."""
     stem = name.rsplit(".", 1)[0] if not name.rsplit(".", 1)[-1].isdigit() else name
     seconds, dot, fraction = stem.partition(".")
-    if not seconds.isdigit() or (dot and not fraction.isdigit()):
+    digits = seconds.isdecimal() and seconds.isascii() and len(seconds) < 20
+    if not digits or (dot and not (fraction.isdecimal() and fraction.isascii())):
         raise DataError(f"{name} is not named by a stamp in nanoseconds or in seconds")
     return int(seconds) * _NS + int(fraction.ljust(9, "0")[:9]) if dot else int(seconds)
 

@@ -14,9 +14,17 @@ import sqlite3
 import struct
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, BinaryIO
 
+from proto_mtl_ros.data.bag_storage import (
+    MAX_CHUNK,
+    connect,
+    most_unpacked,
+    unpack_lz4,
+    unpack_zstd,
+)
 from proto_mtl_ros.errors import BagError
 
 _SQLITE_MAGIC = b"SQLite format 3\0"
@@ -97,7 +105,6 @@ def _recover_file(path: Path, out: Path) -> str:
 def _recover_mcap(path: Path, out: Path) -> _Recovered:
     from mcap.exceptions import McapError
     from mcap.records import Channel, Message, Schema
-    from mcap.stream_reader import StreamReader
     from mcap.writer import CompressionType, Writer
 
     recovered = _Recovered()
@@ -107,8 +114,8 @@ def _recover_mcap(path: Path, out: Path) -> _Recovered:
         writer = Writer(sink, compression=CompressionType.LZ4)
         writer.start("ros2")
         # the reader meets whatever the cut has left: short records, half chunks, unknown codecs
-        with suppress(McapError, EOFError, struct.error, ValueError, RuntimeError, KeyError):
-            for record in StreamReader(source).records:
+        with suppress(McapError, EOFError, struct.error, *_LEFT_BY_A_CUT):
+            for record in _records(source, path.stat().st_size):
                 if isinstance(record, Schema):
                     if record.id not in schemas:
                         schemas[record.id] = writer.register_schema(
@@ -144,32 +151,77 @@ def _until_damaged() -> Iterator[None]:
             raise OSError(errno.ENOSPC, str(error)) from None
 
 
+def _records(source: BinaryIO, size: int) -> Iterator[Any]:
+    """Yield the records of an mcap file, those in its chunks among them.
+
+    Raises:
+        ValueError: a chunk, or all of them, would unpack to more than recordings do.
+    """
+    from mcap.records import Chunk
+    from mcap.stream_reader import StreamReader, breakup_chunk
+
+    left = most_unpacked(size)
+    unpack = {"": lambda data, _: data, "zstd": unpack_zstd, "lz4": unpack_lz4}
+    reader = StreamReader(source, emit_chunks=True, record_size_limit=MAX_CHUNK)
+    for record in reader.records:
+        if not isinstance(record, Chunk):
+            yield record
+            continue
+        left -= record.uncompressed_size
+        if left < 0:
+            raise ValueError("it would unpack to far more than recordings do")
+        data = unpack[record.compression](record.data, record.uncompressed_size)
+        yield from breakup_chunk(replace(record, compression="", data=data))
+
+
+_LEFT_BY_A_CUT = (
+    ValueError, RuntimeError, KeyError, TypeError, IndexError, OverflowError, MemoryError,
+    AttributeError,
+)  # fmt: skip
+
+_TABLES = {
+    "topics": {
+        "id": "INTEGER PRIMARY KEY",
+        "name": "TEXT NOT NULL",
+        "type": "TEXT NOT NULL",
+        "serialization_format": "TEXT NOT NULL",
+        "offered_qos_profiles": "TEXT NOT NULL",
+        "type_description_hash": "TEXT NOT NULL",
+    },
+    "messages": {
+        "id": "INTEGER PRIMARY KEY",
+        "topic_id": "INTEGER NOT NULL",
+        "timestamp": "INTEGER NOT NULL",
+        "data": "BLOB NOT NULL",
+    },
+}
+"""Tables and columns of a recording that are copied; never by a statement that stands in it."""
+
+
 def _recover_sqlite(path: Path, out: Path) -> _Recovered:
     recovered = _Recovered()
-    with (
-        closing(sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True)) as source,
-        closing(sqlite3.connect(out)) as sink,
-    ):
-        with _until_damaged():
+    with closing(connect(path)) as source, closing(sqlite3.connect(out)) as sink:
+        with suppress(sqlite3.Error, *_LEFT_BY_A_CUT), _until_damaged():
             # without it SQLite refuses a file that is shorter than its header says
             source.execute("PRAGMA writable_schema = ON")
-            tables = source.execute("SELECT name, sql FROM sqlite_master WHERE type = 'table'")
-            for name, statement in tables.fetchall():
-                if name.startswith("sqlite_"):
-                    continue
-                sink.execute(statement)
-                if name == "messages":
-                    continue
-                rows = source.execute(f'SELECT * FROM "{name}"').fetchall()
-                if rows:
-                    marks = ", ".join("?" * len(rows[0]))
-                    sink.executemany(f'INSERT INTO "{name}" VALUES ({marks})', rows)
-            # in the order they were written, so what comes before the cut comes first
-            for row in source.execute("SELECT id, topic_id, timestamp, data FROM messages"):
-                sink.execute(
-                    "INSERT INTO messages (id, topic_id, timestamp, data) VALUES (?, ?, ?, ?)", row
-                )
-                recovered.add(row[2])
+            for name, types in _TABLES.items():
+                there = {row[1]: row[6] for row in source.execute(f"PRAGMA table_xinfo({name})")}
+                if any(there.values()):
+                    raise ValueError("it has computed columns")
+                columns = [column for column in types if column in there]
+                stated = ", ".join(f"{column} {types[column]}" for column in columns)
+                sink.execute(f"CREATE TABLE {name} ({stated})")
+                chosen, marks = ", ".join(columns), ", ".join("?" * len(columns))
+                kind = source.execute(
+                    "SELECT type FROM sqlite_master WHERE name = ?", (name,)
+                ).fetchall()
+                if kind != [("table",)]:
+                    raise ValueError(f"{name} is no table")
+                # in the order they were written, so what comes before the cut comes first
+                for row in source.execute(f"SELECT {chosen} FROM {name}"):
+                    sink.execute(f"INSERT INTO {name} ({chosen}) VALUES ({marks})", row)
+                    if name == "messages":
+                        recovered.add(row[columns.index("timestamp")])
         try:
             sink.commit()
         except sqlite3.OperationalError as error:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ..bounded import read_json
 from ..errors import DataError, one_line
 from ..geometry import Camera
 
@@ -22,11 +23,7 @@ def read_camera(path: Path) -> Camera:
     Raises:
         DataError: the file is no such JSON, or its numbers cannot be a camera.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise DataError(f"{path} is not JSON: {one_line(error)}") from None
-    return camera_of(content, path)
+    return camera_of(read_json(path, DataError), path)
 
 
 def camera_of(content: Any, where: object) -> Camera:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +11,19 @@ from typing import Any
 import cv2
 import numpy as np
 
+from ..bounded import read_json
+from ..encodings import MAX_PIXELS
 from ..errors import DataError, one_line
 from ..tasks import IGNORE_INDEX
 
-_MOST_BYTES = 500_000_000
+_MOST_BYTES = 64_000_000
+"""Bytes of a file; as Python's values they are twenty times as many."""
+
+_FARTHEST = 100_000.0
+"""Pixels from the origin that a corner may lie; OpenCV counts in fractions of 32 bits."""
+
+_MOST_BITS = 40
+"""Of a number in a compressed run length."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +60,7 @@ class DrawnMask:
             if isinstance(shape, np.ndarray):
                 ids[shape != 0] = index
             else:
-                polygons = [np.rint(polygon).astype(np.int32) for polygon in shape]
+                polygons = [np.rint(polygon).astype(np.int32) for polygon in shape if len(polygon)]
                 cv2.fillPoly(ids, polygons, index)
         return ids
 
@@ -63,7 +71,7 @@ def read_labelme(path: Path) -> DrawnMask:
     try:
         shapes = []
         for shape in content["shapes"]:
-            points = np.array(shape["points"], np.float64).reshape(-1, 2)
+            points = _corners(shape["points"])
             kind = shape.get("shape_type", "polygon")
             if kind == "rectangle":
                 (left, top), (right, bottom) = points[0], points[1]
@@ -74,11 +82,10 @@ def read_labelme(path: Path) -> DrawnMask:
         return DrawnMask(
             str(path),
             path.name,
-            int(content["imageWidth"]),
-            int(content["imageHeight"]),
+            *_size(content["imageWidth"], content["imageHeight"]),
             tuple(shapes),
         )
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
         raise DataError(f"{path} is not a LabelMe file ({one_line(error)})") from None
 
 
@@ -93,9 +100,7 @@ def read_coco(path: Path) -> tuple[list[DrawnMask], tuple[str, ...]]:
         categories = sorted(content["categories"], key=lambda one: int(one["id"]))
         names = {int(one["id"]): str(one["name"]) for one in categories}
         by_image: dict[int, list[tuple[float, str, Any]]] = {}
-        sizes = {
-            int(one["id"]): (int(one["width"]), int(one["height"])) for one in content["images"]
-        }
+        sizes = {int(one["id"]): _size(one["width"], one["height"]) for one in content["images"]}
         for one in content["annotations"]:
             image = int(one["image_id"])
             width, height = sizes[image]
@@ -113,7 +118,7 @@ def read_coco(path: Path) -> tuple[list[DrawnMask], tuple[str, ...]]:
                     tuple((name, shape) for _, name, shape in shapes),
                 )
             )
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
         raise DataError(f"{path} is not a COCO file ({one_line(error)})") from None
     return masks, tuple(names.values())
 
@@ -124,13 +129,15 @@ def _coco_shape(segmentation: Any, width: int, height: int) -> Any:
         if isinstance(counts, str):
             counts = _decompressed(counts)
         return _from_runs(counts, width, height)
-    return [np.array(polygon, np.float64).reshape(-1, 2) for polygon in segmentation]
+    return [_corners(polygon) for polygon in segmentation]
 
 
 def _from_runs(counts: Sequence[int], width: int, height: int) -> np.ndarray:
     """Return uint8 [height, width] of run lengths, which go down the columns, zeros first."""
-    runs = np.array(counts, np.int64)
-    if runs.min(initial=0) < 0 or int(runs.sum()) != width * height:
+    runs = np.array(counts, np.int64).reshape(-1)
+    # a sum of 64 bits may come round to the right number, so no run may be longer than all
+    fits = runs.min(initial=0) >= 0 and runs.max(initial=0) <= width * height
+    if not fits or len(runs) > width * height + 2 or int(runs.sum()) != width * height:
         raise ValueError(f"run lengths do not cover {width}x{height} pixels")
     values = np.arange(len(runs)) % 2
     return np.repeat(values, runs).astype(np.uint8).reshape(width, height).T
@@ -148,6 +155,8 @@ def _decompressed(text: str) -> list[int]:
         value, shift, more = 0, 0, True
         while more:
             group = ord(text[place]) - 48
+            if not 0 <= group < 64 or shift > _MOST_BITS:
+                raise ValueError("its run lengths are damaged")
             value |= (group & 0x1F) << shift
             more = bool(group & 0x20)
             place, shift = place + 1, shift + 5
@@ -159,13 +168,24 @@ def _decompressed(text: str) -> list[int]:
     return found
 
 
+def _size(width: Any, height: Any) -> tuple[int, int]:
+    """Return (width, height) of a picture that masks are drawn for."""
+    width, height = int(width), int(height)
+    if width < 1 or height < 1 or width * height > MAX_PIXELS:
+        raise ValueError(f"a picture of {width}x{height} is empty or above {MAX_PIXELS} pixels")
+    return width, height
+
+
+def _corners(points: Any) -> np.ndarray:
+    """Return float [n, 2] of corners that can be drawn."""
+    corners = np.array(points, np.float64).reshape(-1, 2)
+    if not (np.abs(corners) < _FARTHEST).all():  # NaN is not smaller either
+        raise ValueError("a corner lies far outside of its picture")
+    return corners
+
+
 def _read(path: Path) -> Any:
-    if path.stat().st_size > _MOST_BYTES:
-        raise DataError(f"{path} has {path.stat().st_size / 1e6:.0f} MB: split it")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise DataError(f"{path} is not JSON: {one_line(error)}") from None
+    content = read_json(path, DataError, _MOST_BYTES)
     if not isinstance(content, dict):
         raise DataError(f"{path} is neither a COCO nor a LabelMe file")
     return content

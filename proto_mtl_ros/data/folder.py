@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..bounded import check_inside
 from ..errors import DataError
 from ..geometry import Camera, depth_to_normals
 from ..tasks import LabelSet
@@ -95,6 +96,7 @@ class Folder:
         self._camera = self._read_camera()
         own = self.root / "manifest.csv"
         if manifest is None and own.is_file():
+            check_inside(own, self.root, DataError)
             manifest = own
         self.manifest = manifest_for(manifest, self.frame_ids)
         self._known = frozenset(self.frame_ids)
@@ -174,6 +176,7 @@ class Folder:
         path = self.root / "splits.csv"
         if not path.is_file():
             return list(self._images)
+        check_inside(path, self.root, DataError)
         splits = read_splits(path)
         if split not in splits:
             raise NoSplitError(f"{path} has no split {split!r}; there are: {', '.join(splits)}")
@@ -200,6 +203,7 @@ class Folder:
         """Return the camera of all frames that have none of their own."""
         path = self.root / "camera.json"
         if path.is_file():
+            check_inside(path, self.root, DataError)
             return read_camera(path)
         if all(frame_id in self._cameras for frame_id in self.frame_ids):
             return None
@@ -214,8 +218,9 @@ def _files(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
     """Return frame id -> file, in the order of the ids.
 
     Raises:
-        DataError: two files have the same id.
+        DataError: two files have the same id, or one is a link out of the data set.
     """
+    root = folder.parent
     found: dict[str, Path] = {}
     if not folder.is_dir():
         return found
@@ -224,6 +229,7 @@ def _files(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
         if path.suffix.lower() not in suffixes or path.name.startswith("."):
             continue
         frame_id = path.relative_to(folder).with_suffix("").as_posix()
+        check_inside(path, root, DataError)
         if frame_id in found:
             raise DataError(f"{path} and {found[frame_id].name} are one frame; keep one of them")
         found[frame_id] = path

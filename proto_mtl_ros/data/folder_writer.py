@@ -10,12 +10,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
+from ..bounded import MAX_JSON, read_json, read_text
 from ..errors import DataError
 from ..files import write_text
 from ..locks import sole_use
 from .camera_file import camera_json
+from .csv_table import check_frame_id
 from .folder import IMAGES, SUFFIXES
 from .frame_list import read_splits, write_splits
 from .label_set_file import write_label_set
@@ -64,7 +66,7 @@ def _write_folder(
     if image_kind not in IMAGE_KINDS:
         raise DataError(f"images are written as {' or '.join(IMAGE_KINDS)}, not {image_kind!r}")
     for frame_id in source.frame_ids:
-        _check_id(frame_id)
+        check_frame_id(frame_id)
     _claim(source, out, split, image_kind)
     for folder in (IMAGES, "cameras", *SUFFIXES):
         for leftover in (out / folder).rglob(".*"):
@@ -97,7 +99,7 @@ def _write_frame(sample: Sample, out: Path, image: Path) -> None:
     camera, common = camera_json(sample.camera), out / "camera.json"
     if not common.is_file():
         write_text(common, camera)
-    elif common.read_text(encoding="utf-8") != camera:
+    elif read_text(common, MAX_JSON, DataError) != camera:
         write_text(out / "cameras" / f"{sample.frame_id}.json", camera)
     write_image(image, sample.rgb)
 
@@ -118,7 +120,7 @@ def _claim(source: FrameSource, out: Path, split: str, image_kind: str) -> None:
     note = out / f".conversion-{split}.json"
     advice = "choose another --out, or delete it to start again"
     if note.is_file():
-        if json.loads(note.read_text(encoding="utf-8")) != content:
+        if read_json(note, DataError) != content:
             raise DataError(f"{out} holds a conversion of other frames or labels; {advice}")
         return
     others = list(out.glob(".conversion-*.json"))
@@ -126,8 +128,9 @@ def _claim(source: FrameSource, out: Path, split: str, image_kind: str) -> None:
     if strangers and not others:
         raise DataError(f"{out} is not empty; {advice}")
     for other in others:
-        before = json.loads(other.read_text(encoding="utf-8"))
-        if before["classes"] != content["classes"] or before["image_kind"] != image_kind:
+        before = read_json(other, DataError)
+        shared = ("classes", "image_kind")
+        if not isinstance(before, dict) or any(before.get(k) != content[k] for k in shared):
             raise DataError(f"{out} was written with other classes or images; {advice}")
     ids = set(source.frame_ids)
     splits = read_splits(out / "splits.csv") if (out / "splits.csv").is_file() else {}
@@ -135,16 +138,3 @@ def _claim(source: FrameSource, out: Path, split: str, image_kind: str) -> None:
         if other_split != split and ids & set(frame_ids):
             raise DataError(f"{out} has frames of {split} in {other_split} already; {advice}")
     write_text(note, json.dumps(content, indent=1) + "\n")
-
-
-def _check_id(frame_id: str) -> None:
-    parts = PurePosixPath(frame_id).parts
-    if (
-        not frame_id
-        or frame_id.startswith("/")
-        or any(part == ".." or part.startswith(".") for part in parts)
-        or "\\" in frame_id
-        or "\0" in frame_id
-        or PurePosixPath(frame_id).as_posix() != frame_id
-    ):
-        raise DataError(f"frame id {frame_id!r} cannot be a file name")

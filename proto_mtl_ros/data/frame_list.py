@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ..errors import DataError
 from ..files import write_text
+from .csv_table import FRAME_ID, read_table
 
 
 class NoSplitError(DataError):
@@ -20,22 +21,13 @@ def read_splits(path: Path) -> dict[str, list[str]]:
     """Return split -> frame ids in the order of the file, from a CSV ``frame_id,split``.
 
     Raises:
-        DataError: the file is missing, lacks a column, or names a frame twice.
+        DataError: the file is missing, or no table; see ``read_table``.
     """
     if not path.is_file():
         raise DataError(f"{path} not found; --data must be the folder of the data set")
     splits: dict[str, list[str]] = {}
-    seen: set[str] = set()
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        if not {"frame_id", "split"} <= set(reader.fieldnames or ()):
-            raise DataError(f"{path} needs the columns frame_id and split")
-        for row in reader:
-            frame_id = row["frame_id"]
-            if frame_id in seen:
-                raise DataError(f"{path} names frame {frame_id} twice; keep one of the rows")
-            seen.add(frame_id)
-            splits.setdefault(row["split"], []).append(frame_id)
+    for row in read_table(path, "split")[1]:
+        splits.setdefault(row["split"], []).append(row[FRAME_ID])
     return splits
 
 

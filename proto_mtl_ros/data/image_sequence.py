@@ -13,9 +13,12 @@ from typing import Any
 import cv2
 import numpy as np
 
+from proto_mtl_ros.bounded import check_inside, open_regular, read_bytes
 from proto_mtl_ros.data.bag import BagMessage, typestore
+from proto_mtl_ros.data.map_file import MAX_PICTURE_BYTES
 from proto_mtl_ros.data.recording import Recording, decode_picture
 from proto_mtl_ros.data.topics import COMPRESSED_IMAGE, IMAGE, CameraTopics, Topic
+from proto_mtl_ros.encodings import MAX_PIXELS, EncodingError, decode_file
 from proto_mtl_ros.errors import BagError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm")
@@ -23,6 +26,15 @@ FOLDER_FPS = 10.0
 FRAME_ID = "camera_color_optical_frame"
 FIRST_STAMP = 1_000_000_000
 """Stamp of the first image in nanoseconds: such recordings carry no times, and 0 means "none"."""
+
+
+_VIDEO = re.compile(
+    rb"....(ftyp|moov|mdat|wide|free|skip)"  # MP4, MOV
+    rb"|\x1a\x45\xdf\xa3"  # MKV, WebM
+    rb"|RIFF....AVI |OggS|FLV\x01|\x47|\0\0\x01[\xba\xb3]|\x30\x26\xb2\x75",
+    re.DOTALL,
+)
+"""How the files of video containers begin."""
 
 
 class ImageSequence(Recording):
@@ -76,6 +88,8 @@ class ImageFolder(ImageSequence):
             (p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES), key=_natural_order
         )
         self.frames = len(self._files)
+        for file in self._files:
+            check_inside(file, path, BagError)
         if not self._files:
             raise BagError(
                 f"{path} holds neither a rosbag2 nor images ({', '.join(IMAGE_SUFFIXES)}): "
@@ -95,17 +109,16 @@ class ImageFolder(ImageSequence):
     @staticmethod
     def _read(file: Path) -> dict[str, Any]:
         suffix = file.suffix.lower()
-        try:
-            data = np.frombuffer(file.read_bytes(), np.uint8)
-        except OSError as error:
-            raise BagError(f"{file} cannot be read: {error.strerror}") from None
+        content = read_bytes(file, MAX_PICTURE_BYTES, BagError)
+        data = np.frombuffer(content, np.uint8)
         if suffix in (".jpg", ".jpeg"):
             return {"format": "jpeg", "data": data}
         if suffix == ".png":
             return {"format": "png", "data": data}
-        image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
-        if image is None:
-            raise BagError(f"{file} is not a readable image: remove or replace it")
+        try:
+            image = decode_file(content, cv2.IMREAD_COLOR)
+        except EncodingError as error:
+            raise BagError(f"{file} is not a readable image ({error}): remove it") from None
         return {"format": "png", "data": cv2.imencode(".png", image)[1].reshape(-1)}
 
 
@@ -137,14 +150,32 @@ class VideoFile(ImageSequence):
     def _open(self) -> cv2.VideoCapture:
         if self.path.suffix.lower() in IMAGE_SUFFIXES:
             raise BagError(f"{self.path} is a single image: give the folder that it is in")
+        self._check_container()
         with _quiet_opencv():
             capture = cv2.VideoCapture(str(self.path))
         if capture.isOpened():
+            pixels = capture.get(cv2.CAP_PROP_FRAME_WIDTH) * capture.get(cv2.CAP_PROP_FRAME_HEIGHT)
+            if pixels > MAX_PIXELS:
+                capture.release()
+                raise BagError(f"{self.path} has frames above {MAX_PIXELS} pixels: scale it down")
             return capture
         raise BagError(
             f"{self.path} is neither a rosbag2 nor a video that can be read: "
             "give a .mcap, a .db3, a folder of images or a video file"
         )
+
+    def _check_container(self) -> None:
+        """Refuse what is no video file: a play list would have the decoder open other files."""
+        try:
+            with open_regular(self.path) as file:
+                head = file.read(16)
+        except OSError as error:
+            raise BagError(f"{self.path} cannot be read: {error.strerror}") from None
+        if not _VIDEO.match(head):
+            raise BagError(
+                f"{self.path} is neither a rosbag2 nor a video that can be read: "
+                "give a .mcap, a .db3, a folder of images or a video file (MP4, MOV, MKV, AVI ...)"
+            )
 
     def messages(self) -> Iterator[BagMessage]:
         return self._selected(range(self.frames))

@@ -22,9 +22,9 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from ..bounded import read_yaml
 from ..errors import DataError, one_line
 from ..tasks import NYU13, TASKS, LabelSet
 from .cityscapes_classes import CITYSCAPES7, CITYSCAPES19
@@ -80,15 +80,11 @@ class JoinConfig(BaseModel):
             DataError: the file is missing or not YAML, or a key or value is wrong.
         """
         try:
-            config = cls.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-        except OSError as error:
-            raise DataError(f"{path} cannot be read: {error.strerror}") from None
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise DataError(f"{path} is not valid YAML: {one_line(error)}") from None
+            config = cls.model_validate(read_yaml(path, DataError))
         except ValidationError as error:
             first = error.errors()[0]
             key = ".".join(str(part) for part in first["loc"]) or "the file"
-            raise DataError(f"{path}: {key}: {first['msg']}") from None
+            raise DataError(f"{path}: {key}: {one_line(first['msg'])}") from None
         names = [source.name for source in config.sources]
         if len(set(names)) != len(names):
             raise DataError(f"{path}: two sources have one name; every source needs its own")

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import DataError, one_line
+from ..bounded import MAX_JSON, check_inside, read_json, read_text
+from ..errors import DataError
 from ..files import write_text
 from ..tasks import LabelSet
 
@@ -30,22 +31,22 @@ def read_label_set(folder: Path) -> LabelSet | None:
         DataError: a file is not of that form.
     """
     as_json, as_text = folder / "classes.json", folder / "classes.txt"
-    try:
-        if as_json.is_file():
-            content: Any = json.loads(as_json.read_text(encoding="utf-8"))
-            content = content if isinstance(content, dict) else {"classes": content}
-            return named_label_set(
-                str(content.get("name", folder.name)),
-                content.get("classes"),
-                content.get("palette"),
-                as_json,
-            )
-        if as_text.is_file():
-            lines = as_text.read_text(encoding="utf-8").splitlines()
-            names = [line.strip() for line in lines if line.strip()]
-            return named_label_set(folder.name, names, None, as_text)
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise DataError(f"the classes of {folder} cannot be read: {one_line(error)}") from None
+    for path in (as_json, as_text):
+        if path.is_file():
+            check_inside(path, folder, DataError)
+    if as_json.is_file():
+        content: Any = read_json(as_json, DataError)
+        content = content if isinstance(content, dict) else {"classes": content}
+        return named_label_set(
+            str(content.get("name", folder.name)),
+            content.get("classes"),
+            content.get("palette"),
+            as_json,
+        )
+    if as_text.is_file():
+        lines = read_text(as_text, MAX_JSON, DataError).splitlines()
+        names = [line.strip() for line in lines if line.strip()]
+        return named_label_set(folder.name, names, None, as_text)
     return None
 
 
@@ -79,7 +80,7 @@ def named_label_set(name: str, classes: Any, palette: Any, where: object) -> Lab
         palette = distinct_colours(len(classes))
     try:
         colours = tuple((int(r), int(g), int(b)) for r, g, b in palette)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise DataError(f"{where}: palette must be a list of [r, g, b]") from None
     if len(colours) != len(classes) or not all(0 <= v <= 255 for c in colours for v in c):
         raise DataError(f"{where}: palette needs one [r, g, b] of 0 to 255 for every class")

@@ -16,6 +16,7 @@ import numpy as np
 
 from ..errors import DataError
 from ..files import write_text
+from .csv_table import FRAME_ID, read_table
 
 Manifest = dict[str, dict[str, bool]]
 """Frame id -> task -> whether that frame may use its label of that task."""
@@ -25,23 +26,17 @@ def read_manifest(path: Path) -> Manifest:
     """Return frame id -> task -> may be used, from a label manifest.
 
     Raises:
-        DataError: the file is missing, a frame stands there twice, or a cell is neither 0 nor 1.
+        DataError: the file is missing or no table, or a cell is neither 0 nor 1.
     """
     if not path.is_file():
         raise DataError(f"label manifest {path} not found; `proto-mtl dataset manifest` writes one")
-    with path.open(newline="") as file:
-        reader = csv.DictReader(file)
-        if reader.fieldnames is None or "frame_id" not in reader.fieldnames:
-            raise DataError(f"{path} needs a column frame_id and one column per task")
-        tasks = [name for name in reader.fieldnames if name != "frame_id"]
-        manifest: Manifest = {}
-        for row in reader:
-            frame_id = row["frame_id"]
-            if any(row[task] not in ("0", "1") for task in tasks):
-                raise DataError(f"{path}: frame {frame_id} has a cell that is not 0 or 1")
-            if frame_id in manifest:
-                raise DataError(f"{path} names frame {frame_id} twice; keep one of the rows")
-            manifest[frame_id] = {task: row[task] == "1" for task in tasks}
+    columns, rows = read_table(path)
+    tasks = [name for name in columns if name != FRAME_ID]
+    manifest: Manifest = {}
+    for row in rows:
+        if any(row[task] not in ("0", "1") for task in tasks):
+            raise DataError(f"{path}: frame {row[FRAME_ID]} has a cell that is not 0 or 1")
+        manifest[row[FRAME_ID]] = {task: row[task] == "1" for task in tasks}
     return manifest
 
 

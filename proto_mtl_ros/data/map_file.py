@@ -9,11 +9,14 @@ with value = (n + 1) / 2 * 255 as ``.png`` or lossless ``.webp``, black = invali
 from __future__ import annotations
 
 import io
+import math
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from ..bounded import read_bytes
+from ..encodings import EncodingError, decode_file
 from ..errors import DataError, one_line
 from ..files import write_bytes
 from ..geometry import valid_depth
@@ -23,6 +26,17 @@ DEPTH_SUFFIXES = (".png", ".tiff", ".tif", ".npy")
 SEGMENTATION_SUFFIXES = (".png",)
 NORMALS_SUFFIXES = (".png", ".webp", ".npy")
 
+MAX_PICTURE_BYTES = 256_000_000
+"""Bytes of a picture's file; its pixels have a limit of their own, ``encodings.MAX_PIXELS``."""
+
+MAX_ARRAY_BYTES = 1_000_000_000
+"""Bytes of a ``.npy`` file."""
+
+_ARRAY_HEADERS = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
+
 _FARTHEST_MM = 65535
 _LEAST_NORM, _MOST_NORM = 0.8, 1.2
 """A coded vector of another length is no direction: black and mid-grey are 1.7 and 0."""
@@ -30,7 +44,7 @@ _LEAST_NORM, _MOST_NORM = 0.8, 1.2
 
 def read_image(path: Path) -> np.ndarray:
     """Return uint8 RGB [H, W, 3]."""
-    return np.ascontiguousarray(_decoded(path, cv2.IMREAD_COLOR)[..., ::-1])
+    return np.ascontiguousarray(decoded(path, cv2.IMREAD_COLOR)[..., ::-1])
 
 
 def read_segmentation(path: Path, classes: int) -> np.ndarray:
@@ -39,7 +53,7 @@ def read_segmentation(path: Path, classes: int) -> np.ndarray:
     Raises:
         DataError: the file has several channels, or an id that is neither a class nor 255.
     """
-    ids = _decoded(path, cv2.IMREAD_UNCHANGED)
+    ids = decoded(path, cv2.IMREAD_UNCHANGED)
     if ids.ndim != 2 or ids.dtype != np.uint8:
         raise DataError(
             f"{path} is a colour, palette or 16 bit image; "
@@ -56,7 +70,7 @@ def read_segmentation(path: Path, classes: int) -> np.ndarray:
 
 def read_depth(path: Path) -> np.ndarray:
     """Return float32 metres [H, W], 0 where invalid."""
-    depth = read_array(path) if path.suffix == ".npy" else _decoded(path, cv2.IMREAD_UNCHANGED)
+    depth = read_array(path) if path.suffix == ".npy" else decoded(path, cv2.IMREAD_UNCHANGED)
     if depth.ndim == 3 and depth.shape[2] == 1:
         depth = depth[..., 0]
     if depth.ndim != 2:
@@ -75,7 +89,7 @@ def read_normals(path: Path) -> np.ndarray:
     if path.suffix == ".npy":
         vectors = read_array(path).astype(np.float32)
     else:
-        coded = _decoded(path, cv2.IMREAD_UNCHANGED)
+        coded = decoded(path, cv2.IMREAD_UNCHANGED)
         if coded.ndim != 3 or coded.shape[2] != 3 or coded.dtype != np.uint8:
             raise DataError(f"{path} must be an 8 bit RGB image of (normal + 1) / 2 * 255")
         vectors = coded[..., ::-1].astype(np.float32) * np.float32(2 / 255) - np.float32(1)
@@ -143,24 +157,38 @@ def _encode(path: Path, pixels: np.ndarray, options: list[int]) -> None:
     write_bytes(path, data.tobytes())
 
 
-def _decoded(path: Path, flags: int) -> np.ndarray:
+def decoded(path: Path, flags: int) -> np.ndarray:
+    """Return the pixels of a picture file as OpenCV's ``flags`` say; raises DataError."""
     try:
-        data = np.frombuffer(path.read_bytes(), np.uint8)
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}") from None
-    image = cv2.imdecode(data, flags) if data.size else None
-    if image is None:
-        raise DataError(f"{path} is not a readable image; write it again")
-    return image
+        return decode_file(read_bytes(path, MAX_PICTURE_BYTES, DataError), flags)
+    except EncodingError as error:
+        raise DataError(f"{path} is not a readable image ({error}); write it again") from None
 
 
 def read_array(path: Path) -> np.ndarray:
-    """Return the array of a ``.npy`` file; pickled objects in it are refused.
+    """Return the numbers of a ``.npy`` file of at most ``MAX_ARRAY_BYTES``; pickled objects in it
+    are refused. Its header must state exactly what follows it, before anything is allocated.
 
     Raises:
-        DataError: the file is missing, cut off, or not a plain array.
+        DataError: the file is missing, cut off, or not a plain array of numbers.
     """
+    content = read_bytes(path, MAX_ARRAY_BYTES, DataError)
+    stream = io.BytesIO(content)
     try:
-        return np.asarray(np.load(path, allow_pickle=False))
-    except (OSError, ValueError, EOFError) as error:
+        version = np.lib.format.read_magic(stream)
+        read = _ARRAY_HEADERS.get(version)
+        if read is None:
+            raise ValueError(f"its version {version} is unknown")
+        shape, by_columns, dtype = read(stream)
+        if dtype.hasobject:
+            raise ValueError("it holds pickled objects, which are never loaded")
+        if dtype.kind not in "biuf":
+            raise ValueError(f"it holds {dtype}, not numbers")
+        data = content[stream.tell() :]
+        wanted = math.prod(shape) * dtype.itemsize
+        if min(shape, default=1) < 0 or len(shape) > 8 or len(data) != wanted:
+            raise ValueError(f"its header says {one_line(shape)} {dtype}, {len(data)} bytes follow")
+        array = np.frombuffer(bytearray(data), dtype)  # that can be written to
+        return array.reshape(shape, order="F" if by_columns else "C")
+    except Exception as error:  # a header is a Python literal, whose parser raises many kinds
         raise DataError(f"{path} is not a readable array: {one_line(error)}") from None

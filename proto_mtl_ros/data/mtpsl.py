@@ -16,10 +16,13 @@ from pathlib import Path
 
 import numpy as np
 
+from ..bounded import read_text
 from ..errors import DataError, one_line
 from .manifest import Manifest
+from .map_file import read_array
 
 _KEY = "labels_weights"
+_MOST_BYTES = 4_000_000
 
 
 def import_mtpsl(path: Path, frame_ids: Sequence[str], tasks: Sequence[str]) -> Manifest:
@@ -56,19 +59,14 @@ def _read_table(path: Path) -> np.ndarray:
         raise DataError(f"label file {path} not found; check the path")
     if path.suffix in (".pth", ".pt"):
         return _read_tensor(path)
-    try:
-        if path.suffix == ".npy":
-            return np.asarray(np.load(path, allow_pickle=False))
-        if path.suffix in (".csv", ".txt"):
-            text = path.read_text(encoding="utf-8").replace(",", " ")
+    if path.suffix == ".npy":
+        return read_array(path)
+    if path.suffix in (".csv", ".txt"):
+        text = read_text(path, _MOST_BYTES, DataError).replace(",", " ")
+        try:
             return np.loadtxt(text.splitlines(), ndmin=2)
-    except (ValueError, OSError) as error:
-        if "pickle" in str(error):
-            raise DataError(
-                f"{path} holds pickled objects, which are never loaded; "
-                "save its table as a plain array of 0 and 1, one row per frame"
-            ) from None
-        raise DataError(f"{path} is not a table of numbers: {one_line(error)}") from None
+        except (ValueError, OverflowError) as error:
+            raise DataError(f"{path} is not a table of numbers: {one_line(error)}") from None
     raise DataError(f"{path} is of an unknown kind; .pth, .npy, .csv and .txt are read")
 
 
@@ -76,13 +74,9 @@ def _read_tensor(path: Path) -> np.ndarray:
     # a label file is imported once; only that needs torch
     import torch
 
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for a file that is none of its own
-        raise DataError(
-            f"{path} cannot be read as tensors alone ({type(error).__name__}); "
-            "nothing else is ever loaded from it: save its table as .csv"
-        ) from None
+    from ..tensor_file import read_torch
+
+    content = read_torch(path, DataError, "save its table as .csv")
     if isinstance(content, Mapping):
         if _KEY not in content:
             raise DataError(f"{path} has no entry {_KEY!r}; it is not a label file of MTPSL")

@@ -18,11 +18,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from ..bounded import check_inside
 from ..errors import DataError
 from ..geometry import Camera, resize
 from ..tasks import IGNORE_INDEX, NYU13
 from .frame_list import NoSplitError, read_splits
 from .manifest import allowed, manifest_for
+from .map_file import decoded
 from .sample import Sample
 
 WIDTH, HEIGHT = 640, 480
@@ -90,21 +92,29 @@ class NYUv2:
 
     def _read(self, kind: str, frame_id: str, suffix: str, flags: int) -> np.ndarray:
         path = self.root / kind / f"{frame_id}{suffix}"
-        array = cv2.imread(str(path), flags)
-        if array is None:
-            raise DataError(f"{path} is missing or not an image; fetch the data set again")
+        check_inside(path, self.root, DataError)
+        array = decoded(path, flags)
+        if array.dtype != np.uint8 or array.ndim != (2 if suffix == ".png" else 3):
+            raise DataError(f"{path} has other pixels than the data set; fetch it again")
         return array
 
     def _maps(self, frame_id: str) -> dict[str, np.ndarray]:
         """Return the maps of a frame as they are stored, 8 bits each."""
         bgr = self._read("rgb", frame_id, ".jpg", cv2.IMREAD_COLOR)
         normal = self._read("normal", frame_id, ".webp", cv2.IMREAD_COLOR)
-        return {
+        maps = {
             "rgb": cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB),
             "depth": self._read("depth", frame_id, ".png", cv2.IMREAD_UNCHANGED),
             "segmentation": self._read("label13", frame_id, ".png", cv2.IMREAD_UNCHANGED),
             "normals": cv2.cvtColor(normal, cv2.COLOR_BGR2RGB),
         }
+        for name in ("rgb", "depth", "segmentation"):
+            if maps[name].shape[:2] != (HEIGHT, WIDTH):
+                raise DataError(
+                    f"{name} of frame {frame_id} of {self.root} is not {WIDTH}x{HEIGHT}; "
+                    "fetch the data set again"
+                )
+        return maps
 
     def __getitem__(self, index: int) -> Sample:
         frame_id = self.frame_ids[index]

@@ -29,6 +29,7 @@ from typing import Any
 
 import numpy as np
 
+from ..bounded import check_inside
 from ..errors import DataError
 from ..geometry import Camera
 from .camera_file import camera_for, camera_of
@@ -201,5 +202,9 @@ def _numbered(folder: Path) -> dict[int, None]:
     """Return the numbers of the files ``i.npy`` in their order."""
     if not folder.is_dir():
         return {}
-    numbers = sorted(int(path.stem) for path in folder.glob("*.npy") if path.stem.isdigit())
-    return dict.fromkeys(numbers)
+    found: dict[int, None] = {}
+    for path in folder.glob("*.npy"):
+        if path.stem.isdecimal() and path.stem.isascii() and len(path.stem) < 10:
+            check_inside(path, folder.parents[1], DataError)
+            found[int(path.stem)] = None
+    return dict(sorted(found.items()))

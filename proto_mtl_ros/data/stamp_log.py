@@ -13,8 +13,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from proto_mtl_ros.bounded import read_json
 from proto_mtl_ros.errors import BagError
 from proto_mtl_ros.files import write_text
+
+_MOST_BYTES = 64_000_000
 
 
 @dataclass
@@ -43,7 +46,7 @@ class StampLog:
     @classmethod
     def read(cls, path: Path) -> StampLog:
         """Read what :meth:`write` wrote."""
-        return cls(**json.loads(path.read_text(encoding="utf-8")))
+        return cls(**read_json(path, BagError, _MOST_BYTES))
 
 
 def header_stamp(cdr: bytes) -> int:

@@ -6,14 +6,15 @@ tests alike. Nothing is copied where the stored layout is already what is wanted
 """
 
 from proto_mtl_ros.encodings.compressed import (
-    MAX_PIXELS,
     decode_compressed,
     decode_compressed_depth,
+    decode_file,
     encode_compressed,
 )
 from proto_mtl_ros.encodings.encoding import ENCODINGS, Encoding, find_encoding
 from proto_mtl_ros.encodings.error import EncodingError
 from proto_mtl_ros.encodings.image import decode_image, image_fields, to_depth, to_rgb
+from proto_mtl_ros.encodings.picture_size import MAX_PIXELS
 
 __all__ = [
     "ENCODINGS",
@@ -22,6 +23,7 @@ __all__ = [
     "EncodingError",
     "decode_compressed",
     "decode_compressed_depth",
+    "decode_file",
     "decode_image",
     "encode_compressed",
     "find_encoding",

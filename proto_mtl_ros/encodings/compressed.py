@@ -17,22 +17,23 @@ import numpy.typing as npt
 
 from proto_mtl_ros.encodings.error import EncodingError
 from proto_mtl_ros.encodings.image import to_depth
+from proto_mtl_ros.encodings.picture_size import (
+    JPEG_START,
+    MAX_PIXELS,
+    PNG_END,
+    PNG_START,
+    check_size,
+    jpeg_frame,
+    picture_size,
+    png_chunks,
+    png_size,
+)
 from proto_mtl_ros.encodings.rvl import decode_rvl
 
-MAX_PIXELS = 64_000_000
-"""Largest picture that is decoded."""
-
-_JPEG_START = b"\xff\xd8\xff"
 _JPEG_END = b"\xff\xd9"
-_PNG_START = b"\x89PNG\r\n\x1a\n"
-_PNG_END = b"IEND"
 # ConfigHeader of compressed_depth_image_transport: an enum and two floats.
 _DEPTH_HEADER = struct.Struct("<iff")
 _RVL_SIZE = struct.Struct("<ii")
-# Start-of-frame markers; C4, C8 and CC in their midst mean something else.
-_FRAME_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-_START_OF_SCAN = 0xDA
-_STANDALONE_MARKERS = frozenset((0x01, *range(0xD0, 0xD8)))
 
 
 def decode_compressed(format: str, data: Any) -> npt.NDArray[np.uint8]:
@@ -48,10 +49,10 @@ def decode_compressed(format: str, data: Any) -> npt.NDArray[np.uint8]:
     content = _content(data)
     if "compresseddepth" in format.lower():
         raise EncodingError("wrong_kind", f"format '{format}' is depth, not a picture")
-    if content.startswith(_JPEG_START):
-        cause, size = "bad_jpeg", _jpeg_size(content)
-    elif content.startswith(_PNG_START):
-        cause, size = "bad_png", _png_size(content)
+    if content.startswith(JPEG_START):
+        cause, size = "bad_jpeg", _whole_jpeg(content)
+    elif content.startswith(PNG_START):
+        cause, size = "bad_png", _whole_png(content)
     else:
         raise EncodingError(
             "unknown_encoding", f"compressed data of format '{format}' is neither JPEG nor PNG"
@@ -73,11 +74,11 @@ def decode_compressed_depth(format: str, data: Any) -> npt.NDArray[np.float32]:
     """
     content = _content(data)
     quantisation = (0.0, 0.0)
-    if not content.startswith(_PNG_START) and len(content) > _DEPTH_HEADER.size:
+    if not content.startswith(PNG_START) and len(content) > _DEPTH_HEADER.size:
         quantisation = _DEPTH_HEADER.unpack_from(content)[1:]
         content = content[_DEPTH_HEADER.size :]
-    if content.startswith(_PNG_START):
-        stored = _decode(content, cv2.IMREAD_UNCHANGED, _png_size(content), "bad_png")
+    if content.startswith(PNG_START):
+        stored = _decode(content, cv2.IMREAD_UNCHANGED, _whole_png(content), "bad_png")
     elif "rvl" in format.lower():
         stored = _rvl(content)
     else:
@@ -132,62 +133,45 @@ def _content(data: Any) -> bytes:
     return content
 
 
+def decode_file(content: bytes, flags: int) -> npt.NDArray[Any]:
+    """Return the pixels of a picture file as OpenCV's ``flags`` say, its header looked at first.
+
+    Unlike a message, a file may be cut off: what is missing is then grey, as in any viewer.
+
+    Raises:
+        EncodingError: ``unknown_encoding``, ``zero_size``, ``too_large`` or ``bad_file``.
+    """
+    return _decode(content, flags, picture_size(content), "bad_file")
+
+
 def _decode(content: bytes, flags: int, size: tuple[int, int], cause: str) -> npt.NDArray[Any]:
     """Decode a picture whose header says size (height, width)."""
-    height, width = size
-    if height < 1 or width < 1:
-        raise EncodingError("zero_size", f"compressed image has size {width}x{height}")
-    if height * width > MAX_PIXELS:
-        raise EncodingError(
-            "too_large", f"compressed image of {width}x{height} is above {MAX_PIXELS} pixels"
-        )
+    check_size(*size)
     try:
         picture: Any = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
     except cv2.error as error:
         raise EncodingError(cause, f"compressed image cannot be decoded: {error.err}") from None
-    if picture is None or picture.shape[:2] != size:
+    # a file may say how it is to be turned
+    if picture is None or (picture.shape[:2] != size and picture.shape[1::-1] != size):
         raise EncodingError(cause, "compressed image cannot be decoded: its data is damaged")
     return picture
 
 
-def _jpeg_size(content: bytes) -> tuple[int, int]:
-    """Height and width from the frame header of a JPEG that reaches its end marker."""
-    size = None
-    position = 2
-    while position + 4 <= len(content):
-        if content[position] != 0xFF:
-            break
-        marker = content[position + 1]
-        if marker == 0xFF or marker in _STANDALONE_MARKERS:
-            position += 1 if marker == 0xFF else 2
-            continue
-        if marker in _FRAME_MARKERS and position + 9 <= len(content):
-            size = struct.unpack_from(">HH", content, position + 5)
-        if marker == _START_OF_SCAN:
-            # In the scan FF is always followed by 0, so this marker is the picture's own end.
-            if size is None or content.rfind(_JPEG_END, position) < 0:
-                break
-            return size
-        position += 2 + struct.unpack_from(">H", content, position + 2)[0]
-    raise EncodingError("bad_jpeg", "JPEG is cut off or damaged")
+def _whole_jpeg(content: bytes) -> tuple[int, int]:
+    """Return height and width of a JPEG that reaches its end marker."""
+    height, width, scan = jpeg_frame(content)
+    # In the scan FF is always followed by 0, so this marker is the picture's own end.
+    if content.rfind(_JPEG_END, scan) < 0:
+        raise EncodingError("bad_jpeg", "JPEG is cut off or damaged")
+    return height, width
 
 
-def _png_size(content: bytes) -> tuple[int, int]:
-    """Height and width from the first chunk of a PNG whose chunks are whole and unchanged."""
-    size = None
-    position = len(_PNG_START)
-    while position + 12 <= len(content):
-        length, kind = struct.unpack_from(">I4s", content, position)
-        end = position + 8 + length
-        if end + 4 > len(content):
-            break
+def _whole_png(content: bytes) -> tuple[int, int]:
+    """Return height and width of a PNG whose chunks are whole and unchanged."""
+    for kind, start, end in png_chunks(content):
         checksum = struct.unpack_from(">I", content, end)[0]
-        if zlib.crc32(memoryview(content)[position + 4 : end]) != checksum:
+        if zlib.crc32(memoryview(content)[start - len(kind) : end]) != checksum:
             break
-        if kind == b"IHDR" and length >= 8:
-            width, height = struct.unpack_from(">II", content, position + 8)
-            size = (height, width)
-        if kind == _PNG_END and size is not None:
-            return size
-        position = end + 4
+        if kind == PNG_END:
+            return png_size(content)
     raise EncodingError("bad_png", "PNG is cut off or damaged")

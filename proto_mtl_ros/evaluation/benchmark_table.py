@@ -10,14 +10,14 @@ Means and standard deviations (of a sample: n - 1) are over seeds.
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import DataError
+from ..bounded import read_json
+from ..errors import DataError, one_line
 from ..tasks import TASKS
 
 
@@ -90,11 +90,11 @@ def read_results(folder: Path) -> list[dict[str, Any]]:
         if path.name.startswith("."):
             continue  # is being written
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = read_json(path, DataError)
             content["figures"], content["method"], content["seed"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (DataError, KeyError, TypeError) as error:
             raise DataError(
-                f"{path} is no result of a benchmark ({type(error).__name__}); delete it"
+                f"{path} is no result of a benchmark ({one_line(error)}); delete it"
             ) from None
         results.append(content)
     return results

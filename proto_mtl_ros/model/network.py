@@ -51,6 +51,17 @@ class NetworkOutput:
     features: dict[str, Tensor] = field(default_factory=dict)
 
 
+LARGEST = {
+    "width": 2048,
+    "slots": 64,
+    "blocks": 8,
+    "heads": 64,
+    "ffn_expansion": 8,
+    "head_width": 512,
+}
+"""Options of the network that are sizes, and the largest that a file may ask for."""
+
+
 class ProtoMTL(nn.Module):
     """Normalised image [B, 3, H, W] (H, W multiples of 32) to a raw map for every task.
 
@@ -177,11 +188,17 @@ def build_from_manifest(architecture: dict[str, Any]) -> ProtoMTL:
     arguments of ``ProtoMTL``.
 
     Raises:
-        ValueError: a task or backbone is unknown.
+        ValueError: a task or backbone is unknown, or a number is too large.
     """
     options = dict(architecture)
     names = options.pop("tasks")
     classes = tuple(options.pop("classes", ()))
+    if not isinstance(names, list | tuple) or len(names) > 16 or len(classes) > 255:
+        raise ValueError("tasks and classes must be lists of at most 16 and 255 names")
+    for name, most in LARGEST.items():
+        value = options.get(name, 1)
+        if not isinstance(value, int) or not 0 <= value <= most:
+            raise ValueError(f"{name} must be a whole number of at most {most}")
     for name in ("pretrained", "backbone_weights"):  # how it was started, not what it is
         options.pop(name, None)
     return ProtoMTL([named_task(name, classes) for name in names], **options)

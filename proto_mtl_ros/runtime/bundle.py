@@ -2,7 +2,7 @@
 """A model bundle: a folder with ``model.json``, ``model.onnx`` and ``weights.safetensors``.
 
 ``model.json`` is validated before any other file is opened, and every file must have the sha256
-that it states. Nothing in a bundle is ever unpickled.
+that it states. Nothing in a bundle is ever unpickled, and no graph leads to another file.
 """
 
 from __future__ import annotations
@@ -19,10 +19,12 @@ from pathlib import Path
 
 import numpy as np
 
+from proto_mtl_ros.bounded import open_regular, read_bytes
 from proto_mtl_ros.errors import BundleError, file_trouble, one_line
 from proto_mtl_ros.files import NewFolder, named
 
 from .manifest import FILE_NAME, ModelManifest
+from .onnx_check import check_graph
 
 MANIFEST = "model.json"
 ONNX = "model.onnx"
@@ -37,6 +39,9 @@ INPUT = "image"
 """Name of the graphs' only input, uint8 [B, H, W, 3]."""
 
 MAX_MANIFEST_BYTES = 1_000_000
+MAX_FILE_BYTES = 1_000_000_000
+"""Of each other file."""
+
 _PACKAGE = "proto_mtl_ros"
 
 
@@ -68,7 +73,9 @@ class Bundle:
         # tree, so the folder that counts is the one in which the real model.json lies.
         manifest_path = (folder / MANIFEST).resolve()
         root = manifest_path.parent
-        manifest = ModelManifest.from_json(_read_manifest(manifest_path), str(folder / MANIFEST))
+        manifest = ModelManifest.from_json(
+            read_bytes(manifest_path, MAX_MANIFEST_BYTES, BundleError), str(folder / MANIFEST)
+        )
         bundle = cls(root, manifest)
         for name, digest in manifest.files.items():
             bundle._verify(name, digest)
@@ -170,17 +177,21 @@ class Bundle:
     def _file(self, name: str) -> Path:
         if name not in self.manifest.files:
             raise BundleError(f"model {self.name} has no {name}: export it again")
+        if name.endswith(".onnx"):
+            check_graph(self.path / name)
         return self.path / name
 
     def _verify(self, name: str, digest: str) -> None:
         path = self.path / name
         if not path.exists():
             raise BundleError(f"{path} is missing: fetch or export the model again")
-        if path.resolve().parent != self.path or not path.is_file():
+        if path.resolve().parent != self.path or not path.resolve().is_file():
             raise BundleError(
                 f"{path} is not a file inside the bundle: replace it by the file itself"
             )
         try:
+            if path.stat().st_size > MAX_FILE_BYTES:
+                raise BundleError(f"{path} has more than {MAX_FILE_BYTES / 1e9:g} GB: make it less")
             found = _sha256(path)
         except OSError as error:
             raise BundleError(
@@ -249,20 +260,9 @@ def _manifests(folder: Path) -> Iterator[Path]:
     return (path for path in folder.glob(f"*/{MANIFEST}") if not path.parent.name.startswith("."))
 
 
-def _read_manifest(path: Path) -> bytes:
-    try:
-        with path.open("rb") as stream:
-            content = stream.read(MAX_MANIFEST_BYTES + 1)
-    except OSError as error:
-        raise BundleError(f"cannot read {path} ({error.strerror}): check its permissions") from None
-    if len(content) > MAX_MANIFEST_BYTES:
-        raise BundleError(f"{path} is larger than 1 MB: this is not a model.json of a bundle")
-    return content
-
-
 def _sha256(path: Path) -> str:
     digest = hashlib.sha256()
-    with path.open("rb") as stream:
+    with open_regular(path) as stream:
         for block in iter(lambda: stream.read(1 << 20), b""):
             digest.update(block)
     return digest.hexdigest()

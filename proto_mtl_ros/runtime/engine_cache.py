@@ -11,18 +11,24 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from proto_mtl_ros.errors import EngineError
+from proto_mtl_ros.bounded import open_regular, read_json
+from proto_mtl_ros.errors import EngineError, one_line
 from proto_mtl_ros.files import remove_leftovers, write_bytes
 from proto_mtl_ros.locks import lock
 
 FOLDER = "PROTO_MTL_CACHE"
 """Environment variable that names the folder of the cache."""
 
+MAX_ENGINE_BYTES = 2_000_000_000
+"""Bytes of a built engine."""
+
+_MAX_SIDECAR_BYTES = 1 << 16
 _PATIENCE_SECONDS = 10.0
 
 
@@ -60,11 +66,12 @@ class EngineKey:
         text = json.dumps(asdict(self), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
-    def differences(self, other: Mapping[str, object]) -> list[str]:
+    def differences(self, other: object) -> list[str]:
         """Return the fields that ``other`` has otherwise, as "name: theirs -> ours"."""
         own = asdict(self)
+        other = other if isinstance(other, Mapping) else {}
         return [
-            f"{field.name}: {other.get(field.name)} -> {own[field.name]}"
+            f"{field.name}: {one_line(other.get(field.name))} -> {own[field.name]}"
             for field in fields(self)
             if other.get(field.name) != own[field.name]
         ]
@@ -92,19 +99,24 @@ class EngineCache:
         """Return the engine of ``key``, None where there is none that is whole.
 
         Raises:
-            EngineError: a file is there and cannot be read.
+            EngineError: a file is there and cannot be read, or others can write it or its folder.
         """
         if key in _unsaved:
             return _unsaved[key]
         path = self.path(key)
         sidecar = _read_sidecar(path)
-        if sidecar is None or not path.is_file():
+        if sidecar is None or not path.exists():
             return None
-        if key.differences(sidecar.get("key", {})):
+        if key.differences(sidecar.get("key")):
             return None
         try:
-            _check_owner(path)
-            content = path.read_bytes()
+            check_owner(self.folder.resolve())
+            check_owner(_sidecar_path(path))
+            check_owner(path)
+            with open_regular(path) as file:
+                if os.fstat(file.fileno()).st_size > MAX_ENGINE_BYTES:
+                    raise EngineError(f"{path} is no engine, it is too large: delete it")
+                content = file.read()
         except OSError as error:
             raise EngineError(
                 f"cannot read the engine {path} ({error.strerror}): delete it to build another"
@@ -120,7 +132,7 @@ class EngineCache:
             sidecar = _read_sidecar(path)
             if sidecar is None:
                 continue
-            differs = key.differences(sidecar.get("key", {}))
+            differs = key.differences(sidecar.get("key"))
             if not differs:
                 return f"{path} is damaged"
             if closest is None or len(differs) < len(closest):
@@ -135,11 +147,13 @@ class EngineCache:
         Raises:
             EngineNotSaved: the folder cannot be written. This process finds the engine all the
                 same, the next one has to build it again.
+            EngineError: others can write the folder, too.
         """
         path = self.path(key)
         sidecar = {"key": asdict(key), "sha256": hashlib.sha256(engine).hexdigest()}
         try:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            check_owner(self.folder.resolve())
             remove_leftovers(self.folder)
             with _locked(self.folder):  # else two could leave one's engine with the other's sidecar
                 # between the two the engine does not count: it is not what the sidecar says
@@ -181,15 +195,24 @@ def _sidecar_path(path: Path) -> Path:
 
 def _read_sidecar(path: Path) -> dict | None:
     try:
-        with _sidecar_path(path).open("rb") as stream:
-            content = json.loads(stream.read(1 << 16))
-    except (OSError, ValueError):
+        content = read_json(_sidecar_path(path), EngineError, _MAX_SIDECAR_BYTES)
+    except EngineError:
         return None
     return content if isinstance(content, dict) else None
 
 
-def _check_owner(path: Path) -> None:
-    """Refuse an engine that somebody else could have written."""
-    status = path.stat()
-    if status.st_uid != os.getuid() or status.st_mode & 0o022:
-        raise EngineError(f"the engine {path} can be written by others: delete it to build another")
+def check_owner(path: Path) -> None:
+    """Refuse what somebody else could have written: an engine is code that the GPU runs.
+
+    Raises:
+        EngineError: the file or folder is a link, another user's, or others may write it.
+        OSError: it is not there.
+    """
+    status = path.lstat()
+    if stat.S_ISLNK(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o022:
+        what, do = (
+            ("the folder of engines", f"chmod go-w {path}, or set {FOLDER} to a folder of your own")
+            if stat.S_ISDIR(status.st_mode)
+            else ("the engine", "delete it to build another")
+        )
+        raise EngineError(f"{what} {path} can be written by others: {do}")

@@ -15,6 +15,7 @@ from pydantic import (
     model_validator,
 )
 
+from proto_mtl_ros.bounded import parse_json
 from proto_mtl_ros.errors import BundleError, one_line
 
 SCHEMA_VERSION = 1
@@ -96,7 +97,7 @@ class ModelManifest(_Strict):
     files: dict[
         Annotated[str, Field(pattern=FILE_NAME)],
         Annotated[str, Field(pattern="^[0-9a-f]{64}$")],
-    ] = Field(default_factory=dict)
+    ] = Field(default_factory=dict, max_length=64)
 
     @field_validator("schema_version")
     @classmethod
@@ -134,12 +135,7 @@ class ModelManifest(_Strict):
         Raises:
             BundleError: not JSON, an unknown schema version, or a value that breaks a rule.
         """
-        try:
-            content = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise BundleError(
-                f"{origin} is not valid JSON ({one_line(error)}): fetch or export the model again"
-            ) from None
+        content = parse_json(text, origin, BundleError)
         if not isinstance(content, dict):
             raise BundleError(f"{origin} holds no JSON object: fetch or export the model again")
         version = content.get("schema_version")
@@ -152,7 +148,7 @@ class ModelManifest(_Strict):
             return cls.model_validate(content)
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
-            where = ".".join(str(part) for part in first["loc"])
+            where = one_line(".".join(str(part) for part in first["loc"]))
             more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
             reason = one_line(first["msg"]).removeprefix("Value error, ")
             raise BundleError(

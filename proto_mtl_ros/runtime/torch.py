@@ -4,13 +4,12 @@
 from __future__ import annotations
 
 import numpy as np
-import safetensors
-import safetensors.torch
 import torch
 
 from proto_mtl_ros.errors import EngineError, one_line
 from proto_mtl_ros.model import ProtoMTL, build_from_manifest
 from proto_mtl_ros.model.deploy import DeployGraph
+from proto_mtl_ros.tensor_file import read_safetensors, tensor_shapes
 
 from .bundle import Bundle
 from .engine import EngineOptions
@@ -31,7 +30,7 @@ class TorchEngine(LoadedEngine):
         if options.threads:
             torch.set_num_threads(options.threads)
         device, fallback = _choose_device(options.device)
-        graph = DeployGraph(_network(bundle), bundle.manifest.temperature).eval()
+        graph = DeployGraph(network_of(bundle), bundle.manifest.temperature).eval()
         graph.requires_grad_(False)
         graph.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         try:
@@ -102,31 +101,42 @@ def _choose_device(wanted: str) -> tuple[str, str | None]:
     return f"cuda:{index}", None
 
 
-def _network(bundle: Bundle) -> ProtoMTL:
+def network_of(bundle: Bundle) -> ProtoMTL:
     """Build the network of ``bundle`` in fp32 with its weights.
+
+    Its size is compared with the header of the weights before anything is allocated.
 
     Raises:
         EngineError: this release cannot build the architecture, or the weights are of another.
     """
     path = bundle.weights_path
+    advice = "export the model again"
     try:
+        with torch.device("meta"):  # shapes alone
+            planned = _shapes(build_from_manifest(dict(bundle.manifest.architecture)))
+        stated = tensor_shapes(path, EngineError)
+        if planned != stated:
+            names = [n for n in {**planned, **stated} if planned.get(n) != stated.get(n)]
+            raise EngineError(
+                f"{path} does not hold the weights of its architecture ({one_line(names[0])} and"
+                f" {len(names) - 1} more differ): {advice}"
+            )
         network = build_from_manifest(dict(bundle.manifest.architecture))
+    except EngineError:
+        raise
     except Exception as error:  # whatever free-form keys lead to
         raise EngineError(
             f"this release cannot build the architecture of {bundle.name}"
             f" ({type(error).__name__}: {one_line(error)}): update proto_mtl_ros, or use the"
             " onnxruntime backend"
         ) from None
-    try:
-        stored = safetensors.torch.load_file(path)
-        weights = {
-            name: tensor.float() if tensor.is_floating_point() else tensor
-            for name, tensor in stored.items()
-        }
-        network.load_state_dict(weights)
-    except (safetensors.SafetensorError, RuntimeError, OSError) as error:
-        raise EngineError(
-            f"{path} does not hold the weights of its architecture ({one_line(error)}):"
-            " export the model again"
-        ) from None
+    weights = {
+        name: tensor.float() if tensor.is_floating_point() else tensor
+        for name, tensor in read_safetensors(path, EngineError, advice).items()
+    }
+    network.load_state_dict(weights)
     return network
+
+
+def _shapes(network: ProtoMTL) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}

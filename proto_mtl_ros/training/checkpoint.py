@@ -17,6 +17,7 @@ from ..model import ProtoMTL
 from ..model.deploy import DeployGraph
 from ..runtime.onnx_weights import halve_weights
 from ..tasks import NYU13, LabelSet, tasks_over
+from ..tensor_file import read_torch
 from .config import TrainConfig
 from .start import starting_network
 
@@ -45,8 +46,8 @@ def network_from_checkpoint(path: Path, config: TrainConfig) -> tuple[ProtoMTL, 
     """
     if not path.is_file():
         raise ConfigError(f"checkpoint {path} not found; `proto-mtl train` writes it")
+    checkpoint = read_torch(path, ConfigError, "train again")
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
         # Lightning's averaging callback stores the averaged weights as the state of the model
         state = {
             key.removeprefix("network."): value
@@ -55,17 +56,17 @@ def network_from_checkpoint(path: Path, config: TrainConfig) -> tuple[ProtoMTL, 
         }
         epochs = int(checkpoint["epoch"]) + 1
         label_set = _label_set(checkpoint)
-    except Exception as error:  # torch raises many kinds for a file that is no checkpoint
+        tasks = tasks_over(config.tasks, label_set)
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
         raise ConfigError(
             f"{path} cannot be read as a checkpoint ({type(error).__name__}); train again"
         ) from None
-    tasks = tasks_over(config.tasks, label_set)
     if config.start_share:
         state = _mixed(state, starting_network(config, tasks).state_dict(), config.start_share)
     network = ProtoMTL(tasks, **config.model.model_dump())
     try:
         network.load_state_dict({key: _rounded(value) for key, value in state.items()})
-    except RuntimeError as error:
+    except (RuntimeError, AttributeError, TypeError) as error:
         line = str(error).splitlines()[-1].strip()
         raise ConfigError(f"{path} was trained with another configuration: {line}") from None
     return network.eval(), epochs

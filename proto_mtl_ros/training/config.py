@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from ..errors import ConfigError
+from ..bounded import read_yaml
+from ..errors import ConfigError, one_line
 from ..tasks import TASKS
 
 LAST = "last.ckpt"
@@ -18,20 +18,6 @@ LAST = "last.ckpt"
 
 CONFIG = "config.json"
 """Name of the configuration beside it."""
-
-
-def read_yaml(path: Path) -> Any:
-    """Return the content of a YAML file.
-
-    Raises:
-        ConfigError: the file is missing or not YAML.
-    """
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid YAML: {str(error).splitlines()[0]}") from error
 
 
 def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -299,10 +285,10 @@ class TrainConfig(_Section):
             ConfigError: the file is missing or not YAML, or a key or value is wrong (the first
                 offending key is named).
         """
-        content = read_yaml(Path(path))
+        content = read_yaml(Path(path), ConfigError)
         try:
             return cls.model_validate(content)
         except ValidationError as error:
             first = error.errors()[0]
             key = ".".join(str(part) for part in first["loc"]) or "the file"
-            raise ConfigError(f"{path}: {key}: {first['msg']}") from error
+            raise ConfigError(f"{path}: {key}: {one_line(first['msg'])}") from error

@@ -5,15 +5,16 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
+from ..bounded import read_json
 from ..errors import ConfigError
 from ..files import write_bytes
+from ..tensor_file import read_torch
 from .config import CONFIG, LAST, TrainConfig, flat
 
 _MAY_CHANGE = {
@@ -28,6 +29,9 @@ _MAY_CHANGE = {
 """What a continued run may have changed: its length, and what does not touch the training."""
 
 
+_ADVICE = "choose another --out, or delete it to start again"
+
+
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes beside the target and renames, so a kill leaves the previous checkpoint whole."""
 
@@ -35,6 +39,10 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         content = io.BytesIO()
         torch.save(checkpoint, content)
         write_bytes(Path(path), content.getvalue())
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: Any = True) -> Any:
+        """Return the checkpoint, tensors and plain values alone whatever is asked for."""
+        return read_torch(Path(path), ConfigError, _ADVICE)
 
 
 def check_resumable(config: TrainConfig, output: Path) -> None:
@@ -48,21 +56,18 @@ def check_resumable(config: TrainConfig, output: Path) -> None:
     started, last = output / CONFIG, output / LAST
     if not last.is_file():
         return
-    advice = "choose another --out, or delete it to start again"
-    try:
-        torch.load(last, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:  # torch raises many kinds for a file that is no checkpoint
-        raise ConfigError(
-            f"{last} cannot be read as a checkpoint ({type(error).__name__}); {advice}"
-        ) from None
+    read_torch(last, ConfigError, _ADVICE)
     if not started.is_file():
         return
-    written = json.loads(started.read_text())
+    written = read_json(started, ConfigError)
+    if not isinstance(written, dict):
+        raise ConfigError(f"{started} is no configuration; {_ADVICE}")
     with contextlib.suppress(ValueError):  # of another version: compared as it is
         written = TrainConfig.model_validate(written).model_dump(mode="json")
     before, now = flat(written), flat(config.model_dump(mode="json"))
     for key in sorted({*before, *now}):
         if key not in _MAY_CHANGE and before.get(key) != now.get(key):
             raise ConfigError(
-                f"{output} was trained with {key} = {before.get(key)}, not {now.get(key)}; {advice}"
+                f"{output} was trained with {key} = {before.get(key)}, not {now.get(key)};"
+                f" {_ADVICE}"
             )

@@ -10,10 +10,11 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from ..errors import ConfigError
+from ..errors import BundleError, ConfigError
 from ..model import ProtoMTL
 from ..runtime.bundle import Bundle
 from ..tasks import Task
+from ..tensor_file import read_safetensors
 from .config import ModelConfig, TrainConfig
 
 _LOG = logging.getLogger(__name__)
@@ -87,9 +88,7 @@ def continued_from(config: TrainConfig, where: str) -> TrainConfig:
 
 def _take_over(network: ProtoMTL, bundle: Bundle) -> None:
     """Copy the weights of a bundle that fit; a task keeps its own whatever its place is."""
-    import safetensors.torch
-
-    stored = safetensors.torch.load_file(bundle.weights_path)
+    stored = read_safetensors(bundle.weights_path, BundleError, "export the model again")
     found = _by_task(stored, bundle.manifest.tasks)
     state = network.state_dict()
     wanted = _by_task(state, network.names)

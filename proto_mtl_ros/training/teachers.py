@@ -7,14 +7,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
-from ..errors import ConfigError
-from ..model import ProtoMTL, build_from_manifest
+from ..bounded import read_json
+from ..errors import ConfigError, one_line
+from ..model import ProtoMTL
 from ..model.network import FEATURE_STRIDE, NetworkOutput
 from ..runtime.bundle import Bundle
+from ..runtime.torch import network_of
 from ..tasks import Categorical, Task, UnitVector
 from .checkpoint import network_from_checkpoint
 from .config import CONFIG, TrainConfig
@@ -112,14 +114,15 @@ def _teacher(where: str, task: Task) -> tuple[ProtoMTL, float]:
         own = Path(where).parent / CONFIG
         if not own.is_file():
             raise ConfigError(f"{key}: {own} not found; train the teacher first")
-        teacher = TrainConfig.model_validate_json(own.read_text())
+        try:
+            teacher = TrainConfig.model_validate(read_json(own, ConfigError))
+        except ValidationError as error:
+            raise ConfigError(f"{key}: {own} is no configuration: {one_line(error)}") from None
         network, _ = network_from_checkpoint(Path(where), teacher)
         canonical_fx = teacher.canonical_fx
     else:
         bundle = Bundle.load(where)
-        network = build_from_manifest(bundle.manifest.architecture).eval()
-        state = safetensors.torch.load_file(bundle.weights_path)
-        network.load_state_dict({name: value.float() for name, value in state.items()})
+        network = network_of(bundle).eval()
         canonical_fx = bundle.manifest.canonical_fx
     known = {known.name: known for known in network.tasks}.get(task.name)
     if known is None:

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from ...errors import ConfigError, one_line
+from ...errors import ConfigError
+from ...tensor_file import read_safetensors, read_torch
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -21,16 +21,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """
     if not path.is_file():
         raise ConfigError(f"there is no file of backbone weights at {path}")
-    content: Any
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            content = load_file(path)
-        else:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # the readers raise whatever the bytes lead them to
-        raise ConfigError(f"{path} cannot be read as weights: {one_line(error, 120)}") from error
+    read = read_safetensors if path.suffix == ".safetensors" else read_torch
+    content: Any = read(path, ConfigError, "give a file of weights")
     if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
         raise ConfigError(f"{path} holds no state dict: a file of name -> tensor is needed")
     return content

@@ -25,8 +25,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from ...bounded import read_yaml
 from ...errors import ConfigError
-from ..config import TrainConfig, read_yaml
+from ..config import TrainConfig
 
 _NAME = r"^[A-Za-z0-9+][A-Za-z0-9_.+-]*$"
 """Of everything that becomes a part of a file's name."""
@@ -191,7 +192,7 @@ class Protocol(_Section):
                 offending key is named).
         """
         path = Path(path)
-        content = read_yaml(path)
+        content = read_yaml(path, ConfigError)
         try:
             return cls.model_validate(content)
         except ValidationError as error:

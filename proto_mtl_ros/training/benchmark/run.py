@@ -120,8 +120,7 @@ def _train(config: Any, data: Path, folder: Path) -> dict[str, float]:
 
     Of an attempt that was ended from outside the time up to its last checkpoint counts.
     """
-    import torch
-
+    from ...tensor_file import read_torch
     from ..trainer import train
 
     last, attempt = folder / LAST, folder / _ATTEMPT
@@ -133,7 +132,7 @@ def _train(config: Any, data: Path, folder: Path) -> dict[str, float]:
     start = time.monotonic()
     train(config, data, folder)
     seconds = before + time.monotonic() - start
-    steps = torch.load(last, map_location="cpu", weights_only=True, mmap=True)["global_step"]
+    steps = read_torch(last, ConfigError, "train again")["global_step"]
     return {"seconds": seconds, "frames": float(steps * config.optimiser.batch)}
 
 
