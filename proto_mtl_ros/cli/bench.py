@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`proto-mtl bench`: how fast engines and the node are on this machine."""
+"""`proto-mtl bench`: how fast engines and the node are on this machine, and how long they last."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from proto_mtl_ros.cli import comma_list
+from proto_mtl_ros.cli.bench_soak import soak
 from proto_mtl_ros.cli.engine_options import SHIPPED_MODEL, Backend, Model, Threads, open_predictor
 from proto_mtl_ros.cli.group import command_group
 from proto_mtl_ros.errors import ConfigError
@@ -224,6 +225,9 @@ def page(
     for name, value in write_page(out, docs)["ratios"].items():
         typer.echo(f"{name}: {value}")
     typer.echo(f"wrote {docs / PAGE}")
+
+
+app.command()(soak)
 
 
 def _write(path: Path, model: str, **content: Any) -> None:
