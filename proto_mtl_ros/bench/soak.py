@@ -9,13 +9,13 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ..data.stamp_log import StampLog
 from ..errors import ProtoMtlError
-from ..machine import cpu_seconds, process_use
+from ..machine import cpu_seconds, idle_seconds, process_use
 from ..ros.frame_fate import read_fates
 from .node import NodeBench, NodeSetting
 from .soak_analysis import Accounts, accounts, fault_outcomes, trend
@@ -25,7 +25,10 @@ from .soak_schedule import KINDS, Fault, round_seconds, schedule
 
 CAMERA, NODE = "camera", "node0"
 _STATUS = f"{NODE}: {CAMERA}"
-_MEASURED = ("rss_mib", "pss_mib", "uss_mib", "fds", "threads")
+_MEASURED = ("rss_mib", "anon_mib", "pss_mib", "uss_mib", "fds", "threads")
+_JUDGED = ("rss_mib", "anon_mib", "fds", "threads")
+"""pss and uss change as well when another process maps what this one has."""
+
 _TOLD = ("rate_in_hz", "rate_out_hz", "received", "processed", "dropped", "skipped")
 _POLL_SECONDS = 0.05
 _APPEAR_SECONDS = 60.0
@@ -147,6 +150,9 @@ class Soak:
         outcomes = fault_outcomes(
             tried, started["origin"], ended, heard, topics, self._said, operator.refused
         )
+        balance = replace(
+            balance, missing=[(topic, time - started["origin"]) for topic, time in balance.missing]
+        )
         return soak_figures(
             self._samples, balance, outcomes, tried, round_seconds(setting.seconds)
         ) | {
@@ -162,8 +168,8 @@ class Soak:
         """Take samples until the camera is done or somebody interrupts."""
         self._log.parent.mkdir(parents=True, exist_ok=True)
         node = bench.children[NODE]
-        used, clock, due = cpu_seconds(node.pid), time.monotonic(), origin
-        sent = 0
+        used, idle, clock = cpu_seconds(node.pid), idle_seconds(), time.monotonic()
+        due, sent = origin, 0
         with self._log.open("w", encoding="utf-8") as lines:
             while not self._interrupted.is_set() and camera.status is None:
                 bench.check()
@@ -174,15 +180,17 @@ class Soak:
                 now = time.monotonic()
                 if now >= due:
                     due = max(due + self._setting.every, now)
+                    seconds, clock = max(now - clock, 1e-3), now
                     former, used = used, cpu_seconds(node.pid)
+                    rested, idle = idle, idle_seconds()
                     sample = {
                         "t": round(now - origin, 2),
                         **process_use(node.pid),
-                        "cpu": (used - former) / max(now - clock, 1e-3),
+                        "cpu": (used - former) / seconds,
+                        "idle_cores": (idle - rested) / seconds,
                         "sent": float(sent),
                         **_told(bench.status.get(_STATUS, {})),
                     }
-                    clock = now
                     self._samples.append(sample)
                     lines.write(json.dumps(sample) + "\n")
                     lines.flush()
@@ -211,13 +219,10 @@ class Soak:
 
 
 def _told(values: Mapping[str, str]) -> Sample:
-    """Return what a status says in numbers; latencies are of the whole way through the node."""
+    """Return what a status says in numbers, latencies by stage among them."""
     found = {name: float(values[name]) for name in _TOLD if name in values}
-    for percentile in ("p50", "p95"):
-        value = values.get(f"latency_ms.total.{percentile}")
-        if value is not None:
-            found[f"latency_{percentile}_ms"] = float(value)
-    return found
+    prefix = "latency_ms."
+    return found | {k: float(v) for k, v in values.items() if k.startswith(prefix)}
 
 
 def _first_after(sent: StampLog, fates: Mapping[int, str], end: float) -> float:
@@ -251,7 +256,7 @@ def soak_figures(
         for name in _MEASURED
         for found in [trend(times, [sample[name] for sample in steady])]
     }
-    memory = trends["pss_mib"]
+    memory = trends["rss_mib"]
     calm = balance.lost_in_transport
     return {
         "minutes": samples[-1]["t"] / 60 if samples else 0.0,
@@ -260,7 +265,7 @@ def soak_figures(
         "memory_slope_interval": None if memory is None else [memory["low"], memory["high"]],
         "memory_within_noise": None
         if memory is None
-        else all(trends[name]["within_noise"] for name in _MEASURED),
+        else all(trends[name]["within_noise"] for name in _JUDGED),
         "unexplained_drops": balance.unexplained_drops,
         "lost_in_transport": sum(calm.values()),
         "accounts": asdict(balance),
@@ -280,7 +285,8 @@ def verdict(figures: Mapping[str, Any]) -> list[str]:
     if figures["unexplained_drops"]:
         causes = {k: n for k, n in figures["accounts"]["unexplained"].items() if n}
         found.append(f"images or results are unaccounted for: {causes}")
-    for name, one in figures["trends"].items():
+    for name in _JUDGED:
+        one = figures["trends"][name]
         if one is not None and not one["within_noise"]:
             found.append(
                 f"{name} grows by {one['per_hour']:.2f} an hour"

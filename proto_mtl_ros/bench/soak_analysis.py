@@ -60,7 +60,7 @@ def trend(times: Sequence[float], values: Sequence[float]) -> Trend | None:
     if len(times) < _LEAST_BLOCKS:
         return None
     t, v = np.asarray(times, float), np.asarray(values, float)
-    span = t[-1] - t[0]
+    span = float(t[-1] - t[0])
     count = int(np.clip(span / _BLOCK_SECONDS, _LEAST_BLOCKS, min(_MOST_BLOCKS, len(t))))
     parts = np.array_split(np.arange(len(t)), count)
     x = np.array([np.mean(t[part]) for part in parts]) / 3600
@@ -87,6 +87,7 @@ class Accounts:
         received, processed: counted by the node.
         causes: of images that were received and have no result.
         results: topic -> results that a healthy listener got of images that were processed.
+        missing: those that it did not get, [topic, monotonic seconds of the image].
         unexplained: what does not add up, by name; all 0 when every image is accounted for.
     """
 
@@ -97,6 +98,7 @@ class Accounts:
     processed: int
     causes: dict[str, int]
     results: dict[str, int]
+    missing: list[tuple[str, float]]
     unexplained: dict[str, int]
 
     @property
@@ -141,6 +143,16 @@ def accounts(
     every = {stamp for stamps in sent.stamps.values() for stamp in stamps}
     done = {stamp for stamp, fate in fates.items() if fate == PROCESSED}
     results = {topic: len(done & set(heard.stamps.get(topic, ()))) for topic in topics}
+    when = {
+        stamp: 1e-9 * time
+        for fault, stamps in sent.stamps.items()
+        for stamp, time in zip(stamps, sent.times[fault], strict=True)
+    }
+    missing = [
+        (topic, when.get(stamp, float("nan")))
+        for topic in topics
+        for stamp in sorted(done - set(heard.stamps.get(topic, ())))
+    ]
     arrived = [stamp for topic in topics for stamp in heard.stamps.get(topic, ())]
     unexplained = {
         "received, neither processed nor counted by a cause": abs(
@@ -149,11 +161,19 @@ def accounts(
         "received by the count, but not by the log, or the other way": abs(
             received - len(every & set(fates))
         ),
-        "processed, but a result did not arrive": sum(len(done) - n for n in results.values()),
+        "processed, but a result did not arrive": len(missing),
         "results of images that were not sent, or given twice": len(arrived)
         - sum(len(every & set(heard.stamps.get(topic, ()))) for topic in topics),
     }  # fmt: skip
-    return Accounts(len(every), idle, dict(lost), received, processed, causes, results, unexplained)
+    return Accounts(
+        len(every), idle, dict(lost), received, processed, causes, results, missing, unexplained
+    )
+
+
+def _next(times: np.ndarray, moment: float) -> float:
+    """Return the first of ascending times that is not before a moment, inf without one."""
+    place = int(np.searchsorted(times, moment))
+    return float(times[place]) if place < len(times) else float("inf")
 
 
 def fault_outcomes(
@@ -181,9 +201,7 @@ def fault_outcomes(
     found: dict[str, dict[str, Any]] = {}
     for fault in faults:
         end = origin + fault.end
-        next_results = [times[np.searchsorted(times, end)] if times.size and times[-1] >= end
-                        else np.inf for times in arrivals]  # fmt: skip
-        again = float(max(next_results, default=np.inf)) - end
+        again = max((_next(times, end) for times in arrivals), default=float("inf")) - end
         if again > patience and ended < end + patience:
             continue  # the soak ended first
         row = found.setdefault(

@@ -26,7 +26,7 @@ _PANELS: tuple[tuple[str, Lines], ...] = (
     ("images a second", (("in", OTHER, "rate_in_hz"), ("out", STRONG, "rate_out_hz"))),
     (
         "latency in the node, ms",
-        (("p95", OTHER, "latency_p95_ms"), ("p50", STRONG, "latency_p50_ms")),
+        (("p95", OTHER, "latency_ms.total.p95"), ("p50", STRONG, "latency_ms.total.p50")),
     ),
     ("threads and open files", (("files", OTHER, "fds"), ("threads", STRONG, "threads"))),
 )

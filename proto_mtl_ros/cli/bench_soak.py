@@ -30,6 +30,9 @@ def soak(
     model: Model = SHIPPED_MODEL,
     backend: Backend = "auto",
     threads: Threads = 1,
+    results: Annotated[
+        str, typer.Option(help="That are subscribed to, with commas between.")
+    ] = "segmentation,confidence,depth,normals,points",
     out: Annotated[
         Path, typer.Option(help="Folder of soak.json, and of soak.jsonl while it runs.")
     ] = FIGURES,
@@ -66,14 +69,15 @@ def soak(
         model=str(bundle.path),
         backend=backend,
         threads=threads,
+        results=tuple(comma_list.parts(results)),
     )
 
     def tell(sample: dict[str, float]) -> None:
         rates = "/".join(f"{sample.get(f'rate_{way}_hz', 0):.1f}" for way in ("in", "out"))
         typer.echo(
-            f"{sample['t'] / 60:6.2f} min  {sample['pss_mib']:6.1f} MiB  {sample['fds']:.0f} files"
+            f"{sample['t'] / 60:6.2f} min  {sample['rss_mib']:6.1f} MiB  {sample['fds']:.0f} files"
             f"  {sample['threads']:.0f} threads  {100 * sample['cpu']:3.0f} % CPU  {rates} Hz"
-            f"  p95 {sample.get('latency_p95_ms', float('nan')):.0f} ms"
+            f"  p95 {sample.get('latency_ms.total.p95', float('nan')):.0f} ms"
         )
 
     figures = Soak(setting, out / "soak.jsonl", tell).run()
