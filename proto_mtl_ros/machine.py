@@ -73,8 +73,8 @@ def memory(pid: int) -> int:
 def process_use(pid: int) -> dict[str, float]:
     """Return what a process holds: rss_mib, anon_mib, pss_mib, uss_mib, fds and threads.
 
-    rss: all memory in use. anon: that of it which is no file's and not shared, the heap. pss: what several processes share is divided among them. uss: what it
-    has alone.
+    rss: all memory in use. anon: that of it which is in no file and not shared, such as the heap.
+    pss: what several processes share is divided among them. uss: what it has alone.
     """
     sizes: Counter[str] = Counter()
     for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]:

@@ -138,8 +138,8 @@ def test_a_schedule_is_that_of_its_seed_and_has_calm_between() -> None:
 def test_a_leak_and_a_fault_that_stays_are_said() -> None:
     times, values = memory_of(30, 0)
     samples = [
-        {"t": t, "rss_mib": v, "anon_mib": v, "pss_mib": v, "uss_mib": v, "fds": 20.0, "threads": 20.0,
-         "rate_in_hz": 12.0}
+        {"t": t, "fds": 20.0, "threads": 20.0, "rate_in_hz": 12.0,
+         **dict.fromkeys(("rss_mib", "anon_mib", "pss_mib", "uss_mib"), v)}
         for t, v in zip(times.tolist(), values.tolist())
     ]  # fmt: skip
     sent, fates, heard, counters = logs()
