@@ -125,7 +125,7 @@ _MEANINGS = {
 
 def _ratio_table(values: Mapping[str, Any]) -> str:
     rows = [[_MEANINGS[name], f"`{name}`", _said(value)] for name, value in values.items()]
-    return _table(("what", "in `ratios`", "value"), rows)
+    return table(("what", "in `ratios`", "value"), rows)
 
 
 def _said(value: Any) -> str:
@@ -173,7 +173,7 @@ def _engine(content: Row) -> str:
                 f"{row['first_output_seconds']:.1f}",
             ]
         )  # fmt: skip
-    return _section("The engine alone", "proto-mtl bench engine", content, _table(heads, rows))
+    return section("The engine alone", "proto-mtl bench engine", content, table(heads, rows))
 
 
 def _node(content: Row) -> str:
@@ -209,7 +209,7 @@ def _node(content: Row) -> str:
         " arrival of its last result. `lost` are images or results that the transport did not"
         " deliver."
     )
-    return _section("The node", "proto-mtl bench node", content, text, _table(heads, rows))
+    return section("The node", "proto-mtl bench node", content, text, table(heads, rows))
 
 
 def _compare(content: Row) -> str:
@@ -224,15 +224,16 @@ def _compare(content: Row) -> str:
         " more of them than either can take; medians over runs in turn. A frame of the three"
         " counts at the pace of the slowest of them. Memory is divided where processes share it."
     )
-    return _section(
-        "One network against three", "proto-mtl bench compare", content, text, _table(heads, rows)
+    return section(
+        "One network against three", "proto-mtl bench compare", content, text, table(heads, rows)
     )
 
 
 _SECTIONS = {"engine": _engine, "node": _node, "compare": _compare}
 
 
-def _section(title: str, command: str, content: Row, *parts: str) -> str:
+def section(title: str, command: str, content: Row, *parts: str) -> str:
+    """Return a section: its heading, how its figures were made and on what, and the parts."""
     machine = content["machine"]
     versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
     facts = (
@@ -242,7 +243,8 @@ def _section(title: str, command: str, content: Row, *parts: str) -> str:
     return "\n\n".join([f"## {title}", facts, *parts])
 
 
-def _table(heads: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+def table(heads: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """Return a Markdown table; rows that are too short are filled with empty cells."""
     lines = ["| " + " | ".join(heads) + " |", "|" + " --- |" * len(heads)]
     lines += [
         "| " + " | ".join(str(cell) for cell in (*row, *[""] * (len(heads) - len(row)))) + " |"

@@ -148,7 +148,14 @@ class Soak:
         balance = accounts(log, fates, heard, topics, counters, inactive)
         tried = [fault for fault in self._faults if started["origin"] + fault.end < ended]
         outcomes = fault_outcomes(
-            tried, started["origin"], ended, heard, topics, self._said, operator.refused
+            tried,
+            started["origin"],
+            ended,
+            heard,
+            topics,
+            self._said,
+            operator.refused,
+            balance.missing,
         )
         balance = replace(
             balance, missing=[(topic, time - started["origin"]) for topic, time in balance.missing]

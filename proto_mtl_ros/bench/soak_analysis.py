@@ -184,6 +184,7 @@ def fault_outcomes(
     topics: Sequence[str],
     said: Sequence[tuple[float, int, str]],
     refused: Mapping[Fault, str],
+    missing: Sequence[tuple[str, float]] = (),
     patience: float = 15.0,
 ) -> list[dict[str, Any]]:
     """Return what came of each kind of fault.
@@ -196,6 +197,7 @@ def fault_outcomes(
         heard, topics: see ``accounts``.
         said: (monotonic seconds, level, text) of /diagnostics, when it changed.
         refused: faults of which something did not go as it should, and what.
+        missing: results that did not arrive, see ``Accounts``.
     """
     arrivals = [1e-9 * np.sort(np.array(heard.times.get(topic, ()), np.int64)) for topic in topics]
     found: dict[str, dict[str, Any]] = {}
@@ -207,6 +209,7 @@ def fault_outcomes(
         row = found.setdefault(
             fault.name,
             {"fault": fault.name, "name": KINDS[fault.name].text, "tried": 0, "survived": 0,
+             "lost": 0,
              "longest_recovery_seconds": 0.0, "seen": Counter(), "failed": []},
         )  # fmt: skip
         row["tried"] += 1
@@ -215,6 +218,7 @@ def fault_outcomes(
         if fault in refused:
             row["failed"].append(refused[fault])
         start = origin + fault.start
+        row["lost"] += sum(start <= time <= end + _AGAIN_SECONDS for _, time in missing)
         texts = {
             re.sub(r"\d+", "N", text)
             for time, level, text in said

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from proto_mtl_ros.cli import comma_list
-from proto_mtl_ros.cli.bench_soak import soak
+from proto_mtl_ros.cli.bench_soak import reliability, soak
 from proto_mtl_ros.cli.engine_options import SHIPPED_MODEL, Backend, Model, Threads, open_predictor
 from proto_mtl_ros.cli.group import command_group
 from proto_mtl_ros.errors import ConfigError
@@ -228,6 +228,7 @@ def page(
 
 
 app.command()(soak)
+app.command()(reliability)
 
 
 def _write(path: Path, model: str, **content: Any) -> None:

@@ -102,3 +102,25 @@ def soak(
         typer.echo(f"not well: {line}", err=True)
     if found:
         raise typer.Exit(1)
+
+
+def reliability(
+    results: Annotated[
+        Path, typer.Option(help="Folder of what tests and benches have left.")
+    ] = FIGURES,
+    docs: Docs = Path("docs"),
+) -> None:
+    """Write docs/reliability.md and docs/reliability.json from those figures.
+
+    A part that has no file yet is named as missing.
+    """
+    from proto_mtl_ros.bench.reliability import PAGE, write_page
+
+    data = write_page(results, docs)
+    typer.echo(
+        f"{len(data['faults'])} kinds of faults, {data['faults_tried']} tried,"
+        f" {data['faults_survived']} survived, {data['faults_lost']} lost"
+    )
+    if data["missing"]:
+        typer.echo(f"not measured yet: {', '.join(data['missing'])}")
+    typer.echo(f"wrote {docs / PAGE}")
