@@ -2,6 +2,8 @@
 #                                       `proto-mtl demo` in DEMO_ARGS
 # make test                             everything that is checked: style, types, tests
 # make lint                             style and types alone
+# make coverage, make mutation          what the tests run, and what they notice: figures for
+#                                       docs/reliability.md; an hour together
 #
 # Each sets itself up: a virtual environment, filled from the dependencies in setup.py. Where ROS 2 is
 # sourced that environment sees ROS's own packages; elsewhere ROS 2 comes as wheels (x86_64).
@@ -47,7 +49,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --progress-bar off
 DEPENDENCIES := setup.py setup.cfg pyproject.toml requirements-robot.txt
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint coverage mutation clean
 
 demo: $(VENV)/.demo
 	$(BIN)/proto-mtl demo --recording "$(BAG)" --out "$(OUT)" $(DEMO_ARGS)
@@ -59,6 +61,10 @@ lint: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+coverage mutation: $(VENV)/.test
+	$(PIP) -e '.[check]'
+	$(BIN)/python benchmark/reliability/measure_$@.py
 
 clean:
 	rm -rf .venv .venv-ros build dist *.egg-info
