@@ -29,7 +29,8 @@ SOAK = {
     "memory_within_noise": True, "unexplained_drops": 0,
     "accounts": {
         "sent": 1000, "while_inactive": 7, "lost_in_transport": {"burst": 3}, "received": 990,
-        "processed": 980, "causes": {"overwritten": 10}, "unexplained": {"without a cause": 0},
+        "processed": 980, "causes": {"overwritten": 10}, "without_calibration": 4,
+        "unexplained": {"without a cause": 0},
     },
     "trends": {
         "rss_mib": {"per_hour": 0.5, "low": -1.0, "high": 2.0, "growth": 0.2, "scatter": 1.0},

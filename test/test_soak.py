@@ -94,6 +94,22 @@ def test_every_image_is_accounted_for() -> None:
     assert found.unexplained_drops == 0, found.unexplained
 
 
+def test_points_are_not_expected_without_a_calibration() -> None:
+    sent, fates, heard, counters = logs()
+    for log in (sent.stamps, sent.times):
+        log["uncalibrated"] = log["calm"][-3:]
+        del log["calm"][-3:]
+    for log in (heard.stamps, heard.times):
+        del log[TOPICS[1]][-4:]  # the image before was processed with the next one's camera_info
+    found = accounts(sent, fates, heard, TOPICS, counters, [(100.75, 100.85)])
+    assert found.without_calibration == 4 and found.unexplained_drops == 0
+    for log in (heard.stamps, heard.times):
+        del log[TOPICS[0]][-1]
+        del log[TOPICS[1]][0]
+    found = accounts(sent, fates, heard, TOPICS, counters, [(100.75, 100.85)])
+    assert [topic for topic, _ in found.missing] == list(TOPICS)
+
+
 def test_what_is_not_accounted_for_is_named() -> None:
     sent, fates, heard, counters = logs()
     counters["processed"] = "15"  # one that the node has lost sight of
@@ -157,8 +173,8 @@ def soak_command(tmp_path: Path, model: Path, minutes: float) -> list[str]:
     recording = write_recording(tmp_path / "bag", frames=8)
     options = {
         "minutes": minutes, "recording": recording, "model": model, "backend": "onnxruntime",
-        "rate": 8, "every": 0.5, "results": "segmentation,depth", "seed": 1,
-        "faults": "burst,malformed,resolution,lifecycle,reload,stopped_subscriber",
+        "rate": 8, "every": 0.5, "results": "segmentation,points", "seed": 1,
+        "faults": "burst,malformed,uncalibrated,lifecycle,reload,stopped_subscriber",
         "out": tmp_path / "out", "docs": tmp_path / "docs",
     }  # fmt: skip
     command = [sys.executable, "-m", "proto_mtl_ros.cli", "bench", "soak"]

@@ -93,7 +93,7 @@ def reliability(parts: Mapping[str, Any]) -> dict[str, Any]:
 
 def _of_soak(row: Row) -> dict[str, Any]:
     """Return a fault of the soak as an entry of the table of faults."""
-    seen = "; ".join(row["seen"]) or "level stays OK"
+    seen = "; ".join(row["seen"])
     return {
         "group": "soak",
         "name": row["name"],
@@ -226,6 +226,10 @@ def _soak(soak: Row, plot: bool) -> str:
         ("received", balance["received"]),
         ("processed", balance["processed"]),
         ("received and not processed, by cause", causes or 0),
+        (
+            "points not published, as there was no calibrated camera_info",
+            balance["without_calibration"],
+        ),
         *((f"unexplained: {name}", n) for name, n in balance["unexplained"].items()),
     ]
     trends = [
@@ -241,7 +245,7 @@ def _soak(soak: Row, plot: bool) -> str:
     ]
     faults = [
         (row["name"], row["tried"], row["survived"], row["lost"],
-         f"{row['longest_recovery_seconds']:.1f}", "; ".join(row["seen"]) or "level stays OK")
+         f"{row['longest_recovery_seconds']:.1f}", "; ".join(row["seen"]))
         for row in soak["faults"]
     ]  # fmt: skip
     parts = [text]
@@ -257,7 +261,14 @@ def _soak(soak: Row, plot: bool) -> str:
         if trends
         else "Too short for a slope.",
         table(
-            ("fault", "tried", "survived", "lost", "results again after, s", "on /diagnostics"),
+            (
+                "fault",
+                "tried",
+                "survived",
+                "lost",
+                "results again after, s",
+                "what an operator sees",
+            ),
             _cells(faults),
         ),
     ]

@@ -76,6 +76,22 @@ def trend(times: Sequence[float], values: Sequence[float]) -> Trend | None:
     return Trend(slope, float(slopes[low]), float(slopes[high]), slope * span / 3600, scatter)
 
 
+_UNCALIBRATED = "uncalibrated"
+_INFO_SECONDS = 1.0
+"""An image is processed with the newest camera_info, which may be that of a later image."""
+
+
+def _uncalibrated(
+    sent: StampLog, inactive: Sequence[tuple[float, float]]
+) -> list[tuple[float, float]]:
+    """Return monotonic seconds between which the node had no calibration for an image."""
+    times = 1e-9 * np.array(sent.times.get(_UNCALIBRATED, ()), float)
+    # every image of this fault, and those just before it
+    spans = [(time - _INFO_SECONDS, time) for time in times.tolist()]
+    # activated, a node has forgotten camera_info, which may come after the first image
+    return spans + [(end, end + _INFO_SECONDS) for _, end in inactive]
+
+
 @dataclass(frozen=True)
 class Accounts:
     """What became of every image.
@@ -88,6 +104,7 @@ class Accounts:
         causes: of images that were received and have no result.
         results: topic -> results that a healthy listener got of images that were processed.
         missing: those that it did not get, [topic, monotonic seconds of the image].
+        without_calibration: points that were not published for want of a calibrated camera_info.
         unexplained: what does not add up, by name; all 0 when every image is accounted for.
     """
 
@@ -99,6 +116,7 @@ class Accounts:
     causes: dict[str, int]
     results: dict[str, int]
     missing: list[tuple[str, float]]
+    without_calibration: int
     unexplained: dict[str, int]
 
     @property
@@ -148,11 +166,16 @@ def accounts(
         for fault, stamps in sent.stamps.items()
         for stamp, time in zip(stamps, sent.times[fault], strict=True)
     }
-    missing = [
-        (topic, when.get(stamp, float("nan")))
-        for topic in topics
-        for stamp in sorted(done - set(heard.stamps.get(topic, ())))
-    ]
+    uncalibrated = _uncalibrated(sent, inactive)
+    missing: list[tuple[str, float]] = []
+    without = 0
+    for topic in topics:
+        for stamp in sorted(done - set(heard.stamps.get(topic, ()))):
+            time = when.get(stamp, float("nan"))
+            if topic.endswith("/points") and any(a <= time <= b for a, b in uncalibrated):
+                without += 1
+            else:
+                missing.append((topic, time))
     arrived = [stamp for topic in topics for stamp in heard.stamps.get(topic, ())]
     unexplained = {
         "received, neither processed nor counted by a cause": abs(
@@ -166,7 +189,16 @@ def accounts(
         - sum(len(every & set(heard.stamps.get(topic, ()))) for topic in topics),
     }  # fmt: skip
     return Accounts(
-        len(every), idle, dict(lost), received, processed, causes, results, missing, unexplained
+        len(every),
+        idle,
+        dict(lost),
+        received,
+        processed,
+        causes,
+        results,
+        missing,
+        without,
+        unexplained,
     )
 
 
@@ -226,5 +258,6 @@ def fault_outcomes(
         }
         row["seen"].update(texts)
     for row in found.values():
-        row["seen"] = [text for text, _ in row["seen"].most_common(3)]
+        often = [text for text, _ in row["seen"].most_common(3)]
+        row["seen"] = often or [KINDS[row["fault"]].seen]
     return [found[name] for name in KINDS if name in found]

@@ -18,25 +18,39 @@ class Kind:
         text: what is done, for a reader.
         seconds: how long it lasts where there is time for it.
         by_camera: the camera does it; else somebody else in the graph.
+        seen: what an operator sees of it where /diagnostics does not warn.
     """
 
     text: str
     seconds: float
     by_camera: bool
+    seen: str = "level stays OK"
 
 
 KINDS = {
     "pause": Kind("the camera stops for a while and returns", 5.0, True),
-    "burst": Kind("the camera sends at ten times its rate", 3.0, True),
+    "burst": Kind("the camera sends at ten times its rate", 3.0, True, "drops.overwritten counts"),
     "malformed": Kind("every other image is malformed: size, step, encoding, data", 4.0, True),
     "resolution": Kind("images of half the size, then of the old size again", 4.0, True),
     "encoding": Kind("encodings that take turns: bgr8, mono8, yuv422, bayer", 4.0, True),
     "uncalibrated": Kind("camera_info with K = 0, then the right one again", 4.0, True),
     "backwards": Kind("stamps jump ten seconds back, then forward again", 4.0, True),
-    "parameters": Kind("parameters change and change back; a bad value is refused", 4.0, False),
-    "lifecycle": Kind("the node is deactivated and activated", 2.0, False),
-    "reload": Kind("the model is loaded anew under way", 1.0, False),
-    "broken_reload": Kind("a model that is not there is asked for", 1.0, False),
+    "parameters": Kind(
+        "parameters change and change back; a bad value is refused",
+        4.0,
+        False,
+        "the answer says why it is refused",
+    ),
+    "lifecycle": Kind("the node is deactivated and activated", 2.0, False, "its state, not active"),
+    "reload": Kind(
+        "the model is loaded anew under way", 1.0, False, "the answer of ~/reload_model"
+    ),
+    "broken_reload": Kind(
+        "a model that is not there is asked for",
+        1.0,
+        False,
+        "the answer says why; the old one runs on",
+    ),
     "stopped_subscriber": Kind("a subscriber is stopped (SIGSTOP) and goes on", 6.0, False),
 }
 

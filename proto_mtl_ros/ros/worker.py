@@ -17,6 +17,7 @@ from proto_mtl_ros.encodings import EncodingError
 from proto_mtl_ros.geometry import Camera
 from proto_mtl_ros.ros import messages
 from proto_mtl_ros.ros.camera import CameraPort, Frame
+from proto_mtl_ros.ros.heap import return_freed_memory
 from proto_mtl_ros.ros.results import ResultPublisher, needs
 from proto_mtl_ros.ros.topics import OUTPUTS
 from proto_mtl_ros.runtime.predictor import Prediction, Predictor
@@ -141,6 +142,7 @@ class Worker:
             predictor.close()
         except Exception as error:
             self._logger.error(f"closing the engine failed: {error}")
+        return_freed_memory()
 
     def _serve(self) -> None:
         """Take and process the frames of up to max_batch cameras."""
