@@ -171,11 +171,11 @@ def accounts(
     without = 0
     for topic in topics:
         for stamp in sorted(done - set(heard.stamps.get(topic, ()))):
-            time = when.get(stamp, float("nan"))
-            if topic.endswith("/points") and any(a <= time <= b for a, b in uncalibrated):
+            moment = when.get(stamp, float("nan"))
+            if topic.endswith("/points") and any(a <= moment <= b for a, b in uncalibrated):
                 without += 1
             else:
-                missing.append((topic, time))
+                missing.append((topic, moment))
     arrived = [stamp for topic in topics for stamp in heard.stamps.get(topic, ())]
     unexplained = {
         "received, neither processed nor counted by a cause": abs(
