@@ -255,7 +255,7 @@ def _soak(soak: Row, plot: bool) -> str:
         table(("what became of every image", ""), _cells(rows)),
         f"Memory, files and threads, after the first {soak['warm_up_minutes']:.1f} minutes, in"
         " which every fault came once. The slope is the median of the slopes between all pairs of"
-        " half minutes (Theil and Sen). rss is all memory of the process, anon its heap, pss"
+        " rounds of faults (Theil and Sen). rss is all memory of the process, anon its heap, pss"
         " divides what is shared, uss is what it has alone.",
         table(("", "an hour", "95 %", "growth", "scatter"), trends)
         if trends

@@ -261,7 +261,7 @@ def soak_figures(
     trends: dict[str, Any] = {
         name: None if found is None else asdict(found) | {"within_noise": found.within_noise}
         for name in _MEASURED
-        for found in [trend(times, [sample[name] for sample in steady])]
+        for found in [trend(times, [sample[name] for sample in steady], warm_up)]
     }
     memory = trends["rss_mib"]
     calm = balance.lost_in_transport

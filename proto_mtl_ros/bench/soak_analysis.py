@@ -15,8 +15,7 @@ from ..data.stamp_log import StampLog
 from ..ros.frame_fate import PROCESSED
 from .soak_schedule import KINDS, Fault
 
-_BLOCK_SECONDS = 30.0
-_LEAST_BLOCKS, _MOST_BLOCKS = 10, 60
+_LEAST_BLOCKS = 8
 _Z = 1.96
 _AGAIN_SECONDS = 2.5
 """/diagnostics comes once a second and warns for a while: what is seen may come so much later."""
@@ -45,23 +44,26 @@ class Trend:
         return self.low <= 0 or self.growth < 2 * self.scatter
 
 
-def trend(times: Sequence[float], values: Sequence[float]) -> Trend | None:
+def trend(times: Sequence[float], values: Sequence[float], block: float) -> Trend | None:
     """Fit a line that single jumps do not tilt; None where there are too few values.
 
-    The slope is Theil's and Sen's (the median of the slopes of all pairs), of the medians of blocks
-    of about half a minute: neighbouring samples are alike and would make the interval too narrow.
-    Its interval is Sen's, of ranks ("Estimates of the regression coefficient based on Kendall's
-    tau", 1968).
+    The slope is Theil's and Sen's (the median of the slopes of all pairs), of medians of blocks:
+    neighbouring samples are alike and would make the interval too narrow. Its interval is Sen's, of
+    ranks ("Estimates of the regression coefficient based on Kendall's tau", 1968).
 
     Args:
         times: seconds, ascending.
         values: of the same moments.
+        block: seconds; a round of the schedule, as what a reload leaves in the heap stays there
+            until the next one.
     """
     if len(times) < _LEAST_BLOCKS:
         return None
     t, v = np.asarray(times, float), np.asarray(values, float)
     span = float(t[-1] - t[0])
-    count = int(np.clip(span / _BLOCK_SECONDS, _LEAST_BLOCKS, min(_MOST_BLOCKS, len(t))))
+    count = min(round(span / block), len(t))
+    if count < _LEAST_BLOCKS:
+        return None
     parts = np.array_split(np.arange(len(t)), count)
     x = np.array([np.mean(t[part]) for part in parts]) / 3600
     y = np.array([np.median(v[part]) for part in parts])

@@ -54,11 +54,11 @@ KINDS = {
     "stopped_subscriber": Kind("a subscriber is stopped (SIGSTOP) and goes on", 6.0, False),
 }
 
-ROUND_SECONDS = 150.0
-"""Every kind comes once in such a round, in an order of its own, calm stretches between."""
+LONGEST_ROUND, SHORTEST_ROUND = 150.0, 60.0
+"""Every kind comes once in such a round, in an order of its own, calm stretches between. The first
+one counts as warm-up, and the slope of memory is one over rounds."""
 
-LEAST_ROUNDS = 3
-"""A short soak has shorter rounds: the first one counts as warm-up."""
+_ROUNDS, _LEAST_ROUNDS = 12, 3
 
 _BUSY = 0.5
 """At most this share of a fault's slot."""
@@ -82,7 +82,8 @@ class Fault:
 
 def round_seconds(seconds: float) -> float:
     """Return how long a round is in a soak of so many seconds."""
-    return min(ROUND_SECONDS, seconds / LEAST_ROUNDS)
+    usual = min(max(seconds / _ROUNDS, SHORTEST_ROUND), LONGEST_ROUND)
+    return min(usual, seconds / _LEAST_ROUNDS)
 
 
 def schedule(seconds: float, seed: int, names: Sequence[str] = tuple(KINDS)) -> list[Fault]:
