@@ -5,6 +5,8 @@
 # make lock [LOCK_ARGS=--upgrade]       requirements/*.txt anew from setup.py; --upgrade: newest versions
 # make audit                            what is pinned there, looked up among known vulnerabilities
 # make licences                         docs/licences.md anew from what `make test` has installed
+# make coverage, make mutation          what the tests run, and what they notice: figures for
+#                                       docs/reliability.md; an hour together
 #
 # Each sets itself up: a virtual environment. On Linux x86_64 with Python 3.11 it is filled from
 # requirements/*.txt, where every version is pinned and every file's hash is checked; elsewhere from the
@@ -82,7 +84,7 @@ LOCK := $(UV) pip compile --quiet --generate-hashes --no-annotate --python-versi
 
 AUDIT := $(TOOLS)/bin/pip-audit --strict --disable-pip --progress-spinner off
 
-.PHONY: demo test lint lock audit licences clean
+.PHONY: demo test lint lock audit licences coverage mutation clean
 
 demo: $(VENV)/.demo
 	$(BIN)/proto-mtl demo --recording "$(BAG)" --out "$(OUT)" $(DEMO_ARGS)
@@ -115,6 +117,10 @@ audit: $(TOOLS)/.created
 licences: $(VENV)/.test
 	$(BIN)/proto-mtl licences --requirements requirements-robot.txt --markdown > docs/licences.md.new
 	mv docs/licences.md.new docs/licences.md
+
+coverage mutation: $(VENV)/.test
+	$(PIP) -e '.[check]'
+	$(BIN)/python benchmark/reliability/measure_$@.py
 
 clean:
 	rm -rf .venv .venv-ros .venv-tools build dist *.egg-info

@@ -84,6 +84,11 @@ TEST = [
     "setuptools>=70.1,<80",  # builds wheels by itself; newer ones lack what colcon calls
     "psutil>=5.9",  # processes that tests start are watched and ended by id
 ]
+CHECK = [
+    *TEST,
+    "coverage>=7.10,<8",  # `make coverage`; 7.10 follows subprocesses by itself
+    "cosmic-ray>=8.4,<9",  # `make mutation`: makes the mutants
+]
 
 
 def tree(folder: str) -> list[tuple[str, list[str]]]:
@@ -133,6 +138,7 @@ setup(
         "ros-wheels": ROS_WHEELS,
         "demo": DEMO,
         "test": TEST,
+        "check": CHECK,
     },
     zip_safe=True,
     entry_points={"console_scripts": ["proto-mtl = proto_mtl_ros.cli.main:main"]},

@@ -54,6 +54,8 @@ class Listener:
     def _diagnosed(self, message: DiagnosticArray) -> None:
         for status in message.status:
             self.status[status.name] = {item.key: item.value for item in status.values}
+            level = int.from_bytes(status.level, "little")
+            self.status[status.name] |= {"level": str(level), "message": status.message}
         self.rounds += 1
 
 

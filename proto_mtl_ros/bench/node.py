@@ -47,6 +47,8 @@ class NodeSetting:
         cameras: namespaces.
         parameters: of each node, one dictionary per node; several nodes see the same images.
         node_cores, peer_cores: CPUs of the nodes, and of cameras and listener; None for any.
+        tell_fates: the nodes' logs, node0.log and so on in ``NodeBench.folder``, say what became of
+            every image.
     """
 
     results: tuple[str, ...] = ("segmentation", "depth")
@@ -54,6 +56,7 @@ class NodeSetting:
     parameters: tuple[Mapping[str, str], ...] = field(default_factory=lambda: ({},))
     node_cores: frozenset[int] | None = None
     peer_cores: frozenset[int] | None = None
+    tell_fates: bool = False
 
 
 class NodeBench:
@@ -66,9 +69,10 @@ class NodeBench:
     def __init__(self, setting: NodeSetting) -> None:
         self.setting = setting
         self.start_seconds: list[float] = []
+        self.children: dict[str, Child] = {}
+        self.status: dict[str, dict[str, str]] = {}
+        """What /diagnostics said last, as ``listen`` has it."""
         self._stack = ExitStack()
-        self._children: dict[str, Child] = {}
-        self._status: dict[str, dict[str, str]] = {}
         self._rounds = 0
         self._loads = 0
 
@@ -84,29 +88,19 @@ class NodeBench:
         self._stack.close()
 
     def _open(self) -> None:
-        self._folder = self._stack.enter_context(ScratchFolder("bench"))
+        self.folder = self._stack.enter_context(ScratchFolder("bench"))
         self._environment = adopt_environment() | {"OMP_WAIT_POLICY": "passive"}
         rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
         self._stack.callback(rclpy.try_shutdown)
         node = Node("bench")
         self._stack.callback(node.destroy_node)
-        self._topics = {
+        self.topics = {
             camera: [f"/{camera}/{RESULTS[name][0]}" for name in self.setting.results]
             for camera in self.setting.cameras
         }
-        kinds = [RESULTS[name][1] for name in self.setting.results]
-        self._start(
+        self.start(
             "listener",
-            [
-                "-m",
-                "proto_mtl_ros.bench.listener",
-                str(self._folder / "heard.json"),
-                *(
-                    f"{topic}={kind}"
-                    for topics in self._topics.values()
-                    for topic, kind in zip(topics, kinds, strict=True)
-                ),
-            ],
+            self.listener_arguments("heard.json"),
             self.setting.peer_cores,
         )
         born = time.monotonic()
@@ -116,18 +110,20 @@ class NodeBench:
             values = {"cameras": f"[{', '.join(self.setting.cameras)}]", **parameters}
             for key, value in values.items():
                 arguments += ["-p", f"{key}:={value}"]
-            self._start(name, arguments, self.setting.node_cores)
+            if self.setting.tell_fates:
+                arguments += ["--log-level", f"{name}:=debug"]
+            self.start(name, arguments, self.setting.node_cores)
         for name in names:
             client = LifecycleClient(node, f"/{name}", self.check)
             client.wait(_APPEAR_SECONDS)
             for transition in (lifecycle.CONFIGURE, lifecycle.ACTIVATE):
                 if not client.change(transition, _LOAD_SECONDS):
                     raise ProtoMtlError(
-                        f"the node could not start: {self._children[name].last_lines(1)}"
+                        f"the node could not start: {self.children[name].last_lines(1)}"
                     )
             client.close()
             self.start_seconds.append(time.monotonic() - born)
-        self._wait(lambda: bool(self._status), "no node tells its diagnostics")
+        self.wait(lambda: bool(self.status), "no node tells its diagnostics")
 
     def run(self, load: Load) -> LoadFigures:
         """Send a load and return its figures.
@@ -136,10 +132,10 @@ class NodeBench:
             ProtoMtlError: a process ended, or did not do its part.
         """
         self._loads += 1
-        path = self._folder / f"sent{self._loads}.json"
+        path = self.folder / f"sent{self._loads}.json"
         load = replace(load, cameras=self.setting.cameras, log=str(path))
-        before = self._fresh_status()
-        cameras = self._start(
+        before = self.fresh_status()
+        cameras = self.start(
             "cameras",
             ["-m", "proto_mtl_ros.bench.cameras", load.to_json()],
             self.setting.peer_cores,
@@ -163,12 +159,12 @@ class NodeBench:
         cameras.wait(10.0)
         self.check()
         cameras.stop()
-        del self._children["cameras"]
-        after = self._fresh_status()
-        taken = {name: memory(child.pid) / 2**20 for name, child in self._children.items()}
-        heard = self._heard()
+        del self.children["cameras"]
+        after = self.fresh_status()
+        taken = {name: memory(child.pid) / 2**20 for name, child in self.children.items()}
+        heard = self.heard()
         return load_figures(
-            StampLog.read(path), heard, self._topics, before, after, share=share, memory_mib=taken
+            StampLog.read(path), heard, self.topics, before, after, share=share, memory_mib=taken
         )
 
     def idle(self, seconds: float = 5.0) -> dict[str, float]:
@@ -178,44 +174,55 @@ class NodeBench:
         now = self._used()
         return {name: (now[name] - used[name]) / (time.monotonic() - clock) for name in now}
 
+    def listener_arguments(self, log: str) -> list[str]:
+        """Return the command of a listener to all results, for ``start``."""
+        topics = [
+            f"{topic}={RESULTS[name][1]}"
+            for of_camera in self.topics.values()
+            for topic, name in zip(of_camera, self.setting.results, strict=True)
+        ]
+        return ["-m", "proto_mtl_ros.bench.listener", str(self.folder / log), *topics]
+
     def check(self) -> None:
         """Raise ProtoMtlError when a process has failed."""
-        for child in self._children.values():
+        for child in self.children.values():
             child.check()
 
-    def _start(
+    def start(
         self,
         name: str,
         arguments: Sequence[str],
-        cores: frozenset[int] | None,
+        cores: frozenset[int] | None = None,
         ends: bool = False,
     ) -> Child:
-        log = self._folder / f"{name}.log"
+        """Start a Python process that ends with this context; its log is NAME.log."""
+        log = self.folder / f"{name}.log"
         child = Child(name, list(arguments), self._environment, log, ends)
         self._stack.callback(child.stop)
-        self._children[name] = child
+        self.children[name] = child
         if cores is not None and hasattr(os, "sched_setaffinity"):
             os.sched_setaffinity(child.pid, cores)  # before it has other threads
         return child
 
     def _used(self) -> dict[str, float]:
-        return {name: cpu_seconds(child.pid) for name, child in self._children.items()}
+        return {name: cpu_seconds(child.pid) for name, child in self.children.items()}
 
-    def _listen(self) -> None:
-        for event in self._children["listener"].events():
+    def listen(self) -> None:
+        """Take what the listener has told."""
+        for event in self.children["listener"].events():
             if event["event"] == "heard":
-                self._status, self._rounds = event["status"], event["rounds"]
+                self.status, self._rounds = event["status"], event["rounds"]
 
-    def _fresh_status(self) -> dict[str, dict[str, str]]:
+    def fresh_status(self) -> dict[str, dict[str, str]]:
         """Return what /diagnostics says of each camera from now on, of all nodes together."""
-        self._listen()
+        self.listen()
         nodes = len(self.setting.parameters)
         rounds = self._rounds
         # a second round is sure to have been counted after this call
-        self._wait(lambda: self._rounds >= rounds + 2 * nodes, "no diagnostics come any more")
+        self.wait(lambda: self._rounds >= rounds + 2 * nodes, "no diagnostics come any more")
         found: dict[str, dict[str, str]] = {}
         for camera in self.setting.cameras:
-            states = [v for k, v in self._status.items() if k.endswith(f": {camera}")]
+            states = [v for k, v in self.status.items() if k.endswith(f": {camera}")]
             if len(states) != nodes:
                 raise ProtoMtlError(f"{len(states)} of {nodes} nodes tell of {camera}")
             # a frame counts when the slowest of the nodes has it
@@ -225,20 +232,21 @@ class NodeBench:
             }
         return found
 
-    def _heard(self) -> StampLog:
+    def heard(self) -> StampLog:
         """Return what the listener has heard so far."""
-        path = self._folder / "heard.json"
-        os.kill(self._children["listener"].pid, signal.SIGUSR1)
-        self._wait(path.exists, "the listener does not write its log")
+        path = self.folder / "heard.json"
+        os.kill(self.children["listener"].pid, signal.SIGUSR1)
+        self.wait(path.exists, "the listener does not write its log")
         log = StampLog.read(path)
         path.unlink()
         return log
 
-    def _wait(self, done: Callable[[], bool], problem: str) -> None:
+    def wait(self, done: Callable[[], bool], problem: str) -> None:
+        """Wait for something; raises ProtoMtlError with the problem when it does not come."""
         end = time.monotonic() + _APPEAR_SECONDS
         while not done():
             self.check()
-            self._listen()
+            self.listen()
             if time.monotonic() > end:
                 raise ProtoMtlError(problem)
             time.sleep(0.02)

@@ -53,7 +53,7 @@ def write_page(folder: Path, docs: Path) -> dict[str, Any]:
         f"`{folder.as_posix() if not folder.is_absolute() else folder.name}`, which the commands"
         " below have made; the same figures as data: [performance.json](performance.json). The"
         " ratios compare what ran in turn in one go: machines are never quiet.",
-        _table(RATIO_HEADS, ratio_rows(data["ratios"])),
+        table(RATIO_HEADS, ratio_rows(data["ratios"])),
     ]
     rows = parts.get("node", {}).get("rows", ())
     picture = cost_plot(rows)
@@ -103,7 +103,7 @@ def _thirty_hertz(parts: Mapping[str, Any]) -> str:
         f" {100 * MOST_LOSS:.0f} % of the images may go without result. {verdict} The metrics are"
         " of the same weights at that input size (`proto-mtl bench accuracy`)."
     )
-    return "\n\n".join(["## 30 Hz", text, _table((*heads, *MAIN_METRICS), lines)])
+    return "\n\n".join(["## 30 Hz", text, table((*heads, *MAIN_METRICS), lines)])
 
 
 def _metrics(row: Row) -> list[str]:
@@ -148,7 +148,7 @@ def _engine(content: Row) -> str:
                 f"{row['first_output_seconds']:.1f}",
             ]
         )  # fmt: skip
-    return _section("The engine alone", "proto-mtl bench engine", content, _table(heads, rows))
+    return section("The engine alone", "proto-mtl bench engine", content, table(heads, rows))
 
 
 def _node(content: Row) -> str:
@@ -184,7 +184,7 @@ def _node(content: Row) -> str:
         " arrival of its last result. `lost` are images or results that the transport did not"
         " deliver."
     )
-    return _section("The node", "proto-mtl bench node", content, text, _table(heads, rows))
+    return section("The node", "proto-mtl bench node", content, text, table(heads, rows))
 
 
 def _compare(content: Row) -> str:
@@ -199,8 +199,8 @@ def _compare(content: Row) -> str:
         " more of them than either can take; medians over runs in turn. A frame of the three"
         " counts at the pace of the slowest of them. Memory is divided where processes share it."
     )
-    return _section(
-        "One network against three", "proto-mtl bench compare", content, text, _table(heads, rows)
+    return section(
+        "One network against three", "proto-mtl bench compare", content, text, table(heads, rows)
     )
 
 
@@ -212,14 +212,15 @@ def _accuracy(content: Row) -> str:
         f"On {content['frames']} frames of {content['data']}: the weights are those of one training"
         " at the model's own size; at another size nothing was trained again."
     )
-    table = _table(("input", "engine", *MAIN_METRICS), rows)
-    return _section("Accuracy by input size", "proto-mtl bench accuracy", content, text, table)
+    found = table(("input", "engine", *MAIN_METRICS), rows)
+    return section("Accuracy by input size", "proto-mtl bench accuracy", content, text, found)
 
 
 _SECTIONS = {"engine": _engine, "node": _node, "compare": _compare, "accuracy": _accuracy}
 
 
-def _section(title: str, command: str, content: Row, *parts: str) -> str:
+def section(title: str, command: str, content: Row, *parts: str) -> str:
+    """Return a section: its heading, how its figures were made and on what, and the parts."""
     machine = content["machine"]
     versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
     facts = (
@@ -229,7 +230,8 @@ def _section(title: str, command: str, content: Row, *parts: str) -> str:
     return "\n\n".join([f"## {title}", facts, *parts])
 
 
-def _table(heads: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+def table(heads: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """Return a Markdown table; rows that are too short are filled with empty cells."""
     lines = ["| " + " | ".join(heads) + " |", "|" + " --- |" * len(heads)]
     lines += [
         "| " + " | ".join(str(cell) for cell in (*row, *[""] * (len(heads) - len(row)))) + " |"

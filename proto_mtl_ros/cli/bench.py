@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`proto-mtl bench`: how fast engines and the node are on this machine."""
+"""`proto-mtl bench`: how fast engines and the node are on this machine, and how long they last."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from proto_mtl_ros.cli import comma_list
+from proto_mtl_ros.cli.bench_soak import reliability, soak
 from proto_mtl_ros.cli.dataset import Data, Kind, Options, Split, open_dataset
 from proto_mtl_ros.cli.engine_options import (
     SHIPPED_MODEL,
@@ -271,6 +272,10 @@ def page(
     for name, value in write_page(out, docs)["ratios"].items():
         typer.echo(f"{name}: {value}")
     typer.echo(f"wrote {docs / PAGE}")
+
+
+app.command()(soak)
+app.command()(reliability)
 
 
 def _write(path: Path, model: str, **content: Any) -> None:

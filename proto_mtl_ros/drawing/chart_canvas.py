@@ -51,14 +51,18 @@ class ChartCanvas:
         shade = tuple(map(int, colour))
         cv2.putText(self._pixels, text, where, font, scale, shade, 2, cv2.LINE_AA)
 
+    def line(self, points: Sequence[tuple[float, float]], colour: Sequence[int]) -> None:
+        """Draw the lines between points."""
+        shade = tuple(map(int, colour))
+        places = np.round(_SCALE * np.reshape(np.asarray(points, float), (-1, 2))).astype(np.int32)
+        cv2.polylines(self._pixels, [places], False, shade, 3, cv2.LINE_AA)
+
     def course(self, points: Sequence[tuple[float, float]], colour: Sequence[int]) -> None:
         """Draw points and the lines between them."""
-        shade = tuple(map(int, colour))
-        places = [(round(x * _SCALE), round(y * _SCALE)) for x, y in points]
-        for start, end in zip(places, places[1:], strict=False):
-            cv2.line(self._pixels, start, end, shade, 3, cv2.LINE_AA)
-        for place in places:
-            cv2.circle(self._pixels, place, 7, shade, -1, cv2.LINE_AA)
+        self.line(points, colour)
+        for x, y in points:
+            place = (round(x * _SCALE), round(y * _SCALE))
+            cv2.circle(self._pixels, place, 7, tuple(map(int, colour)), -1, cv2.LINE_AA)
 
     def png(self) -> bytes:
         """Return the picture as a PNG file."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
@@ -59,21 +60,26 @@ class LifecycleClient:
 
     def state(self, timeout: float = 5.0) -> str:
         """Return the name of its state: unconfigured, inactive, active or finalized."""
-        response = self._call(self._get, GetState.Request(), timeout, "tell its state")
+        response = self.call(self._get, GetState.Request(), timeout, "tell its state")
         return str(response.current_state.label)
 
     def change(self, transition: int, timeout: float) -> bool:
         """Ask for a transition and return whether it was made."""
         request = ChangeState.Request()
         request.transition.id = transition
-        response = self._call(self._change, request, timeout, _NAMES[transition])
+        response = self.call(self._change, request, timeout, _NAMES[transition])
         return bool(response.success)
 
     def close(self) -> None:
         """Stop serving the caller's node."""
         self._executor.shutdown()
 
-    def _call(self, client, request, timeout: float, what: str):  # type: ignore[no-untyped-def]
+    def call(self, client: Any, request: Any, timeout: float, what: str) -> Any:
+        """Call a service of the node and return its answer.
+
+        Raises:
+            ProtoMtlError: no answer within ``timeout`` seconds; ``what`` says what is missing.
+        """
         future = client.call_async(request)
         end = time.monotonic() + timeout
         while not future.done():

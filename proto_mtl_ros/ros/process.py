@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import sys
@@ -18,23 +17,12 @@ from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import remove_ros_args
 
 from proto_mtl_ros.errors import ConfigError, ProtoMtlError
+from proto_mtl_ros.ros.heap import keep_image_memory
 from proto_mtl_ros.ros.node import PerceptionNode
 from proto_mtl_ros.ros.supervisor import running_workers
 from proto_mtl_ros.ros.systemd import notify
 
 _NAME = "proto_mtl"
-_MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1
-_KEEP_BYTES = 32 << 20
-
-
-def keep_image_memory() -> None:
-    """Let glibc keep freed blocks of image size instead of mapping them anew for every frame."""
-    try:
-        libc = ctypes.CDLL(None)
-        libc.mallopt(_MMAP_THRESHOLD, _KEEP_BYTES)
-        libc.mallopt(_TRIM_THRESHOLD, 4 * _KEEP_BYTES)
-    except (OSError, AttributeError):
-        pass  # another C library: only slower
 
 
 def run(arguments: Sequence[str], stopping: threading.Event | None = None) -> int:

@@ -23,6 +23,7 @@ from proto_mtl_ros.errors import EngineError, ProtoMtlError, one_line
 from proto_mtl_ros.geometry import Camera
 from proto_mtl_ros.ros import messages
 from proto_mtl_ros.ros.camera import CameraPort, Frame
+from proto_mtl_ros.ros.heap import return_freed_memory
 from proto_mtl_ros.ros.results import ResultPublisher, needs
 from proto_mtl_ros.ros.topics import OUTPUTS
 from proto_mtl_ros.runtime.map_check import description
@@ -209,6 +210,7 @@ class Worker:
                 predictor.close()
         except Exception as error:
             self._logger.error(f"closing the engine failed: {error}")
+        return_freed_memory()
 
     def _serve(self) -> None:
         """Take and process the frames of up to max_batch cameras."""
