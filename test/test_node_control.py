@@ -197,7 +197,7 @@ def test_incompatible_qos_is_told(robot: Robot) -> None:
         assert "left/depth/image: a peer's QoS does not match" in robot.process.output
     finally:
         collector.close()
-    wait_for(lambda: "DURABILITY" not in robot.client.status("left").message, "its end", 8.0)
+    wait_for(lambda: "DURABILITY" not in robot.client.status("left").message, "its end")
 
 
 def test_a_camera_with_incompatible_qos_is_told_until_the_next_activation(robot: Robot) -> None:

@@ -20,7 +20,9 @@ from proto_mtl_ros.errors import ConfigError
 from proto_mtl_ros.ros import diagnostics, parameters, qos
 from proto_mtl_ros.ros.camera import CameraPort
 from proto_mtl_ros.ros.engine_upgrade import EngineUpgrade
+from proto_mtl_ros.ros.health import Health
 from proto_mtl_ros.ros.model import Loading, Outcome
+from proto_mtl_ros.ros.name_clash import watch_name
 from proto_mtl_ros.ros.transitions import (
     ERROR,
     FAILURE,
@@ -53,6 +55,7 @@ class PerceptionNode(LifecycleNode):
         self._upgrade: EngineUpgrade | None = None
         self._active = False
         self._problem = ""
+        self._health = Health("node", self.get_logger())
         answer_impossible_transitions(self)
         self._declare_parameters()
         self.add_on_set_parameters_callback(self._on_parameters)
@@ -110,7 +113,7 @@ class PerceptionNode(LifecycleNode):
         threshold = self._values["confidence_threshold"]
         self._values = merged
         for port in self._ports:
-            port.limit_rate(parameters.max_rate(merged, port.name))
+            port.configure(merged)
         if merged["confidence_threshold"] != threshold:  # which the latched labels tell
             self._publish_labels()
         return SetParametersResult(successful=True)
@@ -298,12 +301,12 @@ class PerceptionNode(LifecycleNode):
 
     def _diagnose(self) -> None:
         self._tend_upgrade()
+        watch_name(self, self._health)
         array = DiagnosticArray(status=[self._engine_status()])
+        diagnostics.add_troubles(array.status[0], self._health.report())
         array.header.stamp = self.get_clock().now().to_msg()
         for port in self._ports:
-            array.status.append(
-                port.diagnose(self._active, self._values["enabled"], self._values["input_timeout"])
-            )
+            array.status.append(port.diagnose(self._active, self._values["enabled"]))
         self._diagnostics.publish(array)
 
     def _engine_status(self) -> DiagnosticStatus:

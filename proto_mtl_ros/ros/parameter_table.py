@@ -217,6 +217,16 @@ TABLE: tuple[Parameter, ...] = (
         3600.0,
     ),
     Parameter(
+        "stamp_tolerance",
+        "double",
+        5.0,
+        DYNAMIC,
+        "Seconds that an image's stamp may differ from the node's clock before /diagnostics warns, "
+        "0 = any.",
+        0.0,
+        86400.0,
+    ),
+    Parameter(
         "class_names",
         "string[]",
         [""],
