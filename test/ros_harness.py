@@ -139,7 +139,7 @@ class Client:
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._spin, daemon=True)
         self._thread.start()
-        self._diagnostics = self.collect(DiagnosticArray, "/diagnostics", QoSProfile(depth=10))
+        self.diagnostics = self.collect(DiagnosticArray, "/diagnostics", QoSProfile(depth=10))
 
     def _spin(self) -> None:
         while not self._ended.is_set():
@@ -232,10 +232,10 @@ class Client:
 
     def status(self, name: str, fresh: bool = True) -> Any:
         """The DiagnosticStatus `<node>: name`; `fresh` waits for one made after the call."""
-        seen, now = len(self._diagnostics.messages), time.time()
+        seen, now = len(self.diagnostics.messages), time.time()
 
         def arrived() -> bool:
-            new = list(self._diagnostics.messages)[seen:]
+            new = list(self.diagnostics.messages)[seen:]
             # With simulated time stamps tell nothing; the second message is made after the call.
             return len(new) >= 2 or any(
                 m.header.stamp.sec + 1e-9 * m.header.stamp.nanosec > now for m in new
@@ -246,7 +246,7 @@ class Client:
         full = f"{self.target.lstrip('/')}: {name}"
 
         def find() -> Any:
-            for message in reversed(list(self._diagnostics.messages)):
+            for message in reversed(list(self.diagnostics.messages)):
                 for status in message.status:
                     if status.name == full:
                         return status

@@ -22,7 +22,6 @@ from proto_mtl_ros.ros.health import Health
 from proto_mtl_ros.ros.output_rate import OutputRate
 from proto_mtl_ros.ros.parameters import max_rate
 from proto_mtl_ros.ros.rate_limit import RateLimit
-from proto_mtl_ros.ros.slow_subscribers import SlowSubscribers
 from proto_mtl_ros.ros.stream_check import StreamCheck
 from proto_mtl_ros.ros.topics import LABEL_INFO, OUTPUTS
 from proto_mtl_ros.ros.troubles import STALE, see
@@ -65,9 +64,8 @@ class CameraPort:
         self._health = Health(name, node.get_logger())
         self._output_rate = OutputRate()
         self._stream = StreamCheck()
-        self._slow = SlowSubscribers()
         self.calibration = Calibration(
-            bool(values["rectified"]), self.statistics.count_camera_info, self._report_info
+            bool(values["rectified"]), self.statistics.count_camera_info, self.report_info
         )
         self._lock = threading.Lock()
         self._frame: Frame | None = None
@@ -190,7 +188,7 @@ class CameraPort:
             self._stamp_tolerance,
             message.format if self._compressed else message.encoding,
         ):
-            self._report_info(cause, text)
+            self.report_info(cause, text)
 
     def _on_incompatible(self, topic: str, policy: str) -> None:
         self._mismatches[topic] = policy
@@ -240,10 +238,10 @@ class CameraPort:
         self.statistics.count_skip(cause)
         self._log_fate(message, cause)
 
-    def fail(self, message: Any) -> None:
-        """Count an image that the engine or our own code failed on."""
-        self.statistics.count_error()
-        see(self._health, "engine_error", "the engine fails on images")
+    def fail(self, message: Any, text: str) -> None:
+        """Count an image that the engine or our own code failed on; `text` says how."""
+        self.statistics.count_drop("engine_error")
+        see(self._health, "engine_error", f"a frame failed: {text}")
         self._log_fate(message, "engine_error")
 
     def finish(self, message: Any, latencies_ms: dict[str, float]) -> None:
@@ -260,7 +258,7 @@ class CameraPort:
         self.statistics.count_bad(cause)
         see(self._health, cause, text)
 
-    def _report_info(self, cause: str, text: str) -> None:
+    def report_info(self, cause: str, text: str) -> None:
         """Count what is wrong beside the images, none of which is lost by it."""
         self.statistics.count_info(cause)
         see(self._health, cause, text)
@@ -307,6 +305,3 @@ class CameraPort:
         late = self._output_rate.check(time.monotonic(), self.statistics.counts())
         if late is not None:
             see(self._health, *late)
-        for topic in self._slow.check(self.publishers.values()):
-            text = f"{topic}: a subscriber does not take the results"
-            see(self._health, "slow_subscriber", text, about=topic)

@@ -85,10 +85,6 @@ class CameraStatistics:
         with self._lock:
             self._camera_infos[kind] += 1
 
-    def count_error(self) -> None:
-        """The engine failed on an image."""
-        self.count_drop("engine_error")
-
     def count_processed(self, latencies_ms: dict[str, float]) -> None:
         """The results of an image were published; latencies by stage in milliseconds."""
         with self._lock:

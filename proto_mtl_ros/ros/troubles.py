@@ -52,8 +52,7 @@ CAMERA: tuple[Trouble, ...] = (
         "no_results",
         ERROR,
         "images come, and for five seconds none gave a result",
-        "mend what the message names; where it is overwritten, the engine hangs or is far too "
-        "slow: see the log, ~/reload_model, or restart the node",
+        "mend what it names; where that is overwritten, the engine hangs: see the log",
     ),
     Trouble(
         "too_slow",
@@ -66,19 +65,13 @@ CAMERA: tuple[Trouble, ...] = (
         "few_results",
         WARN,
         "fewer than half of the images give results (until 60 % do again) for another reason",
-        "mend what the message names",
+        "mend what it names",
     ),
     Trouble(
         "engine_error",
         ERROR,
         "the network failed on an image, or publishing its results did",
-        "see the log; ~/reload_model, or another backend",
-    ),
-    Trouble(
-        "slow_subscriber",
-        WARN,
-        "a reliable subscriber has not taken the results of a topic for seconds",
-        "restart what subscribes to it, or let it subscribe best effort",
+        "~/reload_model, or another backend",
     ),
     Trouble(
         "incompatible_qos",
@@ -197,6 +190,19 @@ INFO: tuple[Trouble, ...] = (
         "an image is older than the one before it",
         "let one node alone publish the images; in a looped recording it is the loop",
     ),
+    *(
+        Trouble(
+            f"invalid_{what}",
+            WARN,
+            f"the network gave {of}; published as invalid",
+            "if it goes on: ~/reload_model, or another precision or backend",
+        )
+        for what, of in (
+            ("depth", "depth that is NaN or infinite"),
+            ("normals", "normals that are NaN or infinite"),
+            ("class", "ids of no class"),
+        )
+    ),
 )
 
 NODE: tuple[Trouble, ...] = (
@@ -264,7 +270,8 @@ def markdown_text() -> str:
         "Images that cannot be used, each counted in `bad.<cause>`:",
         *_table(IMAGES),
         "",
-        "What costs no image but is not right, counted in `info.<cause>`:",
+        "What costs no image but is not right; counted in `info.<cause>` where a message brings "
+        "it:",
         *_table(INFO),
         "",
         "## The node and its engine",
@@ -280,7 +287,8 @@ def markdown_text() -> str:
         "middleware throws it away, with a line of its own on stderr. If that happens to all of "
         "them, the camera's status says `no_image` beside the number of publishers. Images that "
         "the transport loses are not counted either; a best-effort camera over a network loses "
-        "some.",
+        "some. A subscriber that hangs holds up neither the node nor other subscribers, and the "
+        "middleware gives it up after 20 s without a sign of life: look at the subscriber.",
         "",
     ]
     return "\n".join(lines)

@@ -229,8 +229,4 @@ class Worker:
 
     def _fail(self, port: CameraPort, frame: Frame, error: Exception) -> None:
         """The engine or our own code failed on a frame: say so, go on with the next."""
-        port.fail(frame.message)
-        self._logger.error(
-            f"{port.name}: a frame failed: {type(error).__name__}: {error}",
-            throttle_duration_sec=5.0,
-        )
+        port.fail(frame.message, f"{type(error).__name__}: {error}")
