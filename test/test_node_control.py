@@ -272,11 +272,6 @@ def test_a_failing_engine_is_told_and_survived(robot: Robot, tmp_path: Path) -> 
     one_result(robot, image(good), masks)
 
 
-def test_silence_of_a_camera_is_told(robot: Robot) -> None:
-    robot.start(input_timeout=0.5)
-    wait_for(lambda: "no image for" in robot.client.status("left").message, "the warning")
-
-
 def test_a_transition_that_is_not_possible_is_answered(robot: Robot) -> None:
     robot.unconfigure()
     assert not robot.client.change_state("activate")
