@@ -41,6 +41,7 @@ class Robot:
         values = {row.name: row.default for row in TABLE if row.change != READ_ONLY}
         values |= {"model": str(self.models["tiny"]), "cameras": ["left"], "threads": 1}
         values |= {"input_timeout": 60.0}  # tests pause as they like
+        values |= {"trouble_hold": 1.5}  # and wait for the end of what they do
         for name, value in (values | parameters).items():
             (result,) = self.client.set_parameters(**{name: value})
             assert result.successful, result.reason

@@ -38,7 +38,7 @@ from proto_mtl_ros.ros import messages
 
 pytestmark = pytest.mark.ros
 
-IMAGES, COMPRESSED, INFOS, OCTETS = (5000, 3000, 2000, 1000) if CAMPAIGN else (350, 200, 150, 60)
+IMAGES, COMPRESSED, INFOS, OCTETS = (5000, 3000, 2000, 1000) if CAMPAIGN else (300, 200, 150, 60)
 GROWTH_MIB = 24.0
 """Memory may differ by so much from what it was after a fifth of the messages."""
 

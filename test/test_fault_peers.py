@@ -51,7 +51,7 @@ def test_a_subscriber_that_hangs_holds_nobody_up(
     robot: Robot, record_fault: Callable[..., None]
 ) -> None:
     """A reliable subscriber is stopped in mid-air; a cloud of VGA size fills any queue soon."""
-    times, seconds = (5, 25.0) if CAMPAIGN else (1, 4.0)
+    times, seconds = (5, 25.0) if CAMPAIGN else (1, 3.0)
     robot.start()
     depth = robot.collect("left/depth/image")
     listener = subprocess.Popen(
@@ -103,8 +103,6 @@ def test_two_nodes_of_one_name(
         status = robot.client.status("engine")
         assert status.level == WARN
         assert "2 nodes are called /proto_mtl; end one of them" in status.message
-        with Stream(robot, lambda: image(picture()), 10, info=camera_info()):
-            well_again(robot)  # the cameras do not suffer
     finally:
         assert twin.end() == 0, twin.output
 

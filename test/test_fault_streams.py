@@ -60,7 +60,6 @@ def test_a_camera_stops_and_returns(robot: Robot, record_fault: Callable[..., No
         depth = robot.collect("left/depth/image")
         with Stream(robot, good, 10, info=camera_info()):
             wait_for(lambda c=depth: c.messages, "results")
-            well_again(robot)
         message = told(robot, "no_image")
         assert "publishers of /left/image: 1" in message and "driver" in message
         told(robot, "no_image", STALE)
@@ -94,15 +93,14 @@ def test_a_camera_at_ten_times_its_rate(robot: Robot, record_fault: Callable[...
         Stream(robot, good, 3, "right", info=info) as other,
     ):
         wait_for(lambda: left.messages and right.messages, "results of both")
-        well_again(robot)
         memory = resident_mib(robot.process.process.pid)
         camera.hz = 100.0
         message = told(robot, "too_slow")
         assert "overwritten" in message and "max_rate" in message
         begin, sent = len(left.messages), other.sent
         served = len(right.messages)
-        time.sleep(3.0)
-        assert len(left.messages) - begin >= 6  # it still gives the results it can
+        time.sleep(2.0)
+        assert len(left.messages) - begin >= 4  # it still gives the results it can
         assert len(right.messages) - served >= 0.6 * (other.sent - sent) - 1  # and the other its
         newest = left.messages[-1].header.stamp
         age = time.time() - (newest.sec + newest.nanosec / NANOSECONDS)
@@ -190,8 +188,6 @@ def test_stamps_that_mislead(robot: Robot, record_fault: Callable[..., None]) ->
                 one_result(robot, good(), depth)
             one_result(robot, shifted(shift), depth)  # unchanged in its result
             depth.messages.clear()
-        message = told(robot, cause)
-        assert int(robot.client.values("left")[f"info.{cause}"]) >= times
         record_fault(
             "stamps",
             name,
@@ -200,7 +196,12 @@ def test_stamps_that_mislead(robot: Robot, record_fault: Callable[..., None]) ->
             lost=0,
             seen=f"WARN {cause}; results carry the stamp as it came; OK 5 s after the last",
         )
-    assert "let the driver set header.stamp" in message
+    status = robot.client.status("left")
+    values = {pair.key: pair.value for pair in status.values}
+    assert status.level == WARN and "let the driver set header.stamp" in status.message
+    for cause, _, _ in faults:
+        assert f"{cause}: " in status.message
+        assert int(values[f"info.{cause}"]) >= times
     with Stream(robot, good, 10, info=camera_info()):
         well_again(robot)
     new = robot.process.output.removeprefix(before)
@@ -227,7 +228,7 @@ def test_a_bad_camera_neither_floods_the_log_nor_lets_the_level_flap(
         message.header = good().header
         return message
 
-    hz, seconds = (30, 60) if CAMPAIGN else (200, 3)
+    hz, seconds = (30, 60) if CAMPAIGN else (200, 2)
     with Stream(robot, spoiled, hz, info=camera_info()) as camera:
         time.sleep(seconds)
         told(robot, "no_results" if CAMPAIGN else "short_data", ERROR if CAMPAIGN else WARN)
@@ -236,7 +237,7 @@ def test_a_bad_camera_neither_floods_the_log_nor_lets_the_level_flap(
     assert len(written.splitlines()) <= troubles, written
     with Stream(robot, good, 10, info=camera_info()):
         for _ in range(2):
-            time.sleep(3.5)  # within what a trouble is held
+            time.sleep(1.0)  # within what a trouble is held
             for _ in bad:
                 robot.publish("left/image", spoiled())
         well_again(robot)

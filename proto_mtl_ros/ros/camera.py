@@ -166,6 +166,7 @@ class CameraPort:
             self._limit = RateLimit(rate)
         self._stamp_tolerance = values["stamp_tolerance"]
         self._input_timeout = values["input_timeout"]
+        self._health.hold = values["trouble_hold"]
 
     def _on_image(self, message: Any) -> None:
         self.statistics.count_received()

@@ -19,10 +19,10 @@ OK, WARN, ERROR, STALE = b"\x00", b"\x01", b"\x02", b"\x03"
 """Levels of diagnostic_msgs/DiagnosticStatus, here so that documents are made without ROS."""
 
 HOLD = 5.0
-"""Seconds that a trouble is told after it was last seen."""
+"""Seconds that a trouble is told after it was last seen, unless the parameter says otherwise."""
 
 LONGEST_HOLD = 60.0
-"""HOLD doubles each time a trouble returns soon, up to this."""
+"""The hold doubles each time a trouble returns soon, up to this."""
 
 CALM = 60.0
 """Seconds after its end within which a trouble that is seen again has returned."""
@@ -47,9 +47,13 @@ class Health:
     """The troubles of one thing; its methods may be called from any thread.
 
     name: begins every line of the log. logger: the node's. clock: seconds of a steady clock.
+
+    Attributes:
+        hold: seconds that a trouble is told after it was last seen; may be changed at any time.
     """
 
     def __init__(self, name: str, logger: Any, clock: Callable[[], float] = time.monotonic) -> None:
+        self.hold = HOLD
         self._name = name
         self._logger = logger
         self._clock = clock
@@ -71,7 +75,7 @@ class Health:
             known = self._troubles.get((cause, about))
             begins = known is None or known.over is not None
             if known is None or known.over is not None:
-                hold = HOLD
+                hold = self.hold
                 if known is not None and known.over is not None and now - known.over < CALM:
                     hold = min(2 * known.hold, LONGEST_HOLD)
                 known = _Trouble(level, line, now, now, hold)

@@ -96,6 +96,7 @@ class PerceptionNode(LifecycleNode):
             except Exception as error:
                 raise ConfigError(f"parameter {row.name}: {error}") from error
             self._values[row.name] = parameters.coerce(row.name, declared.value)
+        self._health.hold = self._values["trouble_hold"]
 
     def _on_parameters(self, changes: list[Parameter]) -> SetParametersResult:
         merged = dict(self._values)
@@ -112,6 +113,7 @@ class PerceptionNode(LifecycleNode):
             return SetParametersResult(successful=False, reason=reason)
         threshold = self._values["confidence_threshold"]
         self._values = merged
+        self._health.hold = merged["trouble_hold"]
         for port in self._ports:
             port.configure(merged)
         if merged["confidence_threshold"] != threshold:  # which the latched labels tell

@@ -227,6 +227,16 @@ TABLE: tuple[Parameter, ...] = (
         86400.0,
     ),
     Parameter(
+        "trouble_hold",
+        "double",
+        5.0,
+        DYNAMIC,
+        "Seconds that a trouble stays on /diagnostics after it was last seen; longer, up to a "
+        "minute, where it keeps returning.",
+        1.5,
+        60.0,
+    ),
+    Parameter(
         "class_names",
         "string[]",
         [""],

@@ -249,8 +249,8 @@ def markdown_text() -> str:
         "## Rules",
         "",
         "- A trouble is said as soon as it is seen.",
-        f"- It stays until it has not been seen for {HOLD:g} s, and says `(3 s ago)` meanwhile, so "
-        "that a level does not flap where a fault comes and goes.",
+        f"- It stays until it has not been seen for {HOLD:g} s (parameter `trouble_hold`), and "
+        "says `(3 s ago)` meanwhile, so that a level does not flap where a fault comes and goes.",
         f"- Does it return within {CALM:g} s of its end, it stays twice as long, and so on, up to "
         f"{LONGEST_HOLD:g} s. After {CALM:g} s without it, {HOLD:g} s hold again.",
         "- The log gets one line when a trouble begins and one when it is over, with the time it "
