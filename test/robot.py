@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import array
-import itertools
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,8 +23,6 @@ from tiny_bundle import write_tiny_bundle
 from proto_mtl_ros.ros.parameter_table import READ_ONLY, START, TABLE
 
 FX = 150.0
-STAMPS = itertools.count(1)
-"""Every frame has a stamp of its own, so that outputs tell their input."""
 
 
 class Robot:
@@ -44,6 +41,7 @@ class Robot:
         values = {row.name: row.default for row in TABLE if row.change not in (START, READ_ONLY)}
         values |= {"model": str(self.models["tiny"]), "cameras": ["left"], "threads": 1}
         values |= {"input_timeout": 60.0}  # tests pause as they like
+        values |= {"trouble_hold": 1.5}  # and wait for the end of what they do
         for name, value in (values | parameters).items():
             (result,) = self.client.set_parameters(**{name: value})
             assert result.successful, result.reason
@@ -133,7 +131,7 @@ def picture(width: int = 64, height: int = 48, seed: int = 0) -> np.ndarray:
 
 
 def image(rgb: np.ndarray, frame: str = "optical") -> Image:
-    """An rgb8 message with a stamp of its own."""
+    """An rgb8 message with a stamp of its own, so that outputs tell their input: the time."""
     message = Image(
         height=rgb.shape[0],
         width=rgb.shape[1],
@@ -142,8 +140,7 @@ def image(rgb: np.ndarray, frame: str = "optical") -> Image:
         data=array.array("B", rgb.tobytes()),
     )
     message.header.frame_id = frame
-    message.header.stamp.sec = next(STAMPS)
-    message.header.stamp.nanosec = 123456789
+    message.header.stamp.sec, message.header.stamp.nanosec = divmod(time.time_ns(), 10**9)
     return message
 
 

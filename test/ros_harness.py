@@ -78,7 +78,7 @@ class NodeProcess:
         command = [sys.executable, *map(str, program), "--ros-args"]
         for name, value in (parameters or {}).items():
             command += ["-p", f"{name}:={value}"]
-        self._log = log
+        self.log = log
         with log.open("wb") as sink:
             self.process = subprocess.Popen(
                 command + (arguments or []),
@@ -91,7 +91,7 @@ class NodeProcess:
     @property
     def output(self) -> str:
         """What it has written so far."""
-        return self._log.read_text(errors="replace")
+        return self.log.read_text(errors="replace")
 
     def end(self, number: int = signal.SIGINT, timeout: float = PATIENCE) -> int:
         """Send a signal and return the exit status; kills what does not end."""

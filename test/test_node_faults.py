@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
@@ -87,7 +89,9 @@ def test_cleaning_up_during_a_reload_answers_it(robot: Robot) -> None:
     assert client.values("engine")["model"] == "other"
 
 
-def test_camera_info_of_depth_describes_the_depth_image(robot: Robot) -> None:
+def test_camera_info_of_depth_describes_the_depth_image(
+    robot: Robot, record_fault: Callable[..., None]
+) -> None:
     robot.start()
     depth = robot.collect("left/depth/image")
     info = robot.collect("left/depth/camera_info", CameraInfo)
@@ -108,3 +112,13 @@ def test_camera_info_of_depth_describes_the_depth_image(robot: Robot) -> None:
     one_result(robot, image(picture()), depth)
     robot.settle(depth)
     assert not info.messages
+    assert "camera_info_size: camera_info is for 128x30" in robot.client.status("left").message
+    record_fault(
+        "camera_info",
+        "camera_info of another size than the images",
+        tried=2,
+        survived=2,
+        lost=0,
+        seen="WARN camera_info_scaled where the shape is the same; WARN camera_info_size and not "
+        "used where it is not",
+    )

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from proto_mtl_ros.errors import ConfigError
-from proto_mtl_ros.ros import parameters, topics
+from proto_mtl_ros.ros import parameters, topics, troubles
 from proto_mtl_ros.ros.parameter_table import BY_NAME, CONFIGURE, DYNAMIC, READ_ONLY, START, TABLE
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -31,6 +31,9 @@ def test_documents_are_the_tables() -> None:
     )
     assert (docs / "topics.md").read_text() == topics.markdown_text(), (
         "run: python -m proto_mtl_ros.ros.topics > docs/topics.md"
+    )
+    assert (docs / "diagnostics.md").read_text() == troubles.markdown_text(), (
+        "run: python -m proto_mtl_ros.ros.troubles > docs/diagnostics.md"
     )
     for row in TABLE:
         assert f"| `{row.name}` | {row.kind} |" in parameters.markdown_text()

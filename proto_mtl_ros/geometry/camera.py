@@ -19,6 +19,9 @@ from proto_mtl_ros.geometry.distortion import (
 
 FloatArray = npt.NDArray[np.float64]
 
+# Numbers beyond these are no camera of this world, and would overflow on the way.
+_SMALLEST_FOCAL_LENGTH, _LARGEST = 1e-6, 1e9
+
 
 @dataclass(frozen=True, eq=False)
 class Camera:
@@ -259,6 +262,8 @@ def _checked_matrix(name: str, matrix: npt.ArrayLike, shape: tuple[int, int]) ->
         raise ValueError(
             f"{name} has focal lengths {array[0, 0]:g} and {array[1, 1]:g}, which must be positive"
         )
+    if min(array[0, 0], array[1, 1]) < _SMALLEST_FOCAL_LENGTH or np.abs(array).max() > _LARGEST:
+        raise ValueError(f"{name} has values that are far too small or large for pixels")
     if not np.array_equal(array[2, :3], (0.0, 0.0, 1.0)) or array[1, 0] != 0:
         raise ValueError(f"{name} is not a camera matrix: its lower rows must be 0 fy cy, 0 0 1")
     array.setflags(write=False)

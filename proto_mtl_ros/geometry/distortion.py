@@ -19,6 +19,8 @@ _EQUIDISTANT_LENGTH = 4
 # A table of rays for 1080p takes 25 MB: enough entries for a few cameras, not for a leak.
 _TABLES = 8
 _MAX_REPROJECTION_PIXELS = 0.1
+# Real lenses have up to hundreds, in the denominator of rational_polynomial.
+_LARGEST_COEFFICIENT = 1e6
 
 
 def checked_distortion(model: str, D: npt.ArrayLike | None) -> FloatArray | None:
@@ -31,6 +33,8 @@ def checked_distortion(model: str, D: npt.ArrayLike | None) -> FloatArray | None
     coefficients = np.zeros(0) if D is None else np.array(D, np.float64).reshape(-1)
     if not np.isfinite(coefficients).all():
         raise ValueError("D has values that are not finite")
+    if np.abs(coefficients).max(initial=0.0) > _LARGEST_COEFFICIENT:
+        raise ValueError(f"D has a value of {np.abs(coefficients).max():g}, which is no lens")
     if model in EQUIDISTANT_MODELS:
         if coefficients.size == 0:
             coefficients = np.zeros(_EQUIDISTANT_LENGTH)

@@ -187,7 +187,8 @@ class ReplaySession:
         parameters = {
             "cameras": f"[{CAMERA}]",
             "image_transport": "compressed" if compressed else "raw",
-            **({"use_sim_time": "true"} if self._options.sim_time else {}),
+            # the stamps of a recording are of its day
+            **({"use_sim_time": "true"} if self._options.sim_time else {"stamp_tolerance": "0"}),
             **self._options.parameters,
         }
         arguments = ["-m", "proto_mtl_ros.cli", "node", "--ros-args"]

@@ -16,17 +16,24 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 
 from proto_mtl_ros.ros import diagnostics, messages, qos
 from proto_mtl_ros.ros.calibration import Calibration
-from proto_mtl_ros.ros.diagnostics import WARN, CameraStatistics
+from proto_mtl_ros.ros.diagnostics import CameraStatistics
 from proto_mtl_ros.ros.frame_fate import PROCESSED, log_fate
+from proto_mtl_ros.ros.health import Health
+from proto_mtl_ros.ros.output_rate import OutputRate
 from proto_mtl_ros.ros.parameters import max_rate
 from proto_mtl_ros.ros.rate_limit import RateLimit
+from proto_mtl_ros.ros.stream_check import StreamCheck
 from proto_mtl_ros.ros.topics import LABEL_INFO, OUTPUTS
+from proto_mtl_ros.ros.troubles import STALE, see
 
 _TYPES: dict[str, Any] = {
     "sensor_msgs/Image": Image,
     "sensor_msgs/CameraInfo": CameraInfo,
     "sensor_msgs/PointCloud2": PointCloud2,
 }
+
+_STALE_AFTER = 5.0
+"""Times input_timeout after which a silent camera's status is stale."""
 
 
 @dataclass(frozen=True)
@@ -54,13 +61,20 @@ class CameraPort:
         self._node = node
         self._wake = wake
         self._compressed = values["image_transport"] == "compressed"
-        self.calibration = Calibration(bool(values["rectified"]), self.report_info)
+        self._health = Health(name, node.get_logger())
+        self._output_rate = OutputRate()
+        self._stream = StreamCheck()
+        self.calibration = Calibration(
+            bool(values["rectified"]), self.statistics.count_camera_info, self.report_info
+        )
         self._lock = threading.Lock()
         self._frame: Frame | None = None
         self._mismatches: dict[str, str] = {}
         self._subscriptions: list[Any] = []
         self._label_publisher: Any = None
-        self._limit = RateLimit(max_rate(values, name))
+        self._limit = RateLimit()
+        self._stamp_tolerance = self._input_timeout = 0.0
+        self.configure(values)
         try:
             for output in OUTPUTS:
                 message_type = _TYPES[output.type]
@@ -124,6 +138,7 @@ class CameraPort:
             self._node.destroy_subscription(subscription)
         self._subscriptions.clear()
         self.reset("deactivated")
+        self._health.forget()
 
     def destroy(self) -> None:
         """Remove all topics."""
@@ -141,14 +156,21 @@ class CameraPort:
             self._frame = None
         self.calibration.reset()
         self.statistics.reset()
+        self._stream.forget()
+        self._output_rate.forget()
 
-    def limit_rate(self, rate: float) -> None:
-        """Process at most so many images a second from now on, 0 for all."""
+    def configure(self, values: dict[str, Any]) -> None:
+        """Go by these values of the parameters that may change at any time."""
+        rate = max_rate(values, self.name)
         if rate != self._limit.rate:
             self._limit = RateLimit(rate)
+        self._stamp_tolerance = values["stamp_tolerance"]
+        self._input_timeout = values["input_timeout"]
+        self._health.hold = values["trouble_hold"]
 
     def _on_image(self, message: Any) -> None:
         self.statistics.count_received()
+        self._check_stream(message)
         if not self._limit.admits(time.monotonic()):
             self.skip(message, "max_rate")
             return
@@ -158,12 +180,24 @@ class CameraPort:
             self._frame = Frame(message, time.monotonic())
         self._wake()
 
+    def _check_stream(self, message: Any) -> None:
+        """Tell what is odd about an image beside the one before it."""
+        stamp = message.header.stamp
+        for cause, text in self._stream.check(
+            stamp.sec * 1_000_000_000 + stamp.nanosec,
+            self._node.get_clock().now().nanoseconds,
+            self._stamp_tolerance,
+            message.format if self._compressed else message.encoding,
+        ):
+            self.report_info(cause, text)
+
     def _on_incompatible(self, topic: str, policy: str) -> None:
-        self._node.get_logger().warning(
-            f"{topic}: a peer's QoS does not match ({policy}), nothing is exchanged with it; "
-            "change it there or with qos_overrides"
-        )
         self._mismatches[topic] = policy
+        self._see_mismatch(topic)
+
+    def _see_mismatch(self, topic: str) -> None:
+        text = f"{topic}: a peer's QoS does not match ({self._mismatches[topic]})"
+        see(self._health, "incompatible_qos", text, about=topic)
 
     def _all_matched(self, topic: str) -> bool:
         """Whether the peers whose QoS did not match have left; of outputs alone it is known."""
@@ -211,7 +245,8 @@ class CameraPort:
 
     def fail(self, message: Any, text: str) -> None:
         """Count an image that the engine or our own code failed on; `text` says how."""
-        self.statistics.count_error(text)
+        self.statistics.count_drop("engine_error")
+        see(self._health, "engine_error", f"a frame failed: {text}")
         self._log_fate(message, "engine_error")
 
     def finish(self, message: Any, latencies_ms: dict[str, float]) -> None:
@@ -223,47 +258,55 @@ class CameraPort:
         log_fate(self._node.get_logger(), self.name, message, fate)
 
     def report_bad(self, message: Any, cause: str, text: str) -> None:
-        """Count an image that cannot be used; the first of each cause is logged."""
+        """Count an image that cannot be used."""
         self._log_fate(message, cause)
-        if self.statistics.count_bad(cause, f"{cause}: {text}"):
-            self._node.get_logger().warning(
-                f"{self.name}: bad message ({cause}): {text}; later ones are only counted"
-            )
+        self.statistics.count_bad(cause)
+        see(self._health, cause, text)
 
     def report_info(self, cause: str, text: str) -> None:
         """Count what is wrong beside the images, none of which is lost by it."""
-        if self.statistics.count_info(cause, f"{cause}: {text}"):
-            self._node.get_logger().warning(
-                f"{self.name}: {cause}: {text}; later ones are only counted"
-            )
+        self.statistics.count_info(cause)
+        see(self._health, cause, text)
 
     def publish_labels(self, classes: list[str], threshold: int) -> None:
         """Publish the class names, latched, where vision_msgs is installed."""
         if self._label_publisher is not None:
             self._label_publisher.publish(messages.label_info(classes, threshold))
 
-    def diagnose(self, active: bool, enabled: bool, timeout: float) -> DiagnosticStatus:
-        """Status of this camera for /diagnostics."""
-        values, troubles = self.statistics.report()
+    def diagnose(self, active: bool, enabled: bool) -> DiagnosticStatus:
+        """Status of this camera for /diagnostics; to be called about once a second."""
+        if active:
+            self._look()
+        values = self.statistics.values()
         calibration = self.calibration
         values |= {"camera_info": calibration.state, "image_size": calibration.image_size}
         for topic, policy in self._mismatches.items():
-            if self._all_matched(topic):
-                continue
-            values[f"incompatible_qos.{topic}"] = policy
-            troubles.append((WARN, f"incompatible QoS on {topic} ({policy})"))
-        silence = self.statistics.seconds_without_input()
-        if active and silence > timeout:
-            troubles.append((WARN, f"no image for {silence:.0f} s"))
-        elif (
-            active
-            and calibration.image_size
-            and calibration.state not in ("calibrated", "received")
-        ):
-            worth = "" if calibration.has_camera else ": depth is for the model's canonical camera"
-            troubles.append((WARN, f"camera_info {calibration.state}{worth}"))
+            if not self._all_matched(topic):
+                values[f"incompatible_qos.{topic}"] = policy
         state = "not active" if not active else "processing" if enabled else "disabled by ~/enable"
         values["state"] = state
         return diagnostics.status(
-            f"{self._node.get_name()}: {self.name}", self.name, values, troubles, state
+            f"{self._node.get_name()}: {self.name}",
+            self.name,
+            values,
+            self._health.report(),
+            state,
         )
+
+    def _look(self) -> None:
+        """See the troubles that last, beside those that come with a message."""
+        for topic in self._mismatches:
+            if not self._all_matched(topic):
+                self._see_mismatch(topic)
+        silence = self.statistics.seconds_without_input()
+        if silence > self._input_timeout:
+            level = STALE if silence > _STALE_AFTER * self._input_timeout else None
+            topic = self._subscriptions[0].topic_name
+            number = self._node.count_publishers(topic)
+            text = f"no image for {silence:.0f} s; publishers of {topic}: {number}"
+            see(self._health, "no_image", text, level)
+        elif self.calibration.trouble is not None:
+            see(self._health, *self.calibration.trouble)
+        late = self._output_rate.check(time.monotonic(), self.statistics.counts())
+        if late is not None:
+            see(self._health, *late)

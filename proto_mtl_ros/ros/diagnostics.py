@@ -15,15 +15,15 @@ from typing import Any
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
 from proto_mtl_ros.ros.engine_upgrade import EngineUpgrade
+from proto_mtl_ros.ros.health import ERROR, OK, WARN
+from proto_mtl_ros.ros.output_rate import Counts
 from proto_mtl_ros.runtime.predictor import Predictor
 
 RATE_WINDOW = 5.0
-"""Seconds over which rates are counted, and for which a bad message keeps its warning."""
+"""Seconds over which rates are counted."""
 
 SAMPLES = 512
 """Latency percentiles are over so many newest frames."""
-
-OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 
 
 class CameraStatistics:
@@ -41,8 +41,7 @@ class CameraStatistics:
         self._skips: Counter[str] = Counter()
         self._bad: Counter[str] = Counter()
         self._info: Counter[str] = Counter()
-        self._trouble = self._error = ""
-        self._trouble_at = self._error_at = -RATE_WINDOW
+        self._camera_infos: Counter[str] = Counter()
         self._inputs: deque[float] = deque(maxlen=2048)
         self._outputs: deque[float] = deque(maxlen=2048)
         self._latencies: dict[str, deque[float]] = {}
@@ -71,25 +70,20 @@ class CameraStatistics:
         with self._lock:
             self._skips[cause] += 1
 
-    def count_bad(self, cause: str, text: str) -> bool:
-        """An image could not be used. Returns whether the cause is new."""
-        return self._count_trouble(self._bad, cause, f"bad message: {text}")
-
-    def count_info(self, cause: str, text: str) -> bool:
-        """Something else than an image is not in order. Returns whether the cause is new."""
-        return self._count_trouble(self._info, cause, text)
-
-    def _count_trouble(self, counter: Counter[str], cause: str, text: str) -> bool:
+    def count_bad(self, cause: str) -> None:
+        """An image could not be used."""
         with self._lock:
-            counter[cause] += 1
-            self._trouble, self._trouble_at = text, time.monotonic()
-            return counter[cause] == 1
+            self._bad[cause] += 1
 
-    def count_error(self, text: str) -> None:
-        """The engine failed on an image; `text` says how."""
+    def count_info(self, cause: str) -> None:
+        """Something is not in order that costs no image."""
         with self._lock:
-            self._drops["engine_error"] += 1
-            self._error, self._error_at = text, time.monotonic()
+            self._info[cause] += 1
+
+    def count_camera_info(self, kind: str) -> None:
+        """A camera_info arrived that is "calibrated", "uncalibrated" or "bad"."""
+        with self._lock:
+            self._camera_infos[kind] += 1
 
     def count_processed(self, latencies_ms: dict[str, float]) -> None:
         """The results of an image were published; latencies by stage in milliseconds."""
@@ -104,8 +98,18 @@ class CameraStatistics:
         with self._lock:
             return time.monotonic() - (self._inputs[-1] if self._inputs else self._born)
 
-    def report(self) -> tuple[dict[str, str], list[tuple[bytes, str]]]:
-        """Key-value pairs, and (level, text) of each thing that is not in order."""
+    def counts(self) -> Counts:
+        """What became of the images so far."""
+        with self._lock:
+            return Counts(
+                self._received,
+                sum(self._skips.values()),
+                self._processed,
+                self._drops + self._bad,
+            )
+
+    def values(self) -> dict[str, str]:
+        """Key-value pairs for /diagnostics."""
         now = time.monotonic()
         with self._lock:
             span = max(min(now - self._born, RATE_WINDOW), 1e-3)
@@ -117,21 +121,21 @@ class CameraStatistics:
                 "dropped": str(sum((self._drops + self._bad).values())),
                 "skipped": str(sum(self._skips.values())),
                 "drops.overwritten": str(self._drops["overwritten"]),
+                "camera_info.received": str(sum(self._camera_infos.values())),
             }
-            values |= {f"drops.{cause}": str(n) for cause, n in sorted(self._drops.items())}
-            values |= {f"skipped.{cause}": str(n) for cause, n in sorted(self._skips.items())}
-            values |= {f"bad.{cause}": str(n) for cause, n in sorted(self._bad.items())}
-            values |= {f"info.{cause}": str(n) for cause, n in sorted(self._info.items())}
+            for group, counter in (
+                ("drops", self._drops),
+                ("skipped", self._skips),
+                ("bad", self._bad),
+                ("info", self._info),
+                ("camera_info", self._camera_infos),
+            ):
+                values |= {f"{group}.{cause}": str(n) for cause, n in sorted(counter.items())}
             for stage, samples in self._latencies.items():
                 p50, p95 = percentiles(samples)
                 values[f"latency_ms.{stage}.p50"] = f"{p50:.2f}"
                 values[f"latency_ms.{stage}.p95"] = f"{p95:.2f}"
-            troubles: list[tuple[bytes, str]] = []
-            if now - self._error_at < RATE_WINDOW:
-                troubles.append((ERROR, f"a frame failed: {self._error}"))
-            if now - self._trouble_at < RATE_WINDOW:
-                troubles.append((WARN, self._trouble))
-        return values, troubles
+        return values
 
 
 def _recent(times: deque[float], now: float) -> int:
@@ -153,9 +157,22 @@ def status(
         name=name,
         hardware_id=hardware,
         level=max((level for level, _ in troubles), default=OK),
-        message="; ".join(text for _, text in sorted(troubles, reverse=True)) or good,
+        message=_sentence(troubles) or good,
         values=[KeyValue(key=key, value=value) for key, value in values.items()],
     )
+
+
+def add_troubles(given: DiagnosticStatus, troubles: list[tuple[bytes, str]]) -> None:
+    """Tell of more troubles, (level, text), in a status."""
+    if troubles:
+        own = [(given.level, given.message)] if given.level != OK else []
+        given.level = max(level for level, _ in (*own, *troubles))
+        given.message = _sentence(own + troubles)
+
+
+def _sentence(troubles: list[tuple[bytes, str]]) -> str:
+    """All texts, those of the worst level first."""
+    return "; ".join(text for _, text in sorted(troubles, reverse=True))
 
 
 def engine_status(

@@ -19,7 +19,9 @@ from std_srvs.srv import SetBool, Trigger
 from proto_mtl_ros.errors import ConfigError, EngineError
 from proto_mtl_ros.ros import diagnostics, parameters, qos, read_only
 from proto_mtl_ros.ros.camera import CameraPort
+from proto_mtl_ros.ros.health import Health
 from proto_mtl_ros.ros.model import Loading, Outcome
+from proto_mtl_ros.ros.name_clash import watch_name
 from proto_mtl_ros.ros.supervisor import TICK, Supervisor
 from proto_mtl_ros.ros.systemd import notify
 from proto_mtl_ros.ros.transitions import (
@@ -54,6 +56,7 @@ class PerceptionNode(LifecycleNode):
         self._problem = ""
         self.exit_status = 0
         """Of the process, when the node itself has decided to end."""
+        self._health = Health("node", self.get_logger())
         answer_impossible_transitions(self)
         self._declare_parameters()
         self.add_on_set_parameters_callback(self._on_parameters)
@@ -99,6 +102,7 @@ class PerceptionNode(LifecycleNode):
             except Exception as error:
                 raise ConfigError(f"parameter {row.name}: {error}") from error
             self._values[row.name] = parameters.coerce(row.name, declared.value)
+        self._health.hold = self._values["trouble_hold"]
 
     def _on_parameters(self, changes: list[Parameter]) -> SetParametersResult:
         merged = dict(self._values)
@@ -115,8 +119,9 @@ class PerceptionNode(LifecycleNode):
             return SetParametersResult(successful=False, reason=reason)
         threshold = self._values["confidence_threshold"]
         self._values = merged
+        self._health.hold = merged["trouble_hold"]
         for port in self._ports:
-            port.limit_rate(parameters.max_rate(merged, port.name))
+            port.configure(merged)
         if merged["confidence_threshold"] != threshold:  # which the latched labels tell
             self._publish_labels()
         return SetParametersResult(successful=True)
@@ -291,12 +296,12 @@ class PerceptionNode(LifecycleNode):
             self._engine.tick()
 
     def _diagnose(self) -> None:
+        watch_name(self, self._health)
         array = DiagnosticArray(status=[self._engine_status()])
+        diagnostics.add_troubles(array.status[0], self._health.report())
         array.header.stamp = self.get_clock().now().to_msg()
         for port in self._ports:
-            array.status.append(
-                port.diagnose(self._active, self._values["enabled"], self._values["input_timeout"])
-            )
+            array.status.append(port.diagnose(self._active, self._values["enabled"]))
         self._diagnostics.publish(array)
         notify("WATCHDOG=1")
 

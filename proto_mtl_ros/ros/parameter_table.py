@@ -275,6 +275,26 @@ TABLE: tuple[Parameter, ...] = (
         "transitions other than configure and activate. docs/security.md",
     ),
     Parameter(
+        "stamp_tolerance",
+        "double",
+        5.0,
+        DYNAMIC,
+        "Seconds that an image's stamp may differ from the node's clock before /diagnostics warns, "
+        "0 = any.",
+        0.0,
+        86400.0,
+    ),
+    Parameter(
+        "trouble_hold",
+        "double",
+        5.0,
+        DYNAMIC,
+        "Seconds that a trouble stays on /diagnostics after it was last seen; longer, up to a "
+        "minute, where it keeps returning.",
+        1.5,
+        60.0,
+    ),
+    Parameter(
         "class_names",
         "string[]",
         [""],

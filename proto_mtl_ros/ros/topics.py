@@ -161,9 +161,10 @@ def markdown_text() -> str:
         "`skipped.<cause>` (nobody wanted it, or it was more than `max_rate`); `info.<cause>` "
         "counts what costs no image: "
         "`bad_camera_info` (its numbers are no camera), `camera_info_size` (it is for images of "
-        "another shape), `resolution_changed` (of the images, in the middle of the stream), "
-        "`invalid_depth`, `invalid_normals`, `invalid_class` (the network gave NaN, infinity or an "
-        "unknown class, published as invalid); "
+        "another shape), `resolution_changed` (of the images, in the middle of the stream) and "
+        "others of [diagnostics.md](diagnostics.md), which says what each message means and what "
+        "to do; `camera_info.received` = `camera_info.calibrated` + `camera_info.uncalibrated` + "
+        "`camera_info.bad`; "
         "`latency_ms.<stage>.p50|p95` of the stages wait, decode, preprocess, infer, postprocess, "
         "publish and total, over the newest 512 frames.",
         "",

@@ -342,7 +342,6 @@ class Worker:
         kind = "" if isinstance(error, ProtoMtlError) else f"{type(error).__name__}: "
         text = kind + one_line(error)
         self._done(frame, lambda: port.fail(frame.message, text))
-        self._logger.error(f"{port.name}: a frame failed: {text}", throttle_duration_sec=5.0)
 
 
 def smaller_input(predictor: Predictor) -> tuple[int, int]:
