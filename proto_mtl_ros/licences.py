@@ -140,7 +140,12 @@ def of_extra(extra: str) -> list[str]:
     """
     from packaging.requirements import Requirement
 
-    distribution = importlib.metadata.distribution(PACKAGE)
+    try:
+        distribution = importlib.metadata.distribution(PACKAGE)
+    except importlib.metadata.PackageNotFoundError:
+        raise ConfigError(
+            f"{PACKAGE} is not installed, so nothing says what it needs: run pip install -e ."
+        ) from None
     extras = distribution.metadata.get_all("Provides-Extra") or []
     if normalised(extra) not in map(normalised, extras):
         raise ConfigError(f"there is no extra {extra}; there are: {', '.join(extras)}")
