@@ -84,6 +84,9 @@ TEST = [
     "setuptools>=70.1,<80",  # builds wheels by itself; newer ones lack what colcon calls
     "psutil>=5.9",  # processes that tests start are watched and ended by id
 ]
+FUZZ = [
+    "atheris>=3,<4",  # test/fuzz_files.py; guided by what code an input reaches
+]
 
 
 def tree(folder: str) -> list[tuple[str, list[str]]]:
@@ -133,6 +136,7 @@ setup(
         "ros-wheels": ROS_WHEELS,
         "demo": DEMO,
         "test": TEST,
+        "fuzz": FUZZ,
     },
     zip_safe=True,
     entry_points={"console_scripts": ["proto-mtl = proto_mtl_ros.cli.main:main"]},

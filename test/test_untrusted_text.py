@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""JSON, YAML and CSV that nobody meant well: huge, deep, referring to itself, leaving its folder."""
+"""JSON, YAML and CSV that nobody meant well: huge, deep, about itself, out of its folder."""
 
 from __future__ import annotations
 
