@@ -417,6 +417,7 @@ READERS = {
     "imread": {"cv2"},
     "exec": {"builtins"},
 }
+PICKLERS = {"pickle", "cloudpickle", "dill", "marshal", "shelve", "joblib"}
 ALLOWED = {("bounded.py", "yaml.load"), ("tensor_file.py", "torch.load")}
 """The two lines that may: a loader of plain values, and weights_only=True."""
 

@@ -123,7 +123,7 @@ class Bag:
         else:
             files = [source] if source.is_file() else _storage_files(source)
             if source.is_dir():
-                check_folder(source, sorted(source.iterdir()))
+                check_folder(source, sorted(source.glob("*.*")))
             if any(is_cut(file) for file in files):
                 self._scratch = tempfile.TemporaryDirectory(prefix="proto_mtl_bag_")
                 source, notes = recover(source, Path(self._scratch.name))
