@@ -89,6 +89,9 @@ CHECK = [
     "coverage>=7.10,<8",  # `make coverage`; 7.10 follows subprocesses by itself
     "cosmic-ray>=8.4,<9",  # `make mutation`: makes the mutants
 ]
+FUZZ = [
+    "atheris>=3,<4",  # test/fuzz_files.py; guided by what code an input reaches
+]
 
 
 def tree(folder: str) -> list[tuple[str, list[str]]]:
@@ -139,6 +142,7 @@ setup(
         "demo": DEMO,
         "test": TEST,
         "check": CHECK,
+        "fuzz": FUZZ,
     },
     zip_safe=True,
     entry_points={"console_scripts": ["proto-mtl = proto_mtl_ros.cli.main:main"]},

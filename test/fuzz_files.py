@@ -8,7 +8,7 @@ they reach; each target runs in a process of its own. A finding is an exception 
 the product's own class, an input that takes longer than ten seconds, or one that makes the process
 grow by more than 1.5 GB. Inputs of findings are put into the corpus, which a test goes through.
 
-Needs ``pip install 'atheris>=3,<4'`` (Linux, CPython up to 3.13).
+Needs ``pip install '.[fuzz]'`` (Linux).
 """
 
 from __future__ import annotations
@@ -41,8 +41,10 @@ def _peak() -> int:
 
 def fuzz(target: str, seconds: float, state: Path) -> None:
     """Fuzz one target in this process; never returns. Progress lies in ``state`` as JSON."""
-    import atheris
-
+    try:
+        import atheris
+    except ImportError:
+        sys.exit("the fuzzer is not installed: pip install '.[fuzz]'")
     sys.path.insert(0, str(HERE))
     warnings.simplefilter("ignore")
     with atheris.instrument_imports(include=_INSTRUMENTED):

@@ -4,6 +4,7 @@ what was asked for ends with one clear line."""
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import io
 import json
@@ -25,6 +26,7 @@ pytest.importorskip("lightning", reason="training needs lightning")
 
 from test_training import CONFIG  # noqa: E402
 
+import proto_mtl_ros  # noqa: E402
 from proto_mtl_ros.cli.main import run_command  # noqa: E402
 from proto_mtl_ros.data.bag import Bag  # noqa: E402
 from proto_mtl_ros.data.bag_writer import BagWriter  # noqa: E402
@@ -403,6 +405,45 @@ def test_the_engine_cache_loads_no_pickle(
     cache.store(KEY, b"engine").with_suffix(".json").write_bytes(form(marker))
     assert cache.find(KEY) is None
     assert not marker.exists()
+
+
+READERS = {
+    "load": {"torch", "pickle", "dill", "joblib", "numpy", "np", "yaml", "marshal", "shelve"},
+    "loads": {"pickle", "dill", "marshal"},
+    "load_all": {"yaml"},
+    "unsafe_load": {"yaml"},
+    "full_load": {"yaml"},
+    "genfromtxt": {"np", "numpy"},
+    "imread": {"cv2"},
+    "exec": {"builtins"},
+}
+PICKLERS = {"pickle", "cloudpickle", "dill", "marshal", "shelve", "joblib"}
+ALLOWED = {("bounded.py", "yaml.load"), ("tensor_file.py", "torch.load")}
+"""The two lines that may: a loader of plain values, and weights_only=True."""
+
+
+def test_no_other_line_reads_what_could_act() -> None:
+    """A reader that is added tomorrow has to go through the same doors."""
+    package = Path(proto_mtl_ros.__file__).parent
+    found = set()
+    for path in package.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                names = {name.name.split(".")[0] for name in node.names}
+                module = getattr(node, "module", None) or ""
+                assert not {"pickle", "dill", "marshal", "shelve", "joblib"} & {*names, module}, (
+                    path
+                )
+            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+                continue
+            owner = getattr(node.func.value, "id", "")
+            if owner in READERS.get(node.func.attr, ()):
+                found.add((path.name, f"{owner}.{node.func.attr}"))
+                if owner == "torch":
+                    (only,) = [k.value for k in node.keywords if k.arg == "weights_only"]
+                    assert isinstance(only, ast.Constant) and only.value is True
+    # a picture that the bench makes a load of is the user's own
+    assert found - {("cameras.py", "cv2.imread")} == ALLOWED
 
 
 def test_what_was_tried(record_fault: Callable[..., None]) -> None:

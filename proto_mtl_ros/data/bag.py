@@ -124,7 +124,7 @@ class Bag:
         else:
             files = [source] if source.is_file() else _storage_files(source)
             if source.is_dir():
-                check_folder(source, sorted(source.iterdir()))
+                check_folder(source, sorted(source.glob("*.*")))
             if any(is_cut(file) for file in files):
                 self._scratch = ScratchFolder("bag")
                 source, notes = recover(source, self._scratch.path)

@@ -269,6 +269,9 @@ def check_folder(folder: Path, files: Iterable[Path]) -> None:
     """
     metadata = folder / "metadata.yaml"
     for path in (metadata, *files):
+        # whatever else lies in the folder is not read
+        if path != metadata and not {".mcap", ".db3"} & set(path.suffixes):
+            continue
         check_inside(path, folder, BagError)
         if path.exists() and not path.is_file():
             raise BagError(f"{path} is no regular file: copy the recording again")

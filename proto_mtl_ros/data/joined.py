@@ -88,6 +88,8 @@ class JoinConfig(BaseModel):
         names = [source.name for source in config.sources]
         if len(set(names)) != len(names):
             raise DataError(f"{path}: two sources have one name; every source needs its own")
+        if any(source.kind == "joined" for source in config.sources):
+            raise DataError(f"{path} joins what is joined: list its sources here")
         sources = tuple(
             source.model_copy(
                 update={

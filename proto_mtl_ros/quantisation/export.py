@@ -6,8 +6,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from ..bounded import MAX_JSON, read_text
 from ..data.source import FrameSource
-from ..errors import one_line
+from ..errors import BundleError, one_line
 from ..files import ScratchFolder
 from ..runtime.bundle import CARD, INT8_GRAPHS, INT8_ONNX, Bundle
 from ..runtime.engine import create_engine
@@ -98,7 +99,7 @@ def export_int8(
 def _card(path: Path, target: Target, calibrated: int, loss: Loss) -> bytes:
     """Return the model card with a section on the int8 graph, which replaces an earlier one."""
     head = f"\n## int8 graph for {target}\n"
-    text = path.read_text(encoding="utf-8")
+    text = read_text(path, MAX_JSON, BundleError)
     before, found, after = text.partition(head)
     rest = ""
     if found:
