@@ -65,7 +65,8 @@ def compare(
     Args:
         bundle: the multi-task network.
         singles: the networks of one task each.
-        backend: of all engines; fp32, one thread each.
+        backend: of all engines; fp32. The one gets as many threads as there are CPUs, the three one
+            each: more of them would only stand in each other's way.
         rounds: how often each is run.
         seconds: of each load.
         rate: images a second that are offered.
@@ -75,9 +76,9 @@ def compare(
     cores = sorted(os.sched_getaffinity(0))
     rows: dict[str, list[dict[str, Any]]] = {"multi": [], "single": []}
     settings = {
-        "multi": NodeSetting(results, parameters=(_parameters(bundle, backend),)),
+        "multi": NodeSetting(results, parameters=(_parameters(bundle, backend, len(cores)),)),
         "single": NodeSetting(
-            results, parameters=tuple(_parameters(one, backend) for one in singles)
+            results, parameters=tuple(_parameters(one, backend, 1) for one in singles)
         ),
     }
     for number in range(rounds):
@@ -102,12 +103,12 @@ def compare(
     }
 
 
-def _parameters(bundle: Bundle, backend: str) -> dict[str, str]:
+def _parameters(bundle: Bundle, backend: str, threads: int) -> dict[str, str]:
     return {
         "model": str(bundle.path),
         "backend": backend,
         "precision": "fp32",
-        "threads": "1",
+        "threads": str(threads),
     }
 
 

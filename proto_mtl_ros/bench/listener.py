@@ -29,6 +29,9 @@ from ..replay.processes import say_json
 
 _REPORT_SECONDS = 0.25
 
+_HISTORY = 100
+"""Messages that may wait for this process: what is lost shall be what the transport loses."""
+
 
 class Listener:
     """Subscribes to topics; messages stay serialised."""
@@ -39,7 +42,7 @@ class Listener:
         self.rounds = 0
         self._subscriptions: list[Any] = [
             node.create_subscription(
-                message_class(kind), name, partial(self._receive, name), QoSProfile(depth=5),
+                message_class(kind), name, partial(self._receive, name), QoSProfile(depth=_HISTORY),
                 raw=True,
             )
             for name, kind in topics.items()

@@ -104,7 +104,10 @@ def node(
     picture: Annotated[str, typer.Option(help="Image file that the cameras show.")] = "",
     out: Out = FIGURES,
 ) -> None:
-    """Rate, latency, losses, CPU and memory of the node, end to end over DDS."""
+    """Rate, latency, losses, CPU and memory of the node, end to end over DDS.
+
+    With --only, the rows of other cases in an earlier node.json stay.
+    """
     from proto_mtl_ros.bench.node_suite import cases, run_cases
     from proto_mtl_ros.runtime.bundle import Bundle
 
@@ -115,7 +118,7 @@ def node(
         if name not in names:
             raise ConfigError(f"there is no case {name!r}: use {', '.join(names)}")
     chosen = [case for case in chosen if not only or case.name in only]
-    rows = []
+    rows = _other_rows(out / "node.json", {case.name for case in chosen})
     with _progress() as bar:
         task = bar.add_task("starting", total=len(chosen))
         for row in run_cases(
@@ -276,6 +279,15 @@ def page(
 
 app.command()(soak)
 app.command()(reliability)
+
+
+def _other_rows(path: Path, names: set[str]) -> list[dict[str, Any]]:
+    """Return the rows of other cases than these from an earlier run."""
+    from proto_mtl_ros.bounded import read_json
+
+    if not path.is_file():
+        return []
+    return [row for row in read_json(path, ConfigError)["rows"] if row["case"]["name"] not in names]
 
 
 def _write(path: Path, model: str, **content: Any) -> None:
