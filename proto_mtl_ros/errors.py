@@ -24,12 +24,13 @@ EXIT_STATUSES = {
     4: "a Python package or ROS is not installed, or too old",
     5: "the inference engine cannot be created, or has failed for good",
     6: "a training cannot go on",
+    7: "a process that the command started, or ROS between them, did not do its part",
     130: "stopped by Ctrl-C (SIGINT)",
     143: "stopped by SIGTERM",
 }
 """What every command's exit status means; the node ends with 0 after SIGINT and SIGTERM, too."""
 
-USAGE, INPUT, MISSING, ENGINE, TRAINING, INTERRUPTED = 2, 3, 4, 5, 6, 130
+USAGE, INPUT, MISSING, ENGINE, TRAINING, PROCESS, INTERRUPTED = 2, 3, 4, 5, 6, 7, 130
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Of an OSError: the disk, the quota or the largest size of a file is used up."""
@@ -64,7 +65,7 @@ class ProtoMtlError(Exception):
         exit_status: that a command ends with, one of ``EXIT_STATUSES``.
     """
 
-    exit_status = INPUT
+    exit_status = PROCESS
 
 
 class ConfigError(ProtoMtlError):
@@ -76,6 +77,8 @@ class ConfigError(ProtoMtlError):
 class BundleError(ProtoMtlError):
     """A model bundle is missing, damaged, or of an unknown kind."""
 
+    exit_status = INPUT
+
 
 class EngineError(ProtoMtlError):
     """An inference engine cannot be created or was given input it cannot take."""
@@ -86,9 +89,13 @@ class EngineError(ProtoMtlError):
 class BagError(ProtoMtlError):
     """A recording cannot be read or has nothing usable in it."""
 
+    exit_status = INPUT
+
 
 class DataError(ProtoMtlError):
     """A data set is missing, incomplete, or inconsistent."""
+
+    exit_status = INPUT
 
 
 class TrainingError(ProtoMtlError):

@@ -136,8 +136,8 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
         assert done.returncode == 2 and said in done.stderr, done.stderr
     assert to_dataset(bag, "--out", out, "--blocks", "train 1").returncode == 0
     done = to_dataset(bag, "--out", out, "--blocks", "train 1", "--motion", 0.2)
-    assert done.returncode == 2 and "begun with other settings" in done.stderr
+    assert done.returncode == 3 and "begun with other settings" in done.stderr
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
     done = to_dataset(bag, "--out", tmp_path / "mine")
-    assert done.returncode == 2 and "not empty" in done.stderr
+    assert done.returncode == 3 and "not empty" in done.stderr

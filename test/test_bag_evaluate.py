@@ -87,7 +87,7 @@ def test_records_of_another_setting_are_not_taken(model: Path, tmp_path: Path) -
     bag = write_recording(tmp_path / "bag", frames=3)
     results(tmp_path / "out", bag, "--model", model)
     done = bag_evaluate(bag, "--model", model, "--every", 2, "--out", tmp_path / "out")
-    assert done.returncode == 2
+    assert done.returncode == 3
     assert "another model, recording or setting" in done.stderr
 
 

@@ -106,7 +106,7 @@ def test_killed_benchmark_continues_and_runs_nothing_twice(tmp_path):
     process = _start(_command(tmp_path, pack, "--workers", 2))
     stdout, stderr = process.communicate(timeout=500)
     # what could be done was done, what failed is named with its reason
-    assert process.returncode == 2
+    assert process.returncode == 6
     assert stderr.strip().startswith(
         "proto-mtl benchmark: 1 runs failed: one_label/ablation/broken"
     )
@@ -177,13 +177,13 @@ def test_two_runners_do_not_train_the_same_run(tmp_path):
 
 
 def test_bad_input_ends_in_one_line(tmp_path):
-    for arguments, said in (
-        (("--only", "one_label/nobody"), "names no run"),
-        (("--data", tmp_path / "none"), "splits.csv"),
+    for arguments, said, status in (
+        (("--only", "one_label/nobody"), "names no run", 2),
+        (("--data", tmp_path / "none"), "splits.csv", 3),
     ):
         pack = write_pack(tmp_path / "pack", train=3, val=1)
         process = _start(_command(tmp_path, pack, *arguments))
         _, stderr = process.communicate(timeout=60)
-        assert process.returncode == 2
+        assert process.returncode == status
         assert said in stderr
         assert len(stderr.strip().splitlines()) == 1

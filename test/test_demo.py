@@ -22,6 +22,7 @@ from tiny_bundle import write_tiny_bundle
 from proto_mtl_ros.cli.main import run_command
 from proto_mtl_ros.data.bag import Bag
 from proto_mtl_ros.data.bag_writer import BagWriter
+from proto_mtl_ros.errors import INPUT, USAGE
 from proto_mtl_ros.replay.processes import DDS_PROFILE_VARIABLES, replay_environment
 from recordings import COLOUR_FRAME, picture, write_recording
 
@@ -227,7 +228,7 @@ def test_a_node_that_dies_is_told_in_one_line(
     wait_for_child(demo, "replay.player")
     started = children(demo.pid)
     os.kill(wait_for_child(demo, " node "), signal.SIGKILL)
-    line = error_line(demo, 2)
+    line = error_line(demo, 7)
     assert "the node was ended by signal 9" in line
     assert "model tiny" in line  # the end of its log
     assert str(tmp_path / "node.log") in line
@@ -259,19 +260,20 @@ def truncated_bag(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("recording", "options", "hint"),
+    ("recording", "options", "hint", "status"),
     [
-        (lambda folder: folder / "nothing", [], "check the path"),
-        (bag_without_images, [], "no colour images"),
-        (truncated_bag, [], "is cut off"),
-        (truncated_bag, ["--model", "no-such-model"], "no-such-model"),
-        (truncated_bag, ["--param", "threads=1"], "is not name:=value"),
+        (lambda folder: folder / "nothing", [], "check the path", INPUT),
+        (bag_without_images, [], "no colour images", INPUT),
+        (truncated_bag, [], "is cut off", INPUT),
+        (truncated_bag, ["--model", "no-such-model"], "no-such-model", INPUT),
+        (truncated_bag, ["--param", "threads=1"], "is not name:=value", USAGE),
     ],
 )
 def test_bad_input_is_told_before_anything_starts(
     recording,
     options: list[str],
     hint: str,
+    status: int,
     model: Path,
     tmp_path: Path,
     capfd: pytest.CaptureFixture[str],
@@ -280,7 +282,7 @@ def test_bad_input_is_told_before_anything_starts(
     arguments = ["--recording", recording(tmp_path), "--out", out, "--model", model, *options]
     with pytest.raises(SystemExit) as end:
         run_command("demo", list(map(str, arguments)))
-    assert end.value.code == 2
+    assert end.value.code == status
     lines = capfd.readouterr().err.strip().splitlines()
     assert len(lines) == 1
     assert hint in lines[0]

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -229,13 +230,21 @@ def test_qos_is_as_documented_and_overridable(robot: Robot) -> None:
     assert robot.client.parameter("qos_overrides./left/image.subscription.depth") == 5
 
 
-def test_a_fallback_is_loud(robot: Robot) -> None:
+def test_a_fallback_is_loud(robot: Robot, record_fault: Callable) -> None:
     robot.start(backend="onnxruntime", device="cuda:7")
     status = robot.client.status("engine")
     values = {p.key: p.value for p in status.values}
     assert values["device"] == "cpu"
     assert status.level == b"\x01" and "fallback" in status.message
     assert "[WARN]" in robot.process.output and "not the engine" in robot.process.output
+    record_fault(
+        "engine",
+        "the GPU that is asked for is absent",
+        tried=1,
+        survived=1,
+        lost=0,
+        seen=f"WARN: {status.message}; runs on the CPU",
+    )
 
 
 def write_fragile_bundle(directory: Path) -> Path:

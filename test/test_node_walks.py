@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import statistics
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,6 +23,8 @@ pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 pytest.importorskip("onnx", reason="the tiny model is made with onnx")
 
 import psutil
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
 from rcl_interfaces.srv import SetParameters, SetParametersAtomically
 from rclpy.parameter import Parameter
 from rclpy.qos import qos_profile_parameters
@@ -31,9 +35,10 @@ from robot import (
     picture,
     running_robot,  # noqa: F401
 )
-from ros_harness import TRANSITIONS, wait_for
+from ros_harness import TRANSITIONS, Client, NodeProcess, wait_for
 from sensor_msgs.msg import Image
 from std_srvs.srv import Trigger
+from tiny_bundle import write_tiny_bundle
 
 pytestmark = [pytest.mark.ros, pytest.mark.timeout(3600)]
 
@@ -175,6 +180,47 @@ def test_random_walks_through_the_lifecycle(robot: Robot, record_fault: Callable
         seen=f"every transition answered as its state demands; {halfway} failed half way, with a "
         f"reason; from the second to the last fifth {growth['threads']:+.0f} threads, "
         f"{growth['descriptors']:+.0f} descriptors, {growth['MiB']:+.1f} MiB",
+    )
+
+
+def test_shutdown_from_every_state_is_final(tmp_path: Path, record_fault: Callable) -> None:
+    """The node then refuses every transition, still answers, and ends by a signal with 0."""
+    model = write_tiny_bundle(tmp_path, "tiny")
+    states = {
+        "unconfigured": ([], Transition.TRANSITION_UNCONFIGURED_SHUTDOWN),
+        "inactive": (["configure"], Transition.TRANSITION_INACTIVE_SHUTDOWN),
+        "active": (["configure", "activate"], Transition.TRANSITION_ACTIVE_SHUTDOWN),
+    }
+    client = Client()
+    processes = {
+        state: NodeProcess(tmp_path / state, {"model": str(model)}, ["-r", f"__node:=shut_{state}"])
+        for state in states
+    }
+    try:
+        for state, (transitions, shutdown) in states.items():
+            client.target = f"/shut_{state}"
+            for name in transitions:
+                assert client.change_state(name)
+            request = ChangeState.Request(transition=Transition(id=shutdown))
+            assert client.call(ChangeState, "change_state", request).success
+            assert client.state() == "finalized"
+            assert not any(client.change_state(name) for name in TRANSITIONS)
+            assert client.set_parameters(confidence_threshold=3)[0].successful
+            assert client.state() == "finalized"
+        for process in processes.values():
+            assert process.end() == 0, process.output
+            assert "Traceback" not in process.output
+    finally:
+        for process in processes.values():
+            process.end(signal.SIGKILL)
+        client.close()
+    record_fault(
+        "lifecycle",
+        "shutdown from every state, then every other transition",
+        tried=len(states),
+        survived=len(states),
+        lost=0,
+        seen="finalized; transitions are refused; exit status 0 by SIGINT",
     )
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What can be wrong with an image message."""
 
-from proto_mtl_ros.errors import ProtoMtlError
+from proto_mtl_ros.errors import INPUT, ProtoMtlError
 
 
 class EncodingError(ProtoMtlError):
@@ -11,6 +11,8 @@ class EncodingError(ProtoMtlError):
     or a mosaic that is too small), ``unknown_encoding``, ``wrong_kind`` (depth where a picture is
     needed, or the reverse), ``too_large``, ``bad_jpeg``, ``bad_png``.
     """
+
+    exit_status = INPUT
 
     def __init__(self, cause: str, message: str) -> None:
         super().__init__(message)

@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ..errors import ProtoMtlError, one_line
+from ..errors import DataError, one_line
 from ..runtime.bundle import INPUT
 from ..runtime.onnx_weights import fold_casts, halve_weights
 
@@ -35,7 +35,7 @@ FLOAT_LAYERS = 2
 """Convolutions next to the image that stay in float."""
 
 
-class QuantisationError(ProtoMtlError):
+class QuantisationError(DataError):
     """A graph could not be quantised, or lost too much by it."""
 
 

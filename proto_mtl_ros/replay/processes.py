@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from proto_mtl_ros.errors import ProtoMtlError
+from proto_mtl_ros.errors import EXIT_STATUSES, ProtoMtlError
 from proto_mtl_ros.orphans import end_with_parent
 from proto_mtl_ros.replay.installation import config_file
 
@@ -189,9 +189,12 @@ class Child:
         if status is not None and (status or not self._may_end):
             self._reader.join(timeout=1)
             how = f"was ended by signal {-status}" if status < 0 else f"ended with status {status}"
-            raise ProtoMtlError(
+            error = ProtoMtlError(
                 f"the {self.name} {how}: {self.last_lines()} (all of it: {self._log_path})"
             )
+            if status > 1 and status in EXIT_STATUSES:  # it knows best what is wrong
+                error.exit_status = status
+            raise error
 
     def stop(self, timeout: float = 10.0) -> None:
         """End it: SIGINT, then SIGTERM, then SIGKILL, each after waiting for its end."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from proto_mtl_ros.errors import EngineError
+from proto_mtl_ros.ros.systemd import notify
 from proto_mtl_ros.runtime.bundle import Bundle
 from proto_mtl_ros.runtime.engine import create_engine
 from proto_mtl_ros.runtime.engine_plan import EngineNotBuilt
@@ -118,6 +119,7 @@ class Loading:
         """
         end = time.monotonic() + timeout
         while not self._done.wait(0.05):
+            notify("WATCHDOG=1")  # the thread that does it else is this one
             if stopping.is_set():
                 self.abandon("the node is stopping")
             elif time.monotonic() > end:

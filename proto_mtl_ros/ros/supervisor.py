@@ -16,7 +16,7 @@ from proto_mtl_ros.errors import one_line
 from proto_mtl_ros.ros.camera import CameraPort
 from proto_mtl_ros.ros.diagnostics import ERROR, WARN
 from proto_mtl_ros.ros.engine_upgrade import EngineUpgrade
-from proto_mtl_ros.ros.load import Load
+from proto_mtl_ros.ros.input_choice import InputChoice
 from proto_mtl_ros.ros.model import Loading
 from proto_mtl_ros.ros.watchdog import Watchdog
 from proto_mtl_ros.ros.worker import THREAD, Worker
@@ -62,7 +62,7 @@ class Supervisor:
         self._ports: list[CameraPort] = []
         self._running = False
         self._watchdog = Watchdog()
-        self._load_of_worker = Load()
+        self._input_choice = InputChoice(values, logger)
         self._earlier_inferences = 0
         self._reason = ""
         self._failed_backend = self._failed_choice = ""
@@ -133,7 +133,7 @@ class Supervisor:
             elif self._attempts and now - self._recovered_at > SETTLED:
                 self._reason, self._attempts = "", 0
             if not reason:
-                self._choose_input(now)
+                self._input_choice.tick(self._worker, now)
 
     def report(self) -> tuple[dict[str, str], list[tuple[bytes, str]]]:
         """Key-value pairs for /diagnostics, and (level, text) of what is not in order."""
@@ -155,37 +155,8 @@ class Supervisor:
             ago = time.monotonic() - self._recovered_at
             text = f"engine_replaced: {ago:.0f} s ago, by a new one: {self._reason}"
             troubles.append((WARN, text))
-        if worker.small and worker.predictor is not None:
-            height, width = worker.predictor.input_size
-            text = (
-                f"smaller_input: the network runs at {width}x{height} to keep up, less exactly; "
-                "lower max_rate, or choose a faster backend"
-            )
-            troubles.append((WARN, text))
-        elif worker.small_problem:
-            text = f"smaller_input: the engine takes no other size: {worker.small_problem}"
-            troubles.append((WARN, f"{text}; set when_slow to drop_images"))
+        troubles += self._input_choice.troubles(worker)
         return values, troubles
-
-    # Too much to do
-
-    def _choose_input(self, now: float) -> None:
-        """Make the input smaller while the worker cannot keep up, where that is allowed."""
-        worker, values = self._worker, self._values()
-        if values["when_slow"] != "smaller_input" or values["output_size"] != "input":
-            worker.small = False
-            return
-        small = self._load_of_worker.observe(
-            now, worker.busy_seconds, worker.inferences, worker.small
-        )
-        if small == worker.small or worker.small_problem:
-            return
-        worker.small = small
-        load = f"the engine was busy for {100 * self._load_of_worker.share:.0f} % of the time"
-        if small:
-            self._logger.warning(f"smaller_input: {load}; the network runs at a smaller input")
-        else:
-            self._logger.info(f"smaller_input is over: {load}; the network's whole input again")
 
     # What is wrong
 
@@ -223,9 +194,12 @@ class Supervisor:
         self._worker.start(self._ports)
         if self._running:
             self._worker.resume()
-        self._schedule(reason)
-        if unused is not None:  # loaded by ~/reload_model, and never used
-            self._use(unused)
+        if unused is None:
+            self._schedule(reason)
+            return
+        self._reason = reason
+        self._restarts += 1
+        self._use(unused)  # loaded by ~/reload_model, and never used
 
     def _schedule(self, reason: str) -> None:
         self._reason = reason

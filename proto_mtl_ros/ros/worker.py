@@ -24,6 +24,7 @@ from proto_mtl_ros.geometry import Camera
 from proto_mtl_ros.ros import messages
 from proto_mtl_ros.ros.camera import CameraPort, Frame
 from proto_mtl_ros.ros.heap import return_freed_memory
+from proto_mtl_ros.ros.input_choice import smaller_predictor
 from proto_mtl_ros.ros.results import ResultPublisher, needs
 from proto_mtl_ros.ros.topics import OUTPUTS
 from proto_mtl_ros.runtime.map_check import description
@@ -310,15 +311,10 @@ class Worker:
         """The same engine at the smaller input, or `whole` where it takes no other size."""
         if self._smaller is None:
             try:
-                size = smaller_input(whole)
-                if size == whole.input_size:
-                    raise EngineError("there is no smaller one")
-                smaller = Predictor(whole.bundle, whole.engine, size)
-                smaller.warm_up()
+                self._smaller = smaller_predictor(whole)
             except EngineError as error:
                 self.small, self.small_problem = False, one_line(error)
                 return whole
-            self._smaller = smaller
         return self._smaller
 
     def _finish(self, job: _Job, prediction: Prediction, values: dict[str, Any]) -> None:
@@ -342,15 +338,6 @@ class Worker:
         kind = "" if isinstance(error, ProtoMtlError) else f"{type(error).__name__}: "
         text = kind + one_line(error)
         self._done(frame, lambda: port.fail(frame.message, text))
-
-
-def smaller_input(predictor: Predictor) -> tuple[int, int]:
-    """Two thirds of a predictor's input (height, width), in multiples that its network takes."""
-    multiple = predictor.bundle.manifest.size_multiple
-    height, width = (
-        max(multiple, 2 * s // (3 * multiple) * multiple) for s in predictor.input_size
-    )
-    return height, width
 
 
 def _publisher(predictor: Predictor | None) -> ResultPublisher | None:
