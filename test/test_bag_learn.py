@@ -52,7 +52,7 @@ def test_a_model_learns_from_the_first_part_and_is_judged_by_the_last(
     found: dict[str, Any] = json.loads((docs / "recordings.json").read_text())["fine_tune"]
     assert found == json.loads((out / "recordings.json").read_text())["fine_tune"]
     assert found["seeds"] == [3] and len(found["after"]) == 1
-    assert found["before"]["frames"] == found["after"][0]["frames"] == 11  # a fifth of 5 s
+    assert found["before"]["frames"] == found["after"][0]["frames"] == 12  # a fifth of 5 s
     assert found["before"]["pixels"] == "all"
 
     # the rival with one scale is the model before, its depth times a number

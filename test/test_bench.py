@@ -251,7 +251,7 @@ def test_a_folder_without_figures_or_with_damaged_ones_is_refused(tmp_path: Path
     with pytest.raises(ConfigError, match="has no figures"):
         write_page(tmp_path, tmp_path)
     (tmp_path / "node.json").write_text("{")
-    with pytest.raises(ConfigError, match="damaged"):
+    with pytest.raises(ConfigError, match="is not valid JSON"):
         write_page(tmp_path, tmp_path)
 
 

@@ -9,6 +9,7 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
@@ -59,8 +60,9 @@ class EngineProcess:
     def run(self, frames: int) -> None:
         """Run so many frames and keep their times."""
         assert self._child.stdin is not None
-        self._child.stdin.write(f"{frames}\n")
-        self._child.stdin.flush()
+        with suppress(BrokenPipeError):  # reading says that it has ended
+            self._child.stdin.write(f"{frames}\n")
+            self._child.stdin.flush()
         answer = self._read()
         self.milliseconds += answer["milliseconds"]
         self.peak_memory = answer["peak_memory"]
@@ -84,7 +86,8 @@ class EngineProcess:
     def close(self) -> None:
         """End the process."""
         if self._child.stdin is not None:
-            self._child.stdin.close()
+            with suppress(BrokenPipeError):
+                self._child.stdin.close()
         try:
             self._child.wait(5.0)
         except subprocess.TimeoutExpired:
