@@ -90,9 +90,9 @@ def small_disk(tmp_path: Path) -> Iterator[Callable[[int], SmallDisk]]:
         disk.close()
 
 
-def one_line(job: Job, *parts: object) -> str:
-    """Assert that a command ended with status 2 and one line that has these parts; return it."""
-    assert job.wait() and job.status == 2, (job.status, job.said)
+def one_line(job: Job, *parts: object, status: int = 3) -> str:
+    """Assert that a command ended with this status and one line that has these parts; return it."""
+    assert job.wait() and job.status == status, (job.status, job.said)
     lines = [line for line in job.said.splitlines() if line.strip()]
     assert len(lines) == 1 and "Traceback" not in job.said, job.said
     for part in parts:
@@ -138,7 +138,7 @@ def test_a_training_whose_disk_fills_goes_on_where_it_was(
     assert torch.load(out / "last.ckpt", weights_only=True)["epoch"] == 3
     record_fault(
         "disk", "full or read-only under checkpoints and TensorBoard", tried=len(seen),
-        survived=len(seen), lost=0, seen=f"status 2, \"{without(disk, seen[1])}\"; the last"
+        survived=len(seen), lost=0, seen=f"status 3, \"{without(disk, seen[1])}\"; the last"
         " checkpoint stays, and the same command goes on when there is room",
     )  # fmt: skip
 
@@ -174,7 +174,7 @@ def test_a_data_set_whose_disk_fills_is_finished_when_there_is_room(
     assert files_of(out) == expected
     record_fault(
         "disk", "full or read-only under a data set", tried=len(seen), survived=len(seen), lost=0,
-        seen=f"status 2, \"{without(disk, seen[1])}\"; the same command finishes it, equal in"
+        seen=f"status 3, \"{without(disk, seen[1])}\"; the same command finishes it, equal in"
         " every byte",
     )  # fmt: skip
 
@@ -204,7 +204,7 @@ def test_a_pass_whose_disk_fills_goes_on_when_there_is_room(
     assert json.loads((out / "results.json").read_text())["frames"] == 12
     record_fault(
         "disk", "full or read-only under reports", tried=len(seen), survived=len(seen), lost=0,
-        seen=f"status 2, \"{without(disk, seen[0])}\"; the same command goes on",
+        seen=f"status 3, \"{without(disk, seen[0])}\"; the same command goes on",
     )  # fmt: skip
 
 
@@ -333,7 +333,7 @@ def test_a_limit_on_the_size_of_files_is_told_like_a_full_disk(
     assert not (out / "last.ckpt").exists() and not leftovers(out)
     record_fault(
         "disk", "a checkpoint beyond `ulimit -f`", tried=1, survived=1, lost=0,
-        seen="status 2, \"" + line.replace(str(tmp_path), "DISK") + "\"",
+        seen="status 3, \"" + line.replace(str(tmp_path), "DISK") + "\"",
     )  # fmt: skip
 
 
@@ -389,7 +389,9 @@ def test_two_commands_at_one_folder_do_not_mix(
         while not out.exists():
             assert not first.wait(0.001), first.said
         second = Job(tmp_path / f"{name}2", command, *words, "--out", out)
-        one_line(second, out, "being written by another process", "wait until it has ended")
+        one_line(
+            second, out, "being written by another process", "wait until it has ended", status=2
+        )
         assert first.wait() and first.status == 0, first.said
         assert (out / last).is_file() and not leftovers(out)
         third = Job(tmp_path / f"{name}3", command, *words, "--out", out)
