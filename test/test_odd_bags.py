@@ -96,7 +96,7 @@ def refused(bag: Path, model: Path, capfd: pytest.CaptureFixture[str]) -> str:
     options = ["--model", str(model), "--out", str(bag.parent / "out")]
     with pytest.raises(SystemExit) as end:
         run_command("bag", ["evaluate", str(bag), *options])
-    assert end.value.code == 2
+    assert end.value.code == 3
     lines = capfd.readouterr().err.strip().splitlines()
     assert len(lines) == 1
     return lines[0]
