@@ -52,6 +52,12 @@ def shipped() -> Bundle:
     return Bundle.load(MODELS / "nyu13-lite0")
 
 
+def with_an_unknown_operator(bundle: Bundle, folder: Path) -> Bundle:
+    model = onnx.load(str(bundle.onnx_path))
+    next(node for node in model.graph.node if node.op_type == "Relu").op_type = "NoSuchOperator"
+    return Bundle.write(folder, bundle.manifest, {"model.onnx": model.SerializeToString()})
+
+
 @pytest.mark.parametrize(
     ("precision", "max_batch"), [("fp32", 1), ("fp16", 1), ("fp16", 4)], ids=str
 )
@@ -80,11 +86,7 @@ def test_engines_of_the_shipped_model_are_built_stored_and_found(
 def test_a_graph_that_the_builder_does_not_take_is_one_clear_line(
     shipped: Bundle, tmp_path: Path
 ) -> None:
-    model = onnx.load(str(shipped.onnx_path))
-    next(node for node in model.graph.node if node.op_type == "Relu").op_type = "NoSuchOperator"
-    odd = Bundle.write(
-        tmp_path / "odd", shipped.manifest, {"model.onnx": model.SerializeToString()}
-    )
+    odd = with_an_unknown_operator(shipped, tmp_path / "odd")
     plan = plan_of(odd, tmp_path, precision="fp32")
     with pytest.raises(EngineError, match="NoSuchOperator") as caught:
         plan.build(lambda *_: None)
@@ -138,13 +140,13 @@ def test_an_engine_that_cannot_be_kept_is_taken_into_use(shipped: Bundle, tmp_pa
 
 
 def test_a_build_that_fails_leaves_the_node_as_it_is(shipped: Bundle, tmp_path: Path) -> None:
-    odd = Bundle.write(tmp_path / "odd", shipped.manifest, {"model.onnx": b"no graph"})
+    odd = with_an_unknown_operator(shipped, tmp_path / "odd")
     upgrade = EngineUpgrade(plan_of(odd, tmp_path, precision="fp32"), VALUES)
     end = time.monotonic() + 120
     while not upgrade.error and time.monotonic() < end:
         assert upgrade.poll() is None
         time.sleep(0.05)
-    assert "does not take model.onnx" in upgrade.error
+    assert "NoSuchOperator" in upgrade.error
     assert upgrade.poll() is None
 
 

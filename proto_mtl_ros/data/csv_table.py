@@ -57,7 +57,7 @@ def check_frame_id(frame_id: str, where: object = "") -> None:
     """
     parts = PurePosixPath(frame_id).parts
     if (
-        not frame_id
+        not parts  # "." has none
         or len(frame_id) > 1024
         or frame_id.startswith("/")
         or any(part.startswith(".") for part in parts)
