@@ -45,26 +45,22 @@ def refusal(folder: Path, backend: str = "onnxruntime") -> str:
 
 def leading_to(location: str, kind: str = "initialiser") -> bytes:
     """A graph one of whose tensors lies in another file."""
-    model = tiny_graph()
-    if kind == "initialiser":
-        tensor = next(t for t in model.graph.initializer if t.name == "direction")
-    else:
-        tensor = TensorProto(name="value", data_type=TensorProto.FLOAT, dims=[3])
-        node = helper.make_node("Constant", [], ["unused"])
-        node.attribute.append(helper.make_attribute("value", tensor))
-        model.graph.node.insert(0, node)
-        tensor = node.attribute[0].t
-        if kind == "inside a loop":
-            body = helper.make_graph([node], "body", [], [])
-            del model.graph.node[0]
-            loop = helper.make_node("Loop", ["", ""], [], body=body)
-            model.graph.node.insert(0, loop)
-            tensor = loop.attribute[0].g.node[0].attribute[0].t
-    tensor.ClearField("raw_data")
+    tensor = TensorProto(name="direction", data_type=TensorProto.FLOAT, dims=[3])
     tensor.data_location = TensorProto.EXTERNAL
     for key, value in (("location", location), ("offset", "0"), ("length", "12")):
         entry = tensor.external_data.add()
         entry.key, entry.value = key, value
+    model = tiny_graph()
+    if kind == "initialiser":
+        own = next(t for t in model.graph.initializer if t.name == tensor.name)
+        own.CopyFrom(tensor)
+        return model.SerializeToString()
+    node = onnx.NodeProto(op_type="Constant", output=["unused"])
+    node.attribute.append(helper.make_attribute("value", tensor))
+    if kind == "inside a loop":
+        body = helper.make_graph([node], "body", [], [])
+        node = helper.make_node("Loop", ["", ""], [], body=body)
+    model.graph.node.insert(0, node)
     return model.SerializeToString()
 
 

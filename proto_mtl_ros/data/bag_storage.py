@@ -73,7 +73,10 @@ def _unpacked(data: bytes, size: int, start: Callable[[], Any]) -> bytes:
     while data:  # one frame behind the other
         decompress = start()
         # one byte more than there may be tells that there are more
-        part = decompress(data, max_length=left + 1)
+        try:
+            part = decompress(data, max_length=left + 1)
+        except (OSError, RuntimeError, EOFError, reader.zstd.ZstdError) as error:
+            raise ValueError(f"packed data is damaged: {error}") from None
         decompressor = decompress.__self__
         left -= len(part)
         if left < 0:
