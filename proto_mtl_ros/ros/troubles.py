@@ -210,7 +210,8 @@ NODE: tuple[Trouble, ...] = (
         "name_clash",
         WARN,
         "another node has the same name, so services and parameters reach either",
-        "end one of them, or start it with -r __node:=another_name",
+        "end one of them, or start it with -r __node:=another_name; one that was killed is off the "
+        "list after 20 s",
     ),
 )
 
