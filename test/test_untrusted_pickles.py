@@ -10,7 +10,7 @@ import io
 import json
 import pickle
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -99,6 +99,13 @@ def test_the_trap_works_where_pickles_are_loaded(
     else:
         torch.load(content, weights_only=False)
     assert marker.exists()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _numbers_as_they_were() -> Iterator[None]:
+    """A training rounds the smallest floats to zero, in the whole process."""
+    yield
+    torch.set_flush_denormal(False)
 
 
 @pytest.fixture(scope="module")
