@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proto_mtl_ros.geometry import Camera
-from proto_mtl_ros.geometry.depth_cleaning import clean_depth
+from proto_mtl_ros.geometry.depth_cleaning import clean_depth, smooth_surroundings
 
 CAMERA = Camera(np.array([[120.0, 0, 79.5], [0, 120, 59.5], [0, 0, 1]]), 160, 120)
 
@@ -53,3 +53,17 @@ def test_specks_are_taken_out_and_thin_things_stay() -> None:
     assert (cleaned[10:110, 100:103] == 2).all()
     assert np.isnan(cleaned[60:110, 10:12]).all()
     assert np.isfinite(cleaned).sum() == 120 * 160 - 16 - 100
+
+
+def test_depth_nearer_than_a_sensor_can_see_is_not_believed() -> None:
+    depth = np.full((30, 30), 0.29, np.float32)
+    depth[:, 15:] = 0.31
+    cleaned = clean_depth(depth)
+    assert np.isnan(cleaned[:, :15]).all() and np.isfinite(cleaned[:, 15:]).all()
+
+
+def test_surroundings_reach_a_share_of_the_width() -> None:
+    depth = np.full((20, 100), 2.0, np.float32)
+    depth[:, 50:] = 4.0
+    smooth = smooth_surroundings(depth, shift=0.05)
+    assert smooth[:, :45].all() and not smooth[:, 45:55].any() and smooth[:, 55:].all()

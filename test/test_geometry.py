@@ -247,3 +247,21 @@ def test_cameras_cannot_be_changed_in_place():
     with pytest.raises(ValueError):
         camera.K[0, 0] = 1
     assert replace(camera, width=10).width == 10
+
+
+@pytest.mark.parametrize("size", [(0, 5), (5, 0)])
+def test_a_window_without_pixels_is_refused(size):
+    with pytest.raises(ValueError, match="is not inside 64x48"):
+        make_camera().cropped(0, 0, *size)
+
+
+@pytest.mark.parametrize("bins", [(65, 1), (1, 49)])
+def test_a_binning_that_leaves_nothing_is_refused(bins):
+    with pytest.raises(ValueError, match="leaves nothing of the image"):
+        Camera.from_info(
+            48, 64, make_camera().K.ravel(), [], binning_x=bins[0], binning_y=bins[1]
+        )  # fmt: skip
+
+
+def test_focal_lengths_below_a_pixel_are_focal_lengths():
+    assert Camera(np.diag([0.5, 0.25, 1.0]), 2, 2).K[1, 1] == 0.25
