@@ -67,3 +67,28 @@ def test_surroundings_reach_a_share_of_the_width() -> None:
     depth[:, 50:] = 4.0
     smooth = smooth_surroundings(depth, shift=0.05)
     assert smooth[:, :45].all() and not smooth[:, 45:55].any() and smooth[:, 55:].all()
+
+
+def test_depth_farther_than_asked_for_is_not_believed() -> None:
+    depth = np.full((30, 30), 9.9, np.float32)
+    assert np.isfinite(clean_depth(depth)).all()
+    assert np.isnan(clean_depth(depth + 0.2)).all()
+
+
+def test_a_surface_of_the_least_area_stays() -> None:
+    depth = np.full((60, 60), 4.0, np.float32)
+    depth[5:10, 5:13] = 1.0  # 40 pixels
+    depth[30:33, 5:18] = 1.0  # 39
+    cleaned = clean_depth(depth)
+    assert (cleaned[5:10, 5:13] == 1).all() and np.isnan(cleaned[30:33, 5:18]).all()
+
+
+def test_surroundings_are_a_square() -> None:
+    depth = np.full((100, 100), 2.0, np.float32)
+    depth[50, 50] = 4.0
+    depth[20, 20] = 0.0  # unknown: nothing is said about it, and its neighbours are judged without
+    rough = ~smooth_surroundings(depth, shift=0.05)
+    expected = np.zeros((100, 100), bool)
+    expected[45:56, 45:56] = True
+    expected[20, 20] = True
+    assert np.array_equal(rough, expected)

@@ -76,6 +76,17 @@ def test_letterbox_refuses_sizes_it_was_not_made_for():
         Letterbox.fit(0, 48, 96, 96)
     with pytest.raises(ValueError, match="interpolation 'cubic'"):
         resize(np.zeros((4, 4)), 2, 2, "cubic")
+    for size in ((0, 5), (5, 0)):
+        with pytest.raises(ValueError, match="is not positive"):
+            resize(np.zeros((4, 4)), *size)
+    assert resize(np.zeros((4, 4)), 1, 1).shape == (1, 1)
+
+
+def test_a_very_thin_image_keeps_one_pixel_in_the_middle():
+    box = Letterbox.fit(1, 200, 50, 50)
+    assert (box.new_w, box.new_h, box.left, box.top) == (1, 50, 24, 0)
+    box = Letterbox.fit(200, 1, 50, 50)
+    assert (box.new_w, box.new_h, box.left, box.top) == (50, 1, 0, 24)
 
 
 def stripes(height: int, width: int) -> np.ndarray:
