@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proto_mtl_ros.geometry import Camera
-from proto_mtl_ros.geometry.depth_cleaning import clean_depth
+from proto_mtl_ros.geometry.depth_cleaning import clean_depth, smooth_surroundings
 
 CAMERA = Camera(np.array([[120.0, 0, 79.5], [0, 120, 59.5], [0, 0, 1]]), 160, 120)
 
@@ -53,3 +53,42 @@ def test_specks_are_taken_out_and_thin_things_stay() -> None:
     assert (cleaned[10:110, 100:103] == 2).all()
     assert np.isnan(cleaned[60:110, 10:12]).all()
     assert np.isfinite(cleaned).sum() == 120 * 160 - 16 - 100
+
+
+def test_depth_nearer_than_a_sensor_can_see_is_not_believed() -> None:
+    depth = np.full((30, 30), 0.29, np.float32)
+    depth[:, 15:] = 0.31
+    cleaned = clean_depth(depth)
+    assert np.isnan(cleaned[:, :15]).all() and np.isfinite(cleaned[:, 15:]).all()
+
+
+def test_surroundings_reach_a_share_of_the_width() -> None:
+    depth = np.full((20, 100), 2.0, np.float32)
+    depth[:, 50:] = 4.0
+    smooth = smooth_surroundings(depth, shift=0.05)
+    assert smooth[:, :45].all() and not smooth[:, 45:55].any() and smooth[:, 55:].all()
+
+
+def test_depth_farther_than_asked_for_is_not_believed() -> None:
+    depth = np.full((30, 30), 9.9, np.float32)
+    assert np.isfinite(clean_depth(depth)).all()
+    assert np.isnan(clean_depth(depth + 0.2)).all()
+
+
+def test_a_surface_of_the_least_area_stays() -> None:
+    depth = np.full((60, 60), 4.0, np.float32)
+    depth[5:10, 5:13] = 1.0  # 40 pixels
+    depth[30:33, 5:18] = 1.0  # 39
+    cleaned = clean_depth(depth)
+    assert (cleaned[5:10, 5:13] == 1).all() and np.isnan(cleaned[30:33, 5:18]).all()
+
+
+def test_surroundings_are_a_square() -> None:
+    depth = np.full((100, 100), 2.0, np.float32)
+    depth[50, 50] = 4.0
+    depth[20, 20] = 0.0  # unknown: nothing is said about it, and its neighbours are judged without
+    rough = ~smooth_surroundings(depth, shift=0.05)
+    expected = np.zeros((100, 100), bool)
+    expected[45:56, 45:56] = True
+    expected[20, 20] = True
+    assert np.array_equal(rough, expected)

@@ -187,7 +187,10 @@ def test_rectified_image_ignores_distortion_and_falls_back_to_k_without_p():
         ({"D": [0.1, 0.2, 0.3]}, "D has 3 values"),
         ({"D": [np.inf] * 5}, "D has values that are not finite"),
         ({"distortion_model": "equidistant", "D": [0.1] * 5}, "D has 5 values"),
-        ({"distortion_model": "magic", "D": [0.1] * 5}, "distortion model 'magic' is not known"),
+        (
+            {"distortion_model": "magic", "D": [0.1] * 5},
+            "distortion model 'magic' is not known.*plumb_bob.*equidistant",
+        ),
         ({"width": 0}, "not positive"),
         ({"roi": (60, 0, 10, 10)}, "not inside"),
         ({"binning_x": 100}, "leaves nothing"),
@@ -246,4 +249,55 @@ def test_cameras_cannot_be_changed_in_place():
     camera = make_camera()
     with pytest.raises(ValueError):
         camera.K[0, 0] = 1
+    with pytest.raises(ValueError):
+        make_camera("plumb_bob").D[0] = 1
     assert replace(camera, width=10).width == 10
+
+
+@pytest.mark.parametrize("window", [(0, 0, 0, 5), (0, 0, 5, 0), (-1, 0, 5, 5), (0, -1, 5, 5)])
+def test_a_window_outside_the_image_or_without_pixels_is_refused(window):
+    with pytest.raises(ValueError, match="is not inside 64x48"):
+        make_camera().cropped(*window)
+    assert make_camera().cropped(63, 47, 1, 1).width == 1
+
+
+@pytest.mark.parametrize("field", ["binning_x", "binning_y"])
+def test_a_binning_that_leaves_nothing_is_refused(field):
+    with pytest.raises(ValueError, match="leaves nothing of the image"):
+        Camera.from_info(**info(**{field: 65}))
+
+
+def test_camera_info_without_region_or_binning_is_that_of_the_whole_sensor():
+    camera = Camera.from_info(48, 64, make_camera().K.ravel())
+    assert (camera.width, camera.height) == (64, 48)
+    assert np.array_equal(camera.K, make_camera().K)
+
+
+def test_a_region_given_by_its_corner_alone_reaches_to_the_edge_of_the_sensor():
+    camera = Camera.from_info(**info(roi=(10, 5, 0, 0)))
+    assert (camera.width, camera.height) == (54, 43)
+
+
+def test_an_image_of_the_same_shape_has_the_resized_camera_and_others_have_none():
+    camera = make_camera()
+    assert camera.fitted(64, 48) is camera
+    half = camera.fitted(32, 24)
+    assert half is not None and np.allclose(half.K, camera.resized(32, 24).K)
+    assert camera.fitted(128, 96).width == 128
+    assert camera.fitted(32, 30) is None and camera.fitted(48, 64) is None
+
+
+@pytest.mark.parametrize("size", [(0, 48), (64, 0)])
+def test_a_camera_has_pixels(size):
+    with pytest.raises(ValueError, match="not positive"):
+        Camera(make_camera().K, *size)
+
+
+@pytest.mark.parametrize("focal", [(0.0, 1.0), (1.0, 0.0), (-1.0, 1.0), (1.0, -1.0)])
+def test_focal_lengths_are_positive(focal):
+    with pytest.raises(ValueError, match="must be positive"):
+        Camera(np.diag([*focal, 1.0]), 2, 2)
+
+
+def test_focal_lengths_below_a_pixel_are_focal_lengths():
+    assert Camera(np.diag([0.5, 0.25, 1.0]), 2, 2).K[1, 1] == 0.25

@@ -76,3 +76,37 @@ def test_letterbox_refuses_sizes_it_was_not_made_for():
         Letterbox.fit(0, 48, 96, 96)
     with pytest.raises(ValueError, match="interpolation 'cubic'"):
         resize(np.zeros((4, 4)), 2, 2, "cubic")
+    for size in ((0, 5), (5, 0)):
+        with pytest.raises(ValueError, match="is not positive"):
+            resize(np.zeros((4, 4)), *size)
+    assert resize(np.zeros((4, 4)), 1, 1).shape == (1, 1)
+
+
+def test_a_very_thin_image_keeps_one_pixel_in_the_middle():
+    box = Letterbox.fit(1, 200, 50, 50)
+    assert (box.new_w, box.new_h, box.left, box.top) == (1, 50, 24, 0)
+    box = Letterbox.fit(200, 1, 50, 50)
+    assert (box.new_w, box.new_h, box.left, box.top) == (50, 1, 0, 24)
+
+
+def stripes(height: int, width: int) -> np.ndarray:
+    """Columns that are 0 and 200 in turn."""
+    return np.tile(np.arange(width, dtype=np.uint8) % 2 * 200, (height, 1))
+
+
+def test_shrinking_averages_areas_and_anything_else_interpolates():
+    # six columns become one: their mean, not a value between the two in the middle
+    wide = np.zeros((4, 60), np.float32)
+    wide[:, ::6] = 6.0
+    assert np.allclose(resize(wide, 10, 4), 1.0)
+    assert np.allclose(resize(wide.T.copy(), 4, 10), 1.0)
+    # one side grows: nothing is averaged along the other
+    grown = resize(wide, 10, 8)
+    assert grown.shape == (8, 10) and not np.allclose(grown, 1.0)
+
+
+def test_an_image_of_one_right_side_is_resized_all_the_same():
+    assert resize(stripes(48, 64), 32, 48).shape == (48, 32)
+    assert resize(stripes(48, 64), 64, 24).shape == (24, 64)
+    same = stripes(48, 64)
+    assert resize(same, 64, 48) is same

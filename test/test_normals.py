@@ -10,6 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from proto_mtl_ros.geometry import Camera, depth_to_normals, resize
+from proto_mtl_ros.geometry import normals as normals_module
 
 WIDTH, HEIGHT = 96, 72
 PINHOLE = Camera(np.array([[90.0, 0, 47.1], [0, 91.0, 36.4], [0, 0, 1]]), WIDTH, HEIGHT)
@@ -240,3 +241,34 @@ def test_normals_of_real_depth_agree_with_those_of_the_pack(nyuv2):
         means.append(angle.mean())
         medians.append(np.median(angle))
     assert np.mean(means) < 10 and np.mean(medians) < 6
+
+
+def test_normals_do_not_depend_on_the_strips_they_are_computed_in(monkeypatch):
+    camera = Camera(np.array([[90.0, 0, 19.5], [0, 90, 199.5], [0, 0, 1]]), 40, 400)
+    generator = np.random.default_rng(0)
+    depth = 2 + 0.3 * np.sin(np.arange(400) / 9)[:, None] + generator.normal(0, 0.004, (400, 40))
+    strips = depth_to_normals(depth, camera)
+    monkeypatch.setattr(normals_module, "_STRIP", 1000)
+    assert np.array_equal(strips, depth_to_normals(depth, camera))
+
+
+@pytest.mark.parametrize("size", [(4, 40), (40, 4), (4, 4)])
+def test_an_image_smaller_than_a_window_has_normals(size):
+    width, height = size
+    camera = Camera(np.array([[90.0, 0, width / 2], [0, 90, height / 2], [0, 0, 1]]), width, height)
+    normals = depth_to_normals(np.full((height, width), 2.0), camera, window=11, min_valid=0.1)
+    assert np.allclose(normals, (0, 0, -1), atol=1e-3)
+
+
+@pytest.mark.parametrize("window", [-1, 1, 2, 4])
+def test_a_window_is_odd_and_has_neighbours(window):
+    with pytest.raises(ValueError, match="an odd number of 3 or more"):
+        depth_to_normals(np.ones((HEIGHT, WIDTH)), PINHOLE, window=window)
+
+
+def test_a_skewed_camera_sees_planes_as_they_are():
+    skewed = Camera(PINHOLE.K + np.array([[0, 25.0, 0], [0, 0, 0], [0, 0, 0]]), WIDTH, HEIGHT)
+    normal = np.array([0.3, -0.2, -0.93])
+    normal /= np.linalg.norm(normal)
+    normals = depth_to_normals(plane_depth(skewed, normal, 2.0), skewed)
+    assert degrees(normals[INNER], normal).max() < HALF_DEGREE

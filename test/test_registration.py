@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -93,3 +94,14 @@ def test_a_transform_must_be_one() -> None:
         rigid_transform((0, 0, 0), (0, 0, 0, 0))
     with pytest.raises(ValueError, match="3 and a quaternion of 4"):
         rigid_transform((0, 0), (0, 0, 0, 1))
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.tuples(*[st.floats(-3, 3)] * 3).filter(lambda turn: 1e-3 < np.linalg.norm(turn) < 3.1))
+def test_a_quaternion_turns_as_its_axis_and_angle_do(turn: tuple[float, float, float]) -> None:
+    angle = float(np.linalg.norm(turn))
+    axis = np.array(turn) / angle
+    quaternion = [*np.sin(angle / 2) * axis, np.cos(angle / 2)]
+    matrix = rigid_transform((1, 2, 3), 5 * np.array(quaternion))  # of any length
+    assert np.allclose(matrix[:3, :3], cv2.Rodrigues(np.array(turn))[0], atol=1e-6)
+    assert matrix[:3, 3].tolist() == [1, 2, 3] and matrix[3].tolist() == [0, 0, 0, 1]
