@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,8 @@ import pytest
 
 pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 
+from ros_harness import Client, NodeProcess
+from std_srvs.srv import Trigger
 from tiny_bundle import write_tiny_bundle
 
 from proto_mtl_ros.bench.soak import soak_figures, verdict
@@ -23,6 +26,7 @@ from proto_mtl_ros.bench.soak_plot import soak_plot
 from proto_mtl_ros.bench.soak_schedule import KINDS, Fault, schedule
 from proto_mtl_ros.data.stamp_log import StampLog
 from proto_mtl_ros.errors import ConfigError
+from proto_mtl_ros.machine import process_use
 from recordings import write_recording
 
 MINUTES = 30
@@ -229,3 +233,31 @@ def test_ctrl_c_ends_a_soak_with_what_there_is(tmp_path: Path) -> None:
     found = json.loads((tmp_path / "out" / "soak.json").read_text())
     assert found["interrupted"] and found["unexplained_drops"] == 0 < found["accounts"]["sent"]
     assert found["memory_slope_mib_per_hour"] is None and found["minutes"] < 5
+
+
+@pytest.mark.ros
+def test_reloading_a_model_does_not_take_memory_each_time(
+    tmp_path: Path, record_fault: Callable[..., None]
+) -> None:
+    pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed")
+    first, reloads = 3, 9
+    parameters = {"backend": "onnxruntime", "threads": "1", "cameras": "[front]"}
+    node, client = NodeProcess(tmp_path / "node.log", parameters), Client()
+    try:
+        assert client.change_state("configure")
+        heap = []
+        for _ in range(reloads):
+            assert client.call(Trigger, "reload_model", Trigger.Request()).success
+            client.values("engine")  # the old one is closed by then
+            heap.append(process_use(node.process.pid)["anon_mib"])
+        print("HEAP", [round(x) for x in heap])
+        # what each reload left before was 3 to 6 MiB
+        assert heap[-1] - heap[first] < 1.5 * (reloads - first), heap
+        assert node.end() == 0
+    finally:
+        client.close()
+        node.process.kill()
+    record_fault(
+        "engine", "a model is loaded again and again", tried=reloads, survived=reloads, lost=0,
+        seen="the service's answer; the memory of the old model is given back",
+    )  # fmt: skip
