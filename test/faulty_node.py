@@ -23,7 +23,7 @@ FAULTS = (
     "memory",  # out of memory
     "stall",  # one call, which returns only when `release` is called
     "hang",  # every call, until the file has gone
-    "freeze",  # one call, for 4 s, in which no other Python thread can run either
+    "freeze",  # one call, for 3 s, in which no other Python thread can run either
     "nan",  # in a part of depth and normals
     "inf",
     "all-nan",
@@ -62,7 +62,7 @@ def release(path: Path) -> None:
 def _wait(path: Path, fault: str) -> None:
     if fault == "freeze":
         path.unlink()
-        ctypes.PyDLL(None).sleep(4)  # PyDLL keeps the interpreter's lock
+        ctypes.PyDLL(None).sleep(3)  # PyDLL keeps the interpreter's lock
     elif fault == "stall":
         path.unlink()
         path = path.with_suffix(".release")

@@ -2,12 +2,13 @@
 """An engine that hangs, fails, freezes the process or gives nonsense, in the node's real process.
 
 `faulty_node.py` puts the fault between a real engine and its backend; what notices it, tells it and
-recovers is the product's.
+recovers is the product's. With PROTO_MTL_CAMPAIGN=1 the overload is tried, too.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import signal
 import socket
@@ -192,7 +193,7 @@ def test_a_dead_engine_is_given_up_and_reload_brings_it_back(
     from std_srvs.srv import Trigger
 
     (masks,) = robot.begin(
-        "segmentation/image", engine_timeout=0.5, engine_restarts=2, load_timeout=1.0
+        "segmentation/image", engine_timeout=0.5, engine_restarts=2, load_timeout=0.5
     )
     robot.set_fault("hang")
     robot.publish("left/image", image(picture()))
@@ -336,13 +337,13 @@ def test_values_that_are_none_are_published_as_invalid(
 def test_a_process_that_was_stopped_has_not_stalled(
     robot: FaultyRobot, record_fault: Callable
 ) -> None:
-    (masks,) = robot.begin("segmentation/image", engine_timeout=3.0)
+    (masks,) = robot.begin("segmentation/image", engine_timeout=2.0)
     restarts = robot.value("engine_restarts")
     robot.set_fault("hang")  # so that it is stopped in the middle of inferring
     robot.publish("left/image", image(picture()))
     time.sleep(0.5)
     robot.process.process.send_signal(signal.SIGSTOP)
-    time.sleep(4.0)
+    time.sleep(2.5)
     robot.set_fault()
     robot.process.process.send_signal(signal.SIGCONT)
     wait_for(lambda: masks.messages, "the result of the image that was in work")
@@ -390,11 +391,11 @@ def test_a_process_that_is_frozen_is_seen_from_outside(
         ended.set()
         listener.join()
     for heard in (times, signs):
-        assert max(b - a for a, b in zip(heard, heard[1:], strict=False)) > 3.0
+        assert max(b - a for a, b in zip(heard, heard[1:], strict=False)) > 2.0
     one_result(robot, image(picture()), masks)
     record_fault(
         "engine",
-        "a backend freezes the whole process for 4 s",
+        "a backend freezes the whole process for 3 s",
         tried=1,
         survived=1,
         lost=0,
@@ -403,6 +404,9 @@ def test_a_process_that_is_frozen_is_seen_from_outside(
     )
 
 
+@pytest.mark.skipif(
+    not os.environ.get("PROTO_MTL_CAMPAIGN"), reason="a quarter of a minute: PROTO_MTL_CAMPAIGN=1"
+)
 def test_the_input_is_made_smaller_only_where_that_is_chosen(
     robot: FaultyRobot, record_fault: Callable
 ) -> None:
