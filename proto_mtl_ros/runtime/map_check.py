@@ -58,6 +58,5 @@ def description(cause: str, share: float) -> str:
         "invalid_class": ("ids that no class has", "255"),
     }[cause]
     return (
-        f"the network gives {what} in {100 * share:.3g} % of its pixels, published as {published}; "
-        "try precision fp32 or another model"
+        f"the network gives {what} in {100 * share:.3g} % of its pixels, published as {published}"
     )
