@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import shutil
+import threading
 from pathlib import Path
 
 import pytest
@@ -234,6 +236,26 @@ def test_writing_replaces_a_bundle_and_leaves_nothing_else(folder: Path) -> None
     assert bundle.manifest.temperature == 2.0
     assert (folder / "README.md").read_text() == "# Tiny"
     assert sorted(p.name for p in folder.parent.iterdir()) == ["card.md", "tiny"]
+
+
+def test_a_bundle_that_is_replaced_while_it_is_read_is_never_called_damaged(folder: Path) -> None:
+    done = threading.Event()
+
+    def export() -> None:
+        for number in itertools.count():
+            content = bytes([number % 256]) * 4_000_000
+            Bundle.write(folder, tiny_manifest(), {"model.onnx": content})
+            if done.is_set():
+                return
+
+    writer = threading.Thread(target=export)
+    writer.start()
+    try:
+        seen = {Bundle.load(folder).manifest.files["model.onnx"] for _ in range(60)}
+    finally:
+        done.set()
+        writer.join()
+    assert len(seen) > 3
 
 
 def test_a_failed_write_leaves_the_old_bundle(folder: Path, tmp_path: Path) -> None:

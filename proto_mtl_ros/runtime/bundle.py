@@ -43,6 +43,8 @@ MAX_FILE_BYTES = 1_000_000_000
 """Of each other file."""
 
 _PACKAGE = "proto_mtl_ros"
+_REPLACED_AT_MOST = 3
+"""Times that a bundle may be replaced while it is read."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,18 @@ class Bundle:
             BundleError: there is none, or it is not exactly what its ``model.json`` says.
         """
         folder = find_bundle(path_or_name)
+        for _ in range(_REPLACED_AT_MOST):
+            before = _identity(folder)
+            try:
+                return cls._load(folder)
+            except BundleError:
+                # an export may just have put a new bundle in the place of the one half read
+                if _identity(folder) == before:
+                    raise
+        return cls._load(folder)
+
+    @classmethod
+    def _load(cls, folder: Path) -> Bundle:
         # With `colcon build --symlink-install` every installed file is a link into the source
         # tree, so the folder that counts is the one in which the real model.json lies.
         manifest_path = (folder / MANIFEST).resolve()
@@ -245,6 +259,14 @@ def find_bundle(path_or_name: str | os.PathLike[str]) -> Path:
         raise BundleError(f"cannot read {path} ({error.strerror}): check the path") from None
     what = "model" if _is_name(text) else "folder"
     raise BundleError(f"there is no {what} {text}: give a folder or one of {_known()}")
+
+
+def _identity(folder: Path) -> tuple[int, int] | None:
+    try:
+        found = (folder / MANIFEST).stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _is_name(text: str) -> bool:
