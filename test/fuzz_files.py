@@ -134,6 +134,7 @@ def _note(record: Path, target: str, result: dict[str, Any]) -> None:
         target,
         {"target": target, "tool": "atheris", "seconds": 0, "inputs": 0, "findings": []},
     )
+    entry["command"] = f"python test/fuzz_files.py --record {record}"
     entry["seconds"] = round(entry["seconds"] + result["seconds"])
     entry["inputs"] += result["inputs"]
     record.parent.mkdir(parents=True, exist_ok=True)

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
@@ -38,13 +38,26 @@ CORPUS = Path(__file__).parent / "corpus"
 IMAGE, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
 MOST_MESSAGES = 200
 
+_refused: list[str] = []
+
+
+@contextmanager
+def _refusal() -> Iterator[None]:
+    """Let what follows be refused by one line, and note the line."""
+    try:
+        yield
+    except ProtoMtlError as error:
+        line = str(error)
+        assert line and "\n" not in line and len(line) < 2000, line[:3000]
+        _refused.append(line)
+
 
 def _manifest(content: bytes, folder: Path) -> None:
     """model.json of a bundle; its file is there and has the right sum, so it is read to its end."""
     (folder / "model.onnx").write_bytes(_seed("graph", "tiny.onnx"))
     (folder / "model.json").write_bytes(content)
     bundle = Bundle.load(folder)
-    with suppress(BundleError):
+    with _refusal():
         _ = bundle.onnx_path
     _ = bundle.palette, bundle.has_int8, bundle.name, bundle.manifest.to_json()
 
@@ -64,7 +77,7 @@ def _bundle_files(content: bytes, folder: Path) -> None:
         (folder / name).write_bytes(data)
     (folder / "model.json").write_text(json.dumps(stated))
     bundle = Bundle.load(folder)
-    with suppress(BundleError):
+    with _refusal():
         _ = bundle.onnx_path
     read_safetensors(bundle.weights_path, BundleError, "export the model again")
 
@@ -76,14 +89,14 @@ def _read_bag(path: Path) -> None:
         for number, message in enumerate(bag.messages()):
             if number >= MOST_MESSAGES:
                 break
-            with suppress(ProtoMtlError):
+            with _refusal():
                 _ = message.stamp
-            with suppress(ProtoMtlError):
+            with _refusal():
                 message.decode()
             if message.type in (IMAGE, COMPRESSED):
-                with suppress(ProtoMtlError):
+                with _refusal():
                     decode_picture(message)
-                with suppress(ProtoMtlError):
+                with _refusal():
                     DepthFrame(0, message).decode()
 
 
@@ -125,7 +138,7 @@ def _message(content: bytes, folder: Path) -> None:
     if kind == IMAGE:
         stored = (message.encoding, message.height, message.width, message.step)
         for convert in (to_rgb, to_depth):
-            with suppress(ProtoMtlError):
+            with _refusal():
                 convert(*stored, bool(message.is_bigendian), message.data)
 
 
@@ -133,7 +146,7 @@ def _picture(content: bytes, folder: Path) -> None:
     path = folder / "picture.png"
     path.write_bytes(content)
     for read in (read_image, read_depth, lambda where: read_segmentation(where, 13)):
-        with suppress(ProtoMtlError):
+        with _refusal():
             read(path)
     for read_message in (
         lambda: decode_compressed("jpeg", content),
@@ -141,7 +154,7 @@ def _picture(content: bytes, folder: Path) -> None:
         lambda: decode_compressed_depth("32FC1; compressedDepth", content),
         lambda: decode_compressed_depth("16UC1; compressedDepth rvl", content),
     ):
-        with suppress(ProtoMtlError):
+        with _refusal():
             read_message()
 
 
@@ -155,7 +168,7 @@ def _masks(content: bytes, folder: Path) -> None:
     """COCO, then LabelMe; what can be read is drawn."""
     (folder / "1700000000000000000.json").write_bytes(content)
     for where in (folder / "1700000000000000000.json", folder):
-        with suppress(ProtoMtlError):
+        with _refusal():
             for mask in read_masks(where)[0].values():
                 mask()
 
@@ -164,7 +177,7 @@ def _table(content: bytes, folder: Path) -> None:
     path = folder / "table.csv"
     path.write_bytes(content)
     for read in (read_manifest, read_splits):
-        with suppress(ProtoMtlError):
+        with _refusal():
             read(path)
 
 
@@ -172,14 +185,14 @@ def _config(content: bytes, folder: Path) -> None:
     path = folder / "config.yaml"
     path.write_bytes(content)
     for read in (TrainConfig.read, JoinConfig.read):
-        with suppress(ProtoMtlError):
+        with _refusal():
             read(path)
 
 
 def _camera_and_classes(content: bytes, folder: Path) -> None:
     for name in ("camera.json", "classes.json"):
         (folder / name).write_bytes(content)
-    with suppress(ProtoMtlError):
+    with _refusal():
         read_camera(folder / "camera.json")
     read_label_set(folder)
 
@@ -222,18 +235,15 @@ TARGETS: dict[str, Callable[[bytes, Path], None]] = {
 
 
 def one_line_or_nothing(target: str, content: bytes, folder: Path) -> str:
-    """Run a target; return the line that it was refused with, "" where it was taken.
+    """Run a target; return the first line that it was refused with, "" where all was taken.
 
     Raises:
         Exception: a finding.
     """
-    try:
+    _refused.clear()
+    with _refusal():
         TARGETS[target](content, folder)
-    except ProtoMtlError as error:
-        line = str(error)
-        assert line and "\n" not in line and len(line) < 2000, line[:3000]
-        return line
-    return ""
+    return next(iter(_refused), "")
 
 
 @lru_cache(maxsize=16)
