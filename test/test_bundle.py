@@ -227,6 +227,16 @@ def test_a_path_that_is_no_bundle_is_refused(path: str) -> None:
     refusal(path)
 
 
+def test_only_model_json_stands_for_its_folder(folder: Path) -> None:
+    assert "there is no folder" in refusal(folder / "model.onnx")
+
+
+def test_a_file_that_is_too_large_is_not_read(folder: Path) -> None:
+    with (folder / "model.onnx").open("r+b") as stream:
+        stream.truncate(1_000_000_001)  # sparse: it takes no room
+    assert "has more than 1 GB" in refusal(folder)
+
+
 def test_writing_replaces_a_bundle_and_leaves_nothing_else(folder: Path) -> None:
     manifest = tiny_manifest().model_copy(update={"temperature": 2.0})
     card = folder.parent / "card.md"

@@ -143,3 +143,6 @@ def test_compressed_depth_of_both_kinds():
     )
     grey = encode_compressed(photograph(), "png")
     assert cause_of(decode_compressed_depth, "16UC1; compressedDepth", grey) == "wrong_kind"
+    for picture in (np.ones((4, 5), np.uint8), np.ones((4, 5, 3), np.uint16)):
+        other = cv2.imencode(".png", picture)[1].tobytes()
+        assert cause_of(decode_compressed_depth, "16UC1; compressedDepth", other) == "wrong_kind"

@@ -63,6 +63,16 @@ def test_another_seed_is_another_draw() -> None:
     assert one_label(ids, TASKS[:3], 0) != one_label(ids, TASKS[:3], 1)
 
 
+@pytest.mark.parametrize(
+    ("draw", "labels"),
+    [(one_label, "s s d d d s n n"), (random_label, "sd n s sn sn s sn n")],
+)
+def test_a_seed_means_the_same_labels_in_every_version(draw, labels: str) -> None:
+    ids = [f"{number:04}" for number in range(1, 9)]
+    rows = draw(ids, TASKS[:3], 3).values()
+    assert ["".join(task[0] for task in TASKS[:3] if row[task]) for row in rows] == labels.split()
+
+
 def test_what_does_not_divide_evenly_goes_to_any_task() -> None:
     extra = {
         task

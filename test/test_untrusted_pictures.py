@@ -22,8 +22,6 @@ from proto_mtl_ros.encodings import EncodingError, decode_compressed_depth, deco
 from proto_mtl_ros.encodings.picture_size import picture_size
 from proto_mtl_ros.errors import DataError, ProtoMtlError
 
-SUFFIXES = (".png", ".jpg", ".webp", ".tiff", ".bmp", ".ppm")
-
 
 @pytest.fixture(autouse=True)
 def _bounded_effort() -> Iterator[None]:
@@ -31,26 +29,6 @@ def _bounded_effort() -> Iterator[None]:
     yield
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     assert grown < 500_000 and time.process_time() - start < 20, grown
-
-
-@pytest.mark.parametrize("suffix", SUFFIXES)
-@pytest.mark.parametrize(("height", "width"), [(5, 7), (300, 200), (1, 1)])
-def test_the_size_is_read_from_the_header(suffix: str, height: int, width: int) -> None:
-    picture = np.random.default_rng(0).integers(0, 255, (height, width, 3)).astype(np.uint8)
-    content = cv2.imencode(suffix, picture)[1].tobytes()
-    assert picture_size(content) == (height, width)
-    assert decode_file(content, cv2.IMREAD_COLOR).shape == (height, width, 3)
-
-
-def test_the_size_of_a_lossless_webp_and_of_other_bits() -> None:
-    picture = np.zeros((33, 44, 3), np.uint8)
-    content = cv2.imencode(".webp", picture, [cv2.IMWRITE_WEBP_QUALITY, 101])[1].tobytes()
-    assert picture_size(content) == (33, 44)
-    for kind in (np.uint16, np.float32):
-        content = cv2.imencode(".tiff", np.zeros((33, 44), kind))[1].tobytes()
-        assert picture_size(content) == (33, 44)
-    clear = cv2.imencode(".webp", np.full((33, 44, 4), 9, np.uint8))[1].tobytes()
-    assert picture_size(clear) == (33, 44)
 
 
 def png(width: int, height: int) -> bytes:

@@ -50,7 +50,10 @@ GROUPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ),
     ),
     "tasks": (("tasks.py",), ("test_tasks",)),
-    "encodings": (("encodings/*.py",), ("test_encodings", "test_compressed", "test_rvl")),
+    "encodings": (
+        ("encodings/*.py",),
+        ("test_encodings", "test_compressed", "test_rvl", "test_picture_size"),
+    ),
     "bundle": (("runtime/bundle.py", "runtime/manifest.py"), ("test_bundle",)),
     "manifest": (("data/manifest.py",), ("test_data_manifest",)),
 }
