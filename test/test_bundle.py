@@ -141,6 +141,17 @@ def test_an_oversized_manifest_is_not_parsed(folder: Path) -> None:
         {"palette": [[0, 0, 256]] * 13},
         {"classes": ["floor"] * 13},
         {"classes": [], "palette": []},
+        {"classes": ["", *"abcdefghijkl"]},
+        {"tasks": ["depth", ""]},
+        {"input_size": [8224, 128]},
+        {"input_size": [96, 8224]},
+        {"size_multiple": 0},
+        {"size_multiple": 257, "input_size": [257, 257]},
+        {"files": {f"{n}": "0" * 64 for n in range(65)}},
+        {"palette": [[0, 0, -1]] * 13},
+        {"temperature": 0},
+        {"normalisation": {"mean": [0, 0], "std": 1}},
+        {"training": {"data": "", "licence": "MIT"}},
         {"tasks": []},
         {"tasks": ["depth", "depth"]},
         {"input_size": [100, 128]},
@@ -163,6 +174,36 @@ def test_a_manifest_that_breaks_a_rule_is_refused(folder: Path, change: dict) ->
     line = refusal(folder)
     assert str(folder / "model.json") in line
     assert "export the model again" in line
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"input_size": [8192, 8192], "size_multiple": 256},
+        {"input_size": [1, 1], "size_multiple": 1},
+        {"input_size": [65, 39], "size_multiple": 13},
+        {"palette": [[0, 255, 255]] * 13},
+        {"tasks": ["depth"], "classes": [], "palette": []},
+        {"normalisation": {"mean": -1, "std": 0.5}},
+        {"training": {"data": "mine", "licence": "MIT", "epochs": 3}},
+    ],
+    ids=str,
+)
+def test_a_manifest_at_its_limits_is_taken(change: dict) -> None:
+    content = json.loads(tiny_manifest().to_json()) | change
+    ModelManifest.from_json(json.dumps(content), "model.json")
+
+
+def test_the_first_of_several_errors_is_told_and_how_many_more() -> None:
+    content = json.loads(tiny_manifest().to_json())
+    for errors, said in ((1, ";"), (2, " (and 1 more);"), (3, " (and 2 more);")):
+        content |= {"input_size": [96, 128], "canonical_fx": -1, "temperature": 1}
+        content |= dict(list({"temperature": -1, "input_size": [0, 128]}.items())[: errors - 1])
+        with pytest.raises(BundleError) as caught:
+            ModelManifest.from_json(json.dumps(content), "model.json")
+        assert f"{said} correct it" in str(caught.value)
+        if errors == 1:
+            assert "canonical_fx: Input should be greater than 0;" in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -225,6 +266,20 @@ def test_a_folder_is_preferred_to_a_name(tmp_path: Path, monkeypatch: pytest.Mon
 @pytest.mark.parametrize("path", ["./nothing", "/nowhere/at/all", "", "a\0b", "x" * 5000, "~"])
 def test_a_path_that_is_no_bundle_is_refused(path: str) -> None:
     refusal(path)
+
+
+def test_the_graph_of_a_precision(folder: Path, tmp_path: Path) -> None:
+    graph = (folder / "model.onnx").read_bytes()
+    names = ("model.onnx", "model.int8.onnx", "model.int8-tensorrt.onnx")
+    whole = Bundle.write(tmp_path / "whole", tiny_manifest(), dict.fromkeys(names, graph))
+    for plain in ("fp32", "fp16", "auto"):
+        assert whole.graph_path(plain).name == whole.graph_path(plain, "tensorrt").name == names[0]
+    assert whole.graph_path("int8").name == names[1]
+    assert whole.graph_path("int8", "tensorrt").name == names[2]
+    assert whole.has_int8 and not Bundle.load(folder).has_int8
+    for target in ("cpu", "tensorrt"):
+        with pytest.raises(BundleError, match=f"no int8 graph for {target}: make one with"):
+            Bundle.load(folder).graph_path("int8", target)
 
 
 def test_only_model_json_stands_for_its_folder(folder: Path) -> None:

@@ -84,6 +84,15 @@ def test_what_does_not_divide_evenly_goes_to_any_task() -> None:
     assert extra == set(TASKS[:3])
 
 
+def test_frames_of_different_tasks_are_no_manifest(tmp_path: Path) -> None:
+    for other in ({"normals": True}, {"depth": True, "normals": False}, {}):
+        with pytest.raises(DataError, match=r"frame 2 names the tasks"):
+            write_manifest(tmp_path / "m.csv", {"1": {"depth": True}, "2": other})
+    with pytest.raises(DataError, match="at least one frame"):
+        write_manifest(tmp_path / "m.csv", {})
+    assert not list(tmp_path.iterdir())
+
+
 def test_manifest_round_trip(tmp_path: Path) -> None:
     manifest = random_label(["0001", "a,b", "room/3"], TASKS[:3], 1)
     write_manifest(tmp_path / "m.csv", manifest)

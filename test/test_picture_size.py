@@ -216,9 +216,14 @@ def test_the_limits() -> None:
         assert refused.value.cause == expected
 
 
-@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("suffix", (*SUFFIXES, "VP8", "VP8X"))
 def test_a_header_that_is_cut_off_gives_a_size_or_a_cause(suffix: str) -> None:
-    content = encoded(suffix, np.zeros((5, 7, 3), np.uint8)[:, :, : 1 if suffix == ".pgm" else 3])
+    if suffix.startswith("VP8"):
+        channels = 4 if suffix == "VP8X" else 3
+        content = encoded(".webp", np.full((5, 7, channels), 9, np.uint8), *LOSSY_WEBP)
+    else:
+        channels = 1 if suffix == ".pgm" else 3
+        content = encoded(suffix, np.zeros((5, 7, channels), np.uint8))
     for length in range(min(len(content), 400)):
         try:
             assert picture_size(content[:length]) == (5, 7)

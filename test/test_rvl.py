@@ -98,7 +98,13 @@ def test_noise_is_refused_or_a_picture_but_never_more(content: bytes, count: int
 
 @pytest.mark.parametrize(
     ("size", "cause"),
-    [((40_000, 40_000), "too_large"), ((0, 5), "zero_size"), ((-3, 5), "zero_size")],
+    [
+        ((40_000, 40_000), "too_large"),
+        ((0, 5), "zero_size"),
+        ((5, 0), "zero_size"),
+        ((-3, 5), "zero_size"),
+        ((-3, -5), "zero_size"),
+    ],
 )
 def test_a_size_is_looked_at_before_memory_is_taken(size: tuple[int, int], cause: str) -> None:
     data = bytes(12) + struct.pack("<ii", *size) + bytes(40)
