@@ -152,6 +152,7 @@ def test_an_oversized_manifest_is_not_parsed(folder: Path) -> None:
         {"temperature": 0},
         {"normalisation": {"mean": [0, 0], "std": 1}},
         {"training": {"data": "", "licence": "MIT"}},
+        {"training": {"data": "mine", "licence": ""}},
         {"tasks": []},
         {"tasks": ["depth", "depth"]},
         {"input_size": [100, 128]},

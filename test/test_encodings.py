@@ -235,6 +235,7 @@ def test_fields_of_an_array_that_does_not_fit_are_refused():
         with pytest.raises(ValueError, match="cannot be rgb8"):
             image_fields(pixels, "rgb8")
     assert cause_of(image_fields, np.zeros((0, 4, 3), np.uint8), "rgb8") == "zero_size"
+    assert cause_of(image_fields, np.zeros((4, 0, 3), np.uint8), "rgb8") == "zero_size"
 
 
 @pytest.mark.parametrize(

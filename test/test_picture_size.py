@@ -194,7 +194,7 @@ def test_a_png_begins_with_its_header_and_has_an_end() -> None:
     assert picture_size(PNG + head + end + b"anything") == (5, 7)
     for content in (head, end, head + end[:-1], chunk(b"gAMA", HEADER) + end, b"",
                     chunk(b"IHDR", HEADER[:12]) + end, chunk(b"IHDR", HEADER + b"\0") + end,
-                    chunk(b"tEXt", b"") + head + end):  # fmt: skip
+                    chunk(b"tEXt", b"") + head + end, head + chunk(b"IDAT", b"x")):  # fmt: skip
         assert cause(PNG + content) == "bad_png"
 
 
@@ -236,3 +236,12 @@ def test_data_that_is_not_of_its_header_is_refused() -> None:
         decode_file(PNG + chunk(b"IHDR", HEADER) + chunk(b"IDAT", b"no zlib") + chunk(b"IEND", b""),
                     cv2.IMREAD_COLOR)  # fmt: skip
     assert refused.value.cause == "bad_file"
+
+
+def test_a_file_that_says_how_it_is_to_be_turned_is_turned() -> None:
+    plain = encoded(".jpg", np.zeros((16, 40, 3), np.uint8))
+    tag = struct.pack(">HHIHH", 0x0112, 3, 1, 6, 0)  # orientation: a quarter turn
+    exif = b"Exif\0\0MM\0*" + struct.pack(">IH", 8, 1) + tag + bytes(4)
+    turned = plain[:2] + b"\xff\xe1" + struct.pack(">H", 2 + len(exif)) + exif + plain[2:]
+    assert picture_size(turned) == (16, 40)
+    assert decode_file(turned, cv2.IMREAD_COLOR).shape == (40, 16, 3)
