@@ -2,10 +2,11 @@
 """Changes single places of the code and runs that module's tests, which should fail.
 
     python benchmark/reliability/measure_mutation.py [--minutes 40] [--seed 0] [--only GROUP ...]
+    python benchmark/reliability/measure_mutation.py --explain
 
 Cosmic-ray makes the mutants; they are drawn at random, one for each place, and tried in a copy of
 the repository until the time is over. Why a survivor may live stands in survivors.json, by
-"file: old -> new".
+"file: old -> new"; --explain copies that into the figures, without trying the mutants again.
 """
 
 from __future__ import annotations
@@ -222,11 +223,24 @@ def figures(rows: list[dict[str, Any]], reasons: dict[str, str], **more: Any) ->
             {
                 "where": f"{row['file']}:{row['line']}",
                 "mutation": row["change"],
-                "why": reasons.get(f"{row['file']}: {row['change']}", NOT_LOOKED_AT),
+                "why": why(reasons, row["file"], row["change"]),
             }
             for row in sorted(survivors, key=lambda row: (row["file"], row["line"]))
         ],
     }
+
+
+def why(reasons: dict[str, str], file: str, changed: str) -> str:
+    """Return why a mutant may live."""
+    return reasons.get(f"{file}: {changed}", NOT_LOOKED_AT)
+
+
+def explain(path: Path, reasons: dict[str, str]) -> None:
+    """Note in the figures why their survivors may live."""
+    found = json.loads(path.read_text(encoding="utf-8"))
+    for one in found["survivors"]:
+        one["why"] = why(reasons, one["where"].rpartition(":")[0], one["mutation"])
+    path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
 def main() -> None:
@@ -237,9 +251,13 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", choices=list(GROUPS), default=list(GROUPS))
     parser.add_argument("--most", type=int, help="so many mutants at most")
     parser.add_argument("--out", type=Path, default=HERE / "mutation.json")
+    parser.add_argument("--explain", action="store_true", help="only note why survivors live")
     options = parser.parse_args()
     path = HERE / "survivors.json"
     reasons = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if options.explain:
+        explain(options.out, reasons)
+        return
     start = time.monotonic()
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
