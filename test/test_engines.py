@@ -8,6 +8,7 @@ import pickle
 import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from onnx import helper
 from tiny_bundle import expected, tiny_graph, tiny_manifest, write_tiny_bundle
 
 from proto_mtl_ros.errors import EngineError, ProtoMtlError
+from proto_mtl_ros.ros.model import load_predictor
 from proto_mtl_ros.runtime.bundle import Bundle
 from proto_mtl_ros.runtime.engine import Engine, available_backends, create_engine
 
@@ -424,3 +426,49 @@ def test_every_engine_gives_the_maps_of_torch(model: str, backend: str) -> None:
     assert np.abs(maps["confidence"].astype(int) - reference["confidence"]).mean() < 1
     np.testing.assert_allclose(maps["depth"], reference["depth"], rtol=0.02, atol=0.01)
     assert np.abs(maps["normals"] - reference["normals"]).max() < 0.02
+
+
+def test_a_bundle_that_was_replaced_is_not_run_with_the_old_classes(
+    tmp_path: Path, backend: str
+) -> None:
+    graph = tiny_graph().SerializeToString()
+    bundle = bundle_with(tmp_path, graph)
+    bundle_with(tmp_path, graph, temperature=2.0)
+    assert "was replaced while it was loaded" in refusal(bundle, backend=backend)
+
+
+def test_a_model_that_is_exported_again_while_it_is_loaded_is_the_one_or_the_other(
+    tmp_path: Path,
+) -> None:
+    sides = {"left": (-1.0, 0.0, 0.0), "right": (1.0, 0.0, 0.0)}
+    graphs = {name: tiny_graph(direction=side).SerializeToString() for name, side in sides.items()}
+    values = {"model": str(tmp_path / "m"), "backend": "onnxruntime", "device": "cpu",
+              "precision": "auto", "threads": 1, "input_size": [0, 0], "max_batch": 1,
+              "output_size": "network", "cameras": ["camera"]}  # fmt: skip
+
+    def export(name: str) -> None:
+        manifest = tiny_manifest().model_copy(update={"name": name})
+        Bundle.write(tmp_path / "m", manifest, {"model.onnx": graphs[name]})
+
+    def exports() -> None:
+        for _ in range(15):
+            export("right")
+            export("left")
+
+    export("left")
+    writer = threading.Thread(target=exports)
+    writer.start()
+    seen = []
+    while writer.is_alive():
+        try:
+            predictor = load_predictor(values)
+        except ProtoMtlError as error:  # replaced twice within one loading
+            assert "was replaced while it was loaded" in str(error)
+            continue
+        name = predictor.bundle.name
+        normals = predictor.predict(np.zeros((96, 128, 3), np.uint8)).normals
+        np.testing.assert_allclose(normals[0, 0], sides[name])
+        predictor.close()
+        seen.append(name)
+    writer.join()
+    assert set(seen) == set(sides)

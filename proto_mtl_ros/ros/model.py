@@ -12,7 +12,7 @@ from typing import Any
 from proto_mtl_ros.errors import EngineError
 from proto_mtl_ros.ros.systemd import notify
 from proto_mtl_ros.runtime.bundle import Bundle
-from proto_mtl_ros.runtime.engine import create_engine
+from proto_mtl_ros.runtime.engine import Engine, create_engine
 from proto_mtl_ros.runtime.engine_plan import EngineNotBuilt
 from proto_mtl_ros.runtime.predictor import Predictor
 
@@ -25,7 +25,6 @@ def load_predictor(values: dict[str, Any], avoid: str = "", instead_of: str = ""
 
     Raises BundleError or EngineError.
     """
-    bundle = Bundle.load(values["model"])
     height, width = values["input_size"]
     input_size = (height, width) if height else None
     options = {
@@ -35,11 +34,14 @@ def load_predictor(values: dict[str, Any], avoid: str = "", instead_of: str = ""
         "input_size": input_size,
         "max_batch": values["max_batch"],
     }
+    bundle = Bundle.load(values["model"])
     try:
-        engine = create_engine(bundle, values["backend"], avoid=avoid, **options)
-    except EngineNotBuilt:
-        # the next fastest runs while it is built, and says so
-        engine = create_engine(bundle, **options)
+        engine = _engine(bundle, values["backend"], avoid, options)
+    except EngineError:
+        if bundle.is_current():
+            raise
+        bundle = Bundle.load(values["model"])  # an export has just put another in its place
+        engine = _engine(bundle, values["backend"], avoid, options)
     if instead_of:
         engine.fallback = "; ".join(filter(None, (instead_of, engine.fallback)))
     try:
@@ -51,6 +53,14 @@ def load_predictor(values: dict[str, Any], avoid: str = "", instead_of: str = ""
         engine.close()
         raise
     return predictor
+
+
+def _engine(bundle: Bundle, backend: str, avoid: str, options: dict[str, Any]) -> Engine:
+    try:
+        return create_engine(bundle, backend, avoid=avoid, **options)
+    except EngineNotBuilt:
+        # the next fastest runs while it is built, and says so
+        return create_engine(bundle, **options)
 
 
 @dataclass

@@ -14,7 +14,7 @@ import shutil
 import site
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -54,10 +54,12 @@ class Bundle:
     Attributes:
         path: the folder, absolute, symbolic links resolved.
         manifest: the validated content of ``model.json``.
+        identity: of that file, to see whether the bundle was replaced.
     """
 
     path: Path
     manifest: ModelManifest
+    identity: tuple[int, ...] | None = field(default=None, compare=False, repr=False)
 
     @classmethod
     def load(cls, path_or_name: str | os.PathLike[str]) -> Bundle:
@@ -87,10 +89,11 @@ class Bundle:
         # tree, so the folder that counts is the one in which the real model.json lies.
         manifest_path = (folder / MANIFEST).resolve()
         root = manifest_path.parent
+        identity = _identity(root)
         manifest = ModelManifest.from_json(
             read_bytes(manifest_path, MAX_MANIFEST_BYTES, BundleError), str(folder / MANIFEST)
         )
-        bundle = cls(root, manifest)
+        bundle = cls(root, manifest, identity)
         for name, digest in manifest.files.items():
             bundle._verify(name, digest)
         return bundle
@@ -137,6 +140,10 @@ class Bundle:
                 f" ({one_line(error)}): give plain numbers and text"
             ) from None
         return cls.load(target)
+
+    def is_current(self) -> bool:
+        """Return whether the folder still holds this bundle, and not one that has replaced it."""
+        return _identity(self.path) == self.identity
 
     @property
     def name(self) -> str:
@@ -261,12 +268,12 @@ def find_bundle(path_or_name: str | os.PathLike[str]) -> Path:
     raise BundleError(f"there is no {what} {text}: give a folder or one of {_known()}")
 
 
-def _identity(folder: Path) -> tuple[int, int] | None:
+def _identity(folder: Path) -> tuple[int, ...] | None:
     try:
         found = (folder / MANIFEST).stat()
     except OSError:
         return None
-    return found.st_dev, found.st_ino
+    return found.st_dev, found.st_ino, found.st_mtime_ns  # a number of a file may be used again
 
 
 def _is_name(text: str) -> bool:

@@ -199,12 +199,18 @@ def create_engine(
     Raises:
         EngineNotBuilt: the backend is named, and its engine has to be built first.
         EngineError: an unknown backend, device or precision, one that is not installed, a model
-            without a graph of that precision, or a graph that is not what the bundle promises.
+            without a graph of that precision, a graph that is not what the bundle promises, or a
+            bundle that was replaced meanwhile.
     """
     options = EngineOptions(device, threads, **more)
     if backend != "auto":
-        return _explained(_load(_named(backend), bundle, options), "as asked for")
-    return _fastest(bundle, options, avoid)
+        engine = _explained(_load(_named(backend), bundle, options), "as asked for")
+    else:
+        engine = _fastest(bundle, options, avoid)
+    if not bundle.is_current():  # the graph may be another one's than the classes
+        engine.close()
+        raise EngineError(f"{bundle.path} was replaced while it was loaded: load it again")
+    return engine
 
 
 def _fastest(bundle: Bundle, options: EngineOptions, avoid: str) -> Engine:
