@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proto_mtl_ros.data.manifest import (
+    allowed,
     one_label,
     random_label,
     read_manifest,
@@ -82,6 +83,12 @@ def test_what_does_not_divide_evenly_goes_to_any_task() -> None:
         if used
     }
     assert extra == set(TASKS[:3])
+
+
+def test_a_label_that_a_manifest_does_not_name_may_not_be_used() -> None:
+    manifest = {"1": {"depth": True, "normals": False}}
+    assert allowed(manifest, "1", TASKS[:3]) == ("depth",)
+    assert allowed(None, "1", TASKS[:3]) == TASKS[:3]
 
 
 def test_frames_of_different_tasks_are_no_manifest(tmp_path: Path) -> None:
