@@ -36,7 +36,9 @@ _INSIDE = {
 _DIMS, _TYPE, _NAME, _RAW, _EXTERNAL, _LOCATION = 1, 2, 8, 9, 13, 14
 # Bits of an element by its type; texts (8) have none.
 _BITS = {1: 32, 2: 8, 3: 8, 4: 16, 5: 16, 6: 32, 7: 64, 9: 8, 10: 16, 11: 64, 12: 32, 13: 64,
-         14: 64, 15: 128, 16: 16, 17: 8, 18: 8, 19: 8, 20: 8, 21: 4, 22: 4, 23: 4}  # fmt: skip
+         14: 64, 15: 128, 16: 16, 17: 8, 18: 8, 19: 8, 20: 8, 21: 4, 22: 4, 23: 4,
+         24: 8, 25: 2, 26: 2, 27: 6, 28: 6}  # fmt: skip
+_COMPLEX = (14, 15)
 # Field that holds the values -> bytes of a value, 0 where they are of any length.
 _VALUES = {4: 4, 5: 0, 7: 0, 10: 8, 11: 0}
 
@@ -110,9 +112,11 @@ class _Walk:
         bits = _BITS[element]
         if raw is not None:
             right = raw == (wanted * bits + 7) // 8
-        else:  # small types share a number, complex ones take two
-            share = 2 if bits == 4 else 1
-            right = stored * share in (wanted, wanted + share - 1, 2 * wanted)
+        elif element in _COMPLEX:  # two numbers each
+            right = stored == 2 * wanted
+        else:  # small types share a number
+            share = max(1, 8 // bits)
+            right = stored == (wanted + share - 1) // share
         if not right:
             raise ValueError(f"{name} states a shape of {wanted} values and has others")
 
