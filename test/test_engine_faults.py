@@ -2,13 +2,12 @@
 """An engine that hangs, fails, freezes the process or gives nonsense, in the node's real process.
 
 `faulty_node.py` puts the fault between a real engine and its backend; what notices it, tells it and
-recovers is the product's. With PROTO_MTL_CAMPAIGN=1 the overload is tried, too.
+recovers is the product's.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import signal
 import socket
@@ -404,9 +403,6 @@ def test_a_process_that_is_frozen_is_seen_from_outside(
     )
 
 
-@pytest.mark.skipif(
-    not os.environ.get("PROTO_MTL_CAMPAIGN"), reason="a quarter of a minute: PROTO_MTL_CAMPAIGN=1"
-)
 def test_the_input_is_made_smaller_only_where_that_is_chosen(
     robot: FaultyRobot, record_fault: Callable
 ) -> None:
