@@ -238,9 +238,6 @@ class PerceptionNode(LifecycleNode):
         if self._engine is None:
             response.success, response.message = False, "configure the node first"
             return response
-        if self._loading is not None:
-            response.success, response.message = False, "a model is being loaded already"
-            return response
         future: Future = Future(executor=self.executor)
         engine = self._engine
         future.add_done_callback(lambda _: None)  # wakes the executor, which then goes on here

@@ -42,13 +42,12 @@ def run(arguments: Sequence[str], stopping: threading.Event | None = None) -> in
         rclpy.init(args=argv, signal_handler_options=SignalHandlerOptions.NO)
         surplus = remove_ros_args(argv)[1:]
     except Exception as error:
+        if type(error).__name__ == "UnknownROSArgsError":  # rclpy exports no name for it
+            raise ConfigError(_surplus(str(error).strip("[]"))) from error
         raise ConfigError(f"ROS arguments: {_first_line(error)}") from error
     try:
         if surplus:
-            raise ConfigError(
-                f"unexpected argument {surplus[0]}; parameters are given as "
-                "--ros-args -p name:=value"
-            )
+            raise ConfigError(_surplus(surplus[0]))
         status = _spin(stopping)
     finally:
         rclpy.try_shutdown()
@@ -74,6 +73,10 @@ def _leave(status: int) -> NoReturn:
 def _first_line(error: BaseException) -> str:
     line = (str(error).strip() or type(error).__name__).splitlines()[0]
     return line.partition(", at /")[0]  # rcl appends the lines of its sources
+
+
+def _surplus(argument: str) -> str:
+    return f"unexpected argument {argument}; parameters are given as --ros-args -p name:=value"
 
 
 def _spin(stopping: threading.Event) -> int:
