@@ -195,6 +195,15 @@ def test_a_manifest_at_its_limits_is_taken(change: dict) -> None:
     ModelManifest.from_json(json.dumps(content), "model.json")
 
 
+def test_what_a_manifest_may_leave_out() -> None:
+    content = json.loads(tiny_manifest().to_json())
+    for name in ("size_multiple", "temperature", "metrics", "architecture", "files"):
+        del content[name]
+    read = ModelManifest.from_json(json.dumps(content), "model.json")
+    assert (read.size_multiple, read.temperature) == (32, 1.0)
+    assert read.metrics == read.architecture == read.files == {}
+
+
 def test_the_first_of_several_errors_is_told_and_how_many_more() -> None:
     content = json.loads(tiny_manifest().to_json())
     for errors, said in ((1, ";"), (2, " (and 1 more);"), (3, " (and 2 more);")):

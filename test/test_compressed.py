@@ -143,6 +143,8 @@ def test_compressed_depth_of_both_kinds():
     )
     grey = encode_compressed(photograph(), "png")
     assert cause_of(decode_compressed_depth, "16UC1; compressedDepth", grey) == "wrong_kind"
+    # quantised, and the constants before it are missing
+    assert np.isnan(decode_compressed_depth("32FC1; compressedDepth png", png)).all()
     for picture in (np.ones((4, 5), np.uint8), np.ones((4, 5, 3), np.uint16)):
         other = cv2.imencode(".png", picture)[1].tobytes()
         assert cause_of(decode_compressed_depth, "16UC1; compressedDepth", other) == "wrong_kind"

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from proto_mtl_ros.data.manifest import (
     allowed,
+    manifest_for,
     one_label,
     random_label,
     read_manifest,
@@ -83,6 +84,37 @@ def test_what_does_not_divide_evenly_goes_to_any_task() -> None:
         if used
     }
     assert extra == set(TASKS[:3])
+
+
+@pytest.mark.parametrize(
+    ("frames", "tasks", "said"),
+    [
+        (["1", "1"], TASKS[:3], "stands twice"),
+        (["1", "2"], ("depth", "depth"), "stands twice"),
+        ([], TASKS[:3], "at least one frame and one task"),
+        (["1"], (), "at least one frame and one task"),
+    ],
+)
+@pytest.mark.parametrize("draw", [one_label, random_label])
+def test_labels_that_cannot_be_drawn(draw, frames: list[str], tasks, said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        draw(frames, tasks, 0)
+
+
+def test_of_one_task_no_part_can_be_withheld() -> None:
+    with pytest.raises(DataError, match="name at least two tasks"):
+        random_label(["1"], TASKS[:1], 0)
+    assert one_label(["1"], TASKS[:1], 0) == {"1": {TASKS[0]: True}}
+
+
+def test_a_frame_that_a_manifest_lacks_is_named(tmp_path: Path) -> None:
+    write_manifest(tmp_path / "m.csv", one_label(["a", "c"], TASKS[:3], 0))
+    with pytest.raises(DataError, match=r"no row for frame b \(1 missing\)"):
+        manifest_for(tmp_path / "m.csv", ["a", "b", "c"])
+    with pytest.raises(DataError, match=r"no row for frame b \(2 missing\)"):
+        manifest_for(tmp_path / "m.csv", ["a", "b", "c", "d"])
+    assert manifest_for(tmp_path / "m.csv", ["c", "a"]) is not None
+    assert manifest_for(None, ["a"]) is None
 
 
 def test_a_label_that_a_manifest_does_not_name_may_not_be_used() -> None:

@@ -151,7 +151,14 @@ def test_camera_info_without_calibration_gives_no_camera():
 
 @pytest.mark.parametrize(
     ("bin_x", "bin_y", "roi"),
-    [(0, 0, (0, 0, 0, 0)), (2, 2, (0, 0, 0, 0)), (1, 1, (8, 4, 20, 40)), (4, 2, (8, 4, 20, 40))],
+    [
+        (0, 0, (0, 0, 0, 0)),
+        (2, 2, (0, 0, 0, 0)),
+        (1, 2, (0, 0, 0, 0)),
+        (2, 1, (0, 0, 0, 0)),
+        (1, 1, (8, 4, 20, 40)),
+        (4, 2, (8, 4, 20, 40)),
+    ],
 )
 @pytest.mark.parametrize("rectified", [False, True])
 def test_region_of_interest_comes_before_binning(bin_x, bin_y, roi, rectified):
@@ -179,7 +186,8 @@ def test_rectified_image_ignores_distortion_and_falls_back_to_k_without_p():
     [
         ({"K": [np.nan] * 9}, "K has values that are not finite"),
         ({"K": [-61.0, 0, 30, 0, 62, 25, 0, 0, 1]}, "must be positive"),
-        ({"K": [61.0, 0, 30, 0, 0, 25, 0, 0, 1]}, "must be positive"),
+        ({"K": [61.0, 0, 30, 0, 0, 25, 0, 0, 1]}, "focal lengths 61 and 0, which must be positive"),
+        ({"K": [61.0, 0, 30, -1, 62, 25, 0, 0, 1]}, "K is not a camera matrix"),
         ({"K": [61.0, 0, 30, 0, 62, 25, 0, 0, 0]}, "K is not a camera matrix"),
         ({"K": [61.0] * 8}, "K has 8 values"),
         ({"P": [58.0] * 3}, "P has 3 values"),
@@ -265,6 +273,11 @@ def test_a_window_outside_the_image_or_without_pixels_is_refused(window):
 def test_a_binning_that_leaves_nothing_is_refused(field):
     with pytest.raises(ValueError, match="leaves nothing of the image"):
         Camera.from_info(**info(**{field: 65}))
+
+
+def test_a_binning_may_leave_a_single_pixel():
+    camera = Camera.from_info(**info(binning_x=64, binning_y=48))
+    assert (camera.width, camera.height) == (1, 1)
 
 
 def test_camera_info_without_region_or_binning_is_that_of_the_whole_sensor():

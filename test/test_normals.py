@@ -190,6 +190,22 @@ def test_sensor_noise_is_averaged_and_wider_windows_average_more():
     assert wide < 0.5 and wide < narrow / 3
 
 
+def test_a_scene_and_its_small_model_have_the_same_normals():
+    """Thresholds are relative: from a table's edge to a street, nothing changes but the scale."""
+    expected = turned((0, 0, -1), 15, 30)
+    depth = plane_depth(PINHOLE, expected, 2.0)
+    depth[:, 50:] *= 1.02
+    # from clean to so noisy that there are no planes
+    noise = np.random.default_rng(3).normal(0, 1, depth.shape)
+    depth *= 1 + noise * np.linspace(0, 0.1, HEIGHT)[:, None]
+    normals = depth_to_normals(depth, PINHOLE)
+    assert 0.3 < normals.any(-1).mean() < 1
+    for scale in (0.05, 20.0):
+        scaled = depth_to_normals(depth * np.float32(scale), PINHOLE)
+        assert (scaled.any(-1) == normals.any(-1)).mean() > 0.999
+        assert degrees(scaled, normals)[normals.any(-1) & scaled.any(-1)].max() < 0.1
+
+
 def test_a_lone_outlier_gets_no_normal_and_spoils_no_other():
     expected = turned((0, -0.5, -0.866), 0, 0)
     depth = plane_depth(PINHOLE, expected, 2.0)
