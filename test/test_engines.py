@@ -23,7 +23,7 @@ from tiny_bundle import expected, tiny_graph, tiny_manifest, write_tiny_bundle
 from proto_mtl_ros.errors import EngineError, ProtoMtlError
 from proto_mtl_ros.ros.model import load_predictor
 from proto_mtl_ros.runtime.bundle import Bundle
-from proto_mtl_ros.runtime.engine import Engine, available_backends, create_engine
+from proto_mtl_ros.runtime.engine import BACKENDS, Engine, available_backends, create_engine
 
 MODELS = Path(__file__).resolve().parents[1] / "models"
 HAS_CUDA = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
@@ -123,6 +123,34 @@ def test_a_warm_up_takes_time_and_a_closed_engine_says_so(bundle: Bundle, backen
     engine.close()
     with pytest.raises(EngineError, match="closed"):
         engine.infer(pictures(1, 64, 64))
+
+
+def test_without_any_backend_it_is_said_how_to_install_one(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(type(BACKENDS[0]), "installed", lambda _: False)
+    said = refusal(bundle)
+    assert said.startswith("no inference backend is installed: ")
+    assert "pip install onnxruntime" in said and "pip install openvino" in said
+
+
+def test_a_backend_that_is_broken_says_how_to_install_it(bundle: Bundle, tmp_path: Path) -> None:
+    (tmp_path / "onnxruntime").mkdir()
+    (tmp_path / "onnxruntime" / "__init__.py").write_text("raise OSError('libx.so is missing')")
+    path = os.pathsep.join((str(tmp_path), *sys.path))
+    program = (
+        "import sys; from proto_mtl_ros.runtime.bundle import Bundle;"
+        "from proto_mtl_ros.runtime.engine import create_engine;"
+        "create_engine(Bundle.load(sys.argv[1]), 'onnxruntime')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, bundle.path],
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+    )
+    said = done.stderr.splitlines()[-1]
+    assert "backend onnxruntime cannot be imported (libx.so is missing): pip install" in said
 
 
 @pytest.mark.parametrize("backend", ["tensorflow", "ONNXRuntime", "", "os"])
