@@ -8,6 +8,7 @@ three calls.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,7 @@ import numpy as np
 from proto_mtl_ros.errors import EngineError, one_line
 
 from .bundle import INPUT, Bundle
-from .cuda import Buffer, Cuda
+from .cuda import Buffer, Cuda, CudaError
 from .engine import EngineOptions
 from .engine_plan import PRECISIONS, EnginePlan
 from .loaded_engine import LoadedEngine
@@ -69,7 +70,6 @@ class TensorRtEngine(LoadedEngine):
                 f"{plan.key.library} cannot read its engine ({one_line(self._logger.last)}):"
                 f" delete {plan.path} to build another"
             )
-        self._stream = cuda.stream()
         tensors = {True: {}, False: {}}  # type: dict[bool, dict[str, str]]
         for index in range(self._engine.num_io_tensors):
             name = self._engine.get_tensor_name(index)
@@ -78,6 +78,7 @@ class TensorRtEngine(LoadedEngine):
             tensors[is_input][name] = kind
         same = {kind: kind for of in tensors.values() for kind in of.values()}
         self._check_graph("the engine", tensors[True], tensors[False], same)
+        self._stream = cuda.stream()
 
     def _run(self, images: np.ndarray) -> dict[str, np.ndarray]:
         self._cuda.use()
@@ -110,22 +111,26 @@ class TensorRtEngine(LoadedEngine):
                 f"the engine was built for inputs from {list(smallest)} to {list(largest)}, not"
                 f" {list(shape)}: build it for this size"
             )
-        maps = {}
-        for name, (dtype, channels) in self._outputs.items():
-            size = shape[:3] if channels == 1 else (*shape[:3], channels)
-            maps[name] = cuda.buffer(size, dtype)
-        run = self._runs[shape] = _Prepared(context, cuda.buffer(shape, np.dtype(np.uint8)), maps)
-        context.set_tensor_address(INPUT, run.image.pointer)
-        for name, buffer in maps.items():
-            context.set_tensor_address(name, buffer.pointer)
-        # once as it is: the first run allocates, which cannot be recorded
-        self._enqueue(run)
-        cuda.synchronise(self._stream)
-        cuda.capture(self._stream)
+        run = _Prepared(context, cuda.buffer(shape, np.dtype(np.uint8)), {})
         try:
+            context.set_tensor_address(INPUT, run.image.pointer)
+            for name, (dtype, channels) in self._outputs.items():
+                size = shape[:3] if channels == 1 else (*shape[:3], channels)
+                run.maps[name] = cuda.buffer(size, dtype)
+                context.set_tensor_address(name, run.maps[name].pointer)
+            # once as it is: the first run allocates, which cannot be recorded
             self._enqueue(run)
-        finally:
-            run.graph = cuda.end_capture(self._stream)
+            cuda.synchronise(self._stream)
+            cuda.capture(self._stream)
+            try:
+                self._enqueue(run)
+            finally:
+                run.graph = cuda.end_capture(self._stream)
+        except BaseException:
+            with suppress(CudaError):  # a GPU that is lost takes nothing back
+                run.free(cuda)
+            raise
+        self._runs[shape] = run
         return run
 
     def _enqueue(self, run: _Prepared) -> None:
