@@ -81,6 +81,22 @@ def test_what_is_in_front_hides_what_is_behind() -> None:
     assert seen[40, 40] == pytest.approx(4.0)
 
 
+@pytest.mark.parametrize(("fx", "pixels"), [(60.0, 1), (120.0, 3), (240.0, 5)])
+def test_a_point_fills_a_square_of_the_size_of_its_pixel(fx: float, pixels: int) -> None:
+    """0.65 of a pixel of the depth camera to each side, in pixels of the other."""
+    depth = np.full((48, 64), np.nan, np.float32)
+    depth[20, 30] = 2.0
+    wide = camera(fx, 255, 191)
+    rows, columns = np.nonzero(np.isfinite(register_depth(depth, camera(), wide, np.eye(4))))
+    centre = wide.project(np.array([2.0, 2.0, 2.0]) * [*camera().rays()[20, 30][:2], 1.0])
+    for places, middle in ((columns, centre[0]), (rows, centre[1])):
+        assert np.abs(places - middle).max() <= 0.65 * fx / 60
+        assert abs(len(set(places)) - pixels) <= 1
+        first, last = np.ceil(middle - 0.65 * fx / 60), np.floor(middle + 0.65 * fx / 60)
+        assert len(set(places)) == last - first + 1
+    assert len(rows) == len(set(rows)) * len(set(columns))
+
+
 def test_points_behind_the_camera_are_not_seen() -> None:
     depth = np.full((48, 64), 1.0, np.float32)
     away = rigid_transform((0, 0, -2.0))
