@@ -9,7 +9,10 @@ the same only a machine with their GPU shows; that every call exists is in test_
 from __future__ import annotations
 
 import ctypes
+import os
+import time
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -162,6 +165,50 @@ class StandInCuda:
         return 0
 
 
+class StandInParser:
+    """Reads any file; what it is comes out when it runs."""
+
+    num_errors = 0
+
+    def __init__(self, network: Any, log: Any) -> None:
+        self._network = network
+
+    def parse_from_file(self, path: str) -> bool:
+        self._network.content = Path(path).read_bytes()
+        return True
+
+
+class StandInBuilder:
+    """The ONNX graph is the engine. $STAND_IN_BUILD names a file: building goes on until it has
+    gone, and fails if "fail" stands in it.
+    """
+
+    def __init__(self, log: Any) -> None:
+        self._log = log
+
+    def create_network(self, flags: int) -> Any:
+        assert flags == 0b11
+        return SimpleNamespace(content=b"")
+
+    def create_builder_config(self) -> Any:
+        return SimpleNamespace(add_optimization_profile=lambda profile: 0)
+
+    def create_optimization_profile(self) -> Any:
+        return SimpleNamespace(set_shape=lambda name, smallest, best, largest: None)
+
+    def build_serialized_network(self, network: Any, config: Any) -> bytes | None:
+        hold = Path(os.environ.get("STAND_IN_BUILD", "/nowhere"))
+        config.progress_monitor.phase_start("Building engine", None, 2)
+        config.progress_monitor.step_complete("Building engine", 1)
+        while hold.exists():
+            time.sleep(0.05)
+            if hold.exists() and "fail" in hold.read_text():
+                self._log.log("ERROR", "no tactic for this GPU")
+                return None
+        config.progress_monitor.phase_finish("Building engine")
+        return bytes(network.content)
+
+
 def stand_in_tensorrt(cuda: StandInCuda, most: tuple[int, int, int]) -> Any:
     """Return what is used of the module ``tensorrt`` to run engines; an engine is an ONNX graph.
 
@@ -234,7 +281,10 @@ def stand_in_tensorrt(cuda: StandInCuda, most: tuple[int, int, int]) -> Any:
     library = SimpleNamespace(
         __version__="10.3.0",
         Runtime=Runtime,
-        Builder=object,
+        Builder=StandInBuilder,
+        OnnxParser=StandInParser,
+        NetworkDefinitionCreationFlag=SimpleNamespace(EXPLICIT_BATCH=0, STRONGLY_TYPED=1),
+        IProgressMonitor=object,
         ILogger=type("ILogger", (), {"ERROR": "ERROR", "INTERNAL_ERROR": "INTERNAL_ERROR"}),
         TensorIOMode=SimpleNamespace(INPUT="INPUT"),
         nptype=lambda kind: kind,
