@@ -187,6 +187,7 @@ def test_a_manifest_that_breaks_a_rule_is_refused(folder: Path, change: dict) ->
         {"tasks": ["depth"], "classes": [], "palette": []},
         {"normalisation": {"mean": -1, "std": 0.5}},
         {"training": {"data": "mine", "licence": "MIT", "epochs": 3}},
+        {"training": {"data": "x", "licence": "x"}},
     ],
     ids=str,
 )

@@ -43,6 +43,18 @@ def test_flying_pixels_at_an_edge_are_taken_out_and_the_surfaces_stay() -> None:
     assert (cleaned[:, :80] == 1.5).all() and (cleaned[:, 81:] == 4).all()
 
 
+def test_flying_pixels_are_found_at_edges_of_any_side() -> None:
+    depth = np.full((120, 160), 4.0, np.float32)
+    depth[30:90, 40:120] = 1.5
+    depth[30, 40:120] = depth[89, 40:120] = 2.5
+    depth[30:90, 40] = depth[30:90, 119] = 2.5
+    cleaned = clean_depth(depth)
+    assert np.isnan(cleaned[31:89, [40, 119]]).all() and np.isnan(cleaned[[30, 89], 41:119]).all()
+    assert np.isnan(cleaned).sum() <= 2 * (60 + 80)
+    for turned in (np.flipud, np.fliplr, np.transpose):
+        np.testing.assert_array_equal(clean_depth(turned(depth)), turned(cleaned))
+
+
 def test_specks_are_taken_out_and_thin_things_stay() -> None:
     depth = np.full((120, 160), 4.0, np.float32)
     depth[30:34, 40:44] = 1.0  # 16 pixels

@@ -110,3 +110,11 @@ def test_an_image_of_one_right_side_is_resized_all_the_same():
     assert resize(stripes(48, 64), 64, 24).shape == (24, 64)
     same = stripes(48, 64)
     assert resize(same, 64, 48) is same
+
+
+def test_a_strip_that_is_made_narrow_keeps_a_row():
+    from proto_mtl_ros.geometry.letterbox import height_at, resize_to_width
+
+    strip = np.full((2, 100), 7, np.uint8)
+    assert height_at(10, strip) == height_at(50, strip) == 1
+    assert (resize_to_width(strip, 10) == np.full((1, 10), 7)).all()

@@ -110,6 +110,10 @@ def test_a_transform_must_be_one() -> None:
         rigid_transform((0, 0, 0), (0, 0, 0, 0))
     with pytest.raises(ValueError, match="3 and a quaternion of 4"):
         rigid_transform((0, 0), (0, 0, 0, 1))
+    with pytest.raises(ValueError, match="3 and a quaternion of 4"):
+        rigid_transform((0, 0, 0), (0, 0, 1))
+    with pytest.raises(ValueError, match="3 and a quaternion of 4"):
+        rigid_transform((0, 0, np.nan), (0, 0, 0, 1))
 
 
 @settings(max_examples=30, deadline=None)
