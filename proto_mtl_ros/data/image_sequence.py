@@ -222,7 +222,8 @@ def _bgr_fields(frame: np.ndarray) -> dict[str, Any]:
     }
 
 
-def _natural_order(path: Path) -> list[tuple[int, int | str]]:
+def _natural_order(path: Path) -> list[int | str]:
     """Sort key that puts ``frame10`` behind ``frame9``."""
     parts = re.split(r"(\d+)", path.name)
-    return [(0, int(part)) if part.isdigit() else (1, part.lower()) for part in parts]
+    # what stands between numbers comes first, so text meets text; "²" is a digit and no number
+    return [int(part) if place % 2 else part.lower() for place, part in enumerate(parts)]
