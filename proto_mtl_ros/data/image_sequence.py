@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import re
+from abc import abstractmethod
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -62,9 +63,9 @@ class ImageSequence(Recording):
         wanted = {i for i in range(self.frames) if self._stamp(i) in stamps}
         return {message.stamp: decode_picture(message) for message in self._selected(wanted)}
 
+    @abstractmethod
     def _selected(self, wanted: Collection[int]) -> Iterator[BagMessage]:
         """Yield the messages of these indices."""
-        raise NotImplementedError
 
     def image_frame(self) -> str:
         return FRAME_ID
