@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from tiny_bundle import expected, write_tiny_bundle
 
+from proto_mtl_ros.cli.main import run_command
 from proto_mtl_ros.data.bag import Bag, typestore
 from proto_mtl_ros.data.bag_writer import BagWriter
 from proto_mtl_ros.data.recording import decode_picture
@@ -182,6 +183,31 @@ def test_without_camera_info_nothing_is_metric(model: Path, tmp_path: Path) -> N
             writer.write(one.topic, one.time, one.cdr)
     figures = results(tmp_path / "out", tmp_path / "bare", "--model", model)
     assert not figures["metric"] and figures["consistency"] is None
+
+
+def test_without_depth_there_is_less_to_tell(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with (
+        Bag(write_recording(tmp_path / "bag", 1)) as source,
+        BagWriter(tmp_path / "bare") as writer,
+    ):
+        for one in source.messages():
+            if "depth" not in one.topic:
+                writer.add_topic(one.topic, one.type)
+                writer.write(one.topic, one.time, one.cdr)
+    arguments = [str(tmp_path / "bare"), "--model", str(model), "--out", str(tmp_path / "out")]
+    with pytest.raises(SystemExit) as end:
+        run_command("bag", ["evaluate", *arguments, "--backend", "onnxruntime"])
+    assert end.value.code == 0
+    shown = capsys.readouterr().out
+    assert "1 frames, engine p50" in shown
+    assert "normals against those of predicted depth" in shown
+    # neither measured depth, nor a second frame to compare with
+    for text in ("abs", "median scale", "measured", "along the flow", "mIoU"):
+        assert text not in shown
+    figures = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert figures["depth"] is None and figures["normals"] is None
 
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
