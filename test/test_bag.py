@@ -17,6 +17,7 @@ from rosbags.rosbag1 import Writer as Ros1Writer
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
+from proto_mtl_ros.data import bag_recovery, bag_storage
 from proto_mtl_ros.data.bag import Bag, decode, typestore
 from proto_mtl_ros.data.bag_storage import BoundedReader
 from proto_mtl_ros.data.bag_summary import summarise
@@ -384,6 +385,16 @@ def test_of_a_file_that_was_cut_all_before_the_cut_is_read(
     assert cut.read_bytes() == content[: int(share * len(content))]  # left as it was
 
 
+def test_a_cut_recording_is_unpacked_up_to_a_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = chunked(tmp_path / "x.mcap", images(40))
+    path.write_bytes(path.read_bytes()[:-1000])
+    monkeypatch.setattr(bag_recovery, "most_unpacked", lambda size: size // 2)
+    with Bag(path) as bag:
+        assert 10 <= len(list(bag.messages())) <= 20
+
+
 def folder_of_one_image(folder: Path) -> Path:
     with Writer(folder, version=8, storage_plugin=StoragePlugin.MCAP) as writer:
         topic = writer.add_connection("/image", "sensor_msgs/msg/Image", typestore=typestore())
@@ -462,6 +473,26 @@ def test_a_ros1_bag_is_read_as_if_it_were_of_ros2(tmp_path: Path) -> None:
     assert image.decode().header.frame_id == "cam"
     assert (image.decode().data.reshape(40, 60, 3) == pixels).all()
     assert (camera.decode().k == k).all()
+
+
+def test_a_ros1_bag_whose_messages_are_scattered_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every message in the order of time would unpack another chunk."""
+    path = tmp_path / "old.bag"
+    kind = "sensor_msgs/msg/Image"
+    message = bytes(OLD.serialize_ros1(ros1_image(images(1)[0]), kind))
+    with Ros1Writer(path) as writer:
+        writer.chunk_threshold = 1
+        connections = [writer.add_connection(f"/{n}", kind, typestore=OLD) for n in (0, 1)]
+        for number in range(20):
+            writer.write(connections[number % 2], 100 + number, message)
+    with Bag(path) as bag:
+        assert len(list(bag.messages())) == 20
+    monkeypatch.setattr(bag_storage, "_FREE", 0)
+    monkeypatch.setattr(bag_storage, "_FACTOR", 0.5)
+    with pytest.raises(BagError, match="are scattered: sort it with `rosbag filter`"):
+        Bag(path)
 
 
 def test_of_a_ros1_bag_types_that_ros2_does_not_have_are_passed_over(tmp_path: Path) -> None:

@@ -125,18 +125,19 @@ def test_the_recording_s_own_transforms_are_found(model: Path, tmp_path: Path) -
     kind = "tf2_msgs/msg/TFMessage"
     vector, turn = types["geometry_msgs/msg/Vector3"], types["geometry_msgs/msg/Quaternion"]
 
-    def stated(parent: str, child: str, x: float) -> Any:
+    def stated(parent: str, child: str, x: float, w: float = 1.0) -> Any:
         time = types["builtin_interfaces/msg/Time"](0, 0)
         return types["geometry_msgs/msg/TransformStamped"](
             types["std_msgs/msg/Header"](time, parent),
             child,
-            types["geometry_msgs/msg/Transform"](vector(x, 0.0, 0.0), turn(0.0, 0.0, 0.0, 1.0)),
+            types["geometry_msgs/msg/Transform"](vector(x, 0.0, 0.0), turn(0.0, 0.0, 0.0, w)),
         )
 
     # a tree: both cameras hang on the base, one centimetre apart
     tree = [
         stated("base", "camera_color_optical_frame", 0.02),
         stated("base", DEPTH_FRAME, 0.03),
+        stated("base", DEPTH_FRAME, 9.0, w=0.0),  # no rotation at all, so it is passed over
     ]
     with Bag(bag) as source, BagWriter(tmp_path / "with_tf") as writer:
         for topic in source.topics:
@@ -149,6 +150,7 @@ def test_the_recording_s_own_transforms_are_found(model: Path, tmp_path: Path) -
     figures = results(tmp_path / "out", tmp_path / "with_tf", "--model", model)
     assert figures["recording"]["registration"] == "extrinsics"
     assert figures["depth"]["frames"] == 2
+    assert figures["depth"]["all"]["rel_err"] < 0.05
 
 
 def test_label_images_are_judged(model: Path, tmp_path: Path) -> None:

@@ -356,6 +356,7 @@ def test_a_spoilt_folder_is_told(folder: Path, spoil, said: str) -> None:
     ("name", "array", "said"),
     [
         ("image", np.full((48, 64, 3), 80.0), "floats from 0 to 1"),
+        ("image", np.zeros((48, 64)), r"images are \[H, W, 3\]"),
         ("label", np.full((48, 64), 13.0), "class ids are 0 to 12"),
         ("label", np.full((48, 64), 0.5), "class ids"),
         ("label", np.zeros((24, 32)), "32x24, its image 64x48"),
@@ -490,6 +491,11 @@ def test_joined_sources_may_list_their_classes(folder: Path, tmp_path: Path) -> 
     frames = open_source("joined", tmp_path / "all.yaml", "train")
     assert frames.label_set.classes == ("ground", "crate")
     assert set(np.unique(frames[1].labels["segmentation"])) == {0, 1, 255}
+    (tmp_path / "all.yaml").write_text("sources: [{name: own, kind: folder, root: own}]\n")
+    # without a list, the classes are those of the first that has some
+    assert (
+        open_source("joined", tmp_path / "all.yaml", "train").label_set.classes == sources.CLASSES
+    )
     with pytest.raises(DataError, match="give at least one source"):
         Joined({})
 

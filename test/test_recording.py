@@ -208,8 +208,10 @@ def test_a_video_plays_at_its_own_rate(tmp_path: Path) -> None:
 
 def test_a_recording_without_depth_has_no_depth_images(tmp_path: Path) -> None:
     path = write_topics(tmp_path / "bag", {"/image": "jpeg"})
-    with open_recording(path) as recording:
-        assert list(recording.depth_frames()) == [] and recording.depth_frame() == ""
+    cv2.imwrite(str(tmp_path / "a.png"), RGB)
+    for place in (path, tmp_path):
+        with open_recording(place) as recording:
+            assert list(recording.depth_frames()) == [] and recording.depth_frame() == ""
 
 
 def video(path: Path, frames: int = 30, fps: float = 20, size: tuple[int, int] = (64, 48)) -> Path:

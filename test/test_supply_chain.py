@@ -185,7 +185,7 @@ def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_licence_is_found_wherever_a_package_states_it(packages: Path) -> None:
     sets = {
-        "one": ["by-expression>=1", "by_file", "by-nothing", "not-there[extra]"],
+        "one": ["by-expression>=1", "by_file[more]", "by-nothing", "not-there[extra]"],
         "two": ["By.Classifier", "by-field", "ros-jazzy-by-xml"],
     }
     found, missing = licences.installed(sets)
