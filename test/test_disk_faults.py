@@ -270,15 +270,17 @@ def test_of_a_recording_whose_disk_fills_what_was_written_is_kept(
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", ["mcap", "db3"])
+# a small database is written at the end alone, a larger one already before
+@pytest.mark.parametrize(("kind", "messages"), [("mcap", 30), ("db3", 30), ("db3", 8)])
 def test_a_cut_recording_is_not_taken_for_shorter_because_scratch_is_full(
     kind: str,
+    messages: int,
     small_disk: Callable[[int], SmallDisk],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with BagWriter(tmp_path / "bag") as writer:
-        _record(writer, 30)
+        _record(writer, messages)
     if kind == "db3":
         (tmp_path / "bag").rename(tmp_path / "first")
         database = Writer(tmp_path / "bag", version=8, storage_plugin=StoragePlugin.SQLITE3)
