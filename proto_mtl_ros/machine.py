@@ -64,10 +64,7 @@ def idle_seconds() -> float:
 
 def memory(pid: int) -> int:
     """Return the memory of a process in bytes; what several share, a library say, is divided."""
-    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-        if line.startswith("Pss:"):
-            return int(line.split()[1]) * 1024
-    return 0
+    return int(process_use(pid)["pss_mib"] * 2**20)
 
 
 def process_use(pid: int) -> dict[str, float]:

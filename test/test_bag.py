@@ -3,17 +3,24 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import mcap.writer
 import numpy as np
 import pytest
+import yaml
 from rosbags.rosbag1 import Writer as Ros1Writer
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
+from proto_mtl_ros.data import bag_recovery, bag_storage
 from proto_mtl_ros.data.bag import Bag, decode, typestore
+from proto_mtl_ros.data.bag_storage import BoundedReader
+from proto_mtl_ros.data.bag_summary import summarise
 from proto_mtl_ros.data.bag_writer import BagWriter
 from proto_mtl_ros.data.stamp_log import header_stamp
 from proto_mtl_ros.errors import BagError
@@ -111,6 +118,68 @@ def test_a_folder_of_something_else_is_not_replaced(tmp_path: Path) -> None:
     assert (tmp_path / "thesis" / "chapter.txt").exists()
 
 
+class DiskError:
+    """What the reading library raises where a disk fails."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __call__(self, *arguments: object, **options: object) -> None:
+        raise OSError(self.number, os.strerror(self.number))
+
+
+@pytest.mark.parametrize("step", ["open", "write", "close"])
+def test_a_disk_that_fills_leaves_the_older_recording(
+    step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_recording(tmp_path / "results", frames=2)
+    monkeypatch.setattr(Writer, step, DiskError(errno.ENOSPC))
+    with pytest.raises(BagError, match="make room") as error:
+        write_recording(path, frames=4)
+    assert str(path) in one_line(error.value)
+    assert [p.name for p in tmp_path.iterdir()] == ["results"]
+    with Bag(path) as bag:
+        assert {t.name: t.count for t in bag.topics}[COLOUR] == 2
+
+
+def test_of_recordings_that_were_cut_all_that_hold_a_message_are_kept(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (700, 1000, 3), np.uint8)
+    for count in (2, 2, 0):
+        with pytest.raises(KeyboardInterrupt), BagWriter(tmp_path / "drive", True) as writer:
+            writer.add_topic("/image", "sensor_msgs/msg/Image")
+            for stamp in range(count):
+                writer.write("/image", stamp, image_message(noise, "rgb8", stamp))
+            raise KeyboardInterrupt
+        assert len(writer.kept) == min(count, 1)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["drive-cut-1", "drive-cut-2"]
+    with Bag(tmp_path / "drive-cut-2") as bag:
+        assert len(list(bag.messages())) >= 1
+
+
+def test_topics_of_types_that_ros_alone_has_are_recorded(tmp_path: Path) -> None:
+    kind = "vision_msgs/msg/LabelInfo"
+    with BagWriter(tmp_path / "bag") as writer:
+        writer.add_topic("/labels", kind)
+        writer.add_topic("/labels", kind)  # announced before
+        types = typestore().types
+        header = types["std_msgs/msg/Header"](types["builtin_interfaces/msg/Time"](5, 0), "cam")
+        named = types["vision_msgs/msg/VisionClass"](3, "wall")
+        writer.write("/labels", 5, types[kind](header, [named], 0.5))
+        with pytest.raises(BagError, match="my_msgs/msg/Thing cannot be recorded: unknown type"):
+            writer.add_topic("/thing", "my_msgs/msg/Thing")
+    with Bag(tmp_path / "bag") as bag:
+        (message,) = bag.messages()
+        assert [(t.name, t.count) for t in bag.topics] == [("/labels", 1)]
+    assert message.decode().class_map[0].class_name == "wall"
+
+
+def test_a_recording_may_be_named_by_its_metadata_and_end_in_bag(tmp_path: Path) -> None:
+    folder = write_recording(tmp_path / "drive.bag", frames=2)
+    for path in (folder, folder / "metadata.yaml"):
+        with Bag(path) as bag:
+            assert len(list(bag.messages([COLOUR]))) == 2
+
+
 def test_the_stamp_is_read_in_both_endiannesses() -> None:
     little = b"\x00\x01\x00\x00" + (7).to_bytes(4, "little") + (9).to_bytes(4, "little")
     big = b"\x00\x00\x00\x00" + (7).to_bytes(4, "big") + (9).to_bytes(4, "big")
@@ -121,6 +190,8 @@ def test_a_message_that_is_cut_short_is_told() -> None:
     with pytest.raises(BagError) as error:
         decode("sensor_msgs/msg/Image", b"\x00\x01\x00\x00\x00")
     one_line(error.value)
+    with pytest.raises(BagError, match="too short to hold a header"):
+        header_stamp(b"\x00\x01\x00\x00\x00")
 
 
 def truncated(path: Path) -> Path:
@@ -178,6 +249,29 @@ def damaged_sqlite(path: Path) -> Path:
     return path / "old.db3"
 
 
+def empty_folder(path: Path) -> Path:
+    (path / "bag").mkdir()
+    return path / "bag"
+
+
+def pipe(path: Path) -> Path:
+    os.mkfifo(path / "new.mcap")
+    return path / "new.mcap"
+
+
+def odd_name(path: Path) -> Path:
+    return sqlite(path / "x", images(1)).rename(path / "what?.db3")
+
+
+def ros1_without_index(path: Path) -> Path:
+    """As a recorder leaves it that was killed."""
+    file = write_ros1(path / "old.bag", [("/image", ros1_image(images(1)[0]))])
+    content = file.read_bytes()
+    place = content.index(b"index_pos=") + len(b"index_pos=")
+    file.write_bytes(content[:place] + bytes(8) + content[place + 8 :])
+    return file
+
+
 def ros1_bag(path: Path) -> Path:
     (path / "old.bag").write_bytes(b"#ROSBAG V2.0\n")
     return path / "old.bag"
@@ -195,6 +289,10 @@ def ros1_bag(path: Path) -> Path:
         (tiny_file, "copy it again"),
         (damaged_sqlite, "damaged"),
         (ros1_bag, "damaged"),
+        (ros1_without_index, "make its index with `rosbag reindex"),
+        (empty_folder, "holds neither .mcap nor .db3"),
+        (pipe, "neither a file nor a folder"),
+        (odd_name, "rename it"),
         (lambda path: path / "missing", "check the path"),
     ],
 )
@@ -205,6 +303,28 @@ def test_a_bad_recording_is_told_in_one_line(make, hint: str, tmp_path: Path) ->
             pass
     assert hint in one_line(error.value)
     assert str(tmp_path) in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("number", "hint"), [(errno.EIO, "Input/output error"), (errno.ENOSPC, "set TMPDIR")]
+)
+def test_a_disk_that_fails_is_told_in_one_line(
+    number: int, hint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_recording(tmp_path / "bag", frames=2)
+    monkeypatch.setattr(BoundedReader, "open", DiskError(number))
+    with pytest.raises(BagError) as error:
+        Bag(tmp_path / "bag")
+    assert hint in one_line(error.value)
+
+
+def test_a_message_above_the_limit_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = sqlite(tmp_path / "x", images(1))
+    monkeypatch.setattr("proto_mtl_ros.data.bag.MAX_CHUNK", 7000)
+    with pytest.raises(BagError, match=r"/image has 72\d\d bytes"), Bag(file) as bag:
+        list(bag.messages())
 
 
 def images(count: int) -> list[np.ndarray]:
@@ -265,12 +385,26 @@ def test_of_a_file_that_was_cut_all_before_the_cut_is_read(
     assert cut.read_bytes() == content[: int(share * len(content))]  # left as it was
 
 
-def test_a_folder_whose_last_file_was_cut_is_read(tmp_path: Path) -> None:
-    folder = tmp_path / "bag"
+def test_a_cut_recording_is_unpacked_up_to_a_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = chunked(tmp_path / "x.mcap", images(40))
+    path.write_bytes(path.read_bytes()[:-1000])
+    monkeypatch.setattr(bag_recovery, "most_unpacked", lambda size: size // 2)
+    with Bag(path) as bag:
+        assert 10 <= len(list(bag.messages())) <= 20
+
+
+def folder_of_one_image(folder: Path) -> Path:
     with Writer(folder, version=8, storage_plugin=StoragePlugin.MCAP) as writer:
         topic = writer.add_connection("/image", "sensor_msgs/msg/Image", typestore=typestore())
         message = image_message(np.zeros((4, 6, 3), np.uint8), "rgb8", stamp=5)
         writer.write(topic, 5, typestore().serialize_cdr(message, "sensor_msgs/msg/Image"))
+    return folder
+
+
+def test_a_folder_whose_last_file_was_cut_is_read(tmp_path: Path) -> None:
+    folder = folder_of_one_image(tmp_path / "bag")
     content = chunked(tmp_path / "long.mcap", images(40)).read_bytes()
     (folder / "bag.mcap").write_bytes(content[: len(content) // 2])
     with Bag(folder) as bag:
@@ -283,24 +417,51 @@ def test_a_recorder_that_was_killed_leaves_no_metadata_and_is_read(tmp_path: Pat
         assert len(list(bag.messages([COLOUR]))) == 2
 
 
-def test_a_ros1_bag_is_read_as_if_it_were_of_ros2(tmp_path: Path) -> None:
-    old = get_typestore(Stores.ROS1_NOETIC)
-    header = old.types["std_msgs/msg/Header"](
-        seq=3, stamp=old.types["builtin_interfaces/msg/Time"](sec=5, nanosec=7), frame_id="cam"
+def test_a_folder_of_which_one_file_was_cut_is_read(tmp_path: Path) -> None:
+    folder = folder_of_one_image(tmp_path / "bag")
+    content = chunked(tmp_path / "long.mcap", images(40)).read_bytes()
+    (folder / "bag_1.mcap").write_bytes(content[: len(content) // 2])
+    metadata = yaml.safe_load((folder / "metadata.yaml").read_text())
+    metadata["rosbag2_bagfile_information"]["relative_file_paths"].append("bag_1.mcap")
+    (folder / "metadata.yaml").write_text(yaml.safe_dump(metadata))
+    with Bag(folder) as bag:
+        stamps = [message.stamp for message in bag.messages(["/image"])]
+        assert stamps[0] == 5 and 16 <= len(stamps) <= 21
+        assert ["bag_1.mcap is cut off" in note for note in bag.notes] == [True]
+
+
+OLD = get_typestore(Stores.ROS1_NOETIC)
+
+
+def ros1_header() -> Any:
+    time = OLD.types["builtin_interfaces/msg/Time"](sec=5, nanosec=7)
+    return OLD.types["std_msgs/msg/Header"](seq=3, stamp=time, frame_id="cam")
+
+
+def ros1_image(pixels: np.ndarray) -> Any:
+    return OLD.types["sensor_msgs/msg/Image"](
+        ros1_header(), 40, 60, "rgb8", 0, 180, pixels.reshape(-1)
     )
+
+
+def write_ros1(path: Path, messages: list[tuple[str, Any]]) -> Path:
+    with Ros1Writer(path) as writer:
+        for topic, message in messages:
+            kind = message.__msgtype__
+            connection = writer.add_connection(topic, kind, typestore=OLD)
+            writer.write(connection, 9, bytes(OLD.serialize_ros1(message, kind)))
+    return path
+
+
+def test_a_ros1_bag_is_read_as_if_it_were_of_ros2(tmp_path: Path) -> None:
     pixels = images(1)[0]
-    picture = old.types["sensor_msgs/msg/Image"](header, 40, 60, "rgb8", 0, 180, pixels.reshape(-1))
     k = np.arange(9.0)
-    roi = old.types["sensor_msgs/msg/RegionOfInterest"](0, 0, 0, 0, False)
-    info = old.types["sensor_msgs/msg/CameraInfo"](
-        header, 40, 60, "plumb_bob", np.zeros(5), k, k, np.arange(12.0), 0, 0, roi
+    roi = OLD.types["sensor_msgs/msg/RegionOfInterest"](0, 0, 0, 0, False)
+    info = OLD.types["sensor_msgs/msg/CameraInfo"](
+        ros1_header(), 40, 60, "plumb_bob", np.zeros(5), k, k, np.arange(12.0), 0, 0, roi
     )
     path = tmp_path / "old.bag"
-    with Ros1Writer(path) as writer:
-        for topic, message in (("/image", picture), ("/camera_info", info)):
-            kind = message.__msgtype__
-            connection = writer.add_connection(topic, kind, typestore=old)
-            writer.write(connection, 9, bytes(old.serialize_ros1(message, kind)))
+    write_ros1(path, [("/image", ros1_image(pixels)), ("/camera_info", info)])
     with Bag(path) as bag:
         image, camera = bag.first("/image"), bag.first("/camera_info")
         assert {topic.name: topic.type for topic in bag.topics} == {
@@ -312,3 +473,32 @@ def test_a_ros1_bag_is_read_as_if_it_were_of_ros2(tmp_path: Path) -> None:
     assert image.decode().header.frame_id == "cam"
     assert (image.decode().data.reshape(40, 60, 3) == pixels).all()
     assert (camera.decode().k == k).all()
+
+
+def test_a_ros1_bag_whose_messages_are_scattered_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every message in the order of time would unpack another chunk."""
+    path = tmp_path / "old.bag"
+    kind = "sensor_msgs/msg/Image"
+    message = bytes(OLD.serialize_ros1(ros1_image(images(1)[0]), kind))
+    with Ros1Writer(path) as writer:
+        writer.chunk_threshold = 1
+        connections = [writer.add_connection(f"/{n}", kind, typestore=OLD) for n in (0, 1)]
+        for number in range(20):
+            writer.write(connections[number % 2], 100 + number, message)
+    with Bag(path) as bag:
+        assert len(list(bag.messages())) == 20
+    monkeypatch.setattr(bag_storage, "_FREE", 0)
+    monkeypatch.setattr(bag_storage, "_FACTOR", 0.5)
+    with pytest.raises(BagError, match="are scattered: sort it with `rosbag filter`"):
+        Bag(path)
+
+
+def test_of_a_ros1_bag_types_that_ros2_does_not_have_are_passed_over(tmp_path: Path) -> None:
+    goal = OLD.types["actionlib/msg/TwoIntsGoal"](1, 2)
+    messages = [("/wait", goal), ("/image", ros1_image(images(1)[0]))]
+    with Bag(write_ros1(tmp_path / "old.bag", messages)) as bag:
+        assert [message.topic for message in bag.messages()] == ["/image"]
+        notes = summarise(bag).notes
+    assert "/wait: none of its 1 messages can be read" in notes

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from tiny_bundle import expected, write_tiny_bundle
 
+from proto_mtl_ros.cli.main import run_command
 from proto_mtl_ros.data.bag import Bag, typestore
 from proto_mtl_ros.data.bag_writer import BagWriter
 from proto_mtl_ros.data.recording import decode_picture
@@ -124,18 +125,19 @@ def test_the_recording_s_own_transforms_are_found(model: Path, tmp_path: Path) -
     kind = "tf2_msgs/msg/TFMessage"
     vector, turn = types["geometry_msgs/msg/Vector3"], types["geometry_msgs/msg/Quaternion"]
 
-    def stated(parent: str, child: str, x: float) -> Any:
+    def stated(parent: str, child: str, x: float, w: float = 1.0) -> Any:
         time = types["builtin_interfaces/msg/Time"](0, 0)
         return types["geometry_msgs/msg/TransformStamped"](
             types["std_msgs/msg/Header"](time, parent),
             child,
-            types["geometry_msgs/msg/Transform"](vector(x, 0.0, 0.0), turn(0.0, 0.0, 0.0, 1.0)),
+            types["geometry_msgs/msg/Transform"](vector(x, 0.0, 0.0), turn(0.0, 0.0, 0.0, w)),
         )
 
     # a tree: both cameras hang on the base, one centimetre apart
     tree = [
         stated("base", "camera_color_optical_frame", 0.02),
         stated("base", DEPTH_FRAME, 0.03),
+        stated("base", DEPTH_FRAME, 9.0, w=0.0),  # no rotation at all, so it is passed over
     ]
     with Bag(bag) as source, BagWriter(tmp_path / "with_tf") as writer:
         for topic in source.topics:
@@ -148,6 +150,7 @@ def test_the_recording_s_own_transforms_are_found(model: Path, tmp_path: Path) -
     figures = results(tmp_path / "out", tmp_path / "with_tf", "--model", model)
     assert figures["recording"]["registration"] == "extrinsics"
     assert figures["depth"]["frames"] == 2
+    assert figures["depth"]["all"]["rel_err"] < 0.05
 
 
 def test_label_images_are_judged(model: Path, tmp_path: Path) -> None:
@@ -182,6 +185,31 @@ def test_without_camera_info_nothing_is_metric(model: Path, tmp_path: Path) -> N
             writer.write(one.topic, one.time, one.cdr)
     figures = results(tmp_path / "out", tmp_path / "bare", "--model", model)
     assert not figures["metric"] and figures["consistency"] is None
+
+
+def test_without_depth_there_is_less_to_tell(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with (
+        Bag(write_recording(tmp_path / "bag", 1)) as source,
+        BagWriter(tmp_path / "bare") as writer,
+    ):
+        for one in source.messages():
+            if "depth" not in one.topic:
+                writer.add_topic(one.topic, one.type)
+                writer.write(one.topic, one.time, one.cdr)
+    arguments = [str(tmp_path / "bare"), "--model", str(model), "--out", str(tmp_path / "out")]
+    with pytest.raises(SystemExit) as end:
+        run_command("bag", ["evaluate", *arguments, "--backend", "onnxruntime"])
+    assert end.value.code == 0
+    shown = capsys.readouterr().out
+    assert "1 frames, engine p50" in shown
+    assert "normals against those of predicted depth" in shown
+    # neither measured depth, nor a second frame to compare with
+    for text in ("abs", "median scale", "measured", "along the flow", "mIoU"):
+        assert text not in shown
+    figures = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert figures["depth"] is None and figures["normals"] is None
 
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")

@@ -9,15 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import mcap.writer
 import numpy as np
 import pytest
 
 from proto_mtl_ros.data.bag import Bag, typestore
+from proto_mtl_ros.data.bag_frames import BagFrames
 from proto_mtl_ros.data.bag_summary import BagSummary, TopicSummary, summarise
 from proto_mtl_ros.data.bag_writer import BagWriter
+from proto_mtl_ros.data.topics import choose_topics
+from proto_mtl_ros.errors import BagError, DataError
 from recordings import START, image_message, info_message, write_recording
 
 IMAGE, INFO = "sensor_msgs/msg/Image", "sensor_msgs/msg/CameraInfo"
+COMPRESSED = "sensor_msgs/msg/CompressedImage"
 MS = 1_000_000
 
 
@@ -93,6 +98,78 @@ def test_an_uncalibrated_camera_is_noted(tmp_path: Path) -> None:
     summary, topics = summary_of(write(tmp_path / "bag", messages))
     assert topics["/camera_info"].use == ""
     assert any("is not calibrated" in note for note in summary.notes)
+
+
+def compressed(form: str, data: bytes) -> Any:
+    types = typestore().types
+    header = image_message(np.zeros((1, 1, 3), np.uint8), "rgb8", START).header
+    content = np.frombuffer(data, np.uint8)
+    return types[COMPRESSED](header=header, format=form, data=content)
+
+
+def test_compressed_topics_and_those_of_no_use(tmp_path: Path) -> None:
+    jpeg = cv2.imencode(".jpg", np.zeros((20, 30, 3), np.uint8))[1].tobytes()
+    png = cv2.imencode(".png", np.full((20, 30), 1500, np.uint16))[1].tobytes()
+    text = typestore().types["std_msgs/msg/String"]("hello")
+    messages = [
+        ("/color/compressed", COMPRESSED, compressed("rgb8; jpeg compressed bgr8", jpeg), 0),
+        ("/depth/compressed", COMPRESSED, compressed("16UC1; compressedDepth", bytes(12) + png), 0),
+        ("/cut/compressed", COMPRESSED, compressed("jpeg", jpeg[:20]), 0),
+        ("/confidence", IMAGE, picture(0, "mono8"), 0),
+        ("/words", "std_msgs/msg/String", text, 0),
+    ]
+    _, topics = summary_of(write(tmp_path / "bag", messages))
+    assert {name: (one.use, one.size) for name, one in topics.items() if "cut" not in name} == {
+        "/color/compressed": ("image", "30x20"),
+        "/depth/compressed": ("depth", "30x20"),
+        "/confidence": ("", "30x20"),
+        "/words": ("", ""),
+    }
+    assert topics["/cut/compressed"].size.startswith("not readable (")
+    assert topics["/words"].count == 1 and topics["/words"].repeated == 0
+
+
+def test_a_topic_without_messages_is_listed_and_not_chosen(tmp_path: Path) -> None:
+    with BagWriter(tmp_path / "bag") as writer:
+        writer.add_topic("/rgb/image", IMAGE)
+        writer.add_topic("/image", IMAGE)
+        writer.write("/image", START, picture(0))
+    summary, topics = summary_of(tmp_path / "bag")
+    assert topics["/rgb/image"].count == 0 and topics["/rgb/image"].use == ""
+    assert summary.camera is not None and summary.camera.image.name == "/image"
+    with (
+        Bag(tmp_path / "bag") as bag,
+        pytest.raises(BagError, match="/rgb/image is in .* without a message"),
+    ):
+        choose_topics(bag, image="/rgb/image")
+
+
+def test_a_topic_that_has_fewer_messages_than_it_says(tmp_path: Path) -> None:
+    """As in a recording whose list of contents was written and whose messages were not."""
+    path = tmp_path / "x.mcap"
+    with path.open("wb") as sink:
+        writer = mcap.writer.Writer(sink)
+        writer.start("ros2")
+        for name, kind, message in (
+            ("/image", IMAGE, picture(0)),
+            ("/depth", IMAGE, None),
+            ("/camera_info", INFO, None),
+        ):
+            text, _ = typestore().generate_msgdef(kind)
+            schema = writer.register_schema(kind, "ros2msg", text.encode())
+            channel = writer.register_channel(name, "cdr", schema, {"offered_qos_profiles": ""})
+            if message is None:
+                writer._Writer__statistics.channel_message_counts[channel] = 7
+            else:
+                data = bytes(typestore().serialize_cdr(message, kind))
+                writer.add_message(channel, START, data, START)
+        writer.finish()
+    summary, _ = summary_of(path)
+    for name in ("/depth", "/camera_info"):
+        assert f"{name}: none of its 7 messages can be read" in summary.notes
+    assert summary.camera is not None and summary.camera.depth is None
+    with pytest.raises(DataError, match="is not calibrated: give camera"):
+        BagFrames(path)
 
 
 def bag_info(*arguments: object) -> subprocess.CompletedProcess[str]:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -16,6 +17,7 @@ import sources
 
 from proto_mtl_ros.data.folder_writer import write_folder
 from proto_mtl_ros.data.registry import open_source
+from proto_mtl_ros.data.sample import Sample
 from proto_mtl_ros.errors import DataError
 from recordings import DEPTH_FRAME, FX, START, picture, write_recording
 
@@ -208,3 +210,29 @@ def test_a_recording_becomes_a_folder(recording: Path, tmp_path: Path) -> None:
     assert read.frame_ids == frames.frame_ids
     np.testing.assert_array_equal(read[2].rgb, frames[2].rgb)
     np.testing.assert_allclose(read[2].labels["depth"], frames[2].labels["depth"], atol=1e-6)
+
+
+def test_a_map_that_a_folder_cannot_hold_is_refused(tmp_path: Path) -> None:
+    class Edges(sources.Frames):
+        def __getitem__(self, index: int) -> Sample:
+            sample = super().__getitem__(index)
+            return Sample(sample.frame_id, sample.rgb, sample.camera, {"edges": sources.mask(0)})
+
+    with pytest.raises(DataError, match="a folder holds .*, not 'edges'"):
+        write_folder(Edges({"a": ()}), tmp_path / "out")
+    assert not list((tmp_path / "out").rglob("a.*"))
+
+
+def test_distortion_is_kept(tmp_path: Path) -> None:
+    lens = replace(
+        sources.camera(), D=np.array([0.1, -0.2, 0, 0, 0.0]), distortion_model="plumb_bob"
+    )
+
+    class Lens(sources.Frames):
+        def __getitem__(self, index: int) -> Sample:
+            return Sample("a", sources.picture(0), lens, {})
+
+    write_folder(Lens({"a": ()}), tmp_path / "out")
+    read = open_source("folder", tmp_path / "out", "train")[0].camera
+    assert read.distorted and read.distortion_model == "plumb_bob"
+    assert read.D is not None and read.D.tolist() == [0.1, -0.2, 0, 0, 0]

@@ -192,6 +192,40 @@ def test_mtpsl_refuses_another_number_of_frames_or_tasks(tmp_path: Path) -> None
         import_mtpsl(_label_file(tmp_path / "w.pth", np.eye(2) * 2), ["a", "b"], TASKS[:2])
 
 
+def _table(path: Path, content: object) -> Path:
+    if isinstance(content, str):
+        path.write_text(content)
+    elif content is not None:
+        torch = pytest.importorskip("torch", reason="torch is not installed")
+        torch.save(content, path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("l.csv", None, "not found; check the path"),
+        ("l.csv", "1,0\n0,x\n", "is not a table of numbers"),
+        ("l.csv", "1,0\n0\n", "is not a table of numbers"),
+        ("l.xlsx", "1,0\n0,1\n", "of an unknown kind; .pth, .npy, .csv and .txt are read"),
+        ("l.pth", {"weights": [1.0]}, "has no entry 'labels_weights'"),
+        ("l.pth", [1.0, 0.0], "holds no tensor"),
+    ],
+)
+def test_a_file_that_is_no_label_file_is_told(
+    tmp_path: Path, name: str, content: object, said: str
+) -> None:
+    with pytest.raises(DataError, match=said) as caught:
+        import_mtpsl(_table(tmp_path / name, content), ["a", "b"], ["depth", "normals"])
+    assert "\n" not in str(caught.value)
+
+
+def test_rows_for_one_frame_twice_are_refused(tmp_path: Path) -> None:
+    path = _table(tmp_path / "l.txt", "1 0\n0 1\n")
+    with pytest.raises(DataError, match="a frame stands twice"):
+        import_mtpsl(path, ["a", "a"], ["depth", "normals"])
+
+
 class _Trap:
     """Unpickled, it leaves a file behind."""
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -13,7 +14,10 @@ import sources
 from nyuv2_pack import write_pack
 
 from proto_mtl_ros.data.frame_list import NoSplitError
+from proto_mtl_ros.data.joined import Joined
+from proto_mtl_ros.data.map_file import write_image
 from proto_mtl_ros.data.normal_axes import NormalAxes
+from proto_mtl_ros.data.nyuv2 import hold_out
 from proto_mtl_ros.data.preprocessed_array import disparity_to_depth
 from proto_mtl_ros.data.registry import open_source
 from proto_mtl_ros.errors import DataError
@@ -93,6 +97,56 @@ def test_axes_that_nothing_tells_must_be_given(tmp_path: Path) -> None:
     np.save(root / "train" / "normal" / "0.npy", wall)
     with pytest.raises(DataError, match="cannot be told"):
         open_source("preprocessed", root, "train")
+
+
+@pytest.mark.parametrize(
+    ("there", "options", "said"),
+    [
+        (("image", "depth"), {"layout": "kitti"}, "unknown layout 'kitti'; there are: auto, nyuv2"),
+        (("image", "depth"), {}, "say which it is with layout nyuv2 or cityscapes"),
+        (("depth",), {"layout": "nyuv2"}, "holds no numbered .npy files"),
+        (
+            ("image", "label"),
+            {"layout": "cityscapes", "label": "label_19"},
+            "no class ids 'label_1",
+        ),
+        (("image", "label"), {"layout": "cityscapes", "label": "ids"}, "label_7, label, label_19"),
+        (("image", "depth"), {"layout": "cityscapes", "baseline_fx": 0}, "baseline_fx is 0"),
+        (("image", "depth"), {"layout": "nyuv2", "baseline_fx": "far"}, "option .* cannot be used"),
+    ],
+)
+def test_folders_that_are_no_pack_are_told(
+    tmp_path: Path, there: tuple[str, ...], options: dict[str, object], said: str
+) -> None:
+    for name in there:
+        (tmp_path / "train" / name).mkdir(parents=True)
+        np.save(tmp_path / "train" / name / "0.npy", np.zeros((48, 64, 3)))
+    with pytest.raises(DataError, match=said):
+        open_source("preprocessed", tmp_path, "train", options=options)
+
+
+def test_of_a_pack_what_is_there_is_used(tmp_path: Path) -> None:
+    root = sources.write_preprocessed(tmp_path, "train", 2)
+    for name in ("depth", "normal"):
+        (root / "train" / name).rename(root / name)
+    (root / "train" / "label").rename(root / "train" / "label_19")
+    np.save(root / "train" / "image" / "mean.npy", np.zeros(3))  # no frame: it has no number
+    np.save(root / "train" / "image" / "1.npy", sources.picture(5)[:24])
+    options = {"label": "label_19"}
+    frames = open_source("preprocessed", root, "train", options=options)
+    assert frames.tasks == ("segmentation",)
+    assert len(frames.label_set.classes) == 19
+    assert frames.frame_ids == ["train-0000", "train-0001"]
+    np.testing.assert_array_equal(frames[0].labels["segmentation"], sources.mask(0))
+    with pytest.raises(DataError, match=r"1.npy is 64x24, the first image 64x48"):
+        frames[1]
+    with pytest.raises(DataError, match="no frame 'train-0002'"):
+        frames.has("train-0002")
+    np.save(root / "train" / "image" / "0.npy", sources.picture(5))  # bytes, not 0 to 1
+    np.testing.assert_array_equal(frames[0].rgb, sources.picture(5))
+    (root / "train" / "label_19").rename(root / "train" / "label")
+    frames = open_source("preprocessed", root, "train", options={"layout": "nyuv2"})
+    assert frames.label_set == NYU13 and frames.tasks == ("segmentation",)
 
 
 @pytest.mark.parametrize("text", ["x,y", "x,y,y", "x,y,--z", "right,down,forward"])
@@ -237,9 +291,43 @@ def _name_missing(root: Path) -> None:
     (root / "splits.csv").write_text("frame_id,split\nz,train\n")
 
 
+def _spoil_normals(root: Path) -> None:
+    cv2.imwrite(str(root / "normals" / "b.png"), np.zeros((48, 64, 3), np.uint16))
+
+
+def _spoil_normals_shape(root: Path) -> None:
+    (root / "normals" / "b.png").unlink()
+    np.save(root / "normals" / "b.npy", np.zeros((48, 64)))
+
+
+def _spoil_depth_channels(root: Path) -> None:
+    np.save(root / "depth" / "b.npy", np.ones((48, 64, 2), np.float32))
+
+
+def _forget_images(root: Path) -> None:
+    (root / "images").rename(root / "rgb")
+
+
+def _palette(content: object) -> Callable[[Path], None]:
+    def spoil(root: Path) -> None:
+        (root / "classes.json").write_text(json.dumps(content))
+
+    return spoil
+
+
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
+        (_spoil_normals, "must be an 8 bit RGB image"),
+        (_spoil_normals_shape, r"normals are \[H, W, 3\]"),
+        (_spoil_depth_channels, r"depth is one channel \[H, W\]"),
+        (_forget_images, "with the subfolder images"),
+        (_palette({"classes": []}), "must list the names of the classes"),
+        (_palette(["floor", "wall", "floor"]), "names a class twice"),
+        (_palette([f"c{i}" for i in range(256)]), "names 256 classes, at most 255"),
+        (_palette({"classes": ["floor"], "palette": [[1, 2]]}), r"a list of \[r, g, b\]"),
+        (_palette({"classes": ["floor"], "palette": [[0, 0, 256]]}), "of 0 to 255 for every"),
+        (_palette({"classes": ["floor", "wall"], "palette": [[0, 0, 0]]}), "for every class"),
         (_spoil_size, "32x24, its image 64x48"),
         (_spoil_ids, "has the id 3, but there are 3 classes"),
         (_spoil_colour_mask, "one channel"),
@@ -268,6 +356,7 @@ def test_a_spoilt_folder_is_told(folder: Path, spoil, said: str) -> None:
     ("name", "array", "said"),
     [
         ("image", np.full((48, 64, 3), 80.0), "floats from 0 to 1"),
+        ("image", np.zeros((48, 64)), r"images are \[H, W, 3\]"),
         ("label", np.full((48, 64), 13.0), "class ids are 0 to 12"),
         ("label", np.full((48, 64), 0.5), "class ids"),
         ("label", np.zeros((24, 32)), "32x24, its image 64x48"),
@@ -282,6 +371,55 @@ def test_spoilt_arrays_are_told(tmp_path: Path, name: str, array: np.ndarray, sa
         open_source("preprocessed", root, "train", options={"normal_axes": "x,-y,-z"})[0]
 
 
+def test_what_a_folder_lacks_is_not_needed(folder: Path) -> None:
+    """Neither a list of splits, nor a camera of all frames, nor an image of every label."""
+    (folder / "splits.csv").unlink()
+    (folder / "camera.json").unlink()
+    (folder / "cameras").mkdir()
+    for number, name in enumerate("abc"):
+        own = {**sources.CAMERA, "fx": 60.0 + number}
+        (folder / "cameras" / f"{name}.json").write_text(json.dumps(own))
+    np.save(folder / "depth" / "late.npy", np.ones((48, 64, 1), np.float32))
+    frames = open_source("folder", folder, "whatever")
+    assert frames.frame_ids == ["a", "b", "c"]
+    assert [frames[i].camera.fx for i in range(3)] == [60, 61, 62]
+    assert frames.notes == ("1 files of depth/ belong to no image (first: late).",)  # type: ignore[attr-defined]
+    with pytest.raises(DataError, match="no frame 'late'"):
+        frames.has("late")
+    (folder / "depth" / "late.npy").rename(folder / "depth" / "c.npy")  # [H, W, 1] is depth, too
+    assert (open_source("folder", folder, "whatever")[2].labels["depth"] == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("kind", "picture", "said"),
+    [
+        ("depth", np.zeros((480, 640, 3), np.uint8), "has other pixels than the data set"),
+        ("depth", np.zeros((480, 640), np.uint16), "has other pixels than the data set"),
+        ("label13", np.zeros((240, 320), np.uint8), "segmentation of frame 0001 .* is not 640x480"),
+    ],
+)
+def test_a_spoilt_nyuv2_pack_is_told(
+    tmp_path: Path, kind: str, picture: np.ndarray, said: str
+) -> None:
+    root = write_pack(tmp_path, train=1, val=1)
+    cv2.imwrite(str(root / kind / "0001.png"), picture)
+    with pytest.raises(DataError, match=said):
+        open_source("nyuv2", root, "train")[0]
+
+
+def test_more_frames_than_there_are_cannot_be_held_out() -> None:
+    ids = [str(number) for number in range(12)]
+    assert hold_out(ids, 2, 2)[1] == ["2", "3", "8", "9"]
+    with pytest.raises(DataError, match="cannot hold 12 of 12 frames out: give more frames"):
+        hold_out(ids, 3, 4)
+
+
+def test_a_picture_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="OpenCV cannot write such an image"):
+        write_image(tmp_path / "wide.jpg", np.zeros((1, 70_000, 3), np.uint8))
+    assert not list(tmp_path.iterdir())
+
+
 def test_wrong_kinds_and_options_are_told(folder: Path) -> None:
     with pytest.raises(DataError, match="unknown kind.*nyuv2, preprocessed, folder, bag, joined"):
         open_source("coco", folder, "train")
@@ -293,6 +431,10 @@ def test_wrong_kinds_and_options_are_told(folder: Path) -> None:
         open_source("folder", folder, "test")
     with pytest.raises(DataError, match="no frame 'zz'"):
         open_source("folder", folder, "train", frame_ids=["a", "zz"])
+    with pytest.raises(DataError, match="is wanted twice"):
+        open_source("folder", folder, "train", frame_ids=["a", "a"])
+    with pytest.raises(DataError, match="class_map needs the label set"):
+        open_source("folder", folder, "train", class_map={"floor": "ground"})
 
 
 def test_classes_are_mapped_by_name(folder: Path) -> None:
@@ -337,6 +479,25 @@ sources:
     some = open_source("joined", tmp_path / "all.yaml", "train", frame_ids=["own/b", "own/a"])
     assert [some[i].frame_id for i in range(2)] == ["own/b", "own/a"]
     np.testing.assert_array_equal(some[1].rgb, sources.picture(0))
+    with pytest.raises(DataError, match="no frame 'own/b'"):
+        open_source("joined", tmp_path / "all.yaml", "val").has("own/b")
+
+
+def test_joined_sources_may_list_their_classes(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "all.yaml").write_text(
+        "label_set: [ground, crate]\n"
+        "sources: [{name: own, kind: folder, root: own, class_map: {floor: ground, box: crate}}]\n"
+    )
+    frames = open_source("joined", tmp_path / "all.yaml", "train")
+    assert frames.label_set.classes == ("ground", "crate")
+    assert set(np.unique(frames[1].labels["segmentation"])) == {0, 1, 255}
+    (tmp_path / "all.yaml").write_text("sources: [{name: own, kind: folder, root: own}]\n")
+    # without a list, the classes are those of the first that has some
+    assert (
+        open_source("joined", tmp_path / "all.yaml", "train").label_set.classes == sources.CLASSES
+    )
+    with pytest.raises(DataError, match="give at least one source"):
+        Joined({})
 
 
 @pytest.mark.parametrize(
@@ -350,6 +511,7 @@ sources:
             "two sources have one name",
         ),
         ("label_set: rooms\nsources: [{name: a, kind: folder, root: own}]", "unknown label set"),
+        ("sources: [{name: a, kind: joined, root: all.yaml}]", "joins what is joined"),
         ("sources: [", "not valid YAML"),
     ],
 )

@@ -22,11 +22,12 @@ import pytest
 import yaml
 from killing import Job, command, leftovers
 from nyuv2_pack import write_pack
+from rosbags.rosbag2 import StoragePlugin, Writer
 from test_bag_dataset import moving
 from test_kills import TRAINING, files_of
 from tiny_bundle import tiny_manifest, write_tiny_bundle
 
-from proto_mtl_ros.data.bag import Bag
+from proto_mtl_ros.data.bag import Bag, typestore
 from proto_mtl_ros.data.bag_writer import BagWriter
 from proto_mtl_ros.errors import BagError, BundleError, file_trouble
 from proto_mtl_ros.files import write_bytes, write_json_part
@@ -39,6 +40,7 @@ pytest.importorskip("lightning", reason="training needs lightning")
 
 pytestmark = pytest.mark.timeout(600)
 
+IMAGE = "sensor_msgs/msg/Image"
 KEY = EngineKey("tiny", "a" * 64, "tensorrt 10.3.0", "Orin", "8.7", "fp16", "1x96x128")
 
 
@@ -231,7 +233,7 @@ def test_an_older_bundle_stays_when_the_disk_is_full(
 
 
 def _record(writer: BagWriter, messages: int) -> None:
-    writer.add_topic("/image", "sensor_msgs/msg/Image")
+    writer.add_topic("/image", IMAGE)
     import numpy as np
 
     rng = np.random.default_rng(0)
@@ -268,12 +270,25 @@ def test_of_a_recording_whose_disk_fills_what_was_written_is_kept(
     )  # fmt: skip
 
 
+# a small database is written at the end alone, a larger one already before
+@pytest.mark.parametrize(("kind", "messages"), [("mcap", 30), ("db3", 30), ("db3", 8)])
 def test_a_cut_recording_is_not_taken_for_shorter_because_scratch_is_full(
-    small_disk: Callable[[int], SmallDisk], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: str,
+    messages: int,
+    small_disk: Callable[[int], SmallDisk],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with BagWriter(tmp_path / "bag") as writer:
-        _record(writer, 30)
-    (storage,) = (tmp_path / "bag").glob("*.mcap")
+        _record(writer, messages)
+    if kind == "db3":
+        (tmp_path / "bag").rename(tmp_path / "first")
+        database = Writer(tmp_path / "bag", version=8, storage_plugin=StoragePlugin.SQLITE3)
+        with Bag(tmp_path / "first") as bag, database:
+            image = database.add_connection("/image", IMAGE, typestore=typestore())
+            for message in bag.messages():
+                database.write(image, message.time, message.cdr)
+    (storage,) = (tmp_path / "bag").glob(f"*.{kind}")
     content = storage.read_bytes()
     storage.write_bytes(content[: len(content) * 9 // 10])
     disk = small_disk(1 << 20)

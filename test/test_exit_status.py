@@ -6,6 +6,7 @@ The node's own: test_node_process.py (0, 2) and test_engine_faults.py (5).
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import signal
@@ -17,7 +18,8 @@ from pathlib import Path
 import pytest
 
 from proto_mtl_ros import errors
-from proto_mtl_ros.errors import ENGINE, EXIT_STATUSES, INPUT, MISSING, USAGE
+from proto_mtl_ros.cli import main
+from proto_mtl_ros.errors import ENGINE, EXIT_STATUSES, INPUT, INTERRUPTED, MISSING, USAGE
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 ROOM = REPOSITORY / "recordings" / "room"
@@ -88,6 +90,43 @@ def test_a_fault_of_ours_keeps_its_traceback() -> None:
         [sys.executable, "-c", program, "bag"], capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 1 and "ZeroDivisionError" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("fault", "status", "said"),
+    [
+        (ModuleNotFoundError("x", name="proto_mtl_ros.cli.bag"), MISSING, "update proto_mtl_ros"),
+        (ModuleNotFoundError("x", name="cv2.aruco"), MISSING, "'cv2.aruco' is not installed: pip"),
+        (ImportError("x", name="numpy"), MISSING, "'numpy' is too old or broken: pip install"),
+        (OSError(errno.ENOSPC, "No space left on device"), INPUT, "make room there"),
+        (PermissionError(errno.EACCES, "no", "/x"), INPUT, "/x: no: check its permissions"),
+        (KeyboardInterrupt(), INTERRUPTED, "stopped by Ctrl-C"),
+        (ImportError("x", name="colours"), None, ""),
+        (OSError(errno.EINVAL, "Invalid argument"), None, ""),
+    ],
+    ids=lambda value: value.__class__.__name__ if isinstance(value, BaseException) else "",
+)
+def test_what_happens_while_a_command_is_loaded(
+    fault: BaseException,
+    status: int | None,
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A line and a status for what a user can act on; what is our fault goes on as it is."""
+
+    def load(name: str) -> None:
+        raise fault
+
+    monkeypatch.setattr(main, "_load", load)
+    with pytest.raises(SystemExit if status else type(fault)) as caught:
+        main.run_command("bag", ["info"])
+    lines = capsys.readouterr().err.splitlines()
+    if status:
+        assert caught.value.code == status
+        assert len(lines) == 1 and lines[0].startswith("proto-mtl bag: ") and said in lines[0]
+    else:
+        assert caught.value is fault and not lines
 
 
 def test_a_command_that_is_stopped_says_so(tmp_path: Path) -> None:

@@ -95,3 +95,36 @@ def test_many_images_without_depth_do_not_wait_for_it(tmp_path: Path) -> None:
     found = pairs_of(recording)
     assert [image for image, _ in found] == [10 * n for n in range(200)]
     assert not any(depth is not None for _, depth in found)  # it would have to wait for ever
+
+
+def test_depth_that_comes_long_before_its_image_is_not_kept_for_ever(tmp_path: Path) -> None:
+    messages = [("/depth", 10 * n, n) for n in range(100)]
+    messages += [("/image", 10 * n, 1000 + n) for n in range(100)]
+    found = pairs_of(recorded(tmp_path / "bag", messages))
+    assert [image for image, _ in found] == [10 * n for n in range(100)]
+    # of as many as may wait the latest, and no image has another's
+    assert [depth for _, depth in found] == [None] * 36 + [10 * n for n in range(36, 100)]
+
+
+def test_images_that_still_wait_at_the_end_come_with_what_there_is(tmp_path: Path) -> None:
+    messages = [("/depth", 10 * n, n) for n in range(50)]
+    messages += [("/label", 10 * n, 100 + n) for n in range(50)]
+    messages += [("/image", 10 * n, 1000 + n) for n in range(50)]
+    recording = recorded(tmp_path / "bag", messages)
+    frames = list(FrameStream(recording, ["/depth", "/label"]))
+    assert [frame.stamp - START for frame in frames] == [10 * n * MS for n in range(50)]
+    assert all("/label" in frame.partners for frame in frames)
+    assert ["/depth" in frame.partners for frame in frames] == [False] * 36 + [True] * 14
+
+
+def test_two_streams_each_wait_for_their_own(tmp_path: Path) -> None:
+    messages = [
+        ("/image", 0, 0), ("/image", 100, 1), ("/label", 1, 2), ("/depth", 101, 3),
+        ("/label", 101, 4), ("/depth", 1, 5),
+    ]  # fmt: skip
+    recording = recorded(tmp_path / "bag", messages)
+    frames = list(FrameStream(recording, ["/depth", "/label"]))
+    assert [frame.stamp - START for frame in frames] == [0, 100 * MS]
+    for frame in frames:
+        stamps = {name: one.stamp - frame.stamp for name, one in frame.partners.items()}
+        assert stamps == {"/depth": MS, "/label": MS}

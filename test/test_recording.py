@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import struct
 from pathlib import Path
 
 import cv2
@@ -12,7 +13,7 @@ import pytest
 
 from proto_mtl_ros.data.bag import Bag
 from proto_mtl_ros.data.bag_writer import BagWriter
-from proto_mtl_ros.data.recording import open_recording
+from proto_mtl_ros.data.recording import decode_picture, open_recording
 from proto_mtl_ros.data.topics import choose_topics
 from proto_mtl_ros.errors import BagError
 from recordings import (
@@ -106,6 +107,7 @@ REALSENSE = {
             None,
         ),
         ({"/mono/image_raw": "mono8"}, "/mono/image_raw", None, None),
+        ({"/cam/rgb": "rgb8", "/cam/rgb/depth": "16UC1"}, "/cam/rgb", None, "/cam/rgb/depth"),
         (
             # As Gazebo names an RGB-D camera; what was made from its images comes after them.
             {
@@ -168,6 +170,8 @@ def test_a_bag_gives_pictures_and_depth_in_metres(tmp_path: Path) -> None:
         depth, frame = list(recording.depth_frames())[1].decode()
         assert (recording.kind, recording.frames, round(recording.rate)) == ("bag", 3, 10)
         assert recording.image_frame() == frame == COLOUR_FRAME
+        # a stamp that no image has is left out
+        assert list(recording.pictures({stamps[2], 5})) == [stamps[2]]
     assert list(found) == [stamps[1]]
     assert np.abs(found[stamps[1]].astype(int) - picture(1)).mean() < 3
     np.testing.assert_allclose(depth, picture(1)[..., 2] / 25.5, atol=1e-3)
@@ -200,6 +204,73 @@ def test_a_video_plays_at_its_own_rate(tmp_path: Path) -> None:
     assert messages[1].stamp - messages[0].stamp == 50_000_000
     assert messages[0].decode().encoding == "bgr8"
     assert abs(float(pictures[messages[2].stamp].mean()) - 200) < 4
+
+
+def test_a_recording_without_depth_has_no_depth_images(tmp_path: Path) -> None:
+    path = write_topics(tmp_path / "bag", {"/image": "jpeg"})
+    cv2.imwrite(str(tmp_path / "a.png"), RGB)
+    for place in (path, tmp_path):
+        with open_recording(place) as recording:
+            assert list(recording.depth_frames()) == [] and recording.depth_frame() == ""
+
+
+def video(path: Path, frames: int = 30, fps: float = 20, size: tuple[int, int] = (64, 48)) -> Path:
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), fps, size)
+    rng = np.random.default_rng(0)
+    for _ in range(frames):
+        writer.write(rng.integers(0, 256, (size[1], size[0], 3), np.uint8))
+    writer.release()
+    return path
+
+
+def test_a_video_that_was_cut_plays_to_its_end(tmp_path: Path) -> None:
+    path = video(tmp_path / "clip.avi")
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    with open_recording(path) as recording:
+        stamps = [message.stamp for message in recording.messages()]
+        assert 5 < len(stamps) < 30
+        assert recording.image_frame() == COLOUR_FRAME
+    path.write_bytes(content[: content.index(b"movi") + 4])
+    with pytest.raises(BagError, match="no readable frame|neither a rosbag2 nor a video"):
+        open_recording(path)
+
+
+def test_a_video_of_no_possible_rate_needs_one(tmp_path: Path) -> None:
+    path = video(tmp_path / "fast.avi", frames=3)
+    content = bytearray(path.read_bytes())
+    struct.pack_into("<II", content, content.index(b"strh") + 28, 1, 5000)  # scale, rate
+    path.write_bytes(content)
+    with pytest.raises(BagError, match="how many frames a second it has: give --fps"):
+        open_recording(path)
+    with open_recording(path, fps=100) as recording:
+        assert recording.rate == pytest.approx(100)
+
+
+def test_a_video_of_too_many_pixels_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = video(tmp_path / "clip.avi", frames=1)
+    monkeypatch.setattr("proto_mtl_ros.data.image_sequence.MAX_PIXELS", 64 * 48 - 1)
+    with pytest.raises(BagError, match="frames above 3071 pixels: scale it down"):
+        open_recording(path)
+
+
+def test_a_single_image_and_a_pipe_are_no_video(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "a.png"), RGB)
+    with pytest.raises(BagError, match="a single image: give the folder that it is in"):
+        open_recording(tmp_path / "a.png")
+    os.mkfifo(tmp_path / "clip.mp4")
+    with pytest.raises(BagError, match=r"clip\.mp4 cannot be read"):
+        open_recording(tmp_path / "clip.mp4")
+
+
+def test_names_of_images_may_hold_any_digit(tmp_path: Path) -> None:
+    for level, name in enumerate(("9", "10", "²", "²7", "a²", "a٣", "a10")):
+        cv2.imwrite(str(tmp_path / f"{name}.png"), np.full((4, 6, 3), 10 * level, np.uint8))
+    with open_recording(tmp_path) as recording:
+        pictures = [decode_picture(message)[0, 0, 0] // 10 for message in recording.messages()]
+    assert pictures == [0, 1, 5, 6, 4, 3, 2]  # ٣ is a three, ² no number
 
 
 @pytest.mark.parametrize(

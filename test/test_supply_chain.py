@@ -16,6 +16,8 @@ pytest.importorskip("packaging", reason="packaging is not installed (it comes wi
 from packaging.requirements import Requirement
 
 from proto_mtl_ros import licences
+from proto_mtl_ros.cli.main import run_command
+from proto_mtl_ros.errors import USAGE
 from proto_mtl_ros.licences import normalised
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -144,3 +146,84 @@ def test_licences_are_listed_by_a_command() -> None:
 )
 def test_what_is_flagged(text: str, flag: str) -> None:
     assert licences.flag(text) == flag
+
+
+def installed_package(root: Path, name: str, metadata: str, **files: str) -> None:
+    """Lay a package down as pip leaves it."""
+    folder = root / f"{name.replace('-', '_')}-1.2.dist-info"
+    folder.mkdir(parents=True)
+    (folder / "METADATA").write_text(
+        f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.2\n{metadata}"
+    )
+    for file, content in files.items():
+        (folder / file).write_text(content)
+    (folder / "RECORD").write_text("".join(f"{folder.name}/{file},,\n" for file in files))
+
+
+@pytest.fixture
+def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Packages that state their licence in every way there is, on the path of imports."""
+    root = tmp_path / "site"
+    classifier = "Classifier: License :: OSI Approved :: MIT License\n"
+    needs = "Requires-Dist: by-classifier\nRequires-Dist: by-field; python_version < '3'\n"
+    installed_package(root, "by_expression", f"License-Expression: GPL-3.0-only\n{needs}")
+    installed_package(root, "by_classifier", f"Classifier: Topic :: x\n{classifier}")
+    installed_package(root, "by_field", "License: BSD\n  and a long text\n")
+    text = "\nThe Unlicense\n\nfor everybody\nwithout more\n"
+    installed_package(root, "by_file", "License: UNKNOWN\n", AUTHORS="us", LICENSE=text)
+    installed_package(root, "by_nothing", "")
+    installed_package(root, "ros-jazzy-by-xml", "")
+    share = tmp_path / "share" / "by_xml"
+    share.mkdir(parents=True)
+    (share / "package.xml").write_text(
+        "<package><license>BSD-3-Clause</license><license>MIT</license></package>"
+    )
+    monkeypatch.syspath_prepend(root)
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))
+    return tmp_path
+
+
+def test_a_licence_is_found_wherever_a_package_states_it(packages: Path) -> None:
+    sets = {
+        "one": ["by-expression>=1", "by_file[more]", "by-nothing", "not-there[extra]"],
+        "two": ["By.Classifier", "by-field", "ros-jazzy-by-xml"],
+    }
+    found, missing = licences.installed(sets)
+    assert {entry.name: (entry.text, entry.flag, entry.used_for) for entry in found} == {
+        "by-expression": ("GPL-3.0-only", "copyleft", ["one"]),
+        "by-classifier": ("MIT License", "", ["one", "two"]),  # what is needed in turn, too
+        "by-field": ("BSD", "", ["two"]),
+        "by-file": ("The Unlicense, for everybody", "", ["one"]),
+        "by-nothing": ("unknown", "unknown", ["one"]),
+        "ros-jazzy-by-xml": ("BSD-3-Clause; MIT", "", ["two"]),
+    }
+    assert missing == ["not-there"] and {entry.version for entry in found} == {"1.2"}
+
+
+def test_the_list_of_licences_as_a_page(
+    packages: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    file = tmp_path / "requirements.txt"
+    file.write_text("# of a robot\nby-expression  # says why\n\nnot-there>=2\n")
+    with pytest.raises(SystemExit) as end:
+        run_command("licences", ["--requirements", str(file), "--extra", "demo", "--markdown"])
+    assert end.value.code == 0
+    page, said = capsys.readouterr()
+    assert "not-there" in said and said.startswith("not installed here: ")
+    to_look_at, all_of_them = page.split("## Packages to look at")[1].split("## All packages")
+    assert "| by-expression | copyleft | GPL-3.0-only | robot |" in to_look_at
+    assert "by-classifier" not in to_look_at
+    assert "| by-classifier | 1.2 | MIT License | robot |" in all_of_them
+    assert "| nyu13-lite0 | NYU Depth v2" in page.split("## Models that ship")[1]
+    assert "| room | Apache-2.0; shows models under CC" in page.split("## Recordings that ship")[1]
+
+
+def test_an_extra_that_there_is_not(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for package, said in (("pytest", "there is no extra demos"), ("not-there", "pip install -e")):
+        monkeypatch.setattr(licences, "PACKAGE", package)
+        with pytest.raises(SystemExit) as end:
+            run_command("licences", ["--extra", "demos"])
+        (line,) = capsys.readouterr().err.splitlines()
+        assert end.value.code == USAGE and said in line

@@ -110,6 +110,7 @@ class Bag:
         self.notes: tuple[str, ...] = ()
         self._scratch: ScratchFolder | None = None
         self._check_path()
+        self._is_ros1 = self.path.suffix == ".bag" and self.path.is_file()
         try:
             with self._one_line_errors():
                 self._reader: Any = self._opened()
@@ -119,7 +120,7 @@ class Bag:
 
     def _opened(self) -> Any:
         source = self.path
-        if source.suffix == ".bag":
+        if self._is_ros1:
             reader: Any = BoundedRos1Reader(source)
         else:
             files = [source] if source.is_file() else _storage_files(source)
@@ -151,6 +152,7 @@ class Bag:
                     f"{path} has no metadata.yaml: make one with `ros2 bag reindex {path}`, "
                     f"or give one of its files ({files[0]})"
                 )
+            check_folder(path, files)
             path = self.path = files[0]  # the recorder did not come to write the metadata
         if not path.is_file() and not path.is_dir():
             raise BagError(f"{path} is neither a file nor a folder: give a recording")
@@ -211,7 +213,7 @@ class Bag:
             return
         with self._one_line_errors():
             for connection, time, data in self._reader.messages(connections, start, stop):
-                if self.path.suffix == ".bag":
+                if self._is_ros1:
                     convert = converter(connection.msgtype)
                     if convert is None:
                         continue

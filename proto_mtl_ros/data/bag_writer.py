@@ -17,11 +17,11 @@ from rosbags.interfaces import (
     QosReliability,
     QosTime,
 )
-from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer, WriterError
+from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 from rosbags.typesys import get_types_from_msg
 
 from proto_mtl_ros.data.bag import typestore
-from proto_mtl_ros.errors import BagError, file_trouble, one_line
+from proto_mtl_ros.errors import BagError, file_trouble
 from proto_mtl_ros.files import NewFolder
 
 # Not among the definitions that the reading library ships; the text is the wire contract.
@@ -72,7 +72,7 @@ class BagWriter:
             self._writer = Writer(self._new.path, version=8, storage_plugin=StoragePlugin.MCAP)
             self._writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
             self._writer.open()
-        except (OSError, WriterError) as error:
+        except OSError as error:
             self._new.discard()
             raise _unwritable(self.path, error) from None
 
@@ -150,10 +150,8 @@ class BagWriter:
             self.abort()
 
 
-def _unwritable(path: Path, error: Exception) -> BagError:
-    if isinstance(error, OSError):
-        return BagError(f"cannot write {file_trouble(error, path, 'give another folder')}")
-    return BagError(f"cannot write {path}: {one_line(error)}: give another folder")
+def _unwritable(path: Path, error: OSError) -> BagError:
+    return BagError(f"cannot write {file_trouble(error, path, 'give another folder')}")
 
 
 def _qos(latched: bool) -> Sequence[Qos]:

@@ -10,7 +10,7 @@ import numpy as np
 from ..errors import DataError
 from ..tasks import IGNORE_INDEX, LabelSet
 from .sample import Sample
-from .source import FrameSource, notes_of, preload
+from .source import FrameSource, notes_of
 
 
 def class_lookup(
@@ -83,10 +83,6 @@ class ClassMapped:
     def has(self, frame_id: str) -> tuple[str, ...]:
         """Return the tasks that the frame may use a label of."""
         return self.source.has(frame_id)
-
-    def preload(self) -> None:
-        """Decode the frames into memory where the source can."""
-        preload(self.source)
 
 
 def _names(label_set: LabelSet) -> str:

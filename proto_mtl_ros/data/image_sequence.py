@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import re
+from abc import abstractmethod
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -62,9 +63,9 @@ class ImageSequence(Recording):
         wanted = {i for i in range(self.frames) if self._stamp(i) in stamps}
         return {message.stamp: decode_picture(message) for message in self._selected(wanted)}
 
+    @abstractmethod
     def _selected(self, wanted: Collection[int]) -> Iterator[BagMessage]:
         """Yield the messages of these indices."""
-        raise NotImplementedError
 
     def image_frame(self) -> str:
         return FRAME_ID
@@ -222,7 +223,8 @@ def _bgr_fields(frame: np.ndarray) -> dict[str, Any]:
     }
 
 
-def _natural_order(path: Path) -> list[tuple[int, int | str]]:
+def _natural_order(path: Path) -> list[int | str]:
     """Sort key that puts ``frame10`` behind ``frame9``."""
     parts = re.split(r"(\d+)", path.name)
-    return [(0, int(part)) if part.isdigit() else (1, part.lower()) for part in parts]
+    # what stands between numbers comes first, so text meets text; "²" is a digit and no number
+    return [int(part) if place % 2 else part.lower() for place, part in enumerate(parts)]

@@ -33,7 +33,7 @@ from .frame_list import select_frames
 from .label_set_file import NO_CLASSES, named_label_set
 from .manifest import allowed, manifest_for
 from .sample import Sample
-from .source import FrameSource, notes_of, preload
+from .source import FrameSource, notes_of
 
 LABEL_SETS = {label_set.name: label_set for label_set in (NYU13, CITYSCAPES7, CITYSCAPES19)}
 """The label sets that can be named instead of spelt out."""
@@ -188,8 +188,3 @@ class Joined:
         may = self.has(frame_id)
         labels = {task: label for task, label in sample.labels.items() if task in may}
         return Sample(frame_id, sample.rgb, sample.camera, labels)
-
-    def preload(self) -> None:
-        """Decode the frames into memory where the sources can."""
-        for source in self._sources.values():
-            preload(source)

@@ -65,17 +65,13 @@ class NYUv2:
         split: str,
         manifest: Path | str | None = None,
         frame_ids: Sequence[str] | None = None,
-        limit: int | None = None,
     ) -> None:
         self.root = Path(root)
         self.frame_ids = list(frame_ids) if frame_ids is not None else read_split(self.root, split)
-        if limit is not None:
-            self.frame_ids = self.frame_ids[:limit]
         if not self.frame_ids:
             raise NoSplitError(f"{self.root}/splits.csv names no frame of split {split!r}")
         self.manifest = manifest_for(manifest, self.frame_ids)
         self._known = frozenset(self.frame_ids)
-        self._preloaded: dict[str, dict[str, np.ndarray]] = {}
 
     def __len__(self) -> int:
         return len(self.frame_ids)
@@ -85,10 +81,6 @@ class NYUv2:
         if frame_id not in self._known:
             raise DataError(f"{self.root} has no frame {frame_id!r} in this split")
         return allowed(self.manifest, frame_id, self.tasks)
-
-    def preload(self) -> None:
-        """Decode every frame into memory (1.9 MB each); without it they are read each time."""
-        self._preloaded = {frame_id: self._maps(frame_id) for frame_id in self.frame_ids}
 
     def _read(self, kind: str, frame_id: str, suffix: str, flags: int) -> np.ndarray:
         path = self.root / kind / f"{frame_id}{suffix}"
@@ -118,7 +110,7 @@ class NYUv2:
 
     def __getitem__(self, index: int) -> Sample:
         frame_id = self.frame_ids[index]
-        maps = self._preloaded.get(frame_id) or self._maps(frame_id)
+        maps = self._maps(frame_id)
         names = self.has(frame_id)
         labels = {}
         if "segmentation" in names:

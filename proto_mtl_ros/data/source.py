@@ -49,13 +49,6 @@ class FrameSource(Protocol):
         ...
 
 
-def preload(source: FrameSource) -> None:
-    """Let a source decode its frames into memory, if it is of a kind that can."""
-    load = getattr(source, "preload", None)
-    if load is not None:
-        load()
-
-
 def notes_of(source: FrameSource) -> tuple[str, ...]:
     """Return what a source assumes or left out that its user should know, a sentence each."""
     return tuple(getattr(source, "notes", ()))
