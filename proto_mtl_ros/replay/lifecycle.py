@@ -43,7 +43,7 @@ class LifecycleClient:
         self._check = check
         self._change = node.create_client(ChangeState, f"{target}/change_state")
         self._get = node.create_client(GetState, f"{target}/get_state")
-        self._executor = SingleThreadedExecutor()
+        self._executor = SingleThreadedExecutor(context=node.context)
         self._executor.add_node(node)
 
     def wait(self, timeout: float) -> None:
