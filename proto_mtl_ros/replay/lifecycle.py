@@ -58,11 +58,6 @@ class LifecycleClient:
                 )
             self._executor.spin_once(timeout_sec=0.05)
 
-    def state(self, timeout: float = 5.0) -> str:
-        """Return the name of its state: unconfigured, inactive, active or finalized."""
-        response = self.call(self._get, GetState.Request(), timeout, "tell its state")
-        return str(response.current_state.label)
-
     def change(self, transition: int, timeout: float) -> bool:
         """Ask for a transition and return whether it was made."""
         request = ChangeState.Request()
