@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from proto_mtl_ros.bench.page import DATA, PAGE, PLOT, write_page
 from proto_mtl_ros.cli.bench import app
+from proto_mtl_ros.cli.engine import app as engine_app
 from proto_mtl_ros.errors import ConfigError
 from recordings import write_recording
 
@@ -166,3 +167,20 @@ def test_accuracy_is_measured_by_input_size(tmp_path: Path) -> None:
 def test_a_case_that_there_is_not_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no case 'rain': use 30 Hz, cameras, input size, rate"):
         bench("node", "--model", write_tiny_bundle(tmp_path), "--only", "rain")
+
+
+@pytest.mark.parametrize(
+    ("command", "app_of", "said"),
+    [
+        (["soak"], "bench", "the shipped recording is not installed: give --recording"),
+        (["check"], "engine", "the shipped recording is not installed: give --data"),
+    ],
+)
+def test_an_installation_without_its_recording_says_so(
+    command: list[str], app_of: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("rclpy", reason="ROS 2 is not installed")
+    monkeypatch.setattr("proto_mtl_ros.replay.installation.shared_file", lambda name: None)
+    commands = {"bench": app, "engine": engine_app}[app_of]
+    with pytest.raises(ConfigError, match=said):
+        CliRunner().invoke(commands, command, catch_exceptions=False)

@@ -20,10 +20,11 @@ from ros_harness import Client, NodeProcess
 from std_srvs.srv import Trigger
 from tiny_bundle import write_tiny_bundle
 
-from proto_mtl_ros.bench.soak import soak_figures, verdict
+from proto_mtl_ros.bench.soak import Soak, soak_figures, verdict
 from proto_mtl_ros.bench.soak_analysis import accounts, fault_outcomes, trend
 from proto_mtl_ros.bench.soak_plot import soak_plot
 from proto_mtl_ros.bench.soak_schedule import KINDS, Fault, schedule
+from proto_mtl_ros.cli.main import run_command
 from proto_mtl_ros.data.stamp_log import StampLog
 from proto_mtl_ros.errors import ConfigError
 from proto_mtl_ros.machine import process_use
@@ -174,6 +175,31 @@ def test_a_leak_and_a_fault_that_stays_are_said() -> None:
     assert low <= figures["memory_slope_mib_per_hour"] <= high
     assert [line.split()[0] for line in verdict(figures)] == ["rss_mib", "anon_mib", "a:"]
     assert soak_plot(figures).startswith(b"\x89PNG")
+
+
+def test_the_command_says_what_is_not_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A slope takes half an hour to measure: its samples are made here."""
+    times, values = memory_of(30, 0)
+    samples = [
+        {"t": t, "fds": 20.0, "threads": 20.0, "rate_in_hz": 12.0,
+         **dict.fromkeys(("rss_mib", "anon_mib", "pss_mib", "uss_mib"), v)}
+        for t, v in zip(times.tolist(), values.tolist())
+    ]  # fmt: skip
+    sent, fates, heard, counters = logs()
+    balance = accounts(sent, fates, heard, TOPICS, counters, [(100.75, 100.85)])
+    figures = soak_figures(samples, balance, [], [], ROUND)
+    monkeypatch.setattr(Soak, "run", lambda self: figures)
+    options = ["--recording", write_recording(tmp_path / "bag", frames=2), "--out", tmp_path]
+    options += ["--model", write_tiny_bundle(tmp_path), "--docs", tmp_path / "docs"]
+    with pytest.raises(SystemExit) as end:
+        run_command("bench", ["soak", *map(str, options)])
+    said = capsys.readouterr()
+    assert end.value.code == 1
+    assert f"memory: {figures['memory_slope_mib_per_hour']:+.2f} MiB an hour" in said.out
+    assert [line.split()[2] for line in said.err.splitlines()] == ["rss_mib", "anon_mib"]
+    assert (tmp_path / "docs/images/soak.png").is_file()
 
 
 def soak_command(tmp_path: Path, model: Path, minutes: float) -> list[str]:
