@@ -16,12 +16,14 @@ import pytest
 
 pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 
-from ros_harness import Client, NodeProcess
+import rclpy
+from ros_harness import DOMAIN, Client, NodeProcess
 from std_srvs.srv import Trigger
 from tiny_bundle import write_tiny_bundle
 
 from proto_mtl_ros.bench.soak import Soak, soak_figures, verdict
 from proto_mtl_ros.bench.soak_analysis import accounts, fault_outcomes, trend
+from proto_mtl_ros.bench.soak_operator import Operator
 from proto_mtl_ros.bench.soak_plot import soak_plot
 from proto_mtl_ros.bench.soak_schedule import KINDS, Fault, schedule
 from proto_mtl_ros.cli.main import run_command
@@ -259,6 +261,46 @@ def test_ctrl_c_ends_a_soak_with_what_there_is(tmp_path: Path) -> None:
     found = json.loads((tmp_path / "out" / "soak.json").read_text())
     assert found["interrupted"] and found["unexplained_drops"] == 0 < found["accounts"]["sent"]
     assert found["memory_slope_mib_per_hour"] is None and found["minutes"] < 5
+
+
+@pytest.mark.ros
+def test_an_operator_gives_everything_back_and_says_what_was_refused(tmp_path: Path) -> None:
+    model = str(write_tiny_bundle(tmp_path))
+    parameters = {"backend": "onnxruntime", "cameras": "[front]", "model": model}
+    node, client = NodeProcess(tmp_path / "node.log", parameters), Client()
+    subscriber = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    rclpy.init(domain_id=DOMAIN)
+    operator = Operator("proto_mtl", model, subscriber.pid, lambda: None)
+    try:
+        assert client.change_state("configure") and client.change_state("activate")
+        operator._client.wait(30.0)
+
+        def carry_out(*names: str) -> dict[str, str]:
+            operator.refused.clear()
+            faults = [Fault(name, 0.0, 0.1) for name in names]
+            operator.start(faults, time.monotonic())
+            assert operator._thread is not None
+            operator._thread.join(60)
+            assert not operator._thread.is_alive()
+            return {fault.name: text for fault, text in operator.refused.items()}
+
+        assert carry_out("parameters", "broken_reload", "stopped_subscriber", "reload") == {}
+        assert client.parameter("confidence_threshold") == 0
+        assert client.parameter("model") == model
+        client.set_parameters(model="no_such_model")
+        refused = carry_out("reload")
+        assert refused["reload"].startswith("reload_model answered False") and len(refused) == 1
+        assert client.change_state("deactivate")
+        assert carry_out("lifecycle") == {"lifecycle": "transition 4 was refused"}
+        assert client.state() == "active"
+        assert node.end() == 0
+    finally:
+        operator.close()
+        rclpy.try_shutdown()
+        client.close()
+        subscriber.kill()
+        subscriber.communicate()
+        node.process.kill()
 
 
 @pytest.mark.ros
