@@ -25,7 +25,7 @@ from proto_mtl_ros.bench.recording import repeated
 from proto_mtl_ros.data.bag import Bag
 from proto_mtl_ros.data.stamp_log import StampLog
 from proto_mtl_ros.drawing.chart_canvas import STRONG
-from proto_mtl_ros.errors import ConfigError, EngineError
+from proto_mtl_ros.errors import ConfigError, EngineError, ProtoMtlError
 from proto_mtl_ros.machine import cpu_seconds, machine, memory
 from proto_mtl_ros.runtime.bundle import Bundle
 from recordings import write_recording
@@ -151,6 +151,26 @@ def test_the_node_is_measured_end_to_end_and_the_page_says_so(tmp_path: Path) ->
     text = (tmp_path / "docs" / PAGE).read_text()
     assert "## The node" in text and "640x480" in text and "not measured" in text
     assert "## 30 Hz" in text and "keep" in text.split("## 30 Hz")[1]
+
+
+@pytest.mark.ros
+def test_a_node_that_cannot_be_measured_is_told_and_nothing_stays(tmp_path: Path) -> None:
+    pytest.importorskip("rclpy", reason="ROS 2 is not installed")
+    from proto_mtl_ros.bench.node import NodeBench, NodeSetting
+
+    parameters = {"model": str(write_tiny_bundle(tmp_path)), "backend": "onnxruntime",
+                  "precision": "fp16"}  # fmt: skip
+    own = frozenset(sorted(os.sched_getaffinity(0))[:1])
+    bench = NodeBench(NodeSetting(parameters=(parameters,), node_cores=own, peer_cores=own))
+    kept = dict(os.environ)
+    try:
+        with pytest.raises(ProtoMtlError, match="could not start: .*fp32 or int8"):
+            bench.__enter__()
+    finally:
+        os.environ.clear()
+        os.environ.update(kept)
+    assert sorted(bench.children) == ["listener", "node0"]
+    assert all(child.status is not None for child in bench.children.values())
 
 
 COMPARE = """
