@@ -12,6 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from test_bench_page import node_row
 from tiny_bundle import write_tiny_bundle
 
 from proto_mtl_ros.bench.engine import EngineProcess, measure
@@ -24,7 +25,7 @@ from proto_mtl_ros.bench.recording import repeated
 from proto_mtl_ros.data.bag import Bag
 from proto_mtl_ros.data.stamp_log import StampLog
 from proto_mtl_ros.drawing.chart_canvas import STRONG
-from proto_mtl_ros.errors import ConfigError, EngineError
+from proto_mtl_ros.errors import ConfigError, EngineError, ProtoMtlError
 from proto_mtl_ros.machine import cpu_seconds, machine, memory, processor, usable_cores
 from proto_mtl_ros.runtime.bundle import Bundle
 from recordings import write_recording
@@ -91,8 +92,11 @@ def test_an_engine_is_measured_in_a_process_of_its_own(tmp_path: Path) -> None:
 
 
 def test_an_engine_process_that_dies_is_one_clear_line(tmp_path: Path) -> None:
-    process = EngineProcess(EngineSetting(str(write_tiny_bundle(tmp_path)), "onnxruntime"))
+    setting = EngineSetting(str(write_tiny_bundle(tmp_path)), "onnxruntime")
+    own = frozenset(sorted(os.sched_getaffinity(0))[:1])
+    process = EngineProcess(setting, own)
     try:
+        assert os.sched_getaffinity(process._child.pid) == own
         process._child.kill()
         with pytest.raises(EngineError, match="ended"):
             process.run(1)
@@ -126,11 +130,15 @@ def proto_mtl_bench(*arguments: object) -> str:
 def test_the_node_is_measured_end_to_end_and_the_page_says_so(tmp_path: Path) -> None:
     pytest.importorskip("rclpy", reason="ROS 2 is not installed")
     model, out = write_tiny_bundle(tmp_path), tmp_path / "figures"
+    out.mkdir()
+    earlier = [node_row("rate", (96, 128), 30.0), node_row("30 Hz", (96, 128), 1.0)]
+    (out / "node.json").write_text(json.dumps({"rows": earlier}))
     proto_mtl_bench(
         "node", "--model", model, "--only", "30 Hz", "--input-sizes", "", "--seconds", 1,
         "--backend", "onnxruntime", "--out", out,
     )  # fmt: skip
-    rows = json.loads((out / "node.json").read_text())["rows"]
+    other, *rows = json.loads((out / "node.json").read_text())["rows"]
+    assert other == earlier[0]  # measured before, and not asked for now
     assert [row["case"]["threads"] for row in rows] == [1, 2]
     for row in rows:
         assert row["sent"] == 30 >= row["processed"] >= row["answered"]
@@ -145,12 +153,36 @@ def test_the_node_is_measured_end_to_end_and_the_page_says_so(tmp_path: Path) ->
     assert "## 30 Hz" in text and "keep" in text.split("## 30 Hz")[1]
 
 
+@pytest.mark.ros
+def test_a_node_that_cannot_be_measured_is_told_and_nothing_stays(tmp_path: Path) -> None:
+    pytest.importorskip("rclpy", reason="ROS 2 is not installed")
+    from proto_mtl_ros.bench.node import NodeBench, NodeSetting
+
+    parameters = {"model": str(write_tiny_bundle(tmp_path)), "backend": "onnxruntime",
+                  "precision": "fp16"}  # fmt: skip
+    own = frozenset(sorted(os.sched_getaffinity(0))[:1])
+    bench = NodeBench(NodeSetting(parameters=(parameters,), node_cores=own, peer_cores=own))
+    kept = dict(os.environ)
+    try:
+        with pytest.raises(ProtoMtlError, match="could not start: .*fp32 or int8"):
+            bench.__enter__()
+    finally:
+        os.environ.clear()
+        os.environ.update(kept)
+    assert sorted(bench.children) == ["listener", "node0"]
+    assert all(child.status is not None for child in bench.children.values())
+
+
 COMPARE = """
-import json, sys
-from proto_mtl_ros.bench.comparison import compare
+import sys
+from proto_mtl_ros.bench import comparison
+from proto_mtl_ros.cli.main import run_command
 from proto_mtl_ros.runtime.bundle import Bundle
-multi, *singles = map(Bundle.load, sys.argv[1:])
-print(json.dumps(compare(multi, singles, "onnxruntime", rounds=1, seconds=1.0)))
+multi, out, *singles = sys.argv[1:]
+# the tiny network has no weights to make others from
+comparison.single_task_bundle = lambda bundle, task, folder: Bundle.load(singles.pop(0))
+run_command("bench", ["compare", "--model", multi, "--backend", "onnxruntime", "--rounds", "1",
+                      "--seconds", "1", "--out", out])
 """
 
 
@@ -158,15 +190,16 @@ print(json.dumps(compare(multi, singles, "onnxruntime", rounds=1, seconds=1.0)))
 def test_one_node_is_compared_with_one_for_each_task(tmp_path: Path) -> None:
     pytest.importorskip("rclpy", reason="ROS 2 is not installed")
     tasks = ("segmentation", "depth", "normals")
-    models = [write_tiny_bundle(tmp_path / "all")]
+    models = [write_tiny_bundle(tmp_path / "all"), tmp_path / "figures"]
     models += [write_tiny_bundle(tmp_path / task, tasks=(task,)) for task in tasks]
     command = [sys.executable, "-c", COMPARE, *map(str, models)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=150)
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout.splitlines()[-1])
+    found = json.loads((tmp_path / "figures" / "compare.json").read_text())
     fps, used = found["frames_per_second"], found["memory_mib"]
     assert fps["multi"] > 0 and fps["single"] > 0
     assert found["multi_over_three_single_fps"] == pytest.approx(fps["multi"] / fps["single"])
+    assert f"one node {fps['multi']:.1f} frames/s, {used['multi']:.0f} MiB; three" in done.stdout
     # three interpreters, and what each library keeps for itself
     assert found["multi_over_three_single_memory"] == used["multi"] / used["single"] < 0.7
 

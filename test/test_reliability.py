@@ -73,6 +73,10 @@ def test_a_page_of_everything(tmp_path: Path) -> None:
     docs = tmp_path / "docs"
     (docs / "images").mkdir(parents=True)
     (docs / "images" / "soak.png").write_bytes(b"")
+    options = ["reliability", "--results", str(tmp_path), "--docs", str(docs)]
+    done = CliRunner().invoke(app, options, catch_exceptions=False)
+    assert done.exit_code == 0 and "not measured yet" not in done.output
+    assert "3 kinds of faults, 66 tried, 64 survived, 3 lost" in done.output
     data = write_page(tmp_path, docs)
     assert json.loads((docs / "reliability.json").read_text()) == data
     by_name = {entry["name"]: entry for entry in data["faults"]}
@@ -98,6 +102,30 @@ def test_a_page_of_everything(tmp_path: Path) -> None:
     ):
         assert said in text, said
     assert "Not measured yet" not in text
+
+
+def test_a_page_of_what_found_nothing(tmp_path: Path) -> None:
+    findings = [{"input": "a list", "error": "TypeError"}]
+    modules = [{"module": "tasks.py", "mutants": 9, "killed": 8, "killed_percent": 88.9}]
+    write(
+        tmp_path, soak={**SOAK, "faults": [], "trends": {"fds": None}},
+        fuzz=[{**FUZZ[0], "findings": findings, "command": "make fuzz"},
+              {**FUZZ[0], "target": "bag reader", "findings": []}],
+        coverage={**COVERAGE, "uncovered": []},
+        mutation={**MUTATION, "survivors": [], "modules": modules},
+    )  # fmt: skip
+    assert write_page(tmp_path, tmp_path)["faults"] == []
+    text = (tmp_path / "reliability.md").read_text()
+    for said in (
+        "Too short for a slope.",
+        "`make fuzz`",
+        "| 12345 | input: a list; error: TypeError |",
+        "| bag reader | atheris | 10.0 | 12345 | none |",
+        "| `tasks.py` | 9 | 8 | 89 |",
+    ):
+        assert said in text, said
+    for nothing in ("## Faults", "![memory", "What no test runs", "why it lives"):
+        assert nothing not in text, nothing
 
 
 def test_what_was_not_measured_is_named_and_not_invented(tmp_path: Path) -> None:

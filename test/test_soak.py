@@ -16,14 +16,17 @@ import pytest
 
 pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 
-from ros_harness import Client, NodeProcess
+import rclpy
+from ros_harness import DOMAIN, Client, NodeProcess
 from std_srvs.srv import Trigger
 from tiny_bundle import write_tiny_bundle
 
-from proto_mtl_ros.bench.soak import soak_figures, verdict
+from proto_mtl_ros.bench.soak import Soak, soak_figures, verdict
 from proto_mtl_ros.bench.soak_analysis import accounts, fault_outcomes, trend
+from proto_mtl_ros.bench.soak_operator import Operator
 from proto_mtl_ros.bench.soak_plot import soak_plot
 from proto_mtl_ros.bench.soak_schedule import KINDS, Fault, schedule
+from proto_mtl_ros.cli.main import run_command
 from proto_mtl_ros.data.stamp_log import StampLog
 from proto_mtl_ros.errors import ConfigError
 from proto_mtl_ros.machine import process_use
@@ -176,6 +179,31 @@ def test_a_leak_and_a_fault_that_stays_are_said() -> None:
     assert soak_plot(figures).startswith(b"\x89PNG")
 
 
+def test_the_command_says_what_is_not_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A slope takes half an hour to measure: its samples are made here."""
+    times, values = memory_of(30, 0)
+    samples = [
+        {"t": t, "fds": 20.0, "threads": 20.0, "rate_in_hz": 12.0,
+         **dict.fromkeys(("rss_mib", "anon_mib", "pss_mib", "uss_mib"), v)}
+        for t, v in zip(times.tolist(), values.tolist())
+    ]  # fmt: skip
+    sent, fates, heard, counters = logs()
+    balance = accounts(sent, fates, heard, TOPICS, counters, [(100.75, 100.85)])
+    figures = soak_figures(samples, balance, [], [], ROUND)
+    monkeypatch.setattr(Soak, "run", lambda self: figures)
+    options = ["--recording", write_recording(tmp_path / "bag", frames=2), "--out", tmp_path]
+    options += ["--model", write_tiny_bundle(tmp_path), "--docs", tmp_path / "docs"]
+    with pytest.raises(SystemExit) as end:
+        run_command("bench", ["soak", *map(str, options)])
+    said = capsys.readouterr()
+    assert end.value.code == 1
+    assert f"memory: {figures['memory_slope_mib_per_hour']:+.2f} MiB an hour" in said.out
+    assert [line.split()[2] for line in said.err.splitlines()] == ["rss_mib", "anon_mib"]
+    assert (tmp_path / "docs/images/soak.png").is_file()
+
+
 def soak_command(tmp_path: Path, model: Path, minutes: float) -> list[str]:
     recording = write_recording(tmp_path / "bag", frames=8)
     options = {
@@ -233,6 +261,46 @@ def test_ctrl_c_ends_a_soak_with_what_there_is(tmp_path: Path) -> None:
     found = json.loads((tmp_path / "out" / "soak.json").read_text())
     assert found["interrupted"] and found["unexplained_drops"] == 0 < found["accounts"]["sent"]
     assert found["memory_slope_mib_per_hour"] is None and found["minutes"] < 5
+
+
+@pytest.mark.ros
+def test_an_operator_gives_everything_back_and_says_what_was_refused(tmp_path: Path) -> None:
+    model = str(write_tiny_bundle(tmp_path))
+    parameters = {"backend": "onnxruntime", "cameras": "[front]", "model": model}
+    node, client = NodeProcess(tmp_path / "node.log", parameters), Client()
+    subscriber = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    rclpy.init(domain_id=DOMAIN)
+    operator = Operator("proto_mtl", model, subscriber.pid, lambda: None)
+    try:
+        assert client.change_state("configure") and client.change_state("activate")
+        operator._client.wait(30.0)
+
+        def carry_out(*names: str) -> dict[str, str]:
+            operator.refused.clear()
+            faults = [Fault(name, 0.0, 0.1) for name in names]
+            operator.start(faults, time.monotonic())
+            assert operator._thread is not None
+            operator._thread.join(60)
+            assert not operator._thread.is_alive()
+            return {fault.name: text for fault, text in operator.refused.items()}
+
+        assert carry_out("parameters", "broken_reload", "stopped_subscriber", "reload") == {}
+        assert client.parameter("confidence_threshold") == 0
+        assert client.parameter("model") == model
+        client.set_parameters(model="no_such_model")
+        refused = carry_out("reload")
+        assert refused["reload"].startswith("reload_model answered False") and len(refused) == 1
+        assert client.change_state("deactivate")
+        assert carry_out("lifecycle") == {"lifecycle": "transition 4 was refused"}
+        assert client.state() == "active"
+        assert node.end() == 0
+    finally:
+        operator.close()
+        rclpy.try_shutdown()
+        client.close()
+        subscriber.kill()
+        subscriber.communicate()
+        node.process.kill()
 
 
 @pytest.mark.ros

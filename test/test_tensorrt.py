@@ -14,7 +14,9 @@ from pathlib import Path
 
 import onnx
 import pytest
+from typer.testing import CliRunner
 
+from proto_mtl_ros.cli.engine import app
 from proto_mtl_ros.errors import EngineError, ProtoMtlError
 from proto_mtl_ros.ros.engine_upgrade import EngineUpgrade
 from proto_mtl_ros.runtime.bundle import Bundle
@@ -101,6 +103,17 @@ def test_a_target_that_the_builder_does_not_know_names_those_that_it_knows(
     plan = EnginePlan.of(shipped, GPU, "3.5", "fp32", build_for="3.5", cache=cache)
     with pytest.raises(EngineError, match="SM86|of the machine"):
         plan.build(lambda *_: None)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [(["--target", "3.5"], "SM86|of the machine"), (["--gpu", "99"], "CUDA")],
+    ids=["unknown target", "no such GPU"],
+)
+def test_the_command_says_why_nothing_can_be_built(options: list[str], said: str) -> None:
+    command = ["build", "--model", str(MODELS / "nyu13-lite0"), "--precision", "fp32", *options]
+    with pytest.raises(ProtoMtlError, match=said):
+        CliRunner().invoke(app, command, catch_exceptions=False)
 
 
 def test_a_build_that_is_stopped_leaves_nothing(shipped: Bundle, tmp_path: Path) -> None:

@@ -85,9 +85,9 @@ class EngineProcess:
 
     def close(self) -> None:
         """End the process."""
-        if self._child.stdin is not None:
-            with suppress(BrokenPipeError):
-                self._child.stdin.close()
+        assert self._child.stdin is not None
+        with suppress(BrokenPipeError):
+            self._child.stdin.close()
         try:
             self._child.wait(5.0)
         except subprocess.TimeoutExpired:

@@ -43,7 +43,7 @@ class LifecycleClient:
         self._check = check
         self._change = node.create_client(ChangeState, f"{target}/change_state")
         self._get = node.create_client(GetState, f"{target}/get_state")
-        self._executor = SingleThreadedExecutor()
+        self._executor = SingleThreadedExecutor(context=node.context)
         self._executor.add_node(node)
 
     def wait(self, timeout: float) -> None:
@@ -57,11 +57,6 @@ class LifecycleClient:
                     "is the machine overloaded, or multicast on the loopback blocked?"
                 )
             self._executor.spin_once(timeout_sec=0.05)
-
-    def state(self, timeout: float = 5.0) -> str:
-        """Return the name of its state: unconfigured, inactive, active or finalized."""
-        response = self.call(self._get, GetState.Request(), timeout, "tell its state")
-        return str(response.current_state.label)
 
     def change(self, transition: int, timeout: float) -> bool:
         """Ask for a transition and return whether it was made."""

@@ -98,7 +98,7 @@ class Player:
 
         Returns:
             The number of images published. ``log`` has their stamps and times; its note
-            "late_ms" is the longest that an image left behind its time, "period_ns" by how much
+            "late_ms" is the longest that a message left behind its time, "period_ns" by how much
             stamps are moved each time.
 
         Raises:
@@ -125,10 +125,10 @@ class Player:
                 held = self._while_paused()
                 origin, due = origin + held, due + held
                 now = time.monotonic_ns()
+                latest = max(latest, now - due)  # what was held up may be a camera_info
                 self._publish(message, lap * period)
                 if message.topic == self._image.name:
                     images += 1
-                    latest = max(latest, now - due)
                     self.log.add(message.topic, message.stamp + lap * period, now)
                     if on_image is not None:
                         on_image(images)
