@@ -247,6 +247,15 @@ def test_teachers_are_confident_where_frame_and_mirror_image_agree():
     apart = teacher_maps(depth, torch.full((1, 1, 1, 1), 2.0), torch.full((1, 1, 1, 1), 3.0))
     assert near.flatten().tolist() == pytest.approx([2.0, 1.0])
     assert apart.flatten().tolist() == pytest.approx([2.5, math.exp(-math.log(1.5) / 0.1)])
+    # normals 30 degrees apart: the mean lies between them
+    first, second = (F.normalize(torch.tensor([x, 0.0, -1.0]), dim=0) for x in (0.0, 3**-0.5))
+    both = teacher_maps(
+        TASKS["normals"], 2 * first[None, :, None, None], second[None, :, None, None]
+    )
+    between = F.normalize(first + second, dim=0)
+    assert both.flatten().tolist() == pytest.approx(
+        [*between.tolist(), math.exp(-30 / 15)], rel=1e-4
+    )
     # a flat posterior says itself that the teacher does not know
     flat = teacher_maps(TASKS["segmentation"], torch.zeros(1, 13, 1, 1), torch.zeros(1, 13, 1, 1))
     assert flat.flatten().tolist() == pytest.approx([1 / 13] * 13 + [1.0], abs=1e-6)
