@@ -79,7 +79,7 @@ def test_the_shipped_model_teaches_what_frames_have_no_label_for(tmp_path):
     source = NYUv2(pack, "train", manifest=pack / "manifests" / "one_label.csv")
     config = _config(
         loss={"distillation": 1.0},
-        distillation={"teachers": {"segmentation": str(MODEL), "depth": str(MODEL)}},
+        distillation={"teachers": dict.fromkeys(("segmentation", "depth", "normals"), str(MODEL))},
     )
     store = FrameStore(source, tasks_over(config.tasks, NYU13), [(192, 256)], 1.0)
     attach_teachers(store, config)
@@ -97,6 +97,12 @@ def test_the_shipped_model_teaches_what_frames_have_no_label_for(tmp_path):
     # canonical depth at stride 4 against the mean of a 4 x 4 cell
     cells = expected.reshape(48, 4, 64, 4).mean((1, 3))
     assert np.abs(taught - cells).mean() / cells.mean() < 0.02
+    # the mirror image of a normal points to the other side
+    turned = mirrored["normals"][0, :, ::-1] * (-1, 1, 1)
+    between = (straight["normals"][0] + turned).reshape(48, 4, 64, 4, 3).mean((1, 3))
+    between /= np.linalg.norm(between, axis=-1, keepdims=True)
+    cosine = (batch[f"{TEACHER}normals"][0, ..., :3].numpy() * between).sum(-1)
+    assert np.degrees(np.arccos(cosine.clip(-1, 1))).mean() < 3
     posterior = batch[f"{TEACHER}segmentation"][1]
     assert torch.allclose(posterior[..., :-1].sum(-1), torch.ones(48, 64), atol=5e-3)
     ids = posterior[..., :-1].argmax(-1).numpy()
