@@ -23,7 +23,7 @@ from proto_mtl_ros.geometry import resize
 from proto_mtl_ros.quantisation.accuracy import Loss, disagreement
 from proto_mtl_ros.quantisation.export import export_int8
 from proto_mtl_ros.quantisation.frames import divided
-from proto_mtl_ros.quantisation.int8 import QuantisationError, kept_in_float
+from proto_mtl_ros.quantisation.int8 import QuantisationError, kept_in_float, make_signed
 from proto_mtl_ros.runtime.bundle import INT8_GRAPHS, Bundle
 from proto_mtl_ros.runtime.engine import create_engine
 from proto_mtl_ros.runtime.onnx_weights import fold_casts
@@ -128,6 +128,44 @@ def test_of_a_model_without_depth_less_stays_in_float(shipped: Bundle) -> None:
     assert set(kept_in_float(model)) < set(whole)
 
 
+def test_values_are_the_same_in_signed_steps_of_twice_the_width() -> None:
+    """TensorRT takes signed ones alone; those that were signed stay as they are."""
+
+    def graph() -> onnx.ModelProto:
+        constants = {
+            "scale": np.float32(0.02), "zero": np.uint8(0),
+            "own_scale": np.float32(0.01), "own_zero": np.int8(0),
+        }  # fmt: skip
+        nodes = [
+            onnx.helper.make_node("QuantizeLinear", ["image", "scale", "zero"], ["q"]),
+            onnx.helper.make_node("DequantizeLinear", ["q", "scale", "zero"], ["unsigned"]),
+            onnx.helper.make_node("QuantizeLinear", ["image", "own_scale", "own_zero"], ["p"]),
+            onnx.helper.make_node("DequantizeLinear", ["p", "own_scale", "own_zero"], ["signed"]),
+        ]
+        value = onnx.helper.make_tensor_value_info
+        content = onnx.helper.make_graph(
+            nodes,
+            "g",
+            [value("image", onnx.TensorProto.FLOAT, ["n"])],
+            [value(name, onnx.TensorProto.FLOAT, ["n"]) for name in ("unsigned", "signed")],
+            [onnx.numpy_helper.from_array(np.array(v), name) for name, v in constants.items()],
+            value_info=[value("q", onnx.TensorProto.UINT8, ["n"])],
+        )
+        opset = [onnx.helper.make_opsetid("", 17)]
+        return onnx.helper.make_model(content, opset_imports=opset, ir_version=8)
+
+    values = np.linspace(0, 6, 500, dtype=np.float32)
+    model = graph()
+    make_signed(model)
+    onnx.checker.check_model(model)
+    zeros = [onnx.numpy_helper.to_array(i) for i in model.graph.initializer if "zero" in i.name]
+    assert [zero.dtype for zero in zeros] == [np.int8, np.int8]
+    before, after = run_graph(graph(), values), run_graph(model, values)
+    assert np.abs(before["unsigned"] - after["unsigned"]).max() <= 0.031  # half of both steps
+    assert after["unsigned"].max() == pytest.approx(255 * 0.02)
+    np.testing.assert_array_equal(before["signed"], after["signed"])
+
+
 def test_data_of_other_classes_is_refused(shipped: Bundle, tmp_path: Path) -> None:
     frames = sources.Frames({"a": ["segmentation"], "b": ["segmentation"]})
     with pytest.raises(QuantisationError, match="other classes than nyu13-lite0: calibrate with"):
@@ -209,6 +247,7 @@ def test_what_loses_too_much_is_not_written(room_recording: Path, tmp_path: Path
     done = export(
         "--model", "nyu13-lite0", "--calibrate", room_recording, "--kind", "bag",
         "--frames", 2, "--check", 2, "--max-loss", 0, "--out", tmp_path / "int8",
+        "--target", "tensorrt",
     )  # fmt: skip
     assert done.returncode == 3
     assert "nothing was written" in done.stderr and "--max-loss" in done.stderr
