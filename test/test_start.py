@@ -9,15 +9,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import typer
 from nyuv2_pack import write_pack
+from typer.testing import CliRunner
 
 torch = pytest.importorskip("torch", reason="training needs torch")
 pytest.importorskip("lightning", reason="training needs lightning")
 
 import safetensors.torch  # noqa: E402
 
+from proto_mtl_ros.cli.train import command as train_command  # noqa: E402
 from proto_mtl_ros.data.nyuv2 import NYUv2  # noqa: E402
-from proto_mtl_ros.errors import BundleError, ConfigError  # noqa: E402
+from proto_mtl_ros.errors import BundleError, ConfigError, DataError  # noqa: E402
 from proto_mtl_ros.runtime.bundle import Bundle  # noqa: E402
 from proto_mtl_ros.runtime.engine import create_engine  # noqa: E402
 from proto_mtl_ros.tasks import NYU13, LabelSet, tasks_over  # noqa: E402
@@ -187,6 +190,23 @@ def test_train_without_config_and_bundle_says_what_to_give(tmp_path):
     )
     assert done.returncode == 2
     assert "give --config with a YAML file, or --init" in done.stderr
+
+
+def _train(*arguments: object) -> None:
+    app = typer.Typer()
+    app.command()(train_command)
+    done = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    if done.exception is not None:
+        raise done.exception
+
+
+def test_a_bundle_alone_is_taught_with_the_configuration_for_own_recordings(tmp_path, monkeypatch):
+    arguments = ("--init", MODEL, "--data", tmp_path, "--out", tmp_path / "out")
+    with pytest.raises(DataError, match="splits.csv not found"):
+        _train(*arguments)
+    monkeypatch.setattr("proto_mtl_ros.replay.installation.config_file", lambda name: None)
+    with pytest.raises(ConfigError, match="own_robot.yaml is not installed: give --config"):
+        _train(*arguments)
 
 
 def test_a_share_of_the_start_stays_in_what_was_learnt(tmp_path):

@@ -25,6 +25,7 @@ from proto_mtl_ros.training.module import MultiTaskModule  # noqa: E402
 from proto_mtl_ros.training.store import DERIVED_NORMALS, TEACHER, TEACHER_FEATURES  # noqa: E402
 from proto_mtl_ros.training.terms import TERMS  # noqa: E402
 from proto_mtl_ros.training.terms.distillation import disagreement, teacher_maps  # noqa: E402
+from proto_mtl_ros.training.terms.joint_task import reconstruction_error  # noqa: E402
 from proto_mtl_ros.training.terms.prototype_knowledge import (  # noqa: E402
     consistency,
     entropy_floor,
@@ -278,6 +279,10 @@ def test_a_task_of_yes_or_no_is_learnt_from_teachers_as_from_labels():
     loss = disagreement(EDGES, raw, prediction_map(EDGES, raw))
     assert loss.flatten().tolist() == pytest.approx([0, math.log(2), 0], abs=1e-6)
     assert float(disagreement(EDGES, -raw, prediction_map(EDGES, raw)).sum()) > 39
+    # and the joint space rebuilds it: the least error is that of the map itself
+    target, wrong = prediction_map(EDGES, raw), prediction_map(EDGES, -raw)
+    assert float(reconstruction_error(EDGES, raw, target)) == pytest.approx(math.log(2) / 3)
+    assert float(reconstruction_error(EDGES, raw, wrong)) > 13
 
 
 def test_features_of_teachers_are_met_up_to_a_linear_map(network):
