@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -49,6 +49,14 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     path = session.config.getoption("--record-faults")
     if path and _FAULTS:
         _FAULTS.write(path)
+
+
+@pytest.fixture(autouse=True)
+def plain_arithmetic() -> Iterator[None]:
+    """A training lets numbers next to zero be zero, in the whole process: not in later tests."""
+    yield
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_flush_denormal(False)
 
 
 @pytest.fixture

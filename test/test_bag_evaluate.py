@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -13,12 +14,18 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import typer
 from tiny_bundle import expected, write_tiny_bundle
+from typer.testing import CliRunner
 
+from proto_mtl_ros.cli.bag_evaluate import evaluate
+from proto_mtl_ros.cli.engine_options import open_predictor
 from proto_mtl_ros.cli.main import run_command
 from proto_mtl_ros.data.bag import Bag, typestore
 from proto_mtl_ros.data.bag_writer import BagWriter
-from proto_mtl_ros.data.recording import decode_picture
+from proto_mtl_ros.data.recording import BagRecording, decode_picture
+from proto_mtl_ros.errors import BagError, DataError
+from proto_mtl_ros.evaluation.bag_pass import BagPass, PassOptions
 from proto_mtl_ros.evaluation.bag_report import frames_to_show
 from recordings import DEPTH_FRAME, START, image_message, picture, write_recording
 
@@ -210,6 +217,122 @@ def test_without_depth_there_is_less_to_tell(
         assert text not in shown
     figures = json.loads((tmp_path / "out" / "results.json").read_text())
     assert figures["depth"] is None and figures["normals"] is None
+
+
+def evaluated(out: Path, *arguments: object) -> tuple[dict[str, Any], str]:
+    """Evaluate in this process; return the figures and the page."""
+    app = typer.Typer()
+    app.command()(evaluate)
+    given = [*arguments, "--backend", "onnxruntime", "--device", "cpu", "--out", out]
+    done = CliRunner().invoke(app, [str(one) for one in given])
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    assert done.exit_code == 0, done.output
+    return json.loads((out / "results.json").read_text()), (out / "report.html").read_text()
+
+
+@pytest.mark.parametrize("task", ["segmentation", "depth", "normals"])
+def test_a_model_of_one_task_is_judged_by_that_alone(task: str, tmp_path: Path) -> None:
+    bag = write_recording(tmp_path / "bag", frames=3)
+    model = write_tiny_bundle(tmp_path / "models", tasks=(task,))
+    figures, page = evaluated(tmp_path / "out", bag, "--model", model)
+    of = {name for name in ("depth", "normals", "confidence") if figures[name] is not None}
+    assert of == {task if task != "segmentation" else "confidence"}
+    assert ("flicker" in figures["stability"]) == (task == "segmentation")
+    assert ("jitter" in figures["stability"]) == (task == "depth")
+    column = "classes over input" if task == "segmentation" else task
+    heads = set(re.search(r'<p class="soft">(input[^<]*)</p><img', page)[1].split(" | "))
+    assert heads == {"input", column, "measured depth"}
+    assert ("Not compared: the model predicts no depth." in page) == (task != "depth")
+
+
+def without(bag: Path, part: str, out: Path, after: int = 0) -> Path:
+    """Copy a recording without the messages whose topic has this part, from the ``after``-th."""
+    with Bag(bag) as source, BagWriter(out) as writer:
+        kept = [topic for topic in source.topics if after or part not in topic.name]
+        for topic in kept:
+            writer.add_topic(topic.name, topic.type)
+        seen = 0
+        for one in source.messages([topic.name for topic in kept]):
+            seen += part in one.topic
+            if part not in one.topic or seen <= after:
+                writer.write(one.topic, one.time, one.cdr)
+    return out
+
+
+def test_a_recording_without_depth_is_judged_by_itself(model: Path, tmp_path: Path) -> None:
+    bag = write_recording(tmp_path / "bag", frames=3)
+    bare = without(bag, "depth", tmp_path / "bare")
+    figures, page = evaluated(tmp_path / "out", bare, "--model", model)
+    assert figures["depth"] is None and figures["normals"] is None
+    assert figures["recording"]["depth_topic"] is None and figures["metric"]
+    assert figures["consistency"]["pixels"] > 0
+    assert {"flicker", "jitter"} <= set(figures["stability"])
+    assert "Not compared: the recording has no depth topic." in page
+    assert '<p class="soft">input | classes over input | depth | normals</p>' in page
+
+
+def test_depth_that_is_never_near_an_image_is_said_not_to_be_compared(
+    model: Path, tmp_path: Path
+) -> None:
+    bag = write_recording(tmp_path / "bag", frames=3, depth_delay=0.05)
+    figures, page = evaluated(tmp_path / "out", bag, "--model", model)
+    assert figures["depth"] is None
+    assert "Not compared: no frame has depth in common." in page
+
+
+def test_frames_without_depth_are_judged_by_the_rest(model: Path, tmp_path: Path) -> None:
+    bag = write_recording(tmp_path / "bag", frames=3)
+    some = without(bag, "depth/image", tmp_path / "some", after=2)
+    figures, _ = evaluated(tmp_path / "out", some, "--model", model)
+    assert figures["frames"] == 3 and figures["depth"]["frames"] == 2
+    assert [error is None for error in figures["course"]["abs_err"]] == [False, False, True]
+    assert [angle is None for angle in figures["course"]["normals_deg"]] == [False, False, True]
+    assert None not in figures["course"]["consistency_deg"]
+
+
+@pytest.mark.parametrize(
+    ("topic", "said"),
+    [
+        ("/camera/depth/image_rect_raw", "has no class ids: they are mono8 or 8UC1"),
+        ("/odd", "/odd cannot be decoded: .*yuv"),
+    ],
+)
+def test_labels_that_are_none_are_refused(
+    topic: str, said: str, model: Path, tmp_path: Path
+) -> None:
+    kind = "sensor_msgs/msg/Image"
+    bag = write_recording(tmp_path / "bag", frames=2)
+    with Bag(bag) as source, BagWriter(tmp_path / "more") as writer:
+        for one in source.topics:
+            writer.add_topic(one.name, one.type)
+        writer.add_topic("/odd", kind)
+        for message in source.messages():
+            writer.write(message.topic, message.time, message.cdr)
+            if "color/image" in message.topic:
+                odd = image_message(np.zeros((4, 4), np.uint8), "mono8", message.stamp)
+                odd.encoding = "yuv_of_nobody"
+                data = bytes(typestore().serialize_cdr(odd, kind))
+                writer.write("/odd", message.time + 1, data)
+    with pytest.raises(BagError, match=said):
+        evaluated(tmp_path / "out", tmp_path / "more", "--model", model, "--labels-topic", topic)
+
+
+def test_extrinsics_without_both_cameras_are_refused(model: Path, tmp_path: Path) -> None:
+    bag = write_recording(tmp_path / "bag", frames=2, depth_frame=DEPTH_FRAME)
+    bare = without(bag, "depth/camera_info", tmp_path / "bare")
+    (tmp_path / "lies.yaml").write_text("translation: [0.05, 0, 0]\n")
+    with pytest.raises(DataError, match="need the camera_info of the images and of the depth"):
+        evaluated(tmp_path / "out", bare, "--model", model, "--extrinsics", tmp_path / "lies.yaml")
+
+
+def test_a_stretch_without_an_image_is_refused(model: Path, tmp_path: Path) -> None:
+    bag = write_recording(tmp_path / "bag", frames=2)
+    predictor = open_predictor(str(model), "onnxruntime", "cpu")
+    with BagRecording(bag) as opened:
+        run = BagPass(opened, predictor, None, None, PassOptions(part=(0.4, 0.6)))
+        with pytest.raises(BagError, match="bag has no image that can be used"):
+            run.figures(tmp_path / "records.jsonl")
 
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")

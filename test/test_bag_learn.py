@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,9 +12,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from nyuv2_pack import write_pack
 
+from proto_mtl_ros.data.bag import Bag
+from proto_mtl_ros.data.bag_writer import BagWriter
 from proto_mtl_ros.runtime.bundle import Bundle
 from proto_mtl_ros.runtime.engine import create_engine
+from recordings import write_recording
 
 pytest.importorskip("torch", reason="training needs torch")
 pytest.importorskip("lightning", reason="training needs lightning")
@@ -47,7 +52,8 @@ def test_a_model_learns_from_the_first_part_and_is_judged_by_the_last(
     out, docs = tmp_path / "out", tmp_path / "docs"
     arguments = [room_recording, "--out", out, "--config", tmp_path / "quick.yaml"]
     arguments += ["--learn", 0.4, "--judge", 0.2, "--motion", 0.03, "--steps", 10, "--seeds", "3"]
-    done = run("learn", *arguments, "--docs", docs)
+    pack = write_pack(tmp_path / "pack", train=1, val=2)
+    done = run("learn", *arguments, "--docs", docs, "--keep", pack)
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads((docs / "recordings.json").read_text())["fine_tune"]
     assert found == json.loads((out / "recordings.json").read_text())["fine_tune"]
@@ -65,6 +71,11 @@ def test_a_model_learns_from_the_first_part_and_is_judged_by_the_last(
     before, after = found["depth_abs_err_before"], found["depth_abs_err_after"]
     assert found["depth_reduction_percent"] == pytest.approx(100 * (1 - after / before))
     assert f"{before:.3f} m before" in done.stdout
+
+    # the classes of other data are kept: nothing here teaches any
+    (miou,) = found["nyuv2_val_miou_after"]
+    assert miou == pytest.approx(found["nyuv2_val_miou_before"], rel=1e-3)
+    assert re.search(rf"mIoU on NYUv2 val: 0\.\d+ before, {miou:.3f} after", done.stdout)
 
     # learnt from the first part alone, and the bundle runs
     splits = (out / "data" / "splits.csv").read_text().splitlines()[1:]
@@ -102,3 +113,17 @@ def test_what_cannot_be_learnt_from_is_refused(
     done = run("learn", room_recording, "--out", tmp_path, *options)
     assert done.returncode == 2
     assert hint in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_recording_without_depth_is_refused_before_anything_is_done(tmp_path: Path) -> None:
+    with Bag(write_recording(tmp_path / "bag", frames=2)) as source:
+        colour = [topic for topic in source.topics if "color" in topic.name]
+        with BagWriter(tmp_path / "bare") as writer:
+            for topic in colour:
+                writer.add_topic(topic.name, topic.type)
+            for one in source.messages([topic.name for topic in colour]):
+                writer.write(one.topic, one.time, one.cdr)
+    done = run("learn", tmp_path / "bare", "--out", tmp_path / "out")
+    assert done.returncode == 2
+    assert "bare has no depth topic to learn from" in done.stderr
+    assert not (tmp_path / "out" / "data").exists()

@@ -139,6 +139,10 @@ def test_results_of_another_configuration_are_refused(tmp_path):
     path.write_text(json.dumps({"config": config}))
     with pytest.raises(ConfigError, match=r"multi_task-all-seed0.json.*loss.normals = 2.0, not 3"):
         check_results(runs, tmp_path)
+    config["loss"]["of_an_older_release"] = 2.0
+    path.write_text(json.dumps({"config": config}))
+    with pytest.raises(ConfigError, match="made with a configuration of another version"):
+        check_results(runs, tmp_path)
 
 
 @pytest.mark.parametrize("name", ["cpu", "gpu"])

@@ -9,6 +9,7 @@ import signal
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,8 +22,12 @@ from nyuv2_pack import write_pack
 pytest.importorskip("torch", reason="training needs torch")
 pytest.importorskip("lightning", reason="training needs lightning")
 
+from proto_mtl_ros.files import write_text
 from proto_mtl_ros.locks import sole_use
-from proto_mtl_ros.training.benchmark.run import BUSY
+from proto_mtl_ros.training.benchmark import runner
+from proto_mtl_ros.training.benchmark.protocol import Protocol
+from proto_mtl_ros.training.benchmark.run import BUSY, FAILURE, main
+from proto_mtl_ros.training.benchmark.runs import Run, runs_of
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -174,6 +179,98 @@ def test_two_runners_do_not_train_the_same_run(tmp_path):
     with sole_use(tmp_path / "run"):
         command = [sys.executable, "-m", "proto_mtl_ros.training.benchmark.run", str(spec)]
         assert subprocess.run(command, timeout=60).returncode == BUSY
+
+
+def _runs(folder: Path, **methods: object) -> list[Run]:
+    """The runs of seed 0 of a protocol with these methods, without ablations."""
+    content = {**PROTOCOL, "seeds": [0], "methods": methods}
+    del content["ablations"]
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+    return runs_of(Protocol.read(folder / "tiny.yaml"))
+
+
+def test_what_another_process_is_at_is_waited_for_and_not_done_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(runner, "_AGAIN_AFTER_S", 0.3)
+    runs = _runs(tmp_path, **PROTOCOL["methods"])
+    teacher = runs[0]
+    lines: list[str] = []
+
+    def finished() -> None:
+        for run in reversed(runs):
+            write_text(run.result(tmp_path / "results"), "{}")
+
+    def say(line: str) -> None:
+        lines.append(line)
+        if line.startswith("waiting"):
+            threading.Timer(1.5, finished).start()
+
+    with sole_use(teacher.folder(tmp_path / "work")):
+        found = runner.Runner(tmp_path, tmp_path / "results", tmp_path / "work", say=say)
+        found.go(runs)
+    assert not found.failures
+    assert [line.split()[:2] for line in lines] == [
+        ["2", "runs,"],
+        ["started", teacher.key],
+        ["waiting", f"{teacher.key}:"],
+    ]
+
+
+def test_a_child_that_is_killed_or_does_not_end_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(runner, "_END_S", 0.2)
+    run, taught = _runs(tmp_path, **PROTOCOL["methods"])
+    this = psutil.Process()
+    before = {child.pid for child in this.children()}
+
+    def started(signal_number: int) -> runner.Runner:
+        def say(line: str) -> None:
+            if line.startswith("started"):
+                (child,) = [c for c in this.children() if c.pid not in before]
+                child.send_signal(signal_number)
+                if signal_number == signal.SIGSTOP:  # it cannot heed a request to end
+                    raise KeyboardInterrupt
+
+        return runner.Runner(tmp_path, tmp_path / "results", tmp_path / "work", say=say)
+
+    killed = started(signal.SIGKILL)
+    killed.go([run, taught])
+    assert killed.failures[run.key].startswith("status -9 (log: ")
+    assert killed.failures[taught.key] == f"its teacher {run.key} failed"
+    with pytest.raises(KeyboardInterrupt):
+        started(signal.SIGSTOP).go([run, taught])
+    assert {child.pid for child in this.children()} <= before
+    assert [path.name for path in run.folder(tmp_path / "work").iterdir()] == [runner.LOG]
+
+
+def test_what_is_trained_is_not_trained_again_nor_with_other_settings(tmp_path, monkeypatch):
+    """A run by hand in a terminal, whose input nobody closes."""
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
+    pack = write_pack(tmp_path / "pack", train=6, val=1)
+    folder, result = tmp_path / "run", tmp_path / "result.json"
+    (run,) = _runs(tmp_path, multi_task={})
+    settings = run.config().model_dump(mode="json")
+    settings["stages"][0]["epochs"] = 1
+
+    def done(**changes: object) -> int:
+        spec = {
+            **{key: getattr(run, key) for key in ("protocol", "manifest", "method", "task")},
+            "seed": 0, "ablation": True, "config": {**settings, **changes},
+            "data": str(pack), "folder": str(folder), "result": str(result),
+        }  # fmt: skip
+        (tmp_path / "run.json").write_text(json.dumps(spec))
+        return main([str(tmp_path / "run.json")])
+
+    assert done() == 0
+    # frames that no row was trained on are all that an ablation may look at
+    assert set(json.loads(result.read_text())["figures"]) == {"held_out"}
+    trained, figures = (folder / "trained.json").read_text(), result.read_text()
+    result.write_text("as it was")
+    assert done() == 0 and result.read_text() == "as it was"
+    result.unlink()
+    assert done() == 0 and json.loads(result.read_text()) == json.loads(figures)
+    assert (folder / "trained.json").read_text() == trained
+    assert done(canonical_fx=50.0) == 1
+    said = (folder / FAILURE).read_text()
+    assert "trained with canonical_fx = 100.0, not 50.0; delete it to train again" in said
 
 
 def test_bad_input_ends_in_one_line(tmp_path):

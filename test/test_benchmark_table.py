@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import yaml
 
 from proto_mtl_ros.errors import DataError
 from proto_mtl_ros.evaluation.benchmark_page import main_table, noise_line, share_table
@@ -164,6 +166,50 @@ def test_a_file_that_is_no_result_is_named(tmp_path):
     (tmp_path / "half.json").write_text('{"protocol": ')
     with pytest.raises(DataError, match=r"half\.json is no result"):
         read_results(tmp_path)
+
+
+def _write_protocol(folder: Path, name: str, **more: object) -> Path:
+    content = {
+        "name": name,
+        "base": {"canonical_fx": 100.0, "input_height": 64, "input_width": 96,
+                 "stages": [{"epochs": 2, "height": 64, "width": 64}]},
+        "manifests": {"one_label": "manifests/one_label.csv", "all": None},
+        "seeds": [0, 1],
+        "methods": {"multi_task": {"label": "multi-task"}, "ours": {"label": "ours"}},
+        **more,
+    }  # fmt: skip
+    (folder / f"{name}.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+    return folder / f"{name}.yaml"
+
+
+def test_pages_hold_what_is_finished_of_every_protocol_and_nothing_else(tmp_path):
+    ablations = {"manifest": "one_label", "rows": {"alone": {"like": "ours"}}}
+    asked = _write_protocol(tmp_path, "asked", ablations=ablations)
+    _write_protocol(tmp_path, "beside")
+    _write_protocol(tmp_path, "unfinished")
+    results, docs = tmp_path / "results", tmp_path / "docs"
+    assert write_tables(asked, results, docs) == f"no result below {results} yet"
+    assert not docs.exists()
+
+    for protocol in ("asked", "beside"):
+        (results / protocol).mkdir(parents=True)
+        content = _result("ours", 0, OURS[0], protocol=protocol)
+        (results / protocol / "ours.json").write_text(json.dumps(content))
+    said = write_tables(asked, results, docs)
+    assert "### asked, one_label" in said and "held-out frames" in said
+    assert "beside" not in said and "asked, all" not in said
+    page = (docs / "benchmark.md").read_text()
+    assert "## Protocol asked" in page and "## Protocol beside" in page
+    assert "unfinished" not in page and "multi-task |" not in page
+    rows = json.loads((docs / "benchmark.json").read_text())
+    assert [(row["protocol"], row["method"]) for row in rows] == [
+        ("asked", "ours"),
+        ("beside", "ours"),
+    ]
+    # with nothing to compare with there is no picture of differences
+    assert "![" not in page and not (docs / "images").exists()
+    ablation = (docs / "benchmark_ablation.md").read_text()
+    assert "Protocol asked" in ablation and "beside" not in ablation
 
 
 def test_pages_are_those_of_the_committed_results(tmp_path, monkeypatch):

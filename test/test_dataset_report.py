@@ -27,7 +27,11 @@ from proto_mtl_ros.data.manifest import read_manifest
 from proto_mtl_ros.data.registry import open_source
 from proto_mtl_ros.data.sample import Sample
 from proto_mtl_ros.errors import ProtoMtlError
-from proto_mtl_ros.evaluation.dataset_report import dataset_table, overlap_warning
+from proto_mtl_ros.evaluation.dataset_report import (
+    dataset_table,
+    overlap_warning,
+    write_dataset_page,
+)
 
 TASKS = ("segmentation", "depth", "normals")
 labels = st.lists(st.sets(st.sampled_from(TASKS)), min_size=1, max_size=40)
@@ -142,6 +146,45 @@ def test_report_prints_and_writes_a_page(pack: Path, tmp_path: Path) -> None:
     assert "2604.07848" in page and "http" not in page.replace("http-equiv", "")
     printed = run("report", "--data", pack)
     assert "WARNING" not in printed and "| depth | 6 | 100 % |" in printed
+
+
+def test_a_page_of_frames_of_which_none_has_a_label(tmp_path: Path) -> None:
+    folder = sources.write_by_hand(tmp_path / "data")
+    (folder / "splits.csv").write_text("frame_id,split\nc,train\n")
+    out = tmp_path / "report.html"
+    run("report", "--kind", "folder", "--data", folder, "--out", out)
+    page = out.read_text()
+    assert "<b>1</b><span>frames</span>" in page
+    assert "What the labels show" not in page  # there is nothing to count
+
+
+@pytest.mark.parametrize(
+    ("labels", "shown", "hidden"),
+    [
+        ({"a": ["depth"]}, "<p>Depth: median", "of labelled pixels"),
+        ({"a": ["segmentation"]}, "of labelled pixels", "<p>Depth: median"),
+        ({"a": ["normals"], "b": ["normals"]}, "labels, 100 % of all", "What the labels show"),
+    ],
+)
+def test_a_page_shows_what_the_labels_that_there_are_show(
+    labels: dict[str, list[str]], shown: str, hidden: str, tmp_path: Path
+) -> None:
+    frames = sources.Frames(labels)
+    everything = range(len(frames))
+    counts, pixels = count_labels(frames), count_pixels(frames, everything)
+    samples = [frames[index] for index in everything]
+
+    def page_of(shown_frames: list[Sample]) -> str:
+        path = tmp_path / "page.html"
+        write_dataset_page(path, "own", counts, pixels, frames.label_set, shown_frames, [], {})
+        return path.read_text()
+
+    page = page_of(samples)
+    assert shown in page and hidden not in page
+    # one task overlaps with none
+    assert "least overlap" not in page
+    assert "<img" in page
+    assert "<img" not in page_of([])
 
 
 def test_report_draws_a_picture(pack: Path, tmp_path: Path) -> None:

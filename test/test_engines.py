@@ -386,6 +386,12 @@ def test_torch_gives_what_its_network_gives(torch_bundle: Bundle) -> None:
         engine.infer(images)
 
 
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_torch_on_a_cpu_says_which_precision_it_runs(torch_bundle: Bundle, precision: str) -> None:
+    said = refusal(torch_bundle, backend="torch", device="cpu", precision=precision)
+    assert f"torch does not run {precision} on cpu: choose fp32" in said
+
+
 def test_auto_falls_back_loudly_to_torch(torch_bundle: Bundle) -> None:
     engine = create_engine(torch_bundle, device="cpu")
     assert engine.name == "torch"

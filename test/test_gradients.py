@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 
 import numpy as np
@@ -10,11 +11,12 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="training needs torch")
 
-from proto_mtl_ros.errors import ConfigError  # noqa: E402
+from proto_mtl_ros.errors import ConfigError, TrainingError  # noqa: E402
 from proto_mtl_ros.training.gradients import (  # noqa: E402
     GradientAggregation,
     shared_parameters,
 )
+from proto_mtl_ros.training.guard import FiniteGuard  # noqa: E402
 
 
 class Tiny(torch.nn.Module):
@@ -180,3 +182,36 @@ def _needs(method):
     if method == "upgrad":
         pytest.importorskip("qpsolvers", reason=reason)
         pytest.importorskip("quadprog", reason=reason)
+
+
+def _guarded(guard: FiniteGuard, network: Tiny, norm: float, **parts: float) -> None:
+    values = {name: torch.tensor(value) for name, value in parts.items()}
+    guard.watch(["one", "two"], values)
+    guard.check(torch.tensor(norm), network.named_parameters(), 3, 7, "try again")
+
+
+def test_a_gradient_that_broke_with_finite_losses_is_named(tiny):
+    network, _ = tiny
+    for parameter in network.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    name, last = list(network.named_parameters())[-1]
+    last.grad.fill_(math.inf)
+    with pytest.raises(TrainingError) as failure:
+        _guarded(FiniteGuard(), network, math.inf, depth=1.0, total=1.0)
+    assert str(failure.value) == (
+        f"epoch 3, step 7: every loss is finite, but the gradient of {name} is not;"
+        " frames of the batch: one, two; try again"
+    )
+
+
+def test_a_gradient_scaler_may_skip_steps_for_a_while_but_no_loss_may_break(tiny):
+    guard = FiniteGuard(scaled=True)
+    for _ in range(20):
+        _guarded(guard, tiny[0], math.inf, depth=1.0, total=1.0)
+    _guarded(guard, tiny[0], 1.0, depth=1.0, total=1.0)  # a step that passes ends the row
+    for _ in range(20):
+        _guarded(guard, tiny[0], math.inf, depth=1.0, total=1.0)
+    with pytest.raises(TrainingError, match="every loss is finite"):
+        _guarded(guard, tiny[0], math.inf, depth=1.0, total=1.0)
+    with pytest.raises(TrainingError, match="the loss of total is inf; frames"):
+        _guarded(FiniteGuard(scaled=True), tiny[0], math.inf, depth=1.0, total=math.inf)

@@ -12,15 +12,18 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import sources
 from hypothesis import given
 from hypothesis import strategies as st
+from tiny_bundle import write_tiny_bundle
 
 from proto_mtl_ros.data.recording import decode_picture, open_recording
 from proto_mtl_ros.errors import DataError
 from proto_mtl_ros.geometry import resize
 from proto_mtl_ros.quantisation.accuracy import Loss, disagreement
+from proto_mtl_ros.quantisation.export import export_int8
 from proto_mtl_ros.quantisation.frames import divided
-from proto_mtl_ros.quantisation.int8 import QuantisationError, kept_in_float
+from proto_mtl_ros.quantisation.int8 import QuantisationError, kept_in_float, make_signed
 from proto_mtl_ros.runtime.bundle import INT8_GRAPHS, Bundle
 from proto_mtl_ros.runtime.engine import create_engine
 from proto_mtl_ros.runtime.onnx_weights import fold_casts
@@ -116,6 +119,87 @@ def test_the_first_layers_and_what_computes_depth_alone_stay_in_float(shipped: B
     assert all(np.abs(before[name] - after[name]).mean() > 0.1 for name in ("depth", "normals"))
 
 
+def test_of_a_model_without_depth_less_stays_in_float(shipped: Bundle) -> None:
+    model = onnx.load_model(shipped.onnx_path)
+    fold_casts(model)
+    whole = kept_in_float(model)
+    (depth,) = (output for output in model.graph.output if output.name == "depth")
+    model.graph.output.remove(depth)
+    assert set(kept_in_float(model)) < set(whole)
+
+
+def test_values_are_the_same_in_signed_steps_of_twice_the_width() -> None:
+    """TensorRT takes signed ones alone; those that were signed stay as they are."""
+
+    def graph() -> onnx.ModelProto:
+        constants = {
+            "scale": np.float32(0.02), "zero": np.uint8(0),
+            "own_scale": np.float32(0.01), "own_zero": np.int8(0),
+        }  # fmt: skip
+        nodes = [
+            onnx.helper.make_node("QuantizeLinear", ["image", "scale", "zero"], ["q"]),
+            onnx.helper.make_node("DequantizeLinear", ["q", "scale", "zero"], ["unsigned"]),
+            onnx.helper.make_node("QuantizeLinear", ["image", "own_scale", "own_zero"], ["p"]),
+            onnx.helper.make_node("DequantizeLinear", ["p", "own_scale", "own_zero"], ["signed"]),
+        ]
+        value = onnx.helper.make_tensor_value_info
+        content = onnx.helper.make_graph(
+            nodes,
+            "g",
+            [value("image", onnx.TensorProto.FLOAT, ["n"])],
+            [value(name, onnx.TensorProto.FLOAT, ["n"]) for name in ("unsigned", "signed")],
+            [onnx.numpy_helper.from_array(np.array(v), name) for name, v in constants.items()],
+            value_info=[value("q", onnx.TensorProto.UINT8, ["n"])],
+        )
+        opset = [onnx.helper.make_opsetid("", 17)]
+        return onnx.helper.make_model(content, opset_imports=opset, ir_version=8)
+
+    values = np.linspace(0, 6, 500, dtype=np.float32)
+    model = graph()
+    make_signed(model)
+    onnx.checker.check_model(model)
+    zeros = [onnx.numpy_helper.to_array(i) for i in model.graph.initializer if "zero" in i.name]
+    assert [zero.dtype for zero in zeros] == [np.int8, np.int8]
+    before, after = run_graph(graph(), values), run_graph(model, values)
+    assert np.abs(before["unsigned"] - after["unsigned"]).max() <= 0.031  # half of both steps
+    assert after["unsigned"].max() == pytest.approx(255 * 0.02)
+    np.testing.assert_array_equal(before["signed"], after["signed"])
+
+
+def test_data_of_other_classes_is_refused(shipped: Bundle, tmp_path: Path) -> None:
+    frames = sources.Frames({"a": ["segmentation"], "b": ["segmentation"]})
+    with pytest.raises(QuantisationError, match="other classes than nyu13-lite0: calibrate with"):
+        export_int8(shipped, frames, tmp_path / "int8")
+    assert not (tmp_path / "int8").exists()
+
+
+def test_the_card_tells_of_the_latest_graph_of_each_target(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What quantises takes its time, and is the tests' below: here the graph stays as it is."""
+    monkeypatch.setattr("proto_mtl_ros.quantisation.export.int8_graph", lambda model, *_: model)
+    frames = sources.Frames({"a": ["depth"], "b": ["depth"], "c": ["depth"]}, classes=())
+    bundle = Bundle.load(str(write_tiny_bundle(tmp_path)))
+    plain = export_int8(bundle, frames, tmp_path / "plain")
+    assert set(plain.manifest.files) == {"model.onnx", INT8_GRAPHS["cpu"]}  # it had no card
+
+    # a network loses more on frames that it did not learn from: others may judge
+    others = sources.Frames({"d": ["depth"], "e": ["depth"], "f": ["depth"]}, classes=())
+    card = {"model.onnx": bundle.onnx_path, "README.md": b"# tiny\n\n## Use\n\nNo.\n"}
+    bundle = Bundle.write(tmp_path / "carded", bundle.manifest, card)
+    for target, check in (("cpu", 1), ("tensorrt", 1), ("cpu", 2)):
+        out = tmp_path / "carded"
+        bundle = export_int8(bundle, frames, out, target, 1, check, judged_by=others)
+    text = (tmp_path / "carded" / "README.md").read_text()
+    heads = [line for line in text.splitlines() if line.startswith("#")]
+    assert heads == ["# tiny", "## Use", "## int8 graph for cpu", "## int8 graph for tensorrt"]
+    judged = [line for line in text.splitlines() if line.startswith("Calibrated")]
+    assert judged == [
+        "Calibrated with 1 frames, judged on 2 others against fp32:",
+        "Calibrated with 1 frames, judged on 1 others against fp32:",
+    ]
+
+
 def run_graph(model: onnx.ModelProto, frame: np.ndarray) -> dict[str, np.ndarray]:
     session = onnxruntime.InferenceSession(
         model.SerializeToString(), providers=["CPUExecutionProvider"]
@@ -163,6 +247,7 @@ def test_what_loses_too_much_is_not_written(room_recording: Path, tmp_path: Path
     done = export(
         "--model", "nyu13-lite0", "--calibrate", room_recording, "--kind", "bag",
         "--frames", 2, "--check", 2, "--max-loss", 0, "--out", tmp_path / "int8",
+        "--target", "tensorrt",
     )  # fmt: skip
     assert done.returncode == 3
     assert "nothing was written" in done.stderr and "--max-loss" in done.stderr

@@ -188,7 +188,7 @@ def test_one_picture_and_a_slow_model_of_one_task_are_replayed(
     pictures, out = tmp_path / "pictures", tmp_path / "out"
     pictures.mkdir()
     cv2.imwrite(str(pictures / "one.png"), picture(0))
-    model = write_tiny_bundle(tmp_path, delay_loops=3000, tasks=("depth",))
+    model = write_tiny_bundle(tmp_path, delay_loops=600, tasks=("depth",))
     status = replay_here(pictures, "--model", model, "--no-compare", "--out", out)
     said = capfd.readouterr()
     assert status == 0, said.err

@@ -9,15 +9,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import typer
 from nyuv2_pack import write_pack
+from typer.testing import CliRunner
 
 torch = pytest.importorskip("torch", reason="training needs torch")
 pytest.importorskip("lightning", reason="training needs lightning")
 
 import safetensors.torch  # noqa: E402
 
+from proto_mtl_ros.cli.train import command as train_command  # noqa: E402
 from proto_mtl_ros.data.nyuv2 import NYUv2  # noqa: E402
-from proto_mtl_ros.errors import BundleError, ConfigError  # noqa: E402
+from proto_mtl_ros.errors import BundleError, ConfigError, DataError  # noqa: E402
 from proto_mtl_ros.runtime.bundle import Bundle  # noqa: E402
 from proto_mtl_ros.runtime.engine import create_engine  # noqa: E402
 from proto_mtl_ros.tasks import NYU13, LabelSet, tasks_over  # noqa: E402
@@ -79,7 +82,7 @@ def test_the_shipped_model_teaches_what_frames_have_no_label_for(tmp_path):
     source = NYUv2(pack, "train", manifest=pack / "manifests" / "one_label.csv")
     config = _config(
         loss={"distillation": 1.0},
-        distillation={"teachers": {"segmentation": str(MODEL), "depth": str(MODEL)}},
+        distillation={"teachers": dict.fromkeys(("segmentation", "depth", "normals"), str(MODEL))},
     )
     store = FrameStore(source, tasks_over(config.tasks, NYU13), [(192, 256)], 1.0)
     attach_teachers(store, config)
@@ -97,6 +100,12 @@ def test_the_shipped_model_teaches_what_frames_have_no_label_for(tmp_path):
     # canonical depth at stride 4 against the mean of a 4 x 4 cell
     cells = expected.reshape(48, 4, 64, 4).mean((1, 3))
     assert np.abs(taught - cells).mean() / cells.mean() < 0.02
+    # the mirror image of a normal points to the other side
+    turned = mirrored["normals"][0, :, ::-1] * (-1, 1, 1)
+    between = (straight["normals"][0] + turned).reshape(48, 4, 64, 4, 3).mean((1, 3))
+    between /= np.linalg.norm(between, axis=-1, keepdims=True)
+    cosine = (batch[f"{TEACHER}normals"][0, ..., :3].numpy() * between).sum(-1)
+    assert np.degrees(np.arccos(cosine.clip(-1, 1))).mean() < 3
     posterior = batch[f"{TEACHER}segmentation"][1]
     assert torch.allclose(posterior[..., :-1].sum(-1), torch.ones(48, 64), atol=5e-3)
     ids = posterior[..., :-1].argmax(-1).numpy()
@@ -181,6 +190,23 @@ def test_train_without_config_and_bundle_says_what_to_give(tmp_path):
     )
     assert done.returncode == 2
     assert "give --config with a YAML file, or --init" in done.stderr
+
+
+def _train(*arguments: object) -> None:
+    app = typer.Typer()
+    app.command()(train_command)
+    done = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    if done.exception is not None:
+        raise done.exception
+
+
+def test_a_bundle_alone_is_taught_with_the_configuration_for_own_recordings(tmp_path, monkeypatch):
+    arguments = ("--init", MODEL, "--data", tmp_path, "--out", tmp_path / "out")
+    with pytest.raises(DataError, match="images holds no images"):
+        _train(*arguments)
+    monkeypatch.setattr("proto_mtl_ros.replay.installation.config_file", lambda name: None)
+    with pytest.raises(ConfigError, match="own_robot.yaml is not installed: give --config"):
+        _train(*arguments)
 
 
 def test_a_share_of_the_start_stays_in_what_was_learnt(tmp_path):

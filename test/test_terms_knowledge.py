@@ -19,17 +19,19 @@ from proto_mtl_ros.model import ProtoMTL  # noqa: E402
 from proto_mtl_ros.model.depth_normals import depth_normals  # noqa: E402
 from proto_mtl_ros.model.network import NetworkOutput  # noqa: E402
 from proto_mtl_ros.model.prototypes import TaskPrototypes, entropy  # noqa: E402
-from proto_mtl_ros.tasks import NYU13, TASKS  # noqa: E402
+from proto_mtl_ros.tasks import NYU13, TASKS, Binary  # noqa: E402
 from proto_mtl_ros.training.config import TrainConfig  # noqa: E402
 from proto_mtl_ros.training.module import MultiTaskModule  # noqa: E402
 from proto_mtl_ros.training.store import DERIVED_NORMALS, TEACHER, TEACHER_FEATURES  # noqa: E402
 from proto_mtl_ros.training.terms import TERMS  # noqa: E402
-from proto_mtl_ros.training.terms.distillation import teacher_maps  # noqa: E402
+from proto_mtl_ros.training.terms.distillation import disagreement, teacher_maps  # noqa: E402
+from proto_mtl_ros.training.terms.joint_task import reconstruction_error  # noqa: E402
 from proto_mtl_ros.training.terms.prototype_knowledge import (  # noqa: E402
     consistency,
     entropy_floor,
     knowledge_embedding,
 )
+from proto_mtl_ros.training.terms.task_maps import label_map, prediction_map  # noqa: E402
 
 ALL = list(TASKS.values())
 SIZE, COARSE, FINE, WIDTH = 32, 8, 2, 16
@@ -247,9 +249,40 @@ def test_teachers_are_confident_where_frame_and_mirror_image_agree():
     apart = teacher_maps(depth, torch.full((1, 1, 1, 1), 2.0), torch.full((1, 1, 1, 1), 3.0))
     assert near.flatten().tolist() == pytest.approx([2.0, 1.0])
     assert apart.flatten().tolist() == pytest.approx([2.5, math.exp(-math.log(1.5) / 0.1)])
+    # normals 30 degrees apart: the mean lies between them
+    first, second = (F.normalize(torch.tensor([x, 0.0, -1.0]), dim=0) for x in (0.0, 3**-0.5))
+    both = teacher_maps(
+        TASKS["normals"], 2 * first[None, :, None, None], second[None, :, None, None]
+    )
+    between = F.normalize(first + second, dim=0)
+    assert both.flatten().tolist() == pytest.approx(
+        [*between.tolist(), math.exp(-30 / 15)], rel=1e-4
+    )
     # a flat posterior says itself that the teacher does not know
     flat = teacher_maps(TASKS["segmentation"], torch.zeros(1, 13, 1, 1), torch.zeros(1, 13, 1, 1))
     assert flat.flatten().tolist() == pytest.approx([1 / 13] * 13 + [1.0], abs=1e-6)
+
+
+EDGES = Binary("edges", 1, "balanced_bce", ("max_f",))
+
+
+def test_a_task_of_yes_or_no_is_learnt_from_teachers_as_from_labels():
+    """No task of the product is of this kind, a task that is added may be."""
+    raw = torch.tensor([-20.0, 0.0, 20.0]).view(1, 1, 1, 3)
+    assert prediction_map(EDGES, raw).flatten().tolist() == pytest.approx([0, 0.5, 1], abs=1e-6)
+    label = torch.tensor([[[0, 1, 255, 255], [1, 1, 255, 255]]], dtype=torch.uint8)
+    values, valid = label_map(EDGES, label, (1, 2), torch.float32)
+    assert (float(values[0, 0, 0, 0]), valid.flatten().tolist()) == (0.75, [True, False])
+    taught = teacher_maps(EDGES, raw, raw.flip(3))
+    assert taught[0, :, 0].tolist() == [pytest.approx([0.5, 0.5, 0.5], abs=1e-6), [1, 1, 1]]
+    # least where the prediction is the teacher's: log 2 where the teacher does not know
+    loss = disagreement(EDGES, raw, prediction_map(EDGES, raw))
+    assert loss.flatten().tolist() == pytest.approx([0, math.log(2), 0], abs=1e-6)
+    assert float(disagreement(EDGES, -raw, prediction_map(EDGES, raw)).sum()) > 39
+    # and the joint space rebuilds it: the least error is that of the map itself
+    target, wrong = prediction_map(EDGES, raw), prediction_map(EDGES, -raw)
+    assert float(reconstruction_error(EDGES, raw, target)) == pytest.approx(math.log(2) / 3)
+    assert float(reconstruction_error(EDGES, raw, wrong)) > 13
 
 
 def test_features_of_teachers_are_met_up_to_a_linear_map(network):

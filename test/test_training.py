@@ -3,20 +3,28 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+from typing import Any
 
 import pytest
+import sources
+import typer
 import yaml
 from nyuv2_pack import write_pack
+from typer.testing import CliRunner
 
 torch = pytest.importorskip("torch", reason="training needs torch")
 pytest.importorskip("lightning", reason="training needs lightning")
 
-from proto_mtl_ros.errors import TrainingError  # noqa: E402
+from proto_mtl_ros.cli.train import command as train_command  # noqa: E402
+from proto_mtl_ros.errors import ConfigError, TrainingError  # noqa: E402
+from proto_mtl_ros.tasks import NYU13  # noqa: E402
 from proto_mtl_ros.training.config import TrainConfig  # noqa: E402
 
 pytestmark = pytest.mark.timeout(600)  # an export alone takes a minute on a busy machine
@@ -135,6 +143,127 @@ def test_same_seed_same_weights_other_seed_others(pack, tmp_path):
     first, again, other = weights("a", 0), weights("b", 0), weights("c", 1)
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert any(not torch.equal(first[name], other[name]) for name in first)
+
+
+def test_with_one_task_there_is_no_conflict_and_gradients_are_plain(pack, tmp_path):
+    """The logits of rare classes are adjusted meanwhile, and no depth is there to be scaled."""
+    from proto_mtl_ros.training.trainer import train
+
+    def weights(name: str, **loss: Any) -> dict:
+        changes = {"tasks": ["segmentation"], "model": {**CONFIG["model"], "retrieval": "none"}}
+        off = {"tke": 0.0, "tc": 0.0, **loss}
+        config = TrainConfig.model_validate({**CONFIG, **changes, "loss": off})
+        return torch.load(train(config, pack, tmp_path / name, 1), weights_only=True)["state_dict"]
+
+    plain = weights("plain", logit_adjustment=1.0)
+    pcgrad = weights("pcgrad", logit_adjustment=1.0, gradients="pcgrad")
+    unadjusted = weights("unadjusted", gradients="pcgrad")
+    torch.testing.assert_close(pcgrad, plain, rtol=1e-4, atol=1e-6)
+    assert any(not torch.equal(unadjusted[name], pcgrad[name]) for name in plain)
+
+
+def test_frozen_blocks_of_the_backbone_have_no_gradient():
+    from proto_mtl_ros.training.module import MultiTaskModule
+
+    def frozen(blocks: int) -> list[bool]:
+        config = TrainConfig.model_validate({**CONFIG, "optimiser": {"frozen_blocks": blocks}})
+        parts = MultiTaskModule(config, 1, NYU13).network.backbone.parts()
+        return [not any(p.requires_grad for p in part.parameters()) for part in parts]
+
+    assert not any(frozen(0))
+    found = frozen(2)  # the stem comes with them
+    assert found == [True] * 3 + [False] * (len(found) - 3)
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture(scope="module")
+def depth_run(pack, tmp_path_factory) -> Path:
+    """The output folder of a training of depth alone, and beside it what a terminal showed."""
+    from proto_mtl_ros.training.trainer import train
+
+    changes = {
+        "tasks": ["depth"],
+        "model": {**CONFIG["model"], "retrieval": "none"},
+        "loss": {"tke": 0.0, "tc": 0.0},
+        "optimiser": {**CONFIG["optimiser"], "batch": 2, "accumulate": 2},
+    }
+    folder = tmp_path_factory.mktemp("depth")
+    terminal, printed = _Terminal(), io.StringIO()
+    with redirect_stderr(terminal), redirect_stdout(printed):
+        train(TrainConfig.model_validate({**CONFIG, **changes}), pack, folder / "run", 1)
+    (folder / "terminal.txt").write_text(terminal.getvalue())
+    (folder / "printed.txt").write_text(printed.getvalue())
+    return folder
+
+
+def test_in_a_terminal_a_bar_says_how_far_the_training_is(depth_run):
+    shown = (depth_run / "terminal.txt").read_text()
+    assert "first step, ? left, loss" in shown  # half of its frames were seen
+    lines = [line for line in shown.splitlines() if " frames/s " in line]
+    assert len(lines) == 1 and "epoch 1/1  loss" in lines[0] and "depth abs_err" in lines[0]
+    assert "frames/s" not in (depth_run / "printed.txt").read_text()
+
+
+@pytest.mark.parametrize(
+    ("task", "change", "said"),
+    [
+        ("normals", {}, "distillation.teachers.normals: .* was not trained on normals"),
+        ("depth", {"config.json": None}, "config.json not found; train the teacher first"),
+        ("depth", {"config.json": '{"name": 3}'}, "config.json is no configuration: "),
+        ("depth", {"last.ckpt": None}, "last.ckpt not found; `proto-mtl train` writes it"),
+        ("depth", {"width": 32}, "last.ckpt was trained with another configuration: "),
+    ],
+)
+def test_a_teacher_that_cannot_teach_is_refused(task, change, said, depth_run, tmp_path):
+    from proto_mtl_ros.training.trainer import training_store
+
+    shutil.copytree(depth_run / "run", tmp_path / "run")
+    for name, content in change.items():
+        if name == "width":
+            config = json.loads((tmp_path / "run" / "config.json").read_text())
+            config["model"]["width"] = content
+            (tmp_path / "run" / "config.json").write_text(json.dumps(config))
+        elif content is None:
+            (tmp_path / "run" / name).unlink()
+        else:
+            (tmp_path / "run" / name).write_text(content)
+    config = TrainConfig.model_validate(
+        {
+            **CONFIG,
+            "loss": {"distillation": 1.0},
+            "distillation": {"teachers": {task: str(tmp_path / "run" / "last.ckpt")}},
+        }
+    )
+    with pytest.raises(ConfigError, match=said):
+        training_store(config, sources.Frames({"a": ["segmentation"], "b": ["depth"]}))
+
+
+def test_profile_says_where_the_time_of_a_step_goes(pack, tmp_path):
+    config = _config(tmp_path)
+    arguments = ["--config", config, "--data", pack, "--out", tmp_path / "out", "--profile", 2]
+    arguments += ["--tasks", "segmentation,depth"]
+    app = typer.Typer()
+    app.command()(train_command)
+    done = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert done.exit_code == 0, done.output
+    found = json.loads((tmp_path / "out" / "profile.json").read_text())
+    assert (found["steps"], found["batch"], found["threads"]) == (2, 4, 1)
+    whole = found["ms_per_step"]
+    assert found["frames_per_second"] == pytest.approx(1000 * found["batch"] / whole)
+    parts = found["parts"]
+    # the parts of a step are nearly all of it, and those inside of one are no more than it
+    outer = [value for name, value in parts.items() if ": " not in name]
+    assert 0.5 * whole < sum(outer) <= whole
+    for name in ("forward", "losses"):
+        inside = [value for part, value in parts.items() if part.startswith(f"{name}: ")]
+        assert inside and sum(inside) <= parts[name]
+    assert {"losses: cross_task", "losses: joint_task", "forward: KRT"} <= set(parts)
+    assert f"{whole:9.1f} ms" in done.output
+    assert not (tmp_path / "out" / "last.ckpt").exists()  # nothing was trained
 
 
 METHODS: dict[str, dict] = {

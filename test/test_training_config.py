@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import sources
 import yaml
 from nyuv2_pack import write_pack
 
@@ -17,7 +18,9 @@ from proto_mtl_ros.data.nyuv2 import NYUv2, hold_out  # noqa: E402
 from proto_mtl_ros.errors import ConfigError, DataError  # noqa: E402
 from proto_mtl_ros.training.combinations import check_combinations, check_division  # noqa: E402
 from proto_mtl_ros.training.config import TrainConfig  # noqa: E402
-from proto_mtl_ros.training.progress import held_out_figures  # noqa: E402
+from proto_mtl_ros.training.progress import duration, held_out_figures  # noqa: E402
+from proto_mtl_ros.training.sources import reported_frames, split_frames  # noqa: E402
+from proto_mtl_ros.training.trainer import train, training_store  # noqa: E402
 
 CONFIG = {
     "name": "smallest",
@@ -43,6 +46,12 @@ def _config(folder: Path, **changes) -> Path:
         ({"canonical_fx": -1}, "canonical_fx"),
         ({"hardware": {"devices": 0}}, "hardware.devices"),
         ({"optimiser": {"accumulate": 0}}, "optimiser.accumulate"),
+        ({"stages": []}, "stages: at least one is needed"),
+        (
+            {"tasks": ["depth"], "optimiser": {"frozen_tasks": ["normals"], "freeze_norm": True}},
+            "frozen_tasks: 'normals' is no task of this run",
+        ),
+        ({"optimiser": {"frozen_tasks": ["normals"]}}, "frozen_tasks needs optimiser.freeze_norm"),
     ],
 )
 def test_bad_configuration_is_refused_and_named(tmp_path, change, said):
@@ -66,12 +75,85 @@ def test_bad_configuration_is_refused_and_named(tmp_path, change, said):
         ),
         ({"loss": {"gradients": "pcgrad", "weighting": "dwa"}}, "loss.gradients"),
         ({"loss": {"gradients": "pcgrad"}, "hardware": {"devices": 2}}, "hardware.devices"),
+        ({"tasks": ["depth"], "loss": {"cross_task": 0.2}}, "loss.cross_task needs two tasks"),
+        (
+            {"loss": {"gradients": "pcgrad"}, "optimiser": {"accumulate": 2}},
+            "set optimiser.accumulate: 1",
+        ),
     ],
 )
 def test_keys_that_cannot_work_together_are_refused_before_the_data_is_read(change, said):
     config = TrainConfig.model_validate({**CONFIG, **change})
     with pytest.raises(ConfigError, match=said.replace("(", ".")):
         check_combinations(config)
+
+
+def test_gradients_that_are_weighed_may_be_on_the_one_device_there_is():
+    for devices in (1, "auto"):
+        changes = {"loss": {"gradients": "pcgrad"}, "hardware": {"devices": devices}}
+        check_combinations(TrainConfig.model_validate({**CONFIG, **changes}))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_fp16_without_a_gpu_is_refused_before_anything_is_trained(tmp_path):
+    held = {"held_out_blocks": 1, "held_out_length": 1}
+    changes = {"hardware": {"precision": "fp16"}, "data": held}
+    config = TrainConfig.model_validate({**CONFIG, **changes})
+    pack = write_pack(tmp_path / "pack", train=8, val=1)
+    with pytest.raises(ConfigError, match="fp16 needs a GPU; use bf16 or fp32"):
+        train(config, pack, tmp_path / "run")
+    assert not (tmp_path / "run" / "last.ckpt").exists()
+
+
+def test_each_epoch_belongs_to_its_stage():
+    stages = [{"epochs": 2, "height": 64, "width": 64}, {"epochs": 1, "height": 64, "width": 96}]
+    config = TrainConfig.model_validate({**CONFIG, "stages": stages})
+    assert [config.stage(epoch).width for epoch in range(config.epochs)] == [64, 64, 96]
+
+
+def test_frames_without_any_label_are_refused_unless_something_learns_from_them():
+    frames = sources.Frames({"a": ["depth"], "b": []})
+    for tasks, off, expected in (
+        (["depth"], {"tke": 0.0, "tc": 0.0}, ["a"]),
+        (["depth", "normals"], {}, ["a", "b"]),
+    ):
+        config = TrainConfig.model_validate({**CONFIG, "tasks": tasks, "loss": off})
+        assert training_store(config, frames).frame_ids == expected
+    config = TrainConfig.model_validate(
+        {**CONFIG, "tasks": ["normals"], "loss": {"tke": 0.0, "tc": 0.0}}
+    )
+    with pytest.raises(ConfigError, match="no frame has a label for normals"):
+        training_store(config, frames)
+
+
+def test_figures_are_reported_on_val_or_on_what_was_held_out(tmp_path):
+    held = {"held_out_blocks": 1, "held_out_length": 1}
+    config = TrainConfig.model_validate({**CONFIG, "data": {"kind": "folder", **held}})
+    folder = sources.write_by_hand(tmp_path / "own")
+    (folder / "splits.csv").write_text("frame_id,split\na,train\nb,train\nc,val\n")
+    frames, what = reported_frames(config, folder)
+    assert (frames.frame_ids, what) == (["c"], "val split")
+    # a data set that has no split of its own for it: what was held out, never what was learnt from
+    (folder / "splits.csv").write_text("frame_id,split\na,train\nb,train\nc,test\n")
+    frames, what = reported_frames(config, folder)
+    _, held_out = split_frames(config, folder)
+    assert (frames.frame_ids, what) == (held_out.frame_ids, "1 frames held out of training")
+
+
+def test_a_label_set_that_is_not_known_is_refused(tmp_path):
+    config = TrainConfig.model_validate({**CONFIG, "data": {"label_set": "nyu41"}})
+    with pytest.raises(
+        ConfigError, match="data.label_set: 'nyu41' is not known; there are .*nyu13"
+    ):
+        split_frames(config, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(48, "48 s"), (90, "2 min"), (89 * 60, "89 min"), (3 * 3600 + 5 * 60, "3 h 05 min")],
+)
+def test_times_are_said_for_people(seconds, said):
+    assert duration(seconds) == said
 
 
 def test_a_batch_that_cannot_be_divided_is_refused():

@@ -84,7 +84,12 @@ def _learnt(
     docs: Path | None,
 ) -> dict[str, Any]:
     """Do what is not done yet; return the figures, which are written down."""
+    from proto_mtl_ros.data.recording import BagRecording
     from proto_mtl_ros.files import write_json_part
+
+    with BagRecording(recording) as opened:
+        if opened.topics.depth is None:
+            raise ConfigError(f"{recording} has no depth topic to learn from")
 
     data = out / "data"
     between = 1 - learn_from - judge
@@ -181,8 +186,6 @@ def _judged(
     from proto_mtl_ros.evaluation.depth_error import fair_mask
 
     with BagRecording(recording) as opened:
-        if opened.topics.depth is None:
-            raise ConfigError(f"{recording} has no depth topic to learn from")
         camera = recorded_camera(opened, opened.topics.camera_info)
         options = PassOptions(registered=registered, part=part, depth_scale=scale)
         predictor = open_predictor(model, "onnxruntime", "cpu")

@@ -85,7 +85,7 @@ def write_bag_report(
             far,
         ),
         _courses(figures["course"]),
-        _depth(figures),
+        _depth(figures, any(row.depth is not None for row in rows.values())),
         _segmentation(figures["segmentation"], classes),
         made_with(facts),
     ]
@@ -151,14 +151,16 @@ def _courses(course: Mapping[str, Sequence[float | None]]) -> str:
     return f'<h2>Over time</h2><div class="columns">{"".join(cards)}</div>'
 
 
-def _depth(figures: Mapping[str, Any]) -> str:
+def _depth(figures: Mapping[str, Any], predicted: bool) -> str:
     depth = figures["depth"]
     heading = "<h2>Depth against the recording's own depth</h2>"
     if depth is None:
         topic = figures["recording"]["depth_topic"]
-        why = (
-            "the recording has no depth topic" if topic is None else "no frame has depth in common"
-        )
+        why = "no frame has depth in common"
+        if topic is None or not predicted:
+            why = (
+                f"the {'recording has no depth topic' if predicted else 'model predicts no depth'}"
+            )
         return f'{heading}<div class="card"><p>Not compared: {escape(why)}.</p></div>'
     rows = "".join(
         f"<tr><td>{_MASKS[mask]}, {text}</td>"

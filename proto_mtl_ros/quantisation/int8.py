@@ -44,11 +44,12 @@ def int8_graph(model: bytes, images: Iterable[np.ndarray], target: Target = "cpu
 
     Args:
         model: the fp32 graph of a bundle.
-        images: uint8 [1, H, W, 3] to calibrate with, all of one size; a hundred are plenty.
+        images: uint8 [1, H, W, 3] to calibrate with, one or more, all of one size; a hundred are
+            plenty.
         target: what it shall run on.
 
     Raises:
-        QuantisationError: NNCF cannot quantise it, or there was no image.
+        QuantisationError: NNCF cannot quantise it.
     """
     import nncf
     import onnx
@@ -59,17 +60,14 @@ def int8_graph(model: bytes, images: Iterable[np.ndarray], target: Target = "cpu
     )
 
     frames = [{INPUT: image} for image in images]
-    if not frames:
-        raise QuantisationError("no image to calibrate with: give a data set or a recording")
     graph = onnx.load_model_from_string(model)
     fold_casts(graph)
     # symmetric on CPUs would waste the negative half on what follows a ReLU
     preset, activations = nncf.QuantizationPreset.MIXED, None
     if target == "tensorrt":
         preset = nncf.QuantizationPreset.PERFORMANCE
-        activations = QuantizationParameters(
-            mode=QuantizationScheme.SYMMETRIC, signedness_to_force=True
-        )
+        # NNCF refuses to be asked for signed ones as well: see below
+        activations = QuantizationParameters(mode=QuantizationScheme.SYMMETRIC)
     logging.getLogger("nncf").setLevel(logging.ERROR)
     try:
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
@@ -87,11 +85,37 @@ def int8_graph(model: bytes, images: Iterable[np.ndarray], target: Target = "cpu
         raise QuantisationError(
             f"the graph cannot be quantised ({type(error).__name__}: {one_line(error)})"
         ) from None
+    if target == "tensorrt":
+        make_signed(quantised)
     halve_weights(quantised)
     quantised.doc_string = ""
     del quantised.metadata_props[:]
     onnx.checker.check_model(quantised)
     return quantised.SerializeToString()
+
+
+def make_signed(model: Any) -> None:
+    """Quantise to int8 what is quantised to uint8 with 0 as zero: TensorRT has no other kind.
+
+    The greatest value stays the same, so steps become twice as wide.
+    """
+    from onnx import TensorProto, numpy_helper
+
+    constants = {value.name: value for value in model.graph.initializer}
+    infos = {info.name: info for info in model.graph.value_info}
+    done = set()
+    for node in model.graph.node:
+        if node.op_type not in ("QuantizeLinear", "DequantizeLinear"):
+            continue
+        scale, zero = (constants[name] for name in node.input[1:3])
+        if zero.name not in done and zero.data_type == TensorProto.UINT8:
+            done.add(zero.name)
+            width = numpy_helper.to_array(scale) * np.float32(255 / 127)
+            scale.CopyFrom(numpy_helper.from_array(width, scale.name))
+            signed = numpy_helper.to_array(zero).astype(np.int8)
+            zero.CopyFrom(numpy_helper.from_array(signed, zero.name))
+        if node.op_type == "QuantizeLinear" and node.output[0] in infos:
+            infos[node.output[0]].type.tensor_type.elem_type = zero.data_type
 
 
 def kept_in_float(model: Any) -> list[str]:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Literal
 
@@ -255,12 +256,9 @@ class TrainConfig(_Section):
         return sum(stage.epochs for stage in self.stages)
 
     def stage(self, epoch: int) -> StageConfig:
-        """Return the stage that ``epoch`` (from 0) belongs to."""
-        for stage in self.stages:
-            if epoch < stage.epochs:
-                return stage
-            epoch -= stage.epochs
-        return self.stages[-1]
+        """Return the stage that ``epoch`` (from 0, below ``epochs``) belongs to."""
+        ends = accumulate(stage.epochs for stage in self.stages)
+        return next(stage for stage, end in zip(self.stages, ends) if epoch < end)
 
     def with_tasks(self, names: Sequence[str]) -> TrainConfig:
         """Return the same run for some of its tasks.

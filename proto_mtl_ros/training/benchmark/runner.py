@@ -176,8 +176,8 @@ class Runner:
 
     def _close(self, child: _Child) -> None:
         child.log.close()
-        if child.process.stdin is not None:
-            child.process.stdin.close()
+        assert child.process.stdin is not None
+        child.process.stdin.close()
         for path in child.run.folder(self.work).glob(f"run-{os.getpid()}.json"):
             path.unlink()
 

@@ -118,14 +118,14 @@ class JointTask(Term):
         rebuilt = self.auto_encoder.decode(self.auto_encoder.encoder(maps))
         sizes = [task.channels for task in self.tasks]
         errors = [
-            _error(task, *pair)
+            reconstruction_error(task, *pair)
             for task, pair in zip(self.tasks, zip(rebuilt.split(sizes, 1), maps.split(sizes, 1)))
         ]
         # the mean over 2 n maps is half of the sum of two means over n
         return 2.0 * torch.stack(errors).sum()
 
 
-def _error(task: Task, rebuilt: Tensor, target: Tensor) -> Tensor:
+def reconstruction_error(task: Task, rebuilt: Tensor, target: Tensor) -> Tensor:
     """Return the mean error of a task's part of the reconstruction."""
     if isinstance(task, Categorical):
         return F.cross_entropy(rebuilt, target)

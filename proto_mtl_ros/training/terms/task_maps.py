@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ...tasks import Binary, Categorical, Scalar, Task, UnitVector
+from ...tasks import Categorical, Scalar, Task, UnitVector
 
 _DEPTH_MEAN_M, _DEPTH_SPREAD_M = 2.4, 1.5
 """Canonical depth that is squashed to 0.5, and the spread: about those of indoor frames."""
@@ -46,9 +46,7 @@ def prediction_map(task: Task, raw: Tensor) -> Tensor:
         return squashed_depth(raw)
     if isinstance(task, UnitVector):
         return F.normalize(raw, dim=1, eps=1e-6)
-    if isinstance(task, Binary):
-        return raw.sigmoid()
-    raise NotImplementedError(f"task {task.name} has no map")
+    return raw.sigmoid()
 
 
 def label_map(
@@ -76,11 +74,9 @@ def label_map(
         # a comparison with NaN is false, so NaN is invalid as well
         valid = label.square().sum(-1) > 0.25
         values = torch.where(valid[..., None], label, 0).permute(0, 3, 1, 2).to(dtype)
-    elif isinstance(task, Binary):
+    else:
         valid = label <= 1
         values = label[:, None].to(dtype)
-    else:
-        raise NotImplementedError(f"task {task.name} has no map")
     weight = valid[:, None].to(dtype)
     share = F.adaptive_avg_pool2d(weight, size)
     mean = F.adaptive_avg_pool2d(values * weight, size) / share.clamp_min(1e-6)
