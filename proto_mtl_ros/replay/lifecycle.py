@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from lifecycle_msgs.msg import Transition
-from lifecycle_msgs.srv import ChangeState, GetState
+from lifecycle_msgs.srv import ChangeState
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 
@@ -42,14 +42,13 @@ class LifecycleClient:
         self._target = target
         self._check = check
         self._change = node.create_client(ChangeState, f"{target}/change_state")
-        self._get = node.create_client(GetState, f"{target}/get_state")
         self._executor = SingleThreadedExecutor(context=node.context)
         self._executor.add_node(node)
 
     def wait(self, timeout: float) -> None:
         """Return once the node's services are there; raises ProtoMtlError after ``timeout`` s."""
         end = time.monotonic() + timeout
-        while not (self._change.service_is_ready() and self._get.service_is_ready()):
+        while not self._change.service_is_ready():
             self._check()
             if time.monotonic() > end:
                 raise ProtoMtlError(
@@ -75,9 +74,11 @@ class LifecycleClient:
         Raises:
             ProtoMtlError: no answer within ``timeout`` seconds; ``what`` says what is missing.
         """
-        future = client.call_async(request)
         end = time.monotonic() + timeout
-        while not future.done():
+        future = None
+        while future is None or not future.done():
+            if future is None and client.service_is_ready():  # sent earlier it would get lost
+                future = client.call_async(request)
             self._check()
             if time.monotonic() > end:
                 raise ProtoMtlError(f"the node did not {what} within {timeout:g} s: see its log")
