@@ -122,7 +122,7 @@ def node(
     with _progress() as bar:
         task = bar.add_task("starting", total=len(chosen))
         for row in run_cases(
-            str(bundle.path),
+            model,
             chosen,
             backend,
             precision,
