@@ -6,8 +6,12 @@ from __future__ import annotations
 import ctypes
 from contextlib import suppress
 
-_MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1
+_MMAP_THRESHOLD, _TRIM_THRESHOLD, _ARENA_MAX = -3, -1, -8
 _KEEP_BYTES = 32 << 20
+_ARENAS = 2
+"""Parts of the heap. By default each thread gets one of its own, up to eight for each core, and what
+is free in one serves no other: memory would grow until every one has held a model's largest."""
+
 
 
 def keep_image_memory() -> None:
@@ -16,6 +20,7 @@ def keep_image_memory() -> None:
         libc = ctypes.CDLL(None)
         libc.mallopt(_MMAP_THRESHOLD, _KEEP_BYTES)
         libc.mallopt(_TRIM_THRESHOLD, 4 * _KEEP_BYTES)
+        libc.mallopt(_ARENA_MAX, _ARENAS)
     except (OSError, AttributeError):
         pass  # another C library: only slower
 
