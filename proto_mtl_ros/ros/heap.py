@@ -9,9 +9,8 @@ from contextlib import suppress
 _MMAP_THRESHOLD, _TRIM_THRESHOLD, _ARENA_MAX = -3, -1, -8
 _KEEP_BYTES = 32 << 20
 _ARENAS = 2
-"""Parts of the heap. By default each thread gets one of its own, up to eight for each core, and what
-is free in one serves no other: memory would grow until every one has held a model's largest."""
-
+"""Parts of the heap. By default each thread gets its own, up to eight for each core, and what is
+free in one serves no other: memory would grow until every one has held a model's largest."""
 
 
 def keep_image_memory() -> None:
