@@ -211,6 +211,8 @@ def _faults(entries: Sequence[Row], folder: str) -> str:
 def _soak(soak: Row, plot: bool) -> str:
     balance = soak["accounts"]
     ended = " It was ended early." if soak["interrupted"] else ""
+    if "remark" in soak:  # written by hand
+        ended += f" {soak['remark']}"
     text = (
         f"{soak['images_in_a_loop']} images of `{soak['recording']}` again and again at"
         f" {soak['rate_hz']:.1f} Hz for {soak['minutes']:.1f} minutes, through the node and on to"
