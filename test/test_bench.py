@@ -182,7 +182,7 @@ multi, out, *singles = sys.argv[1:]
 # the tiny network has no weights to make others from
 comparison.single_task_bundle = lambda bundle, task, folder: Bundle.load(singles.pop(0))
 run_command("bench", ["compare", "--model", multi, "--backend", "onnxruntime", "--rounds", "1",
-                      "--seconds", "1", "--out", out])
+                      "--seconds", "2", "--out", out])
 """
 
 

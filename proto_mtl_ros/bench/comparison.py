@@ -9,6 +9,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from ..errors import ProtoMtlError
 from ..runtime.bundle import ONNX, WEIGHTS, Bundle
 from .cameras import Load
 from .node import NodeBench, NodeSetting
@@ -88,6 +89,11 @@ def compare(
                 figures = bench.run(Load(rate=rate, seconds=seconds))
             rows[name].append(_row(figures, seconds))
     fps = {name: median([row["frames_per_second"] for row in of]) for name, of in rows.items()}
+    for name, frames in fps.items():
+        if not frames:
+            raise ProtoMtlError(
+                f"{name} answered nothing in {seconds:g} s: measure longer, or on a quieter machine"
+            )
     memory = {name: median([row["memory_mib"] for row in of]) for name, of in rows.items()}
     return {
         "model": bundle.name,
