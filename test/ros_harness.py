@@ -9,7 +9,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,19 @@ def wait_for(condition: Callable[[], Any], what: str, timeout: float = PATIENCE)
         if time.monotonic() > end:
             pytest.fail(f"waited {timeout:g} s for {what}")
         time.sleep(0.01)
+
+
+@contextmanager
+def plain_node(name: str) -> Iterator[Any]:
+    """A node in a context of its own, on the domain of the tests; it is not spun."""
+    context = rclpy.Context()
+    rclpy.init(args=[], context=context, domain_id=DOMAIN)
+    node = rclpy.create_node(name, context=context)
+    try:
+        yield node
+    finally:
+        node.destroy_node()
+        context.try_shutdown()
 
 
 class NodeProcess:

@@ -18,7 +18,7 @@ pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 
 import rclpy
 from rclpy.qos import qos_profile_sensor_data
-from ros_harness import DOMAIN, Client, wait_for
+from ros_harness import Client, plain_node, wait_for
 from sensor_msgs.msg import CameraInfo, Image
 
 from proto_mtl_ros.bench import cameras, soak_camera
@@ -51,12 +51,8 @@ def client() -> Iterator[Client]:
 
 @pytest.fixture
 def node() -> Iterator[Any]:
-    context = rclpy.Context()
-    rclpy.init(context=context, domain_id=DOMAIN)
-    node = rclpy.create_node("camera", context=context)
-    yield node
-    node.destroy_node()
-    context.try_shutdown()
+    with plain_node("camera") as node:
+        yield node
 
 
 def soak_load(**more: Any) -> str:

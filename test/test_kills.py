@@ -382,28 +382,25 @@ def _written(storage: Path) -> bool:
 @pytest.fixture
 def camera() -> Iterator[None]:
     """Publishes noise on /camera/image, 2 MB a second."""
-    rclpy = pytest.importorskip("rclpy", reason="the recorder needs ROS 2")
+    pytest.importorskip("rclpy", reason="the recorder needs ROS 2")
+    from ros_harness import plain_node
     from sensor_msgs.msg import Image
 
-    context = rclpy.Context()
-    rclpy.init(context=context)
-    node = rclpy.create_node("noise", context=context)
-    publisher = node.create_publisher(Image, "/camera/image", 10)
     message = Image(height=100, width=200, step=200, encoding="mono8")
     noise, done = random.Random(0), threading.Event()
+    with plain_node("noise") as node:
+        publisher = node.create_publisher(Image, "/camera/image", 10)
 
-    def publish() -> None:
-        while not done.wait(0.01):
-            message.data = array("B", noise.randbytes(100 * 200))  # nothing to compress
-            publisher.publish(message)
+        def publish() -> None:
+            while not done.wait(0.01):
+                message.data = array("B", noise.randbytes(100 * 200))  # nothing to compress
+                publisher.publish(message)
 
-    thread = threading.Thread(target=publish)
-    thread.start()
-    yield
-    done.set()
-    thread.join()
-    node.destroy_node()
-    context.try_shutdown()
+        thread = threading.Thread(target=publish)
+        thread.start()
+        yield
+        done.set()
+        thread.join()
 
 
 def test_what_a_killed_recorder_has_seen_is_kept(

@@ -23,7 +23,7 @@ pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 
 import rclpy
 from lifecycle_msgs.srv import ChangeState, GetState
-from ros_harness import DOMAIN, Client, wait_for
+from ros_harness import Client, plain_node, wait_for
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from proto_mtl_ros.data.bag import Bag
@@ -53,12 +53,8 @@ def signals_and_environment() -> Iterator[None]:
 
 @pytest.fixture
 def node() -> Iterator[Any]:
-    context = rclpy.Context()
-    rclpy.init(context=context, domain_id=DOMAIN)
-    node = rclpy.create_node("asking", context=context)
-    yield node
-    node.destroy_node()
-    context.try_shutdown()
+    with plain_node("asking") as node:
+        yield node
 
 
 @pytest.fixture
@@ -141,24 +137,21 @@ def test_a_recording_without_a_calibration_is_played(tmp_path: Path, node: Any) 
 @pytest.fixture
 def noise() -> Iterator[None]:
     """Publishes pictures of a megabyte that cannot be compressed, on /camera/image."""
-    context = rclpy.Context()
-    rclpy.init(context=context, domain_id=DOMAIN)
-    node, done = rclpy.create_node("noise", context=context), threading.Event()
-    publisher = node.create_publisher(Image, "/camera/image", 5)
+    done = threading.Event()
     message = Image(height=1000, width=1000, step=1000, encoding="mono8")
     message.data = array("B", random.Random(0).randbytes(10**6))
+    with plain_node("noise") as node:
+        publisher = node.create_publisher(Image, "/camera/image", 5)
 
-    def publish() -> None:
-        while not done.wait(0.02):
-            publisher.publish(message)
+        def publish() -> None:
+            while not done.wait(0.02):
+                publisher.publish(message)
 
-    thread = threading.Thread(target=publish)
-    thread.start()
-    yield
-    done.set()
-    thread.join()
-    node.destroy_node()
-    context.try_shutdown()
+        thread = threading.Thread(target=publish)
+        thread.start()
+        yield
+        done.set()
+        thread.join()
 
 
 @pytest.fixture
