@@ -120,7 +120,7 @@ licences: $(VENV)/.test
 
 coverage mutation: $(VENV)/.test
 	$(PIP) -e '.[check]'
-	$(BIN)/python benchmark/reliability/measure_$@.py
+	$(BIN)/python tools/reliability/measure_$@.py
 
 clean:
 	rm -rf .venv .venv-ros .venv-tools build dist *.egg-info

@@ -90,7 +90,7 @@ CHECK = [
     "cosmic-ray>=8.4,<9",  # `make mutation`: makes the mutants
 ]
 FUZZ = [
-    "atheris>=3,<4",  # test/fuzz_files.py; guided by what code an input reaches
+    "atheris>=3,<4",  # test/support/fuzz_files.py; guided by what code an input reaches
 ]
 
 

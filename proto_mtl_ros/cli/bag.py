@@ -16,7 +16,7 @@ from proto_mtl_ros.cli.bag_replay import replay
 from proto_mtl_ros.cli.group import command_group
 
 if TYPE_CHECKING:
-    from proto_mtl_ros.data.bag import Bag
+    from proto_mtl_ros.data.bags.bag import Bag
 
 app = command_group(
     "Look into a recording (rosbag2, video, folder of images), play it, record topics."
@@ -35,7 +35,10 @@ def info(
 
     Of a recording that was cut off, what lies before the cut is read.
     """
-    from proto_mtl_ros.data.bag import Bag, is_bag
+    from proto_mtl_ros.data.bags.bag import (
+        Bag,
+        is_bag,
+    )
 
     if not recording.exists() or not is_bag(recording):
         _info_of_images(recording)
@@ -43,7 +46,7 @@ def info(
         with Bag(recording) as bag:
             _info_of_bag(recording, bag)
     if pictures is not None:
-        from proto_mtl_ros.data.recording import open_recording
+        from proto_mtl_ros.data.bags.recording import open_recording
         from proto_mtl_ros.evaluation.recording_sheet import recording_sheet
         from proto_mtl_ros.files import write_bytes
 
@@ -53,7 +56,7 @@ def info(
 
 
 def _info_of_bag(path: Path, bag: Bag) -> None:
-    from proto_mtl_ros.data.bag_summary import summarise
+    from proto_mtl_ros.data.bags.summary import summarise
 
     summary = summarise(bag)
     typer.echo(f"{path}: {summary.duration:.2f} s")
@@ -77,7 +80,7 @@ def _info_of_bag(path: Path, bag: Bag) -> None:
 
 
 def _info_of_images(path: Path) -> None:
-    from proto_mtl_ros.data.recording import open_recording
+    from proto_mtl_ros.data.bags.recording import open_recording
 
     with open_recording(path) as opened:
         typer.echo(f"{path}: {opened.kind}, {opened.frames} frames at {opened.rate:.2f} Hz")
@@ -105,7 +108,7 @@ def play(
     ] = 30.0,
 ) -> None:
     """Play the colour images and camera_info of a recording over ROS at its own rate."""
-    from proto_mtl_ros.replay import player
+    from proto_mtl_ros.ros.replay import player
 
     arguments = [str(recording), f"--rate={rate}", f"--wait={wait}"]
     arguments += [f"--seconds={seconds}"] if seconds is not None else []
@@ -124,6 +127,6 @@ def record(
     ],
 ) -> None:
     """Record topics into a rosbag2 (mcap) until Ctrl-C."""
-    from proto_mtl_ros.replay import recorder
+    from proto_mtl_ros.ros.replay import recorder
 
     sys.exit(recorder.main([str(out), *topics]))

@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from proto_mtl_ros.errors import ConfigError, DataError
+from proto_mtl_ros.errors import (
+    ConfigError,
+    DataError,
+)
 
 if TYPE_CHECKING:
-    from proto_mtl_ros.data.bag_frames import BagFrames
+    from proto_mtl_ros.data.bags.frames import BagFrames
 
 SELECTION = ".selection.json"
 
@@ -60,7 +63,7 @@ def to_dataset(
     registered to the images, only what lies away from edges becomes a label. Splits are stretches
     of time. Stopped, the same command goes on where it was.
     """
-    from proto_mtl_ros.data.bag_frames import BagFrames
+    from proto_mtl_ros.data.bags.frames import BagFrames
     from proto_mtl_ros.locks import sole_use
 
     if near >= far:
@@ -96,7 +99,7 @@ def _write(
     options: dict[str, Any],
     images: str,
 ) -> None:
-    from proto_mtl_ros.data.bag_frames import BagFrames
+    from proto_mtl_ros.data.bags.frames import BagFrames
     from proto_mtl_ros.data.folder_writer import write_folder
 
     for split, frame_ids in splits.items():
@@ -137,9 +140,19 @@ def _selection(
     sharpness: float,
 ) -> dict[str, list[str]]:
     """Return split -> frame ids; read again where a run that was stopped has found them."""
-    from proto_mtl_ros.bounded import MAX_TABLE, read_json
-    from proto_mtl_ros.data.frame_selection import FrameLook, choose_frames, time_blocks
-    from proto_mtl_ros.files import remove_leftovers, write_text
+    from proto_mtl_ros.bounded import (
+        MAX_TABLE,
+        read_json,
+    )
+    from proto_mtl_ros.data.bags.frame_selection import (
+        FrameLook,
+        choose_frames,
+        time_blocks,
+    )
+    from proto_mtl_ros.files import (
+        remove_leftovers,
+        write_text,
+    )
 
     settings = {
         "recording": whole.root.name,

@@ -24,7 +24,7 @@ from proto_mtl_ros.errors import ConfigError
 if TYPE_CHECKING:
     import numpy as np
 
-    from proto_mtl_ros.data.recording import BagRecording
+    from proto_mtl_ros.data.bags.recording import BagRecording
     from proto_mtl_ros.evaluation.bag_pass import BagPass
     from proto_mtl_ros.runtime.bundle import Bundle
 
@@ -77,10 +77,16 @@ def evaluate(
         TimeRemainingColumn,
     )
 
-    from proto_mtl_ros.data.recorded_camera import recorded_camera
-    from proto_mtl_ros.data.recording import BagRecording
-    from proto_mtl_ros.evaluation.bag_pass import BagPass, PassOptions
-    from proto_mtl_ros.evaluation.bag_report import frames_to_show, write_bag_report
+    from proto_mtl_ros.data.bags.camera import recorded_camera
+    from proto_mtl_ros.data.bags.recording import BagRecording
+    from proto_mtl_ros.evaluation.bag_pass import (
+        BagPass,
+        PassOptions,
+    )
+    from proto_mtl_ros.evaluation.bag_report import (
+        frames_to_show,
+        write_bag_report,
+    )
     from proto_mtl_ros.files import write_text
     from proto_mtl_ros.locks import sole_use
 
@@ -135,7 +141,7 @@ def _transform(
     recording: BagRecording, extrinsics: Path | None
 ) -> tuple[tuple[float, ...], ...] | None:
     """Return the 4x4 matrix from the depth camera to the image, None where it is not known."""
-    from proto_mtl_ros.data.static_transforms import recorded_transforms
+    from proto_mtl_ros.data.bags.static_transforms import recorded_transforms
 
     matrix: np.ndarray | None = None
     if extrinsics is not None:
@@ -178,7 +184,7 @@ def _facts(recording: BagRecording, run: BagPass) -> dict[str, Any]:
 
 def _made_with(bundle: Bundle, engine: str) -> dict[str, str]:
     import proto_mtl_ros
-    from proto_mtl_ros.machine import machine
+    from proto_mtl_ros.runtime.machine import machine
 
     facts = machine()
     versions = ", ".join(f"{name} {number}" for name, number in facts["versions"].items())

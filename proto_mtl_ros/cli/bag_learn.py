@@ -10,7 +10,10 @@ import typer
 
 from proto_mtl_ros.cli import comma_list
 from proto_mtl_ros.cli.bag_dataset import to_dataset
-from proto_mtl_ros.cli.engine_options import SHIPPED_MODEL, open_predictor
+from proto_mtl_ros.cli.engine_options import (
+    SHIPPED_MODEL,
+    open_predictor,
+)
 from proto_mtl_ros.cli.train import own_robot_config
 from proto_mtl_ros.errors import ConfigError
 
@@ -84,7 +87,7 @@ def _learnt(
     docs: Path | None,
 ) -> dict[str, Any]:
     """Do what is not done yet; return the figures, which are written down."""
-    from proto_mtl_ros.data.recording import BagRecording
+    from proto_mtl_ros.data.bags.recording import BagRecording
     from proto_mtl_ros.files import write_json_part
 
     with BagRecording(recording) as opened:
@@ -135,7 +138,10 @@ def _fine_tuned(
     """Return the bundle of a fine-tuned model, after making it where it is not there yet."""
     from proto_mtl_ros.cli.export import from_checkpoint
     from proto_mtl_ros.data.folder import Folder
-    from proto_mtl_ros.training.config import CONFIG, TrainConfig
+    from proto_mtl_ros.training.config import (
+        CONFIG,
+        TrainConfig,
+    )
     from proto_mtl_ros.training.start import continued_from
     from proto_mtl_ros.training.trainer import train
 
@@ -180,9 +186,12 @@ def _judged(
 ) -> dict[str, Any]:
     """Return the figures of a model on a part of the recording."""
     from proto_mtl_ros.cli.bag_evaluate import RECORDS
-    from proto_mtl_ros.data.recorded_camera import recorded_camera
-    from proto_mtl_ros.data.recording import BagRecording
-    from proto_mtl_ros.evaluation.bag_pass import BagPass, PassOptions
+    from proto_mtl_ros.data.bags.camera import recorded_camera
+    from proto_mtl_ros.data.bags.recording import BagRecording
+    from proto_mtl_ros.evaluation.bag_pass import (
+        BagPass,
+        PassOptions,
+    )
     from proto_mtl_ros.evaluation.depth_error import fair_mask
 
     with BagRecording(recording) as opened:

@@ -8,7 +8,13 @@ from typing import Annotated
 
 import typer
 
-from proto_mtl_ros.cli.engine_options import SHIPPED_MODEL, Backend, Device, Model, Threads
+from proto_mtl_ros.cli.engine_options import (
+    SHIPPED_MODEL,
+    Backend,
+    Device,
+    Model,
+    Threads,
+)
 from proto_mtl_ros.errors import ConfigError
 
 Out = Annotated[Path, typer.Option(help="Folder for the results.")]
@@ -65,7 +71,10 @@ def replay(
     result, why. The folder of --out gets report.html, results.json (all its figures),
     contact_sheet.png and results (rosbag2, mcap).
     """
-    from proto_mtl_ros.replay.run import RunOptions, run_replay
+    from proto_mtl_ros.ros.replay.run import (
+        RunOptions,
+        run_replay,
+    )
 
     if domain_id is not None and not 0 <= domain_id <= 232:
         raise ConfigError(f"--domain-id {domain_id} is not a ROS domain: give 0 to 232")

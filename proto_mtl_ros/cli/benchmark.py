@@ -19,7 +19,9 @@ def command(
     data: Annotated[
         Path | None, typer.Option(help="Folder of the NYUv2 pack; not needed for --table-only.")
     ] = None,
-    results: Annotated[Path, typer.Option(help="Folder of the result files.")] = Path("benchmark"),
+    results: Annotated[Path, typer.Option(help="Folder of the result files.")] = Path(
+        "benchmark/results"
+    ),
     docs: Annotated[Path, typer.Option(help="Folder for tables and picture.")] = Path("docs"),
     work: Annotated[
         Path | None,
@@ -43,11 +45,14 @@ def command(
     what is finished and continues what was begun at its last finished epoch. Two of these commands
     may share the folders.
     """
-    from proto_mtl_ros.errors import ConfigError, TrainingError
-    from proto_mtl_ros.training.benchmark.protocol import Protocol
+    from benchmark.protocol import Protocol
+    from proto_mtl_ros.errors import (
+        ConfigError,
+        TrainingError,
+    )
 
     settings = Protocol.read(protocol)  # before the slow imports: a bad file fails at once
-    from proto_mtl_ros.training.benchmark.tables import write_tables
+    from benchmark.tables import write_tables
 
     failures: dict[str, str] = {}
     if not table_only:
@@ -64,10 +69,13 @@ def command(
 def _run(
     settings: Any, data: Path, results: Path, work: Path, workers: int, only: list[str]
 ) -> dict[str, str]:
+    from benchmark.record import check_results
+    from benchmark.runner import Runner
+    from benchmark.runs import (
+        chosen,
+        runs_of,
+    )
     from proto_mtl_ros.data.nyuv2 import read_split
-    from proto_mtl_ros.training.benchmark.record import check_results
-    from proto_mtl_ros.training.benchmark.runner import Runner
-    from proto_mtl_ros.training.benchmark.runs import chosen, runs_of
 
     read_split(data, "train")  # a wrong folder fails here, once
     runs = chosen(runs_of(settings), only)

@@ -10,7 +10,10 @@ import typer
 
 from proto_mtl_ros.cli import comma_list
 from proto_mtl_ros.cli.group import command_group
-from proto_mtl_ros.errors import ConfigError, DataError
+from proto_mtl_ros.errors import (
+    ConfigError,
+    DataError,
+)
 
 if TYPE_CHECKING:
     from proto_mtl_ros.data.source import FrameSource
@@ -128,7 +131,10 @@ def manifest(
     random_label gives every frame 1 to T - 1 of its T labels. The same seed and frames give the
     same manifest. Frames are named by their id, so the order of files does not matter.
     """
-    from proto_mtl_ros.data.manifest import DRAWS, write_manifest
+    from proto_mtl_ros.data.manifest import (
+        DRAWS,
+        write_manifest,
+    )
 
     if draw not in DRAWS:
         raise ConfigError(f"--setting {draw!r} is not known; there are: {', '.join(DRAWS)}")

@@ -9,7 +9,13 @@ from typing import Annotated
 import typer
 
 from proto_mtl_ros.cli import bag_replay as options
-from proto_mtl_ros.cli.engine_options import SHIPPED_MODEL, Backend, Device, Model, Threads
+from proto_mtl_ros.cli.engine_options import (
+    SHIPPED_MODEL,
+    Backend,
+    Device,
+    Model,
+    Threads,
+)
 from proto_mtl_ros.errors import ConfigError
 
 
@@ -40,7 +46,7 @@ def command(
 
     As `proto-mtl bag replay`, which has more options, by the clock of this machine.
     """
-    from proto_mtl_ros.replay.installation import shared_file
+    from proto_mtl_ros.ros.replay.installation import shared_file
 
     recording = recording or shared_file("recordings/room")
     if recording is None:

@@ -8,12 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from proto_mtl_ros.cli.dataset import Kind, Options, Split, open_dataset
+from proto_mtl_ros.cli.dataset import (
+    Kind,
+    Options,
+    Split,
+    open_dataset,
+)
 from proto_mtl_ros.errors import ConfigError
 
 if TYPE_CHECKING:
     from proto_mtl_ros.data.source import FrameSource
-    from proto_mtl_ros.quantisation.int8 import Target
+    from proto_mtl_ros.training.quantisation.int8 import Target
 
 
 def command(
@@ -92,9 +97,9 @@ def _int8(
 ) -> None:
     from rich.progress import Progress
 
-    from proto_mtl_ros.quantisation.accuracy import Loss
-    from proto_mtl_ros.quantisation.export import export_int8
     from proto_mtl_ros.runtime.bundle import Bundle
+    from proto_mtl_ros.training.quantisation.accuracy import Loss
+    from proto_mtl_ros.training.quantisation.export import export_int8
 
     def found(loss: Loss) -> None:
         for line in loss.lines():
@@ -120,13 +125,24 @@ def _int8(
 
 def from_checkpoint(config: Path, checkpoint: Path, data: Path, out: Path, val: bool) -> None:
     """Write the bundle of a checkpoint, with figures of the val split if they are asked for."""
-    from proto_mtl_ros.evaluation.dataset import Evaluation, evaluate
+    from proto_mtl_ros.evaluation.dataset import (
+        Evaluation,
+        evaluate,
+    )
     from proto_mtl_ros.evaluation.parity import compare
     from proto_mtl_ros.files import ScratchFolder
-    from proto_mtl_ros.runtime.bundle import CARD, ONNX, WEIGHTS, Bundle
+    from proto_mtl_ros.runtime.bundle import (
+        CARD,
+        ONNX,
+        WEIGHTS,
+        Bundle,
+    )
     from proto_mtl_ros.runtime.engine import create_engine
     from proto_mtl_ros.runtime.predictor import Predictor
-    from proto_mtl_ros.training.card import manifest, model_card
+    from proto_mtl_ros.training.card import (
+        manifest,
+        model_card,
+    )
     from proto_mtl_ros.training.checkpoint import (
         network_from_checkpoint,
         onnx_file,
@@ -134,7 +150,10 @@ def from_checkpoint(config: Path, checkpoint: Path, data: Path, out: Path, val: 
     )
     from proto_mtl_ros.training.config import TrainConfig
     from proto_mtl_ros.training.frames import evaluation_loader
-    from proto_mtl_ros.training.sources import reported_frames, split_frames
+    from proto_mtl_ros.training.sources import (
+        reported_frames,
+        split_frames,
+    )
     from proto_mtl_ros.training.temperature import fit_temperature
     from proto_mtl_ros.training.trainer import held_out_store
 

@@ -53,7 +53,10 @@ def command(
     Stop it whenever you like: the same command continues at the last finished epoch, with exactly
     the frames and the random numbers that an uninterrupted run would have had.
     """
-    from proto_mtl_ros.training.config import CONFIG, TrainConfig
+    from proto_mtl_ros.training.config import (
+        CONFIG,
+        TrainConfig,
+    )
 
     if config is None:
         if init is None:
@@ -88,7 +91,7 @@ def own_robot_config() -> Path:
     Raises:
         ConfigError: it is not installed.
     """
-    from proto_mtl_ros.replay.installation import config_file
+    from proto_mtl_ros.ros.replay.installation import config_file
 
     found = config_file("training/own_robot.yaml")
     if found is None:
@@ -99,7 +102,10 @@ def own_robot_config() -> Path:
 def _profile(settings: Any, data: Path, out: Path, steps: int) -> None:
     """Print where the time of a step goes, and write it down."""
     from proto_mtl_ros.files import write_text
-    from proto_mtl_ros.training.profile import described, profile
+    from tools.training_profile import (
+        described,
+        profile,
+    )
 
     result = profile(settings, data, steps)
     typer.echo(described(result))

@@ -10,9 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from ..bounded import read_json
-from ..errors import DataError, one_line
-from ..geometry import Camera
+from proto_mtl_ros.bounded import read_json
+from proto_mtl_ros.errors import (
+    DataError,
+    one_line,
+)
+from proto_mtl_ros.geometry import Camera
 
 _NEEDED = ("fx", "fy", "cx", "cy", "width", "height")
 

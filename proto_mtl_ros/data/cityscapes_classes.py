@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The classes of Cityscapes and their groups, with the colours that the data set draws them in."""
 
-from ..tasks import LabelSet
+from proto_mtl_ros.tasks import LabelSet
 
 CITYSCAPES7 = LabelSet(
     "cityscapes7",

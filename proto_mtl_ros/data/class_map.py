@@ -7,10 +7,16 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ..errors import DataError
-from ..tasks import IGNORE_INDEX, LabelSet
-from .sample import Sample
-from .source import FrameSource, notes_of
+from proto_mtl_ros.data.sample import Sample
+from proto_mtl_ros.data.source import (
+    FrameSource,
+    notes_of,
+)
+from proto_mtl_ros.errors import DataError
+from proto_mtl_ros.tasks import (
+    IGNORE_INDEX,
+    LabelSet,
+)
 
 
 def class_lookup(

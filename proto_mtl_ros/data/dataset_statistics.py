@@ -10,9 +10,9 @@ from itertools import combinations
 
 import numpy as np
 
-from ..geometry import valid_depth
-from .sample import Sample
-from .source import FrameSource
+from proto_mtl_ros.data.sample import Sample
+from proto_mtl_ros.data.source import FrameSource
+from proto_mtl_ros.geometry import valid_depth
 
 ENOUGH_OVERLAP = 0.30
 """Below this overlap of two tasks' labelled frames, measures of task affinity that compare the

@@ -17,15 +17,25 @@ from pathlib import Path
 
 import numpy as np
 
-from ..bounded import check_inside
-from ..errors import DataError
-from ..geometry import Camera, depth_to_normals
-from ..tasks import LabelSet
-from .camera_file import camera_for, read_camera
-from .frame_list import NoSplitError, read_splits, select_frames
-from .label_set_file import NO_CLASSES, read_label_set
-from .manifest import allowed, manifest_for
-from .map_file import (
+from proto_mtl_ros.bounded import check_inside
+from proto_mtl_ros.data.camera_file import (
+    camera_for,
+    read_camera,
+)
+from proto_mtl_ros.data.frame_list import (
+    NoSplitError,
+    read_splits,
+    select_frames,
+)
+from proto_mtl_ros.data.label_set_file import (
+    NO_CLASSES,
+    read_label_set,
+)
+from proto_mtl_ros.data.manifest import (
+    allowed,
+    manifest_for,
+)
+from proto_mtl_ros.data.map_file import (
     DEPTH_SUFFIXES,
     IMAGE_SUFFIXES,
     NORMALS_SUFFIXES,
@@ -35,8 +45,17 @@ from .map_file import (
     read_normals,
     read_segmentation,
 )
-from .normal_axes import OPTICAL, NormalAxes
-from .sample import Sample
+from proto_mtl_ros.data.normal_axes import (
+    OPTICAL,
+    NormalAxes,
+)
+from proto_mtl_ros.data.sample import Sample
+from proto_mtl_ros.errors import DataError
+from proto_mtl_ros.geometry import (
+    Camera,
+    depth_to_normals,
+)
+from proto_mtl_ros.tasks import LabelSet
 
 IMAGES = "images"
 SUFFIXES = {

@@ -12,24 +12,34 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from ..bounded import MAX_JSON, read_json, read_text
-from ..errors import DataError
-from ..files import write_text
-from ..locks import sole_use
-from .camera_file import camera_json
-from .csv_table import check_frame_id
-from .folder import IMAGES, SUFFIXES
-from .frame_list import read_splits, write_splits
-from .label_set_file import write_label_set
-from .map_file import (
+from proto_mtl_ros.bounded import (
+    MAX_JSON,
+    read_json,
+    read_text,
+)
+from proto_mtl_ros.data.camera_file import camera_json
+from proto_mtl_ros.data.csv_table import check_frame_id
+from proto_mtl_ros.data.folder import (
+    IMAGES,
+    SUFFIXES,
+)
+from proto_mtl_ros.data.frame_list import (
+    read_splits,
+    write_splits,
+)
+from proto_mtl_ros.data.label_set_file import write_label_set
+from proto_mtl_ros.data.map_file import (
     depth_suffix,
     write_depth,
     write_image,
     write_normals,
     write_segmentation,
 )
-from .sample import Sample
-from .source import FrameSource
+from proto_mtl_ros.data.sample import Sample
+from proto_mtl_ros.data.source import FrameSource
+from proto_mtl_ros.errors import DataError
+from proto_mtl_ros.files import write_text
+from proto_mtl_ros.locks import sole_use
 
 IMAGE_KINDS = ("png", "jpg")
 

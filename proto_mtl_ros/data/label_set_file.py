@@ -9,10 +9,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..bounded import MAX_JSON, check_inside, read_json, read_text
-from ..errors import DataError
-from ..files import write_text
-from ..tasks import LabelSet
+from proto_mtl_ros.bounded import (
+    MAX_JSON,
+    check_inside,
+    read_json,
+    read_text,
+)
+from proto_mtl_ros.errors import DataError
+from proto_mtl_ros.files import write_text
+from proto_mtl_ros.tasks import LabelSet
 
 NO_CLASSES = LabelSet("none", (), ())
 """The label set of a data set without segmentation."""

@@ -14,9 +14,12 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import DataError
-from ..files import write_text
-from .csv_table import FRAME_ID, read_table
+from proto_mtl_ros.data.csv_table import (
+    FRAME_ID,
+    read_table,
+)
+from proto_mtl_ros.errors import DataError
+from proto_mtl_ros.files import write_text
 
 Manifest = dict[str, dict[str, bool]]
 """Frame id -> task -> whether that frame may use its label of that task."""

@@ -15,11 +15,17 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ..bounded import read_bytes
-from ..encodings import EncodingError, decode_file
-from ..errors import DataError, one_line
-from ..files import write_bytes
-from ..geometry import valid_depth
+from proto_mtl_ros.bounded import read_bytes
+from proto_mtl_ros.encodings import (
+    EncodingError,
+    decode_file,
+)
+from proto_mtl_ros.errors import (
+    DataError,
+    one_line,
+)
+from proto_mtl_ros.files import write_bytes
+from proto_mtl_ros.geometry import valid_depth
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 DEPTH_SUFFIXES = (".png", ".tiff", ".tif", ".npy")

@@ -16,10 +16,13 @@ from pathlib import Path
 
 import numpy as np
 
-from ..bounded import read_text
-from ..errors import DataError, one_line
-from .manifest import Manifest
-from .map_file import read_array
+from proto_mtl_ros.bounded import read_text
+from proto_mtl_ros.data.manifest import Manifest
+from proto_mtl_ros.data.map_file import read_array
+from proto_mtl_ros.errors import (
+    DataError,
+    one_line,
+)
 
 _KEY = "labels_weights"
 _MOST_BYTES = 4_000_000
@@ -74,7 +77,7 @@ def _read_tensor(path: Path) -> np.ndarray:
     # a label file is imported once; only that needs torch
     import torch
 
-    from ..tensor_file import read_torch
+    from proto_mtl_ros.tensor_file import read_torch
 
     content = read_torch(path, DataError, "save its table as .csv")
     if isinstance(content, Mapping):

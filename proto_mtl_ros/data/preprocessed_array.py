@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import DataError
-from ..tasks import IGNORE_INDEX
+from proto_mtl_ros.errors import DataError
+from proto_mtl_ros.tasks import IGNORE_INDEX
 
 BASELINE_FX = 0.209313 * 2262.52
 """Nominal product of Cityscapes' stereo baseline and focal length, metre pixels."""

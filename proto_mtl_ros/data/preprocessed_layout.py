@@ -9,10 +9,16 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import DataError
-from ..geometry import Camera
-from ..tasks import NYU13, LabelSet
-from .cityscapes_classes import CITYSCAPES7, CITYSCAPES19
+from proto_mtl_ros.data.cityscapes_classes import (
+    CITYSCAPES7,
+    CITYSCAPES19,
+)
+from proto_mtl_ros.errors import DataError
+from proto_mtl_ros.geometry import Camera
+from proto_mtl_ros.tasks import (
+    NYU13,
+    LabelSet,
+)
 
 
 @dataclass(frozen=True)

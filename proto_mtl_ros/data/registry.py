@@ -8,35 +8,35 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import DataError
-from ..tasks import LabelSet
-from .class_map import ClassMapped
-from .source import FrameSource
+from proto_mtl_ros.data.class_map import ClassMapped
+from proto_mtl_ros.data.source import FrameSource
+from proto_mtl_ros.errors import DataError
+from proto_mtl_ros.tasks import LabelSet
 
 Opener = Callable[..., FrameSource]
 _COMMON = {"root", "split", "manifest", "frame_ids", "limit"}
 
 
 def _nyuv2() -> Opener:
-    from .nyuv2 import NYUv2
+    from proto_mtl_ros.data.nyuv2 import NYUv2
 
     return NYUv2
 
 
 def _preprocessed() -> Opener:
-    from .preprocessed import Preprocessed
+    from proto_mtl_ros.data.preprocessed import Preprocessed
 
     return Preprocessed
 
 
 def _folder() -> Opener:
-    from .folder import Folder
+    from proto_mtl_ros.data.folder import Folder
 
     return Folder
 
 
 def _bag() -> Opener:
-    from .bag_frames import BagFrames
+    from proto_mtl_ros.data.bags.frames import BagFrames
 
     return BagFrames
 
@@ -128,7 +128,10 @@ def open_joined(
     Raises:
         DataError: the file or one of the data sets cannot be used.
     """
-    from .joined import JoinConfig, Joined
+    from proto_mtl_ros.data.joined import (
+        JoinConfig,
+        Joined,
+    )
 
     config = JoinConfig.read(Path(root))
     sources = {

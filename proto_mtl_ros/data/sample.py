@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..geometry import Camera
+from proto_mtl_ros.geometry import Camera
 
 
 @dataclass(frozen=True)

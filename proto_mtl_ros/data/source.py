@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from ..tasks import LabelSet
-from .sample import Sample
+from proto_mtl_ros.data.sample import Sample
+from proto_mtl_ros.tasks import LabelSet
 
 
 class FrameSource(Protocol):

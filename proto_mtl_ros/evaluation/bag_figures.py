@@ -8,10 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from ..tasks import named_task
-from .bag_frame import HALF_DEGREES
-from .depth_error import DepthComparison, DepthFrameError
-from .metrics import SegmentationMetric
+from proto_mtl_ros.evaluation.bag_frame import HALF_DEGREES
+from proto_mtl_ros.evaluation.depth_error import (
+    DepthComparison,
+    DepthFrameError,
+)
+from proto_mtl_ros.evaluation.metrics import SegmentationMetric
+from proto_mtl_ros.tasks import named_task
 
 _STAGES = ("preprocess", "infer", "postprocess")
 

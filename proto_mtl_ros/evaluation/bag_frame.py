@@ -8,13 +8,24 @@ from typing import Any
 
 import numpy as np
 
-from ..geometry import Camera, depth_to_normals, resize, resize_to_width
-from ..geometry.depth_cleaning import smooth_surroundings
-from ..runtime.predictor import Prediction
-from ..tasks import NORMALS, named_task
-from .depth_error import depth_error
-from .metrics import NormalsMetric, SegmentationMetric
-from .stability import FrameStability
+from proto_mtl_ros.evaluation.depth_error import depth_error
+from proto_mtl_ros.evaluation.metrics import (
+    NormalsMetric,
+    SegmentationMetric,
+)
+from proto_mtl_ros.evaluation.stability import FrameStability
+from proto_mtl_ros.geometry import (
+    Camera,
+    depth_to_normals,
+    resize,
+    resize_to_width,
+)
+from proto_mtl_ros.geometry.depth_cleaning import smooth_surroundings
+from proto_mtl_ros.runtime.predictor import Prediction
+from proto_mtl_ros.tasks import (
+    NORMALS,
+    named_task,
+)
 
 HALF_DEGREES = 360
 """Bins of the angles of normals."""

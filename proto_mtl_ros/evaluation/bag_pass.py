@@ -19,19 +19,49 @@ from typing import Any
 
 import numpy as np
 
-from ..data.bag import BagMessage
-from ..data.frame_stream import FrameStream, StreamFrame
-from ..data.recording import BagRecording, DepthFrame, decode_picture, image_arguments
-from ..drawing import SheetRow
-from ..encodings import EncodingError, decode_image
-from ..errors import BagError, DataError
-from ..files import named, write_text
-from ..geometry import Camera, resize
-from ..geometry.registration import register_depth
-from ..runtime.predictor import Prediction, Predictor, Prepared
-from .bag_figures import bag_figures
-from .bag_frame import Measured, frame_record
-from .stability import FrameStability, Stability
+from proto_mtl_ros.data.bags.bag import BagMessage
+from proto_mtl_ros.data.bags.frame_stream import (
+    FrameStream,
+    StreamFrame,
+)
+from proto_mtl_ros.data.bags.recording import (
+    BagRecording,
+    DepthFrame,
+    decode_picture,
+    image_arguments,
+)
+from proto_mtl_ros.drawing import SheetRow
+from proto_mtl_ros.encodings import (
+    EncodingError,
+    decode_image,
+)
+from proto_mtl_ros.errors import (
+    BagError,
+    DataError,
+)
+from proto_mtl_ros.evaluation.bag_figures import bag_figures
+from proto_mtl_ros.evaluation.bag_frame import (
+    Measured,
+    frame_record,
+)
+from proto_mtl_ros.evaluation.stability import (
+    FrameStability,
+    Stability,
+)
+from proto_mtl_ros.files import (
+    named,
+    write_text,
+)
+from proto_mtl_ros.geometry import (
+    Camera,
+    resize,
+)
+from proto_mtl_ros.geometry.registration import register_depth
+from proto_mtl_ros.runtime.predictor import (
+    Prediction,
+    Predictor,
+    Prepared,
+)
 
 _AHEAD = 3
 """Frames that may wait for their figures while the network runs on the next."""

@@ -15,13 +15,21 @@ from proto_mtl_ros.evaluation import charts
 from proto_mtl_ros.evaluation.depth_error import fair_mask
 from proto_mtl_ros.evaluation.replay_pictures import far_limit
 from proto_mtl_ros.evaluation.report_depth import by_distance
-from proto_mtl_ros.evaluation.report_frames import best_and_worst, extremes, slider
+from proto_mtl_ros.evaluation.report_frames import (
+    best_and_worst,
+    extremes,
+    slider,
+)
 from proto_mtl_ros.evaluation.report_parts import (
     made_with,
     page,
     tiles,
 )
-from proto_mtl_ros.evaluation.report_values import milliseconds, number, percent
+from proto_mtl_ros.evaluation.report_values import (
+    milliseconds,
+    number,
+    percent,
+)
 from proto_mtl_ros.files import write_text
 
 PICTURES = 36

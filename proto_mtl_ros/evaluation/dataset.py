@@ -6,11 +6,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from ..data.sample import Sample
-from ..errors import DataError
-from ..runtime.predictor import Predictor
-from ..tasks import named_task
-from .metrics import Metric, SegmentationMetric, metric_for
+from proto_mtl_ros.data.sample import Sample
+from proto_mtl_ros.errors import DataError
+from proto_mtl_ros.evaluation.metrics import (
+    Metric,
+    SegmentationMetric,
+    metric_for,
+)
+from proto_mtl_ros.runtime.predictor import Predictor
+from proto_mtl_ros.tasks import named_task
 
 
 @dataclass

@@ -9,15 +9,31 @@ from pathlib import Path
 
 import numpy as np
 
-from proto_mtl_ros.data.dataset_statistics import ENOUGH_OVERLAP, LabelCounts, PixelCounts
+from proto_mtl_ros.data.dataset_statistics import (
+    ENOUGH_OVERLAP,
+    LabelCounts,
+    PixelCounts,
+)
 from proto_mtl_ros.data.sample import Sample
-from proto_mtl_ros.drawing import SheetRow, contact_sheet, draw_depth, draw_normals, tinted
+from proto_mtl_ros.drawing import (
+    SheetRow,
+    contact_sheet,
+    draw_depth,
+    draw_normals,
+    tinted,
+)
 from proto_mtl_ros.encodings import encode_compressed
 from proto_mtl_ros.evaluation import charts
-from proto_mtl_ros.evaluation.replay_pictures import far_limit, jpeg
+from proto_mtl_ros.evaluation.replay_pictures import (
+    far_limit,
+    jpeg,
+)
 from proto_mtl_ros.evaluation.report_style import STYLE
 from proto_mtl_ros.evaluation.report_values import image
-from proto_mtl_ros.files import write_bytes, write_text
+from proto_mtl_ros.files import (
+    write_bytes,
+    write_text,
+)
 from proto_mtl_ros.tasks import LabelSet
 
 _PANEL_WIDTH = 360

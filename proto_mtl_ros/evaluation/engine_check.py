@@ -11,11 +11,19 @@ from functools import partial
 
 import numpy as np
 
-from ..errors import ProtoMtlError, one_line
-from ..runtime.bundle import Bundle
-from ..runtime.engine import PRECISIONS, Engine, available_backends, create_engine
-from ..runtime.engine_plan import EngineNotBuilt
-from .parity import compare
+from proto_mtl_ros.errors import (
+    ProtoMtlError,
+    one_line,
+)
+from proto_mtl_ros.evaluation.parity import compare
+from proto_mtl_ros.runtime.bundle import Bundle
+from proto_mtl_ros.runtime.engine import (
+    PRECISIONS,
+    Engine,
+    available_backends,
+    create_engine,
+)
+from proto_mtl_ros.runtime.engine_plan import EngineNotBuilt
 
 REFERENCE = "onnxruntime"
 """In fp32 on the CPU; every machine has it."""

@@ -11,7 +11,13 @@ from typing import Protocol
 
 import numpy as np
 
-from ..tasks import Binary, Categorical, Scalar, Task, UnitVector
+from proto_mtl_ros.tasks import (
+    Binary,
+    Categorical,
+    Scalar,
+    Task,
+    UnitVector,
+)
 
 
 class Metric(Protocol):

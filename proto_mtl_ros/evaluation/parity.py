@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import EngineError
-from ..runtime.engine import Engine
+from proto_mtl_ros.errors import EngineError
+from proto_mtl_ros.runtime.engine import Engine
 
 TOLERANCES = {
     "fp32": {"segmentation": 0.002, "confidence": 0.01, "depth": 0.001, "normals": 0.001},

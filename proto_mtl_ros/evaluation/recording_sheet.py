@@ -5,10 +5,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..data.recording import Recording
-from ..drawing.contact_sheet import SheetRow, contact_sheet
-from ..encodings import encode_compressed
-from ..errors import BagError
+from proto_mtl_ros.data.bags.recording import Recording
+from proto_mtl_ros.drawing.contact_sheet import (
+    SheetRow,
+    contact_sheet,
+)
+from proto_mtl_ros.encodings import encode_compressed
+from proto_mtl_ros.errors import BagError
 
 
 def recording_sheet(recording: Recording) -> bytes:

@@ -9,12 +9,24 @@ from typing import Any
 
 import numpy as np
 
-from proto_mtl_ros.data.bag import Bag, BagMessage
-from proto_mtl_ros.data.recording import Recording, image_arguments
-from proto_mtl_ros.data.stamp_log import StampLog
+from proto_mtl_ros.data.bags.bag import (
+    Bag,
+    BagMessage,
+)
+from proto_mtl_ros.data.bags.recording import (
+    Recording,
+    image_arguments,
+)
+from proto_mtl_ros.data.bags.stamp_log import StampLog
 from proto_mtl_ros.encodings import to_depth
-from proto_mtl_ros.evaluation.depth_error import DepthComparison, nearest_pairs
-from proto_mtl_ros.geometry.depth_cleaning import SHIFT, VARIATION
+from proto_mtl_ros.evaluation.depth_error import (
+    DepthComparison,
+    nearest_pairs,
+)
+from proto_mtl_ros.geometry.depth_cleaning import (
+    SHIFT,
+    VARIATION,
+)
 
 DEPTH_TOLERANCE_NS = 20_000_000
 """Colour and depth images that are farther apart in time are not compared."""

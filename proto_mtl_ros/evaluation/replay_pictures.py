@@ -8,12 +8,25 @@ from pathlib import Path
 
 import numpy as np
 
-from proto_mtl_ros.data.bag import Bag, BagMessage
-from proto_mtl_ros.data.recording import Recording, decode_picture, image_arguments
+from proto_mtl_ros.data.bags.bag import (
+    Bag,
+    BagMessage,
+)
+from proto_mtl_ros.data.bags.recording import (
+    Recording,
+    decode_picture,
+    image_arguments,
+)
 from proto_mtl_ros.drawing import SheetRow
-from proto_mtl_ros.encodings import decode_image, encode_compressed
+from proto_mtl_ros.encodings import (
+    decode_image,
+    encode_compressed,
+)
 from proto_mtl_ros.evaluation.depth_error import nearest_pairs
-from proto_mtl_ros.evaluation.replay_figures import DEPTH_TOLERANCE_NS, read_depth
+from proto_mtl_ros.evaluation.replay_figures import (
+    DEPTH_TOLERANCE_NS,
+    read_depth,
+)
 from proto_mtl_ros.geometry import resize_to_width
 
 _FAR_CHOICES = (2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 15.0, 20.0, 30.0, 50.0, 80.0)

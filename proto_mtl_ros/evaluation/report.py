@@ -16,7 +16,10 @@ from proto_mtl_ros.evaluation import charts
 from proto_mtl_ros.evaluation.depth_error import fair_mask
 from proto_mtl_ros.evaluation.replay_pictures import jpeg
 from proto_mtl_ros.evaluation.report_depth import depth_section
-from proto_mtl_ros.evaluation.report_frames import extremes, slider
+from proto_mtl_ros.evaluation.report_frames import (
+    extremes,
+    slider,
+)
 from proto_mtl_ros.evaluation.report_parts import (
     class_legend_html,
     depth_scale_html,
@@ -25,7 +28,12 @@ from proto_mtl_ros.evaluation.report_parts import (
     panels,
     tiles,
 )
-from proto_mtl_ros.evaluation.report_values import image, milliseconds, number, percent
+from proto_mtl_ros.evaluation.report_values import (
+    image,
+    milliseconds,
+    number,
+    percent,
+)
 from proto_mtl_ros.files import write_text
 
 _PANEL_WIDTH = 400

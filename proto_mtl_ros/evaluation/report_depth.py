@@ -8,7 +8,10 @@ from html import escape
 from typing import Any
 
 from proto_mtl_ros.evaluation import charts
-from proto_mtl_ros.evaluation.report_values import number, percent
+from proto_mtl_ros.evaluation.report_values import (
+    number,
+    percent,
+)
 
 
 def depth_section(depth: Mapping[str, Any]) -> str:

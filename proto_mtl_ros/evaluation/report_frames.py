@@ -12,9 +12,16 @@ import numpy as np
 
 from proto_mtl_ros.drawing import SheetRow
 from proto_mtl_ros.evaluation.replay_pictures import jpeg
-from proto_mtl_ros.evaluation.report_parts import class_legend_html, depth_scale_html, panels
+from proto_mtl_ros.evaluation.report_parts import (
+    class_legend_html,
+    depth_scale_html,
+    panels,
+)
 from proto_mtl_ros.evaluation.report_values import image
-from proto_mtl_ros.geometry import height_at, resize
+from proto_mtl_ros.geometry import (
+    height_at,
+    resize,
+)
 
 _PANEL = 320
 _COLUMNS = ("input", "classes over input", "depth", "measured depth", "normals")

@@ -8,10 +8,19 @@ from html import escape
 
 import numpy as np
 
-from proto_mtl_ros.drawing import SheetRow, class_shares, draw_depth, draw_normals, tinted
+from proto_mtl_ros.drawing import (
+    SheetRow,
+    class_shares,
+    draw_depth,
+    draw_normals,
+    tinted,
+)
 from proto_mtl_ros.encodings import encode_compressed
 from proto_mtl_ros.evaluation.report_style import STYLE
-from proto_mtl_ros.evaluation.report_values import image, percent
+from proto_mtl_ros.evaluation.report_values import (
+    image,
+    percent,
+)
 
 
 def page(title: str, subtitle: str, sections: Iterable[str]) -> str:

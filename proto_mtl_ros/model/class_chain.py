@@ -17,7 +17,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..tasks import Categorical, Task
+from proto_mtl_ros.tasks import (
+    Categorical,
+    Task,
+)
 
 _POOL = 4
 """Raw maps have stride 4, tokens stride 16."""

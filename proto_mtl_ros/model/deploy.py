@@ -12,8 +12,11 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from .decoder import upsample
-from .network import RAW_STRIDE, ProtoMTL
+from proto_mtl_ros.model.decoder import upsample
+from proto_mtl_ros.model.network import (
+    RAW_STRIDE,
+    ProtoMTL,
+)
 
 OUTPUTS = ("segmentation", "confidence", "depth", "normals")
 """Names of the graph's outputs, in order."""

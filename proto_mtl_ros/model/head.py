@@ -9,8 +9,16 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..tasks import Scalar, Task, UnitVector
-from .decoder import SeparableBlock, conv_norm, upsample
+from proto_mtl_ros.model.decoder import (
+    SeparableBlock,
+    conv_norm,
+    upsample,
+)
+from proto_mtl_ros.tasks import (
+    Scalar,
+    Task,
+    UnitVector,
+)
 
 _TYPICAL_DEPTH_M = 3.0
 """Where the depth head starts: a typical indoor distance."""

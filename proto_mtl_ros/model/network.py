@@ -11,13 +11,19 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from ..tasks import Task, named_task
-from .backbones import build_backbone
-from .class_chain import ClassChain
-from .decoder import TaskDecoder
-from .head import TaskHead
-from .prototypes import TaskPrototypes
-from .retrieval import AttentionKind, KnowledgeRetrievalBlock
+from proto_mtl_ros.model.backbones import build_backbone
+from proto_mtl_ros.model.class_chain import ClassChain
+from proto_mtl_ros.model.decoder import TaskDecoder
+from proto_mtl_ros.model.head import TaskHead
+from proto_mtl_ros.model.prototypes import TaskPrototypes
+from proto_mtl_ros.model.retrieval import (
+    AttentionKind,
+    KnowledgeRetrievalBlock,
+)
+from proto_mtl_ros.tasks import (
+    Task,
+    named_task,
+)
 
 RAW_STRIDE = 4
 """Raw predictions are this much smaller than the input."""

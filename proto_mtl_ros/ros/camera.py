@@ -14,17 +14,30 @@ from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 
-from proto_mtl_ros.ros import diagnostics, messages, qos
+from proto_mtl_ros.ros import (
+    diagnostics,
+    messages,
+    qos,
+)
 from proto_mtl_ros.ros.calibration import Calibration
 from proto_mtl_ros.ros.diagnostics import CameraStatistics
-from proto_mtl_ros.ros.frame_fate import PROCESSED, log_fate
+from proto_mtl_ros.ros.frame_fate import (
+    PROCESSED,
+    log_fate,
+)
 from proto_mtl_ros.ros.health import Health
 from proto_mtl_ros.ros.output_rate import OutputRate
 from proto_mtl_ros.ros.parameters import max_rate
 from proto_mtl_ros.ros.rate_limit import RateLimit
 from proto_mtl_ros.ros.stream_check import StreamCheck
-from proto_mtl_ros.ros.topics import LABEL_INFO, OUTPUTS
-from proto_mtl_ros.ros.troubles import STALE, see
+from proto_mtl_ros.ros.topics import (
+    LABEL_INFO,
+    OUTPUTS,
+)
+from proto_mtl_ros.ros.troubles import (
+    STALE,
+    see,
+)
 
 _TYPES: dict[str, Any] = {
     "sensor_msgs/Image": Image,

@@ -15,7 +15,11 @@ from typing import Any
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
 from proto_mtl_ros.ros.engine_upgrade import EngineUpgrade
-from proto_mtl_ros.ros.health import ERROR, OK, WARN
+from proto_mtl_ros.ros.health import (
+    ERROR,
+    OK,
+    WARN,
+)
 from proto_mtl_ros.ros.output_rate import Counts
 from proto_mtl_ros.runtime.predictor import Predictor
 

@@ -18,7 +18,11 @@ import numpy.typing as npt
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2, PointField
 from std_msgs.msg import Header
 
-from proto_mtl_ros.encodings import EncodingError, decode_compressed, to_rgb
+from proto_mtl_ros.encodings import (
+    EncodingError,
+    decode_compressed,
+    to_rgb,
+)
 from proto_mtl_ros.geometry import Camera
 
 try:

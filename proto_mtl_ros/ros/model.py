@@ -12,7 +12,10 @@ from typing import Any
 from proto_mtl_ros.errors import EngineError
 from proto_mtl_ros.ros.systemd import notify
 from proto_mtl_ros.runtime.bundle import Bundle
-from proto_mtl_ros.runtime.engine import Engine, create_engine
+from proto_mtl_ros.runtime.engine import (
+    Engine,
+    create_engine,
+)
 from proto_mtl_ros.runtime.engine_plan import EngineNotBuilt
 from proto_mtl_ros.runtime.predictor import Predictor
 

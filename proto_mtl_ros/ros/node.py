@@ -16,13 +16,27 @@ from rclpy.parameter import Parameter
 from rclpy.task import Future
 from std_srvs.srv import SetBool, Trigger
 
-from proto_mtl_ros.errors import ConfigError, EngineError
-from proto_mtl_ros.ros import diagnostics, parameters, qos, read_only
+from proto_mtl_ros.errors import (
+    ConfigError,
+    EngineError,
+)
+from proto_mtl_ros.ros import (
+    diagnostics,
+    parameters,
+    qos,
+    read_only,
+)
 from proto_mtl_ros.ros.camera import CameraPort
 from proto_mtl_ros.ros.health import Health
-from proto_mtl_ros.ros.model import Loading, Outcome
+from proto_mtl_ros.ros.model import (
+    Loading,
+    Outcome,
+)
 from proto_mtl_ros.ros.name_clash import watch_name
-from proto_mtl_ros.ros.supervisor import TICK, Supervisor
+from proto_mtl_ros.ros.supervisor import (
+    TICK,
+    Supervisor,
+)
 from proto_mtl_ros.ros.systemd import notify
 from proto_mtl_ros.ros.transitions import (
     ERROR,

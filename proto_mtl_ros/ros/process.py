@@ -16,7 +16,10 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import remove_ros_args
 
-from proto_mtl_ros.errors import ConfigError, ProtoMtlError
+from proto_mtl_ros.errors import (
+    ConfigError,
+    ProtoMtlError,
+)
 from proto_mtl_ros.ros.heap import keep_image_memory
 from proto_mtl_ros.ros.node import PerceptionNode
 from proto_mtl_ros.ros.supervisor import running_workers

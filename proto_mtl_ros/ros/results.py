@@ -11,7 +11,10 @@ from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Header
 
 from proto_mtl_ros import drawing
-from proto_mtl_ros.geometry import depth_to_points, resize
+from proto_mtl_ros.geometry import (
+    depth_to_points,
+    resize,
+)
 from proto_mtl_ros.ros import messages
 from proto_mtl_ros.ros.camera import CameraPort
 from proto_mtl_ros.ros.topics import OUTPUTS

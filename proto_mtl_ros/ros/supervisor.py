@@ -14,12 +14,18 @@ from typing import Any
 
 from proto_mtl_ros.errors import one_line
 from proto_mtl_ros.ros.camera import CameraPort
-from proto_mtl_ros.ros.diagnostics import ERROR, WARN
+from proto_mtl_ros.ros.diagnostics import (
+    ERROR,
+    WARN,
+)
 from proto_mtl_ros.ros.engine_upgrade import EngineUpgrade
 from proto_mtl_ros.ros.input_choice import InputChoice
 from proto_mtl_ros.ros.model import Loading
 from proto_mtl_ros.ros.watchdog import Watchdog
-from proto_mtl_ros.ros.worker import THREAD, Worker
+from proto_mtl_ros.ros.worker import (
+    THREAD,
+    Worker,
+)
 from proto_mtl_ros.runtime.predictor import Predictor
 
 TICK = 0.25

@@ -19,16 +19,29 @@ import numpy.typing as npt
 from sensor_msgs.msg import CameraInfo, CompressedImage
 
 from proto_mtl_ros.encodings import EncodingError
-from proto_mtl_ros.errors import EngineError, ProtoMtlError, one_line
+from proto_mtl_ros.errors import (
+    EngineError,
+    ProtoMtlError,
+    one_line,
+)
 from proto_mtl_ros.geometry import Camera
 from proto_mtl_ros.ros import messages
-from proto_mtl_ros.ros.camera import CameraPort, Frame
+from proto_mtl_ros.ros.camera import (
+    CameraPort,
+    Frame,
+)
 from proto_mtl_ros.ros.heap import return_freed_memory
 from proto_mtl_ros.ros.input_choice import smaller_predictor
-from proto_mtl_ros.ros.results import ResultPublisher, needs
+from proto_mtl_ros.ros.results import (
+    ResultPublisher,
+    needs,
+)
 from proto_mtl_ros.ros.topics import OUTPUTS
 from proto_mtl_ros.runtime.map_check import description
-from proto_mtl_ros.runtime.predictor import Prediction, Predictor
+from proto_mtl_ros.runtime.predictor import (
+    Prediction,
+    Predictor,
+)
 
 THREAD = "engine"
 """Name of the workers' threads."""

@@ -8,11 +8,13 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from proto_mtl_ros.errors import EngineError, one_line
-
-from .bundle import INPUT
-from .engine_plan import EngineNotBuilt
-from .manifest import ModelManifest
+from proto_mtl_ros.errors import (
+    EngineError,
+    one_line,
+)
+from proto_mtl_ros.runtime.bundle import INPUT
+from proto_mtl_ros.runtime.engine_plan import EngineNotBuilt
+from proto_mtl_ros.runtime.manifest import ModelManifest
 
 OUTPUTS: dict[str, tuple[tuple[str, np.dtype, int], ...]] = {
     "segmentation": (

@@ -16,7 +16,10 @@ from pydantic import (
 )
 
 from proto_mtl_ros.bounded import parse_json
-from proto_mtl_ros.errors import BundleError, one_line
+from proto_mtl_ros.errors import (
+    BundleError,
+    one_line,
+)
 
 SCHEMA_VERSION = 1
 """The only version of ``model.json`` that this release reads and writes."""

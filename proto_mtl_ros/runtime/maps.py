@@ -6,7 +6,10 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from proto_mtl_ros.geometry import Letterbox, resize
+from proto_mtl_ros.geometry import (
+    Letterbox,
+    resize,
+)
 from proto_mtl_ros.tasks import IGNORE_INDEX
 
 DEPTH_STEP = 0.1

@@ -10,13 +10,27 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from proto_mtl_ros.errors import EngineError
-from proto_mtl_ros.geometry import Camera, Letterbox, canonical_factor
-
-from .bundle import Bundle
-from .engine import Engine
-from .loaded_engine import OUTPUTS, promised_outputs
-from .map_check import invalid_shares, without_unknown_classes
-from .maps import fit_depth, fit_ids, fit_map, fit_normals
+from proto_mtl_ros.geometry import (
+    Camera,
+    Letterbox,
+    canonical_factor,
+)
+from proto_mtl_ros.runtime.bundle import Bundle
+from proto_mtl_ros.runtime.engine import Engine
+from proto_mtl_ros.runtime.loaded_engine import (
+    OUTPUTS,
+    promised_outputs,
+)
+from proto_mtl_ros.runtime.map_check import (
+    invalid_shares,
+    without_unknown_classes,
+)
+from proto_mtl_ros.runtime.maps import (
+    fit_depth,
+    fit_ids,
+    fit_map,
+    fit_normals,
+)
 
 MAPS = tuple(name for maps in OUTPUTS.values() for name, _, _ in maps)
 """All maps that a prediction can have."""

@@ -8,7 +8,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .augmentation import Crop, Windows, crop_images
+from proto_mtl_ros.training.augmentation import (
+    Crop,
+    Windows,
+    crop_images,
+)
 
 
 class AttachedMaps:

@@ -5,14 +5,21 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..data.nyuv2 import LICENCE, NAME
-from ..evaluation.dataset import Evaluation
-from ..evaluation.table import markdown
-from ..model import ProtoMTL
-from ..model.network import SIZE_MULTIPLE
-from ..runtime.manifest import ModelManifest, Normalisation, TrainingRecord
-from ..tasks import Categorical
-from .config import TrainConfig
+from proto_mtl_ros.data.nyuv2 import (
+    LICENCE,
+    NAME,
+)
+from proto_mtl_ros.evaluation.dataset import Evaluation
+from proto_mtl_ros.evaluation.table import markdown
+from proto_mtl_ros.model import ProtoMTL
+from proto_mtl_ros.model.network import SIZE_MULTIPLE
+from proto_mtl_ros.runtime.manifest import (
+    ModelManifest,
+    Normalisation,
+    TrainingRecord,
+)
+from proto_mtl_ros.tasks import Categorical
+from proto_mtl_ros.training.config import TrainConfig
 
 TERM_TEXTS = {
     "tke": "TKE",

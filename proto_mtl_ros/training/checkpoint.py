@@ -11,15 +11,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import ConfigError
-from ..files import ScratchFolder
-from ..model import ProtoMTL
-from ..model.deploy import DeployGraph
-from ..runtime.onnx_weights import halve_weights
-from ..tasks import NYU13, LabelSet, tasks_over
-from ..tensor_file import read_torch
-from .config import TrainConfig
-from .start import starting_network
+from proto_mtl_ros.errors import ConfigError
+from proto_mtl_ros.files import ScratchFolder
+from proto_mtl_ros.model import ProtoMTL
+from proto_mtl_ros.model.deploy import DeployGraph
+from proto_mtl_ros.runtime.onnx_weights import halve_weights
+from proto_mtl_ros.tasks import (
+    NYU13,
+    LabelSet,
+    tasks_over,
+)
+from proto_mtl_ros.tensor_file import read_torch
+from proto_mtl_ros.training.config import TrainConfig
+from proto_mtl_ros.training.start import starting_network
 
 LABEL_SET = "label_set"
 """Key of a checkpoint: name, classes and palette of the segmentation labels."""

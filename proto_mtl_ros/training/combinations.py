@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..errors import ConfigError
-from ..model.backbones import BACKBONES
-from .config import TrainConfig
+from proto_mtl_ros.errors import ConfigError
+from proto_mtl_ros.model.backbones import BACKBONES
+from proto_mtl_ros.training.config import TrainConfig
 
 
 def check_combinations(config: TrainConfig) -> None:

@@ -10,9 +10,12 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from ..bounded import read_yaml
-from ..errors import ConfigError, one_line
-from ..tasks import TASKS
+from proto_mtl_ros.bounded import read_yaml
+from proto_mtl_ros.errors import (
+    ConfigError,
+    one_line,
+)
+from proto_mtl_ros.tasks import TASKS
 
 LAST = "last.ckpt"
 """Name of the checkpoint that a run resumes from."""

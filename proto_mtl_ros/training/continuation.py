@@ -11,11 +11,16 @@ from typing import Any
 import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
-from ..bounded import read_json
-from ..errors import ConfigError
-from ..files import write_bytes
-from ..tensor_file import read_torch
-from .config import CONFIG, LAST, TrainConfig, flat
+from proto_mtl_ros.bounded import read_json
+from proto_mtl_ros.errors import ConfigError
+from proto_mtl_ros.files import write_bytes
+from proto_mtl_ros.tensor_file import read_torch
+from proto_mtl_ros.training.config import (
+    CONFIG,
+    LAST,
+    TrainConfig,
+    flat,
+)
 
 _MAY_CHANGE = {
     "stages",

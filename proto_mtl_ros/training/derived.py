@@ -6,8 +6,12 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from ..data.sample import Sample
-from ..geometry import depth_to_normals, height_at, resize
+from proto_mtl_ros.data.sample import Sample
+from proto_mtl_ros.geometry import (
+    depth_to_normals,
+    height_at,
+    resize,
+)
 
 _WIDTH = 320  # a quarter of the time of 640 pixels, and more than a training looks at
 _WINDOW = 7

@@ -10,10 +10,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..data.sample import Sample
-from ..geometry import Camera, resize
-from ..tasks import IGNORE_INDEX, Task
-from .augmentation import Windows, crop_images, crop_labels
+from proto_mtl_ros.data.sample import Sample
+from proto_mtl_ros.geometry import (
+    Camera,
+    resize,
+)
+from proto_mtl_ros.tasks import (
+    IGNORE_INDEX,
+    Task,
+)
+from proto_mtl_ros.training.augmentation import (
+    Windows,
+    crop_images,
+    crop_labels,
+)
 
 IMAGE = "image"
 

@@ -13,9 +13,12 @@ from typing import Any
 import numpy as np
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from .augmentation import Crop, jitter_colours
-from .config import TrainConfig
-from .store import FrameStore
+from proto_mtl_ros.training.augmentation import (
+    Crop,
+    jitter_colours,
+)
+from proto_mtl_ros.training.config import TrainConfig
+from proto_mtl_ros.training.store import FrameStore
 
 Key = tuple[int, int, int]
 """Epoch, pass over the frames, index of the frame."""

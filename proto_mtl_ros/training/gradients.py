@@ -18,7 +18,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from ..errors import ConfigError
+from proto_mtl_ros.errors import ConfigError
 
 METHODS = ("sum", "pcgrad", "cagrad", "upgrad")
 """The values of ``config.loss.gradients``; "sum" is the plain gradient."""

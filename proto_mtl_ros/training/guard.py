@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 from torch import Tensor, distributed, nn
 
-from ..errors import TrainingError
-from .processes import world_size
+from proto_mtl_ros.errors import TrainingError
+from proto_mtl_ros.training.processes import world_size
 
 TOTAL = "total"
 """The part that is the sum of all; named only where every other part is finite."""

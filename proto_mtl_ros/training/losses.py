@@ -13,7 +13,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..tasks import IGNORE_INDEX, Task
+from proto_mtl_ros.tasks import (
+    IGNORE_INDEX,
+    Task,
+)
 
 
 def _masked_mean(values: Tensor, valid: Tensor) -> Tensor:

@@ -14,22 +14,41 @@ import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor, nn
 
-from ..evaluation.metrics import Metric, metric_for
-from ..model.deploy import decode
-from ..model.network import NetworkOutput
-from ..model.prototypes import entropy
-from ..tasks import NYU13, LabelSet, tasks_over
-from .checkpoint import LABEL_SET
-from .config import TrainConfig
-from .gradients import GradientAggregation, shared_parameters
-from .guard import TOTAL, FiniteGuard
-from .losses import logit_offset, supervised
-from .pictures import HeldOutPictures
-from .processes import averaged, of_whole_batch
-from .start import starting_network
-from .terms import TERMS
-from .terms.task_maps import connected_zero
-from .weighting import WEIGHTINGS
+from proto_mtl_ros.evaluation.metrics import (
+    Metric,
+    metric_for,
+)
+from proto_mtl_ros.model.deploy import decode
+from proto_mtl_ros.model.network import NetworkOutput
+from proto_mtl_ros.model.prototypes import entropy
+from proto_mtl_ros.tasks import (
+    NYU13,
+    LabelSet,
+    tasks_over,
+)
+from proto_mtl_ros.training.auxiliary import TERMS
+from proto_mtl_ros.training.auxiliary.task_maps import connected_zero
+from proto_mtl_ros.training.checkpoint import LABEL_SET
+from proto_mtl_ros.training.config import TrainConfig
+from proto_mtl_ros.training.gradients import (
+    GradientAggregation,
+    shared_parameters,
+)
+from proto_mtl_ros.training.guard import (
+    TOTAL,
+    FiniteGuard,
+)
+from proto_mtl_ros.training.losses import (
+    logit_offset,
+    supervised,
+)
+from proto_mtl_ros.training.pictures import HeldOutPictures
+from proto_mtl_ros.training.processes import (
+    averaged,
+    of_whole_batch,
+)
+from proto_mtl_ros.training.start import starting_network
+from proto_mtl_ros.training.weighting import WEIGHTINGS
 
 
 class MultiTaskModule(L.LightningModule):

@@ -9,9 +9,22 @@ import cv2
 import numpy as np
 from torch import Tensor
 
-from ..drawing import SheetRow, contact_sheet
-from ..drawing.legend import BACKGROUND, INK, LINE, blank, text_width, write
-from ..tasks import Categorical, Task
+from proto_mtl_ros.drawing import (
+    SheetRow,
+    contact_sheet,
+)
+from proto_mtl_ros.drawing.legend import (
+    BACKGROUND,
+    INK,
+    LINE,
+    blank,
+    text_width,
+    write,
+)
+from proto_mtl_ros.tasks import (
+    Categorical,
+    Task,
+)
 
 _FRAMES = 4
 _WIDTH = 256

@@ -13,9 +13,9 @@ import lightning as L
 import torch
 from tqdm import tqdm
 
-from ..tasks import TASKS
-from .config import TrainConfig
-from .module import MultiTaskModule
+from proto_mtl_ros.tasks import TASKS
+from proto_mtl_ros.training.config import TrainConfig
+from proto_mtl_ros.training.module import MultiTaskModule
 
 _BAR = "{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{postfix}]"
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..data.frame_list import NoSplitError
-from ..data.joined import LABEL_SETS
-from ..data.nyuv2 import hold_out
-from ..data.registry import open_source
-from ..data.source import FrameSource
-from ..errors import ConfigError
-from .config import TrainConfig
+from proto_mtl_ros.data.frame_list import NoSplitError
+from proto_mtl_ros.data.joined import LABEL_SETS
+from proto_mtl_ros.data.nyuv2 import hold_out
+from proto_mtl_ros.data.registry import open_source
+from proto_mtl_ros.data.source import FrameSource
+from proto_mtl_ros.errors import ConfigError
+from proto_mtl_ros.training.config import TrainConfig
 
 
 def split_frames(config: TrainConfig, data: Path) -> tuple[FrameSource, FrameSource]:

@@ -10,12 +10,18 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from ..errors import BundleError, ConfigError
-from ..model import ProtoMTL
-from ..runtime.bundle import Bundle
-from ..tasks import Task
-from ..tensor_file import read_safetensors
-from .config import ModelConfig, TrainConfig
+from proto_mtl_ros.errors import (
+    BundleError,
+    ConfigError,
+)
+from proto_mtl_ros.model import ProtoMTL
+from proto_mtl_ros.runtime.bundle import Bundle
+from proto_mtl_ros.tasks import Task
+from proto_mtl_ros.tensor_file import read_safetensors
+from proto_mtl_ros.training.config import (
+    ModelConfig,
+    TrainConfig,
+)
 
 _LOG = logging.getLogger(__name__)
 

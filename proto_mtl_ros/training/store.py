@@ -15,14 +15,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..data.sample import Sample
-from ..data.source import FrameSource
-from ..geometry.letterbox import PADDING_GREY
-from ..model.network import RAW_STRIDE
-from ..tasks import Task
-from .attached import AttachedMaps
-from .augmentation import Crop, Windows
-from .frame_block import IMAGE, FrameBlock, stored, stored_size
+from proto_mtl_ros.data.sample import Sample
+from proto_mtl_ros.data.source import FrameSource
+from proto_mtl_ros.geometry.letterbox import PADDING_GREY
+from proto_mtl_ros.model.network import RAW_STRIDE
+from proto_mtl_ros.tasks import Task
+from proto_mtl_ros.training.attached import AttachedMaps
+from proto_mtl_ros.training.augmentation import (
+    Crop,
+    Windows,
+)
+from proto_mtl_ros.training.frame_block import (
+    IMAGE,
+    FrameBlock,
+    stored,
+    stored_size,
+)
 
 TEACHER = "teacher_"
 """Prefix of the maps that a teacher predicted; the last channel is its confidence."""

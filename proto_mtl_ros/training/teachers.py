@@ -11,18 +11,35 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from ..bounded import read_json
-from ..errors import ConfigError, one_line
-from ..model import ProtoMTL
-from ..model.network import FEATURE_STRIDE, NetworkOutput
-from ..runtime.bundle import Bundle
-from ..runtime.torch import network_of
-from ..tasks import Categorical, Task, UnitVector
-from .checkpoint import network_from_checkpoint
-from .config import CONFIG, TrainConfig
-from .frames import WholeFrames
-from .store import TEACHER, TEACHER_FEATURES, FrameStore
-from .terms.distillation import teacher_maps
+from proto_mtl_ros.bounded import read_json
+from proto_mtl_ros.errors import (
+    ConfigError,
+    one_line,
+)
+from proto_mtl_ros.model import ProtoMTL
+from proto_mtl_ros.model.network import (
+    FEATURE_STRIDE,
+    NetworkOutput,
+)
+from proto_mtl_ros.runtime.bundle import Bundle
+from proto_mtl_ros.runtime.torch import network_of
+from proto_mtl_ros.tasks import (
+    Categorical,
+    Task,
+    UnitVector,
+)
+from proto_mtl_ros.training.auxiliary.distillation import teacher_maps
+from proto_mtl_ros.training.checkpoint import network_from_checkpoint
+from proto_mtl_ros.training.config import (
+    CONFIG,
+    TrainConfig,
+)
+from proto_mtl_ros.training.frames import WholeFrames
+from proto_mtl_ros.training.store import (
+    TEACHER,
+    TEACHER_FEATURES,
+    FrameStore,
+)
 
 _BATCH = 8
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
-from ..model import ProtoMTL
-from ..tasks import IGNORE_INDEX
+from proto_mtl_ros.model import ProtoMTL
+from proto_mtl_ros.tasks import IGNORE_INDEX
 
 _PIXELS_PER_FRAME = 2000
 

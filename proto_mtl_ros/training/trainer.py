@@ -18,22 +18,39 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities import rank_zero_only
 
-from ..data.source import FrameSource
-from ..errors import ConfigError
-from ..files import named, remove_leftovers, write_text
-from ..locks import sole_use
-from ..tasks import tasks_over
-from .combinations import check_combinations, check_division
-from .config import CONFIG, LAST, TrainConfig
-from .continuation import AtomicCheckpointIO, check_resumable
-from .derived import normals_of_depth
-from .frames import evaluation_loader, training_loader
-from .module import MultiTaskModule
-from .progress import Progress
-from .sources import split_frames
-from .store import FrameStore
-from .teachers import attach_teachers
-from .terms import TERMS
+from proto_mtl_ros.data.source import FrameSource
+from proto_mtl_ros.errors import ConfigError
+from proto_mtl_ros.files import (
+    named,
+    remove_leftovers,
+    write_text,
+)
+from proto_mtl_ros.locks import sole_use
+from proto_mtl_ros.tasks import tasks_over
+from proto_mtl_ros.training.auxiliary import TERMS
+from proto_mtl_ros.training.combinations import (
+    check_combinations,
+    check_division,
+)
+from proto_mtl_ros.training.config import (
+    CONFIG,
+    LAST,
+    TrainConfig,
+)
+from proto_mtl_ros.training.continuation import (
+    AtomicCheckpointIO,
+    check_resumable,
+)
+from proto_mtl_ros.training.derived import normals_of_depth
+from proto_mtl_ros.training.frames import (
+    evaluation_loader,
+    training_loader,
+)
+from proto_mtl_ros.training.module import MultiTaskModule
+from proto_mtl_ros.training.progress import Progress
+from proto_mtl_ros.training.sources import split_frames
+from proto_mtl_ros.training.store import FrameStore
+from proto_mtl_ros.training.teachers import attach_teachers
 
 EMA_EVERY = 4
 """Steps between two updates of the averaged weights: each costs a sixth of a step on a CPU."""

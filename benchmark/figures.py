@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Figures of a network that is no bundle yet, on the way that a bundle's network takes.
+
+The predictor of the node does all that lies between the network and maps at the size of the
+labels; only the engine differs: it holds the network itself.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from proto_mtl_ros.data.source import FrameSource
+from proto_mtl_ros.evaluation.dataset import evaluate
+from proto_mtl_ros.model import ProtoMTL
+from proto_mtl_ros.model.deploy import DeployGraph
+from proto_mtl_ros.model.network import (
+    SIZE_MULTIPLE,
+    NetworkOutput,
+)
+from proto_mtl_ros.model.prototypes import entropy
+from proto_mtl_ros.runtime.bundle import Bundle
+from proto_mtl_ros.runtime.loaded_engine import LoadedEngine
+from proto_mtl_ros.runtime.manifest import (
+    ModelManifest,
+    Normalisation,
+    TrainingRecord,
+)
+from proto_mtl_ros.runtime.predictor import Predictor
+from proto_mtl_ros.runtime.torch import run_graph
+from proto_mtl_ros.tasks import Categorical
+from proto_mtl_ros.training.config import TrainConfig
+
+
+class NetworkEngine(LoadedEngine):
+    """Runs a network that is in memory; see ``runtime.engine.Engine``.
+
+    Attributes:
+        entropies: of every picture so far, the mean entropy in nats of its tokens' affinity; stays
+            empty for a network without one.
+    """
+
+    name = "torch"
+    title = "torch"
+
+    def __init__(self, network: ProtoMTL, manifest: ModelManifest) -> None:
+        super().__init__(manifest, "cuda:0" if torch.cuda.is_available() else "cpu", "fp32")
+        self.entropies: list[float] = []
+        self._graph = DeployGraph(network).eval().to(self.device)
+        self._hook = network.register_forward_hook(self._record)
+
+    def _record(self, _network: Any, _arguments: Any, out: NetworkOutput) -> None:
+        if out.affinity is not None:
+            self.entropies += entropy(out.affinity).flatten(1).mean(1).tolist()
+
+    def _run(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        return run_graph(self._graph, images, self.device)
+
+    def _release(self) -> None:
+        self._hook.remove()  # the network stays the caller's
+
+
+def _manifest(config: TrainConfig, network: ProtoMTL) -> ModelManifest:
+    """Return what a bundle of this network would say of its sizes, tasks and camera."""
+    categorical = [task for task in network.tasks if isinstance(task, Categorical)]
+    return ModelManifest(
+        name="benchmark",
+        tasks=network.names,
+        classes=categorical[0].classes if categorical else (),
+        palette=categorical[0].palette if categorical else (),
+        input_size=(config.input_height, config.input_width),
+        size_multiple=SIZE_MULTIPLE,
+        normalisation=Normalisation(mean=network.mean, std=network.std),
+        canonical_fx=config.canonical_fx,
+        training=TrainingRecord(data="see the protocol", licence="see the protocol"),
+    )
+
+
+def figures(
+    config: TrainConfig, network: ProtoMTL, frames: FrameSource
+) -> tuple[dict[str, Any], float | None]:
+    """Return the figures on ``frames`` at the size of their labels, and the affinity's entropy.
+
+    Args:
+        config: of the network; every picture is run at its input size.
+        network: in evaluation mode; all its parameters are on the CPU.
+        frames: with every label that they shall be judged by.
+
+    Returns:
+        ``frames`` and, for every task of the network, its figures (None where no pixel was
+        valid); and the mean entropy of the affinity in nats, None for a network without one.
+
+    Raises:
+        DataError: there is no frame, or its classes are not the network's.
+    """
+    manifest = _manifest(config, network)
+    engine = NetworkEngine(network, manifest)
+    predictor = Predictor(Bundle(Path(), manifest), engine)
+    classes = tuple(frames.label_set.classes)
+    try:
+        result = evaluate(predictor, _samples(frames), classes)
+    finally:
+        predictor.close()
+    values: dict[str, Any] = {"frames": result.frames}
+    for task, of_task in result.metrics.items():
+        values[task] = {k: None if math.isnan(v) else v for k, v in of_task.items()}
+    entropies = engine.entropies
+    return values, float(np.mean(entropies)) if entropies else None
+
+
+def _samples(frames: FrameSource) -> Iterator[Any]:
+    return (frames[index] for index in range(len(frames)))

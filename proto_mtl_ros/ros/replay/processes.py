@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The child processes of a replay: their environment, their output, their end."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import random
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from proto_mtl_ros.errors import (
+    EXIT_STATUSES,
+    ProtoMtlError,
+)
+from proto_mtl_ros.ros.replay.installation import config_file
+from proto_mtl_ros.runtime.orphans import end_with_parent
+
+DDS_PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
+"""Fast DDS 2 (Humble, Jazzy) reads the first, Fast DDS 3 the second."""
+
+_DOMAINS = range(1, 102)
+"""Domains whose ports lie below the range that Linux gives to outgoing connections."""
+
+
+def exit_on_sigterm() -> None:
+    """Let SIGTERM end this process as sys.exit does, so that files are finished."""
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+
+
+Say = Callable[..., None]
+"""Tells what a player or recorder does: ``say(event="image", count=3)``."""
+
+
+def say_json(**fields: object) -> None:
+    """Tell a parent process: one JSON object on a line of stdout."""
+    print(json.dumps(fields), flush=True)
+
+
+def say_text(event: str, count: int = 0, **_: object) -> None:
+    """Tell a person what matters to one."""
+    texts = {
+        "started": "somebody subscribes, playing",
+        "ready": "every topic has a publisher",
+        "finished": f"{count} messages",
+    }
+    if event in texts:
+        print(texts[event], flush=True)
+
+
+def free_domain_id() -> int:
+    """Return a ROS domain that no participant of this machine uses now."""
+    for domain in random.sample(_DOMAINS, len(_DOMAINS)):
+        if all(_is_free(7400 + 250 * domain + offset) for offset in (0, 10, 11)):
+            return domain
+    raise ProtoMtlError("every ROS domain of this machine is in use: give one with --domain-id")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind(("", port))
+        except OSError:
+            return False
+    return True
+
+
+def replay_environment(domain_id: int, profile: Path | None) -> dict[str, str]:
+    """Return the environment of all processes of a replay: this machine only, large images.
+
+    Args:
+        domain_id: their ROS domain.
+        profile: Fast DDS profile with a large shared-memory segment, None for the default. One
+            that the user has set comes first.
+    """
+    environment = dict(os.environ)
+    environment["ROS_DOMAIN_ID"] = str(domain_id)
+    if environment.get("ROS_DISTRO") == "humble":
+        environment["ROS_LOCALHOST_ONLY"] = "1"
+    else:
+        environment["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+        environment.pop("ROS_LOCALHOST_ONLY", None)
+    if not environment.get("AMENT_PREFIX_PATH"):
+        environment["AMENT_PREFIX_PATH"] = sys.prefix  # ROS from wheels: nothing was sourced
+    if profile is not None and not any(environment.get(name) for name in DDS_PROFILE_VARIABLES):
+        environment.update(dict.fromkeys(DDS_PROFILE_VARIABLES, str(profile)))
+    environment["PYTHONUNBUFFERED"] = "1"
+    return environment
+
+
+def adopt_environment(domain_id: int | None = None) -> dict[str, str]:
+    """Return ``replay_environment`` after making it this process's own, before rclpy starts.
+
+    Args:
+        domain_id: ROS domain, None for a free one.
+    """
+    domain = free_domain_id() if domain_id is None else domain_id
+    environment = replay_environment(domain, config_file("fastdds_shm.xml"))
+    os.environ.update(environment)
+    if "ROS_LOCALHOST_ONLY" not in environment:  # it would outrank the range of discovery
+        os.environ.pop("ROS_LOCALHOST_ONLY", None)
+    return environment
+
+
+_LOG_PREFIX = re.compile(r"^\[\w+\] \[[\d.]+\] \[[^\]]*\]: ")
+"""What a ROS logger writes before its text: level, time, name."""
+
+
+class Child:
+    """A Python process that tells what it does by JSON objects on stdout; its log is a file.
+
+    Args:
+        name: for messages.
+        arguments: of the Python interpreter.
+        environment: all of its environment.
+        log: file that takes what it writes on stderr, and on stdout besides JSON objects.
+        ends: it ends by itself when its work is done; otherwise only :meth:`stop` may end it.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        arguments: list[str],
+        environment: Mapping[str, str],
+        log: Path,
+        ends: bool = False,
+    ) -> None:
+        self.name = name
+        self._may_end = ends
+        self._log_path = log
+        self._events: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+        self._log = log.open("w", encoding="utf-8")
+        # A session of its own: Ctrl-C reaches this process alone, which then ends its children in
+        # order. Should it be killed, the kernel ends them.
+        self._process = subprocess.Popen(
+            [sys.executable, *arguments],
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            text=True,
+            start_new_session=True,
+            preexec_fn=end_with_parent,
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            if line.startswith('{"event"'):
+                self._events.put(json.loads(line))
+            else:
+                self._log.write(line)
+                self._log.flush()
+
+    @property
+    def pid(self) -> int:
+        """Process id."""
+        return self._process.pid
+
+    @property
+    def status(self) -> int | None:
+        """Exit status, None while it runs."""
+        return self._process.poll()
+
+    def events(self) -> list[dict[str, Any]]:
+        """Return what it has told since the last call."""
+        found = []
+        while not self._events.empty():
+            found.append(self._events.get())
+        return found
+
+    def last_lines(self, count: int = 4) -> str:
+        """Return the end of its log in one line."""
+        text = self._log_path.read_text(encoding="utf-8", errors="replace")
+        lines = [_LOG_PREFIX.sub("", line.strip()) for line in text.splitlines() if line.strip()]
+        return " | ".join(lines[-count:]) or "it left no log"
+
+    def check(self) -> None:
+        """Raise ProtoMtlError, with the end of its log, when it has failed or ended too early."""
+        status = self.status
+        if status is not None and (status or not self._may_end):
+            self._reader.join(timeout=1)
+            how = f"was ended by signal {-status}" if status < 0 else f"ended with status {status}"
+            error = ProtoMtlError(
+                f"the {self.name} {how}: {self.last_lines()} (all of it: {self._log_path})"
+            )
+            if status > 1 and status in EXIT_STATUSES:  # it knows best what is wrong
+                error.exit_status = status
+            raise error
+
+    def stop(self, timeout: float = 10.0) -> None:
+        """End it: SIGINT, then SIGTERM, then SIGKILL, each after waiting for its end."""
+        self._may_end = self._may_end or self.status is None
+        for number, patience in (
+            (signal.SIGINT, timeout),
+            (signal.SIGTERM, 3.0),
+            (signal.SIGKILL, 3.0),
+        ):
+            if self.status is not None:
+                break
+            self._process.send_signal(number)
+            self.wait(patience)
+        self._reader.join(timeout=2)
+        self._log.close()
+
+    def wait(self, timeout: float) -> bool:
+        """Wait for its end; False when it still runs after ``timeout`` seconds."""
+        end = time.monotonic() + timeout
+        while self.status is None and time.monotonic() < end:
+            time.sleep(0.02)
+        return self.status is not None

@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Records topics over ROS into a rosbag2 (mcap).
+
+``python -m proto_mtl_ros.ros.replay.recorder`` is the recorder process of the demo: with ``--json``
+it prints one JSON object a line on stdout. It finishes its recording at SIGINT or SIGTERM.
+"""
+
+from __future__ import annotations
+
+import argparse
+import queue
+import signal
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from rclpy.signals import SignalHandlerOptions
+
+from proto_mtl_ros.data.bags.bag import (
+    decode,
+    typestore,
+)
+from proto_mtl_ros.data.bags.stamp_log import (
+    StampLog,
+    header_stamp,
+)
+from proto_mtl_ros.data.bags.writer import BagWriter
+from proto_mtl_ros.errors import (
+    INPUT,
+    BagError,
+    ConfigError,
+    ProtoMtlError,
+    file_trouble,
+)
+from proto_mtl_ros.ros.replay.message_types import message_class
+from proto_mtl_ros.ros.replay.processes import (
+    Say,
+    say_json,
+    say_text,
+)
+
+DIAGNOSTICS = "/diagnostics"
+LABEL_INFO = "vision_msgs/msg/LabelInfo"
+_HISTORY = 20
+_WAITING_MESSAGES = 100
+
+
+class Recorder:
+    """Subscribes to topics and writes what arrives; messages stay serialised.
+
+    A thread of its own compresses and writes, so that times of arrival are not late by it.
+
+    Args:
+        node: subscribes on its behalf.
+        writer: the recording.
+        topics: ROS type by topic name; LabelInfo topics are subscribed as latched ones.
+
+    Raises:
+        ConfigError: a type is not installed.
+    """
+
+    def __init__(self, node: Node, writer: BagWriter, topics: Mapping[str, str]) -> None:
+        self._node = node
+        self._writer = writer
+        self._topics = dict(topics)
+        self._has_header: dict[str, bool] = {}
+        self.log = StampLog()
+        self.diagnostics: dict[str, dict[str, str]] = {}
+        self._queue: queue.Queue[tuple[str, int, bytes] | None] = queue.Queue(_WAITING_MESSAGES)
+        self._error: BagError | None = None
+        self._thread = threading.Thread(target=self._write)
+        self._subscriptions = [self._subscribe(name, kind) for name, kind in topics.items()]
+        self._thread.start()
+
+    def _subscribe(self, name: str, kind: str) -> Any:
+        received = message_class(kind)
+        latched = kind == LABEL_INFO
+        qos = QoSProfile(depth=_HISTORY)
+        if latched:
+            qos.durability = DurabilityPolicy.TRANSIENT_LOCAL
+        self._writer.add_topic(name, kind, latched)
+        fields = typestore().get_msgdef(kind).fields
+        self._has_header[name] = bool(fields) and fields[0][0] == "header"
+        return self._node.create_subscription(
+            received, name, partial(self._receive, name), qos, raw=True
+        )
+
+    def _receive(self, name: str, data: bytes) -> None:
+        now = time.monotonic_ns()
+        data = bytes(data)
+        self._queue.put((name, time.time_ns(), data))
+        self.log.add(name, header_stamp(data) if self._has_header[name] else 0, now)
+        if name == DIAGNOSTICS:
+            for status in decode(self._topics[name], data).status:
+                values = {item.key: item.value for item in status.values}
+                self.diagnostics[status.name] = values
+
+    def _write(self) -> None:
+        while (item := self._queue.get()) is not None:
+            try:
+                if self._error is None:
+                    self._writer.write(*item)
+            except BagError as error:  # a full disk, for example
+                self._error = error
+
+    def close(self) -> None:
+        """Write what is waiting; raises BagError when not everything could be written."""
+        self._queue.put(None)
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+
+    @property
+    def failed(self) -> bool:
+        """Whether something could not be written; ``close`` says why."""
+        return self._error is not None
+
+    def waiting_for(self) -> list[str]:
+        """Return the topics that nobody publishes yet."""
+        return [s.topic_name for s in self._subscriptions if _publishers(self._node, s) == 0]
+
+    def results(self) -> int:
+        """Return how many messages the fullest topic besides diagnostics has."""
+        return max((len(v) for k, v in self.log.stamps.items() if k != DIAGNOSTICS), default=0)
+
+
+def _topic(item: str) -> tuple[str, str]:
+    name, _, kind = item.partition("=")
+    if not name or not kind:
+        raise ConfigError(f"{item} is not NAME=TYPE: for example /tf=tf2_msgs/msg/TFMessage")
+    return name, kind
+
+
+def _publishers(node: Node, subscription: Any) -> int:
+    if hasattr(subscription, "get_publisher_count"):
+        return int(subscription.get_publisher_count())
+    return int(node.count_publishers(subscription.topic_name))  # ROS 2 Humble
+
+
+def _arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="recorder", description="Record topics into a rosbag2.")
+    parser.add_argument("out", type=Path, help="folder of the new recording")
+    parser.add_argument("topics", nargs="+", metavar="NAME=TYPE")
+    parser.add_argument("--log", type=Path, help="JSON of stamps and times of arrival")
+    parser.add_argument("--json", action="store_true", help="tell what happens as JSON objects")
+    return parser.parse_args(argv)
+
+
+def record(
+    recorder: Recorder,
+    node: Node,
+    stop: threading.Event,
+    say: Say,
+    report_seconds: float = 0.2,
+) -> None:
+    """Record until ``stop`` is set or the disk refuses; ``say`` is told how far it is."""
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    ready = False
+    last_report = 0.0
+    while not stop.is_set() and not recorder.failed:
+        executor.spin_once(timeout_sec=report_seconds)
+        now = time.monotonic()
+        if now - last_report < report_seconds:
+            continue
+        last_report = now
+        if not ready and not recorder.waiting_for():
+            ready = True
+            say(event="ready")
+        diagnostics = len(recorder.log.stamps.get(DIAGNOSTICS, ()))
+        say(
+            event="recorded",
+            count=recorder.results(),
+            diagnostics=diagnostics,
+            waiting=recorder.waiting_for() if not ready else [],
+            status=recorder.diagnostics,
+        )
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the recorder process; 0 when it was ended by a signal, 2 after an error of one line."""
+    stop = threading.Event()  # a signal must not cut a message that is being written
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    arguments = _arguments(argv)
+    say: Say = say_json if arguments.json else say_text
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+    node = Node("proto_mtl_recorder")
+    writer: BagWriter | None = None
+    try:
+        topics = dict(_topic(item) for item in arguments.topics)
+        # what a replay gives can be replayed; what a robot has seen is not seen again
+        writer = BagWriter(arguments.out, keep_cut=not arguments.json)
+        for kept in writer.kept:
+            print(f"recorder: a recording that was cut off is now {kept}", file=sys.stderr)
+        writer.kept.clear()
+        with writer:
+            recorder = Recorder(node, writer, topics)
+            try:
+                record(recorder, node, stop, say)
+            finally:
+                recorder.close()
+            if arguments.log is not None:
+                recorder.log.write(arguments.log)
+            say(event="finished", count=sum(map(len, recorder.log.stamps.values())))
+    except (ProtoMtlError, OSError) as error:
+        text = file_trouble(error) if isinstance(error, OSError) else str(error)
+        if writer is not None and writer.kept:
+            text += f"; what was recorded before is in {writer.kept[0]}"
+        print(f"recorder: {text}", file=sys.stderr)
+        return error.exit_status if isinstance(error, ProtoMtlError) else INPUT
+    finally:
+        node.destroy_node()
+        rclpy.try_shutdown()
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

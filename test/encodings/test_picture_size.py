@@ -1,0 +1,252 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The size in a picture's header, against OpenCV's and against headers made by hand."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from proto_mtl_ros.encodings import (
+    EncodingError,
+    decode_file,
+)
+from proto_mtl_ros.encodings.picture_size import (
+    MAX_LAYERED_PIXELS,
+    MAX_PIXELS,
+    check_size,
+    jpeg_frame,
+    picture_size,
+    png_chunks,
+)
+
+SUFFIXES = (".png", ".jpg", ".webp", ".tiff", ".bmp", ".ppm", ".pgm")
+LOSSY_WEBP = (cv2.IMWRITE_WEBP_QUALITY, 80)
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def cause(content: bytes) -> str:
+    with pytest.raises(EncodingError) as refused:
+        picture_size(content)
+    assert str(refused.value) and "\n" not in str(refused.value)
+    return refused.value.cause
+
+
+def encoded(suffix: str, picture: np.ndarray, *options: int) -> bytes:
+    return bytes(cv2.imencode(suffix, picture, list(options))[1].tobytes())
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.sampled_from(SUFFIXES), st.integers(1, 400), st.integers(1, 400), st.booleans())
+def test_the_size_is_read_from_the_header(
+    suffix: str, height: int, width: int, color: bool
+) -> None:
+    picture = np.zeros(
+        (height, width, 3) if suffix == ".ppm" or (color and suffix != ".pgm") else (height, width)
+    )
+    content = encoded(suffix, picture.astype(np.uint8))
+    assert picture_size(content) == (height, width)
+    assert decode_file(content, cv2.IMREAD_COLOR).shape == (height, width, 3)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(1, 3000), st.integers(1, 300), st.booleans())
+def test_the_size_of_the_three_kinds_of_webp(height: int, width: int, turn: bool) -> None:
+    if turn:
+        height, width = width, height
+    kinds = {
+        b"VP8 ": encoded(".webp", np.zeros((height, width, 3), np.uint8), *LOSSY_WEBP),
+        b"VP8L": encoded(".webp", np.zeros((height, width, 3), np.uint8)),
+        b"VP8X": encoded(".webp", np.full((height, width, 4), 9, np.uint8), *LOSSY_WEBP),
+    }
+    for kind, content in kinds.items():
+        assert content[12:16] == kind
+        assert picture_size(content) == (height, width)
+        assert decode_file(content, cv2.IMREAD_COLOR).shape == (height, width, 3)
+
+
+def test_a_webp_that_moves_or_is_cut_off_is_none() -> None:
+    still = encoded(".webp", np.full((33, 44, 4), 9, np.uint8), *LOSSY_WEBP)
+    assert cause(still[:20] + bytes([still[20] | 2]) + still[21:]) == "unknown_encoding"
+    assert picture_size(still[:30]) == (33, 44)
+    assert cause(still[:29]) == "unknown_encoding"
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.float32, np.float64])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_size_of_a_tiff_of_other_bits(kind: type, channels: int) -> None:
+    content = encoded(".tiff", np.zeros((33, 44, channels), kind))
+    if channels == 3 and kind is np.float64:
+        assert cause(content) == "too_large"  # 24 bytes a pixel
+    else:
+        assert picture_size(content) == (33, 44)
+
+
+def tiff(tags: dict[int, int], order: str = "<", kind: int = 4, start: int = 8) -> bytes:
+    """The first directory of a TIFF, of numbers of one kind."""
+    code = {1: "B3x", 3: "H2x", 4: "I"}.get(kind, "I")
+    entries = b"".join(
+        struct.pack(f"{order}HHI{code}", tag, kind, 1, value) for tag, value in tags.items()
+    )
+    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "I", start)
+    return head.ljust(start, b"\0") + struct.pack(order + "H", len(tags)) + entries
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("kind", [1, 3, 4])
+@pytest.mark.parametrize("start", [8, 50])
+def test_a_tiff_of_either_byte_order(order: str, kind: int, start: int) -> None:
+    known = {254: 0, 256: 200, 257: 100, 258: 8, 259: 1, 277: 3}
+    assert picture_size(tiff(known, order, kind, start)) == (100, 200)
+
+
+def test_what_a_tiff_may_say_of_its_pixels() -> None:
+    size = {256: 200, 257: 100}
+    assert picture_size(tiff(size)) == (100, 200)  # one sample of one bit
+    assert picture_size(tiff(size | {258: 32, 277: 4})) == (100, 200)
+    assert cause(tiff(size | {258: 32, 277: 5})) == "too_large"
+    assert cause(tiff(size | {258: 129})) == "too_large"
+    assert picture_size(tiff(size | {322: 8000, 323: 8000})) == (100, 200)
+    assert cause(tiff(size | {322: 8001, 323: 8000})) == "too_large"
+    assert picture_size(tiff(size | {322: MAX_PIXELS})) == (100, 200)
+    assert cause(tiff(size | {322: 0, 323: 16})) == "zero_size"
+
+
+def test_a_tiff_that_is_not_right_is_none() -> None:
+    assert cause(tiff({256: 200, 257: 100}, kind=5)) == "unknown_encoding"
+    twice = tiff({256: 200, 257: 100}).replace(struct.pack("<H", 257), struct.pack("<H", 256))
+    assert cause(twice) == "unknown_encoding"
+    assert cause(tiff({256: 200})) == "zero_size"
+    assert cause(tiff({257: 200})) == "zero_size"
+    # what is not looked at may have any type, and stand there twice
+    odd = tiff({256: 200, 257: 100, 300: 1, 301: 2}, kind=4)
+    assert picture_size(odd.replace(struct.pack("<HH", 301, 4), struct.pack("<HH", 300, 12)))
+
+
+def test_bits_that_lie_elsewhere_in_a_tiff() -> None:
+    whole = tiff({256: 200, 257: 100, 258: 0, 277: 3})
+    entry = struct.pack("<HHII", 258, 4, 1, 0)
+    for bits, said in ((32, None), (64, "too_large")):
+        moved = struct.pack("<HHII", 258, 3, 3, len(whole))
+        content = whole.replace(entry, moved) + struct.pack("<HHH", bits, bits, bits)
+        if said is None:
+            assert picture_size(content) == (100, 200)
+        else:
+            assert cause(content) == said
+
+
+def test_a_bmp_of_any_header() -> None:
+    picture = encoded(".bmp", np.zeros((5, 7, 3), np.uint8))
+    from_above = picture[:22] + struct.pack("<i", -5) + picture[26:]
+    assert picture_size(picture) == picture_size(from_above) == (5, 7)
+    assert picture_size(b"BM" + bytes(12) + struct.pack("<IHH", 12, 60_000, 1000)) == (1000, 60_000)
+    assert cause(b"BM" + bytes(12) + struct.pack("<Iii", 40, -7, 5)) == "zero_size"
+
+
+@pytest.mark.parametrize(
+    "head", ["P6 7 5 255\n", "P5\n7\n5\n", "P6\n# of a camera\n#\n7 5\n", "P3\n7 # wide\n5 1\n"]
+)
+def test_a_pnm_with_comments(head: str) -> None:
+    assert picture_size(head.encode() + bytes(120)) == (5, 7)
+
+
+def test_a_jpeg_with_filling_and_other_segments() -> None:
+    plain = encoded(".jpg", np.zeros((5, 7, 3), np.uint8))
+    comment = b"\xff\xfe" + struct.pack(">H", 6) + b"\xff\xc0\xff\xda"
+    for inserted in (b"", b"\xff" * 3, b"\xff\xd0", b"\xff\x01", comment):
+        content = plain[:2] + inserted + plain[2:]
+        height, width, scan = jpeg_frame(content)
+        assert (height, width) == (5, 7)
+        assert content[scan : scan + 2] == b"\xff\xda"
+        assert picture_size(b"\xff\xd8\xff\xff" + content[2:]) == (5, 7)
+
+
+def test_a_jpeg_without_a_frame_or_a_scan_is_none() -> None:
+    plain = encoded(".jpg", np.zeros((5, 7, 3), np.uint8))
+    frame, scan = plain.index(b"\xff\xc0"), plain.index(b"\xff\xda")
+    assert cause(plain[:scan]) == "bad_jpeg"
+    assert cause(plain[:frame] + plain[scan:]) == "bad_jpeg"
+    assert cause(plain[:frame] + b"\0" + plain[frame:]) == "bad_jpeg"
+    for last in (0xC1, 0xCF):  # other kinds of coding, which OpenCV may refuse
+        assert picture_size(plain[: frame + 1] + bytes([last]) + plain[frame + 2 :]) == (5, 7)
+    for other in (0xC4, 0xC8, 0xCC):  # tables, an extension, arithmetic coding
+        assert cause(plain[: frame + 1] + bytes([other]) + plain[frame + 2 :]) == "bad_jpeg"
+
+
+def test_a_jpeg_may_have_as_many_scans_as_it_is_small() -> None:
+    plain = encoded(".jpg", np.zeros((500, 2000, 3), np.uint8))
+    scans = MAX_LAYERED_PIXELS // 1_000_000
+    assert picture_size(plain + b"\xff\xda" * (scans - 1)) == (500, 2000)
+    assert cause(plain + b"\xff\xda" * scans) == "too_large"
+
+
+def chunk(kind: bytes, content: bytes) -> bytes:
+    whole = kind + content
+    return struct.pack(">I", len(content)) + whole + struct.pack(">I", zlib.crc32(whole))
+
+
+HEADER = struct.pack(">IIBBBBB", 7, 5, 8, 2, 0, 0, 0)
+
+
+def test_a_png_begins_with_its_header_and_has_an_end() -> None:
+    head, end = chunk(b"IHDR", HEADER), chunk(b"IEND", b"")
+    assert picture_size(PNG + head + end) == (5, 7)
+    assert picture_size(PNG + head + end + b"anything") == (5, 7)
+    for content in (head, end, head + end[:-1], chunk(b"gAMA", HEADER) + end, b"",
+                    chunk(b"IHDR", HEADER[:12]) + end, chunk(b"IHDR", HEADER + b"\0") + end,
+                    chunk(b"tEXt", b"") + head + end, head + chunk(b"IDAT", b"x")):  # fmt: skip
+        assert cause(PNG + content) == "bad_png"
+
+
+def test_the_chunks_of_a_png_are_those_that_are_whole() -> None:
+    content = PNG + chunk(b"IHDR", HEADER) + chunk(b"IEND", b"") + chunk(b"tEXt", b"later")
+    assert list(png_chunks(content)) == [(b"IHDR", 16, 29), (b"IEND", 41, 41)]
+    assert list(png_chunks(content[:32])) == []
+    assert list(png_chunks(content[:33])) == [(b"IHDR", 16, 29)]
+
+
+def test_the_limits() -> None:
+    check_size(1, 1)
+    check_size(8000, 8000)
+    assert MAX_PIXELS == 8000 * 8000
+    for height, width, expected in ((8000, 8001, "too_large"), (0, 1, "zero_size"),
+                                    (1, 0, "zero_size"), (-5, -5, "zero_size")):  # fmt: skip
+        with pytest.raises(EncodingError) as refused:
+            check_size(height, width)
+        assert refused.value.cause == expected
+
+
+@pytest.mark.parametrize("suffix", (*SUFFIXES, "VP8", "VP8X"))
+def test_a_header_that_is_cut_off_gives_a_size_or_a_cause(suffix: str) -> None:
+    if suffix.startswith("VP8"):
+        channels = 4 if suffix == "VP8X" else 3
+        content = encoded(".webp", np.full((5, 7, channels), 9, np.uint8), *LOSSY_WEBP)
+    else:
+        channels = 1 if suffix == ".pgm" else 3
+        content = encoded(suffix, np.zeros((5, 7, channels), np.uint8))
+    for length in range(min(len(content), 400)):
+        try:
+            assert picture_size(content[:length]) == (5, 7)
+        except EncodingError as error:
+            assert error.cause in ("unknown_encoding", "bad_jpeg", "bad_png", "zero_size")
+
+
+def test_data_that_is_not_of_its_header_is_refused() -> None:
+    with pytest.raises(EncodingError) as refused:
+        decode_file(PNG + chunk(b"IHDR", HEADER) + chunk(b"IDAT", b"no zlib") + chunk(b"IEND", b""),
+                    cv2.IMREAD_COLOR)  # fmt: skip
+    assert refused.value.cause == "bad_file"
+
+
+def test_a_file_that_says_how_it_is_to_be_turned_is_turned() -> None:
+    plain = encoded(".jpg", np.zeros((16, 40, 3), np.uint8))
+    tag = struct.pack(">HHIHH", 0x0112, 3, 1, 6, 0)  # orientation: a quarter turn
+    exif = b"Exif\0\0MM\0*" + struct.pack(">IH", 8, 1) + tag + bytes(4)
+    turned = plain[:2] + b"\xff\xe1" + struct.pack(">H", 2 + len(exif)) + exif + plain[2:]
+    assert picture_size(turned) == (16, 40)
+    assert decode_file(turned, cv2.IMREAD_COLOR).shape == (40, 16, 3)

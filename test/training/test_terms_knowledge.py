@@ -1,0 +1,387 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Terms of the loss: gradients, what they are on cases worked out by hand, and missing labels."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+torch = pytest.importorskip("torch", reason="training needs torch")
+from torch.nn import functional as F  # noqa: E402
+
+from proto_mtl_ros.geometry import (  # noqa: E402
+    Camera,
+    depth_to_normals,
+)
+from proto_mtl_ros.model import ProtoMTL  # noqa: E402
+from proto_mtl_ros.model.depth_normals import depth_normals  # noqa: E402
+from proto_mtl_ros.model.network import NetworkOutput  # noqa: E402
+from proto_mtl_ros.model.prototypes import (  # noqa: E402
+    TaskPrototypes,
+    entropy,
+)
+from proto_mtl_ros.tasks import (  # noqa: E402
+    NYU13,
+    TASKS,
+    Binary,
+)
+from proto_mtl_ros.training.auxiliary import TERMS  # noqa: E402
+from proto_mtl_ros.training.auxiliary.distillation import (  # noqa: E402
+    disagreement,
+    teacher_maps,
+)
+from proto_mtl_ros.training.auxiliary.joint_task import reconstruction_error  # noqa: E402
+from proto_mtl_ros.training.auxiliary.prototype_knowledge import (  # noqa: E402
+    consistency,
+    entropy_floor,
+    knowledge_embedding,
+)
+from proto_mtl_ros.training.auxiliary.task_maps import (  # noqa: E402
+    label_map,
+    prediction_map,
+)
+from proto_mtl_ros.training.config import TrainConfig  # noqa: E402
+from proto_mtl_ros.training.module import MultiTaskModule  # noqa: E402
+from proto_mtl_ros.training.store import (  # noqa: E402
+    DERIVED_NORMALS,
+    TEACHER,
+    TEACHER_FEATURES,
+)
+
+ALL = list(TASKS.values())
+SIZE, COARSE, FINE, WIDTH = 32, 8, 2, 16
+WALL = F.normalize(torch.tensor([0.1, -0.2, -0.9]), dim=0)
+CHANNELS = (16, 24, 40, 112, 320)
+
+
+def _config(**loss: float) -> TrainConfig:
+    return TrainConfig.model_validate(
+        {
+            "name": "t",
+            "canonical_fx": 50.0,
+            "input_height": 64,
+            "input_width": 64,
+            "stages": [{"epochs": 1, "height": 64, "width": 64}],
+            "loss": {"codebook_size": 8, "codebook_width": 8, "entropy_floor": 1.0, **loss},
+            "distillation": {"teachers": dict.fromkeys(TASKS, "none.ckpt")},
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def network() -> ProtoMTL:
+    torch.manual_seed(0)
+    return ProtoMTL(ALL, width=WIDTH, slots=2, heads=2, head_width=8)
+
+
+def _output(frames: int, dtype=torch.float32) -> NetworkOutput:
+    """Return an output that a network could give, whose parts need a gradient."""
+    generator = torch.Generator().manual_seed(1)
+
+    def randn(*shape):
+        return torch.randn(*shape, generator=generator, dtype=dtype)
+
+    raw = {
+        "segmentation": randn(frames, 13, COARSE, COARSE),
+        "depth": 2 + 0.1 * randn(frames, 1, COARSE, COARSE),
+        "normals": randn(frames, 3, COARSE, COARSE),
+    }
+    taps = tuple(
+        randn(frames, c, SIZE // s, SIZE // s) for c, s in zip(CHANNELS, (2, 4, 8, 16, 32))
+    )
+    affinity = randn(frames, 3, 4, 3).softmax(-1)
+    pooled = randn(frames, 3, WIDTH)
+    features = {task.name: randn(frames, WIDTH, FINE, FINE) for task in ALL}
+    for tensor in (*raw.values(), *features.values(), pooled, affinity):
+        tensor.requires_grad_(True)
+    return NetworkOutput(raw, pooled, affinity, taps, features)
+
+
+def _batch(labelled: list[list[bool]], empty: bool = False, dtype=torch.float32) -> dict[str, Any]:
+    """Return a batch with labels where ``labelled``; ``empty``: without a single valid pixel."""
+    frames = len(labelled)
+    generator = torch.Generator().manual_seed(2)
+    batch: dict[str, Any] = {
+        "image": torch.randint(0, 256, (frames, SIZE, SIZE, 3), generator=generator).byte(),
+        "labelled": torch.tensor(labelled),
+        "camera": torch.tensor([[30.0, 30.0, 15.5, 15.5]] * frames),
+        "depth_factor": torch.ones(frames),
+        "frame_id": [str(index) for index in range(frames)],
+        "segmentation": torch.randint(0, 13, (frames, SIZE, SIZE), generator=generator).byte(),
+        "depth": 1 + torch.rand(frames, SIZE, SIZE, generator=generator),
+        "normals": WALL.expand(frames, SIZE, SIZE, 3),
+    }  # fmt: skip
+    batch[DERIVED_NORMALS] = batch["normals"].clone()
+    for index, task in enumerate(ALL):
+        missing = ~batch["labelled"][:, index] | empty
+        batch[task.name] = batch[task.name].clone()
+        batch[task.name][missing] = torch.from_numpy(task.empty_label(SIZE, SIZE))
+        teacher = torch.rand(frames, COARSE, COARSE, task.channels + 1, generator=generator)
+        batch[f"{TEACHER}{task.name}"] = teacher.to(dtype) * (0 if empty else 1)
+        features = torch.randn(frames, FINE, FINE, WIDTH, generator=generator)
+        batch[f"{TEACHER_FEATURES}{task.name}"] = features.to(dtype)
+    if empty:
+        batch[DERIVED_NORMALS].zero_()
+    for name in ("depth", "normals", DERIVED_NORMALS, "camera"):
+        batch[name] = batch[name].to(dtype)
+    return batch
+
+
+def _gradients(out: NetworkOutput) -> list[Any]:
+    every = (*out.raw.values(), *out.features.values(), out.pooled, out.affinity)
+    return [tensor.grad for tensor in every if tensor.grad is not None]
+
+
+MASKS = {
+    "a task without any label": [[True, False, False], [False, True, False]],
+    "a frame without any label": [[False, False, False], [True, True, True]],
+    "no label at all": [[False] * 3, [False] * 3],
+    "every label": [[True] * 3, [True] * 3],
+}
+
+
+@pytest.mark.parametrize("labelled", MASKS.values(), ids=MASKS.keys())
+@pytest.mark.parametrize("empty", [False, True], ids=["valid", "all invalid"])
+@pytest.mark.parametrize("name", TERMS)
+def test_missing_labels_never_make_a_term_or_its_gradient_nan(name, labelled, empty, network):
+    torch.manual_seed(0)
+    term, out = TERMS[name](ALL, network, _config(**{name: 1.0})), _output(2)
+    value = term(_batch(labelled, empty), out)
+    assert value.ndim == 0
+    value.backward()
+    assert bool(torch.isfinite(value))
+    gradients = [*_gradients(out), *(p.grad for p in term.parameters() if p.grad is not None)]
+    assert all(bool(torch.isfinite(g).all()) for g in gradients)
+    # in distributed training every parameter of a term must have a gradient in every step
+    assert all(p.grad is not None for p in term.parameters())
+
+
+@pytest.mark.parametrize("name", ["cross_task", "joint_task", "distillation"])
+def test_terms_that_learn_from_other_labels_are_zero_where_there_are_none(name, network):
+    """Labels without a valid pixel, or teachers without confidence, teach nothing."""
+    torch.manual_seed(0)
+    term, out = TERMS[name](ALL, network, _config(**{name: 1.0})), _output(2)
+    value = term(_batch(MASKS["a task without any label"], empty=True), out)
+    value.backward()
+    assert float(value) == 0.0
+    assert all(torch.count_nonzero(gradient) == 0 for gradient in _gradients(out))
+
+
+def test_geometry_without_a_valid_pixel_leaves_labelled_frames_alone(network):
+    term, out = TERMS["geometry"](ALL, network, _config(geometry=1.0)), _output(2)
+    # depth labelled, nothing derived from it; normals labelled, none of it valid
+    value = term(_batch([[False, True, False], [False, False, True]], empty=True), out)
+    value.backward()
+    assert float(value) == 0.0
+    assert all(torch.count_nonzero(gradient) == 0 for gradient in _gradients(out))
+
+
+@pytest.mark.parametrize("name", ["geometry", "distillation"])
+def test_gradient_of_terms_on_maps_equals_finite_differences(name, network):
+    term = TERMS[name](ALL, network, _config(**{name: 1.0}))
+    out = _output(2, torch.float64)
+    batch = _batch([[True, True, False], [False, False, True]], dtype=torch.float64)
+    names = list(out.raw)
+
+    def value(*maps):
+        return term(batch, NetworkOutput(dict(zip(names, maps)), out.pooled, None, out.taps))
+
+    # fast mode: a random projection of the Jacobian, the maps have thousands of values
+    inputs = tuple(out.raw.values())
+    assert torch.autograd.gradcheck(value, inputs, fast_mode=True)
+
+
+def test_gradient_of_prototype_terms_equals_finite_differences():
+    torch.manual_seed(0)
+    prototypes = TaskPrototypes(3, 2, 8, 0.5).double()
+    pooled = torch.randn(3, 3, 8, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x: knowledge_embedding(x, prototypes), (pooled,))
+    assert torch.autograd.gradcheck(lambda x: consistency(x, 0.5), (pooled,))
+    logits = torch.randn(2, 3, 4, 3, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x: entropy_floor(x.softmax(-1), 1.0), (logits,))
+
+
+def test_knowledge_embedding_against_plain_numpy():
+    torch.manual_seed(0)
+    prototypes = TaskPrototypes(3, 2, 8, 0.5)
+    pooled = torch.randn(4, 3, 8)
+    f, v = pooled.numpy(), prototypes.vectors.detach().numpy()
+    unit_f = f / np.linalg.norm(f, axis=-1, keepdims=True)
+    unit_v = v / np.linalg.norm(v, axis=-1, keepdims=True)
+    best = np.einsum("btd,smd->btsm", unit_f, unit_v).max(-1) / 0.5
+    probability = np.exp(best) / np.exp(best).sum(-1, keepdims=True)
+    expected = -np.log([probability[b, t, t] for b in range(4) for t in range(3)]).mean()
+    found = float(knowledge_embedding(pooled, prototypes).detach())
+    assert found == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_triplets_separate_tasks_and_need_a_second_frame():
+    anchors = torch.eye(3).repeat(2, 1, 1)  # every task has its own direction, in both frames
+    assert float(consistency(anchors, 0.3)) == 0.0
+    assert float(consistency(anchors[:1], 0.3)) == 0.0
+    same = torch.ones(2, 3, 3)  # all tasks look alike: the margin is missed by everybody
+    assert float(consistency(same, 0.3)) == pytest.approx(0.3, abs=1e-6)
+
+
+def test_triplets_against_a_plain_loop():
+    torch.manual_seed(0)
+    pooled = torch.randn(3, 3, 8)
+    unit = F.normalize(pooled, dim=-1).numpy()
+    losses = []
+    for b in range(3):
+        for t in range(3):
+            far = max(1 - unit[b, t] @ unit[o, t] for o in range(3) if o != b)
+            near = min(1 - unit[b, t] @ unit[o, s] for o in range(3) for s in range(3) if s != t)
+            losses.append(max(0.0, far - near + 0.3))
+    assert float(consistency(pooled, 0.3)) == pytest.approx(float(np.mean(losses)), rel=1e-5)
+
+
+def test_entropy_floor_pushes_up_below_it_and_rests_above():
+    soft = torch.full((1, 2, 4, 3), 1 / 3)
+    assert float(entropy_floor(soft, 0.9)) == 0.0
+    hard = torch.eye(3)[None, :2, None].expand(1, 2, 4, 3)
+    assert float(entropy_floor(hard, 0.7)) == pytest.approx(0.49, abs=1e-4)
+    logits = torch.tensor([3.0, 0.0, 0.0], requires_grad=True)
+    entropy_floor(logits.softmax(-1)[None, None, None], 0.9).backward()
+    higher = entropy((logits - logits.grad).softmax(-1))  # type: ignore[operator]
+    assert float(higher) > float(entropy(logits.softmax(-1)))
+    assert float(higher) <= math.log(3)
+
+
+def test_distillation_counts_missing_labels_only_and_by_confidence(network):
+    term, out = TERMS["distillation"](ALL, network, _config(distillation=1.0)), _output(1)
+    batch = _batch([[True, False, True]])
+    raw = out.raw["depth"].detach()
+    teacher = batch[f"{TEACHER}depth"].permute(0, 3, 1, 2)
+    expected = 3 / 1 * ((raw - teacher[:, :1]).abs() * teacher[:, 1:]).mean()
+    value = term(batch, out)
+    assert float(value.detach()) == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_teachers_are_confident_where_frame_and_mirror_image_agree():
+    depth = TASKS["depth"]
+    near = teacher_maps(depth, torch.full((1, 1, 1, 1), 2.0), torch.full((1, 1, 1, 1), 2.0))
+    apart = teacher_maps(depth, torch.full((1, 1, 1, 1), 2.0), torch.full((1, 1, 1, 1), 3.0))
+    assert near.flatten().tolist() == pytest.approx([2.0, 1.0])
+    assert apart.flatten().tolist() == pytest.approx([2.5, math.exp(-math.log(1.5) / 0.1)])
+    # normals 30 degrees apart: the mean lies between them
+    first, second = (F.normalize(torch.tensor([x, 0.0, -1.0]), dim=0) for x in (0.0, 3**-0.5))
+    both = teacher_maps(
+        TASKS["normals"], 2 * first[None, :, None, None], second[None, :, None, None]
+    )
+    between = F.normalize(first + second, dim=0)
+    assert both.flatten().tolist() == pytest.approx(
+        [*between.tolist(), math.exp(-30 / 15)], rel=1e-4
+    )
+    # a flat posterior says itself that the teacher does not know
+    flat = teacher_maps(TASKS["segmentation"], torch.zeros(1, 13, 1, 1), torch.zeros(1, 13, 1, 1))
+    assert flat.flatten().tolist() == pytest.approx([1 / 13] * 13 + [1.0], abs=1e-6)
+
+
+EDGES = Binary("edges", 1, "balanced_bce", ("max_f",))
+
+
+def test_a_task_of_yes_or_no_is_learnt_from_teachers_as_from_labels():
+    """No task of the product is of this kind, a task that is added may be."""
+    raw = torch.tensor([-20.0, 0.0, 20.0]).view(1, 1, 1, 3)
+    assert prediction_map(EDGES, raw).flatten().tolist() == pytest.approx([0, 0.5, 1], abs=1e-6)
+    label = torch.tensor([[[0, 1, 255, 255], [1, 1, 255, 255]]], dtype=torch.uint8)
+    values, valid = label_map(EDGES, label, (1, 2), torch.float32)
+    assert (float(values[0, 0, 0, 0]), valid.flatten().tolist()) == (0.75, [True, False])
+    taught = teacher_maps(EDGES, raw, raw.flip(3))
+    assert taught[0, :, 0].tolist() == [pytest.approx([0.5, 0.5, 0.5], abs=1e-6), [1, 1, 1]]
+    # least where the prediction is the teacher's: log 2 where the teacher does not know
+    loss = disagreement(EDGES, raw, prediction_map(EDGES, raw))
+    assert loss.flatten().tolist() == pytest.approx([0, math.log(2), 0], abs=1e-6)
+    assert float(disagreement(EDGES, -raw, prediction_map(EDGES, raw)).sum()) > 39
+    # and the joint space rebuilds it: the least error is that of the map itself
+    target, wrong = prediction_map(EDGES, raw), prediction_map(EDGES, -raw)
+    assert float(reconstruction_error(EDGES, raw, target)) == pytest.approx(math.log(2) / 3)
+    assert float(reconstruction_error(EDGES, raw, wrong)) > 13
+
+
+def test_features_of_teachers_are_met_up_to_a_linear_map(network):
+    """Adapters that undo the map leave no error; without any knowledge it is one per task."""
+    term, batch = _feature_term(network), _batch([[False] * 3] * 8)
+    out, generator = _output(8), torch.Generator().manual_seed(3)
+    blind = NetworkOutput(
+        out.raw, out.pooled, None, out.taps, {k: v * 0 for k, v in out.features.items()}
+    )
+    for name, adapter in term.adapters.items():
+        mixing = torch.linalg.qr(torch.randn(WIDTH, WIDTH, generator=generator)).Q
+        student = batch[f"{TEACHER_FEATURES}{name}"] @ mixing
+        out.features[name] = student.permute(0, 3, 1, 2)
+        with torch.no_grad():
+            adapter.weight.copy_(mixing[:, :, None, None])
+            adapter.bias.zero_()
+    assert float(term(batch, out).detach()) < 1e-8
+    assert float(term(batch, blind).detach()) == pytest.approx(3.0, abs=0.3)
+
+
+def test_gradient_of_features_equals_finite_differences(network):
+    term, batch = _feature_term(network).double(), _batch([[True] * 3] * 2, dtype=torch.float64)
+    out = _output(2, torch.float64)
+    names = list(out.features)
+
+    def value(*maps):
+        features = dict(zip(names, maps))
+        return term(batch, NetworkOutput(out.raw, out.pooled, None, out.taps, features))
+
+    assert torch.autograd.gradcheck(value, tuple(out.features.values()), fast_mode=True)
+
+
+def _feature_term(network):
+    return TERMS["feature_distillation"](ALL, network, _config(feature_distillation=1.0))
+
+
+def test_a_teacher_of_frequent_classes_and_the_logit_adjustment_agree():
+    """Adjusted logits that equal the teacher's posterior are a minimum, the plain ones are not."""
+    counts = torch.tensor([10.0 ** (3 + index % 3) for index in range(13)])
+    config = _config(distillation=1.0, logit_adjustment=1.0, tke=0.0, tc=0.0, depth=0, normals=0)
+    module = MultiTaskModule(config, 10, NYU13, counts)
+    out, batch = _output(1), _batch([[False, True, True]])
+    raw = out.raw["segmentation"]
+    share = (counts / counts.sum()).log()[:, None, None]
+
+    def slope(posterior: torch.Tensor) -> float:
+        teacher = torch.cat([posterior, torch.ones_like(posterior[:, :1])], 1)
+        batch[f"{TEACHER}segmentation"] = teacher.permute(0, 2, 3, 1)
+        _, extra, _ = module.losses(batch, out)
+        (gradient,) = torch.autograd.grad(extra, raw, retain_graph=True)
+        return float(gradient.abs().max())
+
+    assert slope((raw + share).softmax(1).detach()) < 1e-6
+    assert slope(raw.softmax(1).detach()) > 1e-4
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    tilt=st.floats(-60, 60), pan=st.floats(-60, 60), distance=st.floats(0.5, 5),
+    fx=st.floats(20, 80), stretch=st.floats(0.8, 1.25), cx=st.floats(8, 24), cy=st.floats(8, 16),
+)  # fmt: skip
+def test_normals_of_predicted_planes_are_those_of_geometry(
+    tilt, pan, distance, fx, stretch, cx, cy
+):
+    a, b = np.radians(tilt), np.radians(pan)
+    normal = np.array([np.sin(b) * np.cos(a), np.sin(a), -np.cos(b) * np.cos(a)])
+    camera = Camera(np.array([[fx, 0, cx], [0, fx * stretch, cy], [0, 0, 1]]), 32, 24)
+    rays = camera.rays().astype(np.float64)
+    facing = rays @ normal
+    # a plane that this whole window of rays sees, not at a grazing angle
+    if facing.max() > -0.1:
+        return
+    depth = -distance / facing
+    intrinsics = torch.tensor([[fx, fx * stretch, cx, cy]], dtype=torch.float64)
+    found = depth_normals(torch.from_numpy(depth)[None, None], intrinsics)[0].permute(1, 2, 0)
+    inner = found.numpy()[1:-1, 1:-1]
+    assert np.allclose(inner, normal, atol=1e-6)
+    other = depth_to_normals(depth.astype(np.float32), camera, window=7)[1:-1, 1:-1]
+    known = np.linalg.norm(other, axis=-1) > 0.5
+    assert known.mean() > 0.5
+    cosine = (inner * other).sum(-1)[known]
+    assert np.degrees(np.arccos(cosine.clip(-1, 1))).max() < 1.0
