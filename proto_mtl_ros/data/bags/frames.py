@@ -15,39 +15,16 @@ import numpy as np
 
 from proto_mtl_ros.data.bags.bag import BagMessage
 from proto_mtl_ros.data.bags.camera import recorded_camera
-from proto_mtl_ros.data.bags.masks import (
-    Mask,
-    read_masks,
-)
-from proto_mtl_ros.data.bags.recording import (
-    BagRecording,
-    DepthFrame,
-    decode_picture,
-)
-from proto_mtl_ros.data.camera_file import (
-    camera_for,
-    camera_of,
-)
+from proto_mtl_ros.data.bags.masks import Mask, read_masks
+from proto_mtl_ros.data.bags.recording import BagRecording, DepthFrame, decode_picture
+from proto_mtl_ros.data.camera_file import camera_for, camera_of
 from proto_mtl_ros.data.frame_list import select_frames
 from proto_mtl_ros.data.label_set_file import NO_CLASSES
-from proto_mtl_ros.data.manifest import (
-    allowed,
-    manifest_for,
-)
+from proto_mtl_ros.data.manifest import allowed, manifest_for
 from proto_mtl_ros.data.sample import Sample
-from proto_mtl_ros.errors import (
-    BagError,
-    DataError,
-)
-from proto_mtl_ros.geometry import (
-    Camera,
-    depth_to_normals,
-    resize,
-)
-from proto_mtl_ros.geometry.depth_cleaning import (
-    clean_depth,
-    smooth_surroundings,
-)
+from proto_mtl_ros.errors import BagError, DataError
+from proto_mtl_ros.geometry import Camera, depth_to_normals, resize
+from proto_mtl_ros.geometry.depth_cleaning import clean_depth, smooth_surroundings
 from proto_mtl_ros.tasks import LabelSet
 
 _NS = 1_000_000_000

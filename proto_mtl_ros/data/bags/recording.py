@@ -15,12 +15,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from proto_mtl_ros.data.bags.bag import (
-    Bag,
-    BagMessage,
-    Topic,
-    is_bag,
-)
+from proto_mtl_ros.data.bags.bag import Bag, BagMessage, Topic, is_bag
 from proto_mtl_ros.data.bags.topics import (
     CAMERA_INFO,
     COMPRESSED_IMAGE,
@@ -230,10 +225,7 @@ def open_recording(
         BagError: nothing usable is there, or an option does not fit the kind of recording; the
             message says what to do.
     """
-    from proto_mtl_ros.data.bags.image_sequence import (
-        ImageFolder,
-        VideoFile,
-    )
+    from proto_mtl_ros.data.bags.image_sequence import ImageFolder, VideoFile
 
     path = Path(path)
     if fps is not None and not 0 < fps <= 1000:

@@ -15,17 +15,11 @@ import pytest
 import sources
 from rosbags.rosbag2 import StoragePlugin, Writer
 
-from proto_mtl_ros.data.bags.bag import (
-    Bag,
-    typestore,
-)
+from proto_mtl_ros.data.bags.bag import Bag, typestore
 from proto_mtl_ros.data.bags.frames import BagFrames
 from proto_mtl_ros.data.bags.writer import BagWriter
 from proto_mtl_ros.data.registry import open_source
-from proto_mtl_ros.errors import (
-    BagError,
-    DataError,
-)
+from proto_mtl_ros.errors import BagError, DataError
 from recordings import DEPTH_FRAME, FX, START, picture, write_recording
 
 

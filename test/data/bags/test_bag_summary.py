@@ -13,22 +13,12 @@ import mcap.writer
 import numpy as np
 import pytest
 
-from proto_mtl_ros.data.bags.bag import (
-    Bag,
-    typestore,
-)
+from proto_mtl_ros.data.bags.bag import Bag, typestore
 from proto_mtl_ros.data.bags.frames import BagFrames
-from proto_mtl_ros.data.bags.summary import (
-    BagSummary,
-    TopicSummary,
-    summarise,
-)
+from proto_mtl_ros.data.bags.summary import BagSummary, TopicSummary, summarise
 from proto_mtl_ros.data.bags.topics import choose_topics
 from proto_mtl_ros.data.bags.writer import BagWriter
-from proto_mtl_ros.errors import (
-    BagError,
-    DataError,
-)
+from proto_mtl_ros.errors import BagError, DataError
 from recordings import START, image_message, info_message, write_recording
 
 IMAGE, INFO = "sensor_msgs/msg/Image", "sensor_msgs/msg/CameraInfo"

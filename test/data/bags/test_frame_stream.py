@@ -11,10 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proto_mtl_ros.data.bags.bag import typestore
-from proto_mtl_ros.data.bags.frame_stream import (
-    FrameStream,
-    match_one_to_one,
-)
+from proto_mtl_ros.data.bags.frame_stream import FrameStream, match_one_to_one
 from proto_mtl_ros.data.bags.recording import BagRecording
 from proto_mtl_ros.data.bags.writer import BagWriter
 from recordings import START, image_message
