@@ -11,6 +11,8 @@ import yaml
 from proto_mtl_ros.errors import ConfigError
 from proto_mtl_ros.ros import (
     parameters,
+    topics,
+    troubles,
 )
 from proto_mtl_ros.ros.parameter_table import (
     BY_NAME,
@@ -31,6 +33,23 @@ def test_yaml_file_is_the_table() -> None:
     )
     values = yaml.safe_load(path.read_text())["/**"]["ros__parameters"]
     assert values == {row.name: row.default for row in TABLE if row.change != READ_ONLY}
+
+
+def test_documents_are_the_tables() -> None:
+    docs = REPOSITORY / "docs"
+    assert (docs / "parameters.md").read_text() == parameters.markdown_text(), (
+        "run: python -m proto_mtl_ros.ros.parameters --markdown > docs/parameters.md"
+    )
+    assert (docs / "topics.md").read_text() == topics.markdown_text(), (
+        "run: python -m proto_mtl_ros.ros.topics > docs/topics.md"
+    )
+    assert (docs / "diagnostics.md").read_text() == troubles.markdown_text(), (
+        "run: python -m proto_mtl_ros.ros.troubles > docs/diagnostics.md"
+    )
+    for row in TABLE:
+        assert f"| `{row.name}` | {row.kind} |" in parameters.markdown_text()
+    for output in topics.OUTPUTS:
+        assert f"| `{output.name}` |" in topics.markdown_text()
 
 
 def test_every_default_is_good() -> None:
