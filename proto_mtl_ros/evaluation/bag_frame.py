@@ -3,29 +3,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from proto_mtl_ros.evaluation.depth_error import depth_error
-from proto_mtl_ros.evaluation.metrics import (
-    NormalsMetric,
-    SegmentationMetric,
-)
+from proto_mtl_ros.evaluation.depth_error import DepthFrameError, depth_error
+from proto_mtl_ros.evaluation.metrics import NormalsMetric, SegmentationMetric
 from proto_mtl_ros.evaluation.stability import FrameStability
-from proto_mtl_ros.geometry import (
-    Camera,
-    depth_to_normals,
-    resize,
-    resize_to_width,
-)
+from proto_mtl_ros.geometry import Camera, depth_to_normals, resize, resize_to_width
 from proto_mtl_ros.geometry.depth_cleaning import smooth_surroundings
 from proto_mtl_ros.runtime.predictor import Prediction
-from proto_mtl_ros.tasks import (
-    NORMALS,
-    named_task,
-)
+from proto_mtl_ros.tasks import NORMALS, named_task
 
 HALF_DEGREES = 360
 """Bins of the angles of normals."""
@@ -51,44 +39,80 @@ class Measured:
     labels: np.ndarray | None = None
 
 
+@dataclass(frozen=True)
+class AngleSums:
+    """Angles between two normal maps in degrees: their sum, number and histogram by half degrees,
+    which ends with the last bin that is not empty."""
+
+    total: float
+    count: int
+    histogram: list[int]
+
+    @property
+    def mean(self) -> float | None:
+        """Degrees, None without a pixel."""
+        return self.total / self.count if self.count else None
+
+
+@dataclass(frozen=True)
+class FrameRecord:
+    """The figures of a frame; None for what the model or the recording does not give.
+
+    Attributes:
+        stamp: nanoseconds.
+        damaged: why the image, or what it would have been compared with, cannot be used.
+        ms: milliseconds by stage; empty where the image cannot be used.
+        confidence: mean of the classes, 0..1.
+        consistency: predicted normals against those of the predicted depth.
+        normals: predicted normals against those of the measured depth; where that is not
+            registered, of pixels with smooth surroundings alone.
+        confusion: pixels by label and prediction, [C, C].
+    """
+
+    stamp: int
+    damaged: str = ""
+    ms: dict[str, float] = field(default_factory=dict)
+    confidence: float | None = None
+    stability: FrameStability | None = None
+    depth: DepthFrameError | None = None
+    normals: AngleSums | None = None
+    consistency: AngleSums | None = None
+    confusion: list[list[int]] | None = None
+
+
 def frame_record(
     stamp: int,
     prediction: Prediction,
     measured: Measured,
     stability: FrameStability | None,
     classes: tuple[str, ...],
-) -> dict[str, Any]:
-    """Return the figures of a frame, ready for JSON.
-
-    ``consistency``: angle between the predicted normals and those of the predicted depth.
-    ``normals``: angle between the predicted normals and those of the measured depth; where that is
-    not registered, of pixels with smooth surroundings alone.
-    """
-    record: dict[str, Any] = {"stamp": stamp, "ms": dict(prediction.timings)}
+    damaged: str = "",
+) -> FrameRecord:
+    """Return the figures of a frame."""
+    confidence = depth = normals = consistency = confusion = None
     if prediction.confidence is not None:
-        record["confidence"] = float(prediction.confidence.mean()) / 255
-    if stability is not None:
-        record["stability"] = {
-            name: None if np.isnan(value) else value for name, value in vars(stability).items()
-        }
+        confidence = float(prediction.confidence.mean()) / 255
     if prediction.depth is not None and measured.depth is not None:
-        record["depth"] = depth_error(prediction.depth, measured.depth).record()
+        depth = depth_error(prediction.depth, measured.depth)
     camera = prediction.camera
     if prediction.normals is not None and camera is not None:
-        small, normals = _small(camera, prediction.normals)
+        small, own = _small(camera, prediction.normals)
         if prediction.depth is not None:
-            record["consistency"] = _angles(normals, _derived(prediction.depth, small))
+            consistency = _angles(own, _derived(prediction.depth, small))
         if measured.depth is not None:
             truth = _derived(measured.depth, small)
             if not measured.registered:
-                depth = resize(measured.depth, small.width, small.height, "nearest")
-                truth[~smooth_surroundings(depth)] = 0
-            record["normals"] = _angles(normals, truth)
+                nearest = resize(measured.depth, small.width, small.height, "nearest")
+                truth[~smooth_surroundings(nearest)] = 0
+            normals = _angles(own, truth)
     if prediction.segmentation is not None and measured.labels is not None:
         metric = SegmentationMetric(named_task("segmentation", classes))  # type: ignore[arg-type]
         metric.update(prediction.segmentation, measured.labels)
-        record["confusion"] = metric.confusion.tolist()
-    return record
+        confusion = metric.confusion.tolist()
+    ms = dict(prediction.timings)
+    return FrameRecord(
+        stamp, damaged, ms, confidence, stability, depth, normals, consistency, confusion
+    )
 
 
 def _small(camera: Camera, normals: np.ndarray) -> tuple[Camera, np.ndarray]:
@@ -105,11 +129,8 @@ def _derived(depth: np.ndarray, camera: Camera) -> np.ndarray:
     return depth_to_normals(known, camera, _DERIVED_WINDOW)
 
 
-def _angles(first: np.ndarray, second: np.ndarray) -> dict[str, Any]:
-    """Return sum, count and histogram of the angles between two normal maps in degrees."""
+def _angles(first: np.ndarray, second: np.ndarray) -> AngleSums:
     metric = NormalsMetric(NORMALS)
     metric.update(first, second)
     coarse = metric.histogram.reshape(HALF_DEGREES, -1).sum(1)
-    filled = np.flatnonzero(coarse)
-    last = int(filled[-1]) + 1 if len(filled) else 0
-    return {"sum": metric.total, "count": metric.count, "histogram": coarse[:last].tolist()}
+    return AngleSums(metric.total, metric.count, np.trim_zeros(coarse, "b").tolist())
