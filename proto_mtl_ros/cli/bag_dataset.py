@@ -69,8 +69,6 @@ def to_dataset(
         "tolerance": tolerance,
         "masks": masks,
         "registered": registered,
-        "tolerant": True,
-        "clean": True,
         "near": near,
         "far": far,
         "rectified": rectified or None,

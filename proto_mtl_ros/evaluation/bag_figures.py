@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -25,17 +26,10 @@ def bag_figures(records: Iterable[FrameRecord], classes: tuple[str, ...]) -> dic
         classes: of the model.
     """
     depth = DepthComparison()
-    damaged: list[list[Any]] = []
     frames: list[FrameRecord] = []
     confusion = np.zeros((len(classes), len(classes)), np.int64)
     normals, consistency = _Angles(), _Angles()
-    start = None
     for one in records:
-        start = one.stamp if start is None else start
-        if one.damaged:
-            damaged.append([(one.stamp - start) / 1e9, one.damaged])
-        if not one.ms:
-            continue
         if one.depth is not None:
             depth.add(one.stamp, one.depth)
         if one.confusion is not None:
@@ -45,7 +39,7 @@ def bag_figures(records: Iterable[FrameRecord], classes: tuple[str, ...]) -> dic
         frames.append(_without_sums(one))
     steady = [one.stability for one in frames if one.stability is not None]
     series = {
-        "seconds": [(one.stamp - (start or 0)) / 1e9 for one in frames],
+        "seconds": [(one.stamp - frames[0].stamp) / 1e9 for one in frames],
         "ms": [sum(one.ms.values()) for one in frames],
         "abs_err": [one.depth and one.depth.abs_err for one in frames],
         "scale": [one.depth and one.depth.scale for one in frames],
@@ -58,7 +52,6 @@ def bag_figures(records: Iterable[FrameRecord], classes: tuple[str, ...]) -> dic
     means = {name: _mean([getattr(one, name) for one in steady]) for name in _STEADY}
     return {
         "frames": len(frames),
-        "damaged": damaged,
         "ms": {name: _spread([one.ms.get(name, 0.0) for one in frames]) for name in _STAGES},
         "depth": depth.figures() if depth.scales else None,
         "normals": normals.figures(),
@@ -68,3 +61,49 @@ def bag_figures(records: Iterable[FrameRecord], classes: tuple[str, ...]) -> dic
         "stability": {name: value for name, value in means.items() if value is not None},
         "time_series": series,
     }
+
+
+def _without_sums(record: FrameRecord) -> FrameRecord:
+    """Return a record without what is large and has been added up."""
+    depth = record.depth and replace(record.depth, sums={})
+    return replace(record, depth=depth, confusion=None)
+
+
+class _Angles:
+    def __init__(self) -> None:
+        self.total, self.count = 0.0, 0
+        self.histogram = np.zeros(HALF_DEGREES, np.int64)
+
+    def add(self, own: AngleSums | None) -> None:
+        if own is not None:
+            self.total += own.total
+            self.count += own.count
+            self.histogram[: len(own.histogram)] += np.array(own.histogram, np.int64)
+
+    def figures(self) -> dict[str, Any] | None:
+        if not self.count:
+            return None
+        half = int(np.searchsorted(np.cumsum(self.histogram), self.count / 2))
+        return {
+            "pixels": self.count,
+            "mean_deg": self.total / self.count,
+            "median_deg": (half + 0.5) * 180 / HALF_DEGREES,
+        }
+
+
+def _segmentation(confusion: np.ndarray, classes: tuple[str, ...]) -> dict[str, Any]:
+    metric = SegmentationMetric(named_task("segmentation", classes))  # type: ignore[arg-type]
+    metric.confusion = confusion
+    per_class = {
+        name: None if np.isnan(value) else value for name, value in metric.per_class().items()
+    }
+    return {**metric.compute(), "iou": per_class, "confusion": confusion.tolist()}
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
+
+
+def _spread(values: Sequence[float]) -> dict[str, float] | None:
+    return {f"p{p}": float(np.percentile(values, p)) for p in (50, 95)} if values else None

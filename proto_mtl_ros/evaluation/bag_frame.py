@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
+from proto_mtl_ros.data.bags.recorded_frames import RecordedFrame
 from proto_mtl_ros.evaluation.depth_error import DepthFrameError, depth_error
 from proto_mtl_ros.evaluation.metrics import NormalsMetric, SegmentationMetric
 from proto_mtl_ros.evaluation.stability import FrameStability
@@ -22,21 +23,6 @@ _DERIVED_WIDTH = 160
 _DERIVED_WINDOW = 7
 """Normals are derived from depth at this width, in a window that gives within 0.3 degrees the mean
 angle of one of 11 pixels at twice the width, in a quarter of the time."""
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What a frame is compared with; all at the size of the image, or None.
-
-    Attributes:
-        depth: float32 [H, W] metres, invalid where not finite or not positive.
-        registered: whether its pixels are those of the image.
-        labels: class ids uint8 [H, W], 255 = unlabelled.
-    """
-
-    depth: np.ndarray | None = None
-    registered: bool = True
-    labels: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -60,8 +46,7 @@ class FrameRecord:
 
     Attributes:
         stamp: nanoseconds.
-        damaged: why the image, or what it would have been compared with, cannot be used.
-        ms: milliseconds by stage; empty where the image cannot be used.
+        ms: milliseconds by stage.
         confidence: mean of the classes, 0..1.
         consistency: predicted normals against those of the predicted depth.
         normals: predicted normals against those of the measured depth; where that is not
@@ -70,8 +55,7 @@ class FrameRecord:
     """
 
     stamp: int
-    damaged: str = ""
-    ms: dict[str, float] = field(default_factory=dict)
+    ms: dict[str, float]
     confidence: float | None = None
     stability: FrameStability | None = None
     depth: DepthFrameError | None = None
@@ -81,37 +65,36 @@ class FrameRecord:
 
 
 def frame_record(
-    stamp: int,
+    frame: RecordedFrame,
     prediction: Prediction,
-    measured: Measured,
+    registered: bool,
     stability: FrameStability | None,
     classes: tuple[str, ...],
-    damaged: str = "",
 ) -> FrameRecord:
-    """Return the figures of a frame."""
+    """Return the figures of a frame; ``registered``: its depth pixels are those of the image."""
     confidence = depth = normals = consistency = confusion = None
     if prediction.confidence is not None:
         confidence = float(prediction.confidence.mean()) / 255
-    if prediction.depth is not None and measured.depth is not None:
-        depth = depth_error(prediction.depth, measured.depth)
+    if prediction.depth is not None and frame.depth is not None:
+        depth = depth_error(prediction.depth, frame.depth)
     camera = prediction.camera
     if prediction.normals is not None and camera is not None:
         small, own = _small(camera, prediction.normals)
         if prediction.depth is not None:
             consistency = _angles(own, _derived(prediction.depth, small))
-        if measured.depth is not None:
-            truth = _derived(measured.depth, small)
-            if not measured.registered:
-                nearest = resize(measured.depth, small.width, small.height, "nearest")
+        if frame.depth is not None:
+            truth = _derived(frame.depth, small)
+            if not registered:
+                nearest = resize(frame.depth, small.width, small.height, "nearest")
                 truth[~smooth_surroundings(nearest)] = 0
             normals = _angles(own, truth)
-    if prediction.segmentation is not None and measured.labels is not None:
+    if prediction.segmentation is not None and frame.labels is not None:
         metric = SegmentationMetric(named_task("segmentation", classes))  # type: ignore[arg-type]
-        metric.update(prediction.segmentation, measured.labels)
+        metric.update(prediction.segmentation, frame.labels)
         confusion = metric.confusion.tolist()
     ms = dict(prediction.timings)
     return FrameRecord(
-        stamp, damaged, ms, confidence, stability, depth, normals, consistency, confusion
+        frame.stamp, ms, confidence, stability, depth, normals, consistency, confusion
     )
 
 

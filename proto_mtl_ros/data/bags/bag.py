@@ -193,6 +193,11 @@ class Bag:
         return tuple(Topic(name, kind, count) for (name, kind), count in sorted(counts.items()))
 
     @property
+    def span(self) -> tuple[int, int]:
+        """When the first message was recorded, and 1 ns after the last; nanoseconds."""
+        return self._reader.start_time, self._reader.end_time
+
+    @property
     def duration(self) -> float:
         """Seconds from the first message to the last."""
         return self._reader.duration / 1e9

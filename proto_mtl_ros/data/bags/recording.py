@@ -58,6 +58,8 @@ class DepthFrame:
         return depth, str(message.header.frame_id)
 
 
+_NS = 1_000_000_000
+
 R = TypeVar("R", bound="Recording")
 
 
@@ -157,6 +159,17 @@ class BagRecording(Recording):
     ) -> Iterator[BagMessage]:
         """Yield the messages of any topics, recorded from ``start`` to before ``stop`` (ns)."""
         return self._bag.messages(names, start, stop)
+
+    def image_span(self) -> tuple[int, int]:
+        """Return the first and the last stamp of an image, ns; only both ends are read."""
+        name, (start, end) = self.topics.image.name, self._bag.span
+        reach = _NS
+        while True:
+            parts = ((None, start + reach), (end - reach, None))
+            found = [[m.stamp for m in self._bag.messages([name], *part)] for part in parts]
+            if all(found) or start + reach > end:
+                return min(found[0], default=0), max(found[1], default=0)
+            reach *= 8
 
     def pictures(self, stamps: Collection[int]) -> dict[int, np.ndarray]:
         found: dict[int, np.ndarray] = {}

@@ -168,7 +168,7 @@ def test_a_topic_that_has_fewer_messages_than_it_says(tmp_path: Path) -> None:
     for name in ("/depth", "/camera_info"):
         assert f"{name}: none of its 7 messages can be read" in summary.notes
     assert summary.camera is not None and summary.camera.depth is None
-    with pytest.raises(DataError, match="is not calibrated: give camera"):
+    with pytest.raises(DataError, match="is not calibrated: .*give camera"):
         BagFrames(path)
 
 
