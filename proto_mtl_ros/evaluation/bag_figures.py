@@ -38,7 +38,7 @@ def bag_figures(records: Iterable[FrameRecord], classes: tuple[str, ...]) -> dic
         consistency.add(one.consistency)
         frames.append(_without_sums(one))
     steady = [one.stability for one in frames if one.stability is not None]
-    series = {
+    series: dict[str, list[Any]] = {
         "seconds": [(one.stamp - frames[0].stamp) / 1e9 for one in frames],
         "ms": [sum(one.ms.values()) for one in frames],
         "abs_err": [one.depth and one.depth.abs_err for one in frames],

@@ -89,8 +89,10 @@ class BagPass:
             self.options.every,
             self.options.part,
         )
-        self._album = FrameAlbum(len(self.frames))
+        tasks = predictor.bundle.manifest.tasks
+        self._album = FrameAlbum(0)
         self._stamps: list[int] = []
+        self._by_depth = recording.topics.depth is not None and "depth" in tasks
 
     def key(self) -> str:
         """Return what must be the same for a stopped pass to go on, as text."""
@@ -137,6 +139,7 @@ class BagPass:
         return self._album.chosen(self._row_again)
 
     def _run(self, records: Path, progress: Progress) -> int:
+        self._album, self._stamps = FrameAlbum(len(self.frames)), []
         for place, record in enumerate(self._begun(records)):
             self._stamps.append(record.stamp)
             self._album.add(place, self._error(record))
@@ -212,12 +215,9 @@ class BagPass:
 
     def _error(self, record: FrameRecord) -> float | None:
         """Return what the best and the worst frames are told by."""
-        if record.depth is not None:
-            return record.depth.abs_err
-        compared = self._recording.topics.depth is not None
-        if record.confidence is None or (compared and "depth" in self._predictor.bundle.manifest.tasks):
-            return None
-        return -record.confidence
+        if self._by_depth:
+            return None if record.depth is None else record.depth.abs_err
+        return None if record.confidence is None else -record.confidence
 
     def _row(self, frame: RecordedFrame, prediction: Prediction) -> SheetRow:
         return SheetRow(

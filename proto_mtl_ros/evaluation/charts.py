@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from proto_mtl_ros.drawing.legend import tick_step
 
-WIDTH, HEIGHT = 560.0, 170.0
+WIDTH, HEIGHT = 480.0, 170.0
 LEFT, RIGHT, TOP, BOTTOM = 46.0, 14.0, 8.0, 38.0
 """Of the drawing, and of what lies around the axes; the template uses the same units."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from bisect import insort
 from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
+from typing import Any
 
 import numpy as np
 
@@ -22,6 +23,8 @@ EXTREMES = 3
 """Best and worst frames."""
 
 _WIDTH = 360
+_KEPT = {"normals": np.float16}
+"""Of a smaller type while they are kept."""
 
 
 class FrameAlbum:
@@ -91,10 +94,11 @@ def small_row(row: SheetRow) -> SheetRow:
     """Return a frame at the size at which it is shown."""
     width = min(_WIDTH, row.rgb.shape[1])
     height = height_at(width, row.rgb)
-    maps = {one.name: getattr(row, one.name) for one in fields(row) if one.name != "caption"}
-    small = {
-        name: resize(own, width, height, "linear" if name == "rgb" else "nearest")
-        for name, own in maps.items()
-        if own is not None
+    maps: dict[str, Any] = {
+        one.name: getattr(row, one.name) for one in fields(row) if one.name != "caption"
     }
-    return replace(row, **small)
+    for name, own in maps.items():
+        if own is not None:
+            how = "linear" if name == "rgb" else "nearest"
+            maps[name] = resize(own, width, height, how).astype(_KEPT.get(name, own.dtype))
+    return replace(row, **maps)

@@ -15,10 +15,12 @@ from typing import Any
 import jinja2
 import numpy as np
 
+from proto_mtl_ros import __version__
 from proto_mtl_ros.drawing import SheetRow, class_shares, draw_depth, draw_normals, tinted
 from proto_mtl_ros.encodings import encode_compressed
 from proto_mtl_ros.files import write_text
 from proto_mtl_ros.geometry import resize_to_width
+from proto_mtl_ros.runtime.machine import machine
 
 PANELS = ("input", "classes over input", "depth", "measured depth", "normals")
 """Columns of a frame; one appears when any frame has it."""
@@ -41,7 +43,7 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(number=number, percent=percent)
+    environment.filters.update(number=number, percent=percent, zip=zip)
     return environment
 
 
@@ -63,6 +65,16 @@ def picture(rgb: np.ndarray, kind: str = "jpeg", width: int = _WIDTH) -> str:
         rgb = resize_to_width(rgb, width)
     data = encode_compressed(rgb, kind, 82).tobytes()
     return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
+
+
+def machine_facts() -> dict[str, str]:
+    """Return what a report was made on, by name."""
+    facts = machine()
+    versions = {"proto_mtl_ros": __version__, "Python": facts["python"], **facts["versions"]}
+    return {
+        "machine": f"{facts['processor']}, {facts['cores']} CPUs",
+        "versions": ", ".join(f"{name} {number}" for name, number in versions.items()),
+    }
 
 
 def drawn_frames(

@@ -15,7 +15,7 @@ import numpy as np
 
 from proto_mtl_ros import drawing
 from proto_mtl_ros.data.bags.bag import Bag, BagMessage
-from proto_mtl_ros.data.bags.camera import recorded_camera
+from proto_mtl_ros.data.bags.calibration import recorded_camera
 from proto_mtl_ros.data.bags.recording import (
     BagRecording,
     DepthFrame,
@@ -158,7 +158,6 @@ class ResultReader:
         self,
         recording: Recording,
         logs: ReplayLogs,
-        folder: Path,
         predictor: Predictor | None = None,
         settings: Settings | None = None,
     ) -> None:
@@ -167,7 +166,6 @@ class ResultReader:
         Args:
             recording: what was played.
             logs: of the replay.
-            folder: for the frames to show.
             predictor: for the offline pass, like the node's; None for no such pass.
             settings: of the node.
         """
@@ -178,7 +176,7 @@ class ResultReader:
         self.live = LiveComparison(sent=len(self._sent), first=min(self._sent, default=0))
         own = [set(logs.received.stamps.get(f"/{CAMERA}/{name}", ())) for name in COMPARED]
         answered = set().union(*own).intersection(self._sent)
-        self.album = FrameAlbum(folder, len([one for one in answered if self._first_round(one)]))
+        self.album = FrameAlbum(len([one for one in answered if self._first_round(one)]))
         self._place = 0
         self._camera = None
         if isinstance(recording, BagRecording):
@@ -289,7 +287,9 @@ class ResultReader:
         height, width = rgb.shape[:2]
         prediction = predictor.predict(rgb, self._camera and self._camera.fitted(width, height))
         equal = [
-            self.live.maps[name].add(own, COMPARED[name][1](prediction, self._settings), name == IDS)
+            self.live.maps[name].add(
+                own, COMPARED[name][1](prediction, self._settings), name == IDS
+            )
             for name, own in live.items()
         ]
         if not all(equal):

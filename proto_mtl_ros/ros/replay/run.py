@@ -12,7 +12,6 @@ from typing import Any
 
 import yaml
 
-import proto_mtl_ros
 from proto_mtl_ros.data.bags.recording import Recording, open_recording
 from proto_mtl_ros.data.bags.stamp_log import write_json
 from proto_mtl_ros.drawing import contact_sheet
@@ -21,8 +20,8 @@ from proto_mtl_ros.errors import ConfigError, file_trouble
 from proto_mtl_ros.evaluation.frame_album import spread
 from proto_mtl_ros.evaluation.replay_figures import replay_figures
 from proto_mtl_ros.evaluation.replay_report import live_verdict, write_replay_report
-from proto_mtl_ros.evaluation.report import far_limit
-from proto_mtl_ros.files import ScratchFolder, write_bytes
+from proto_mtl_ros.evaluation.report import far_limit, machine_facts
+from proto_mtl_ros.files import write_bytes
 from proto_mtl_ros.locks import sole_use
 from proto_mtl_ros.ros.replay.comparison import ResultReader
 from proto_mtl_ros.ros.replay.session import (
@@ -35,7 +34,6 @@ from proto_mtl_ros.ros.replay.session import (
 )
 from proto_mtl_ros.runtime.bundle import Bundle
 from proto_mtl_ros.runtime.engine import create_engine
-from proto_mtl_ros.runtime.machine import machine
 from proto_mtl_ros.runtime.predictor import Predictor
 
 _REPORT = "report.html"
@@ -60,7 +58,7 @@ def run_replay(options: ReplayOptions, say: Callable[[str], None], progress: Pro
     bundle = Bundle.load(options.parameters["model"])
     topics = (options.image_topic, options.info_topic, options.depth_topic)
     recording = open_recording(options.recording, options.fps, *topics)
-    with recording, _prepared(options.out), ScratchFolder("replay") as scratch:
+    with recording, _prepared(options.out):
         load = os.getloadavg()[0]
         say(_inventory(recording))
         for note in recording.notes:
@@ -69,7 +67,7 @@ def run_replay(options: ReplayOptions, say: Callable[[str], None], progress: Pro
             logs = session.run()
         settings = {name: yaml.safe_load(value) for name, value in options.parameters.items()}
         predictor = _predictor(bundle, logs.status, settings) if options.compare else None
-        reader = ResultReader(recording, logs, scratch, predictor, settings)
+        reader = ResultReader(recording, logs, predictor, settings)
         reader.read(options.results, lambda done, of: progress("comparing", done, of))
         if predictor is not None:
             predictor.close()
@@ -86,9 +84,7 @@ def run_replay(options: ReplayOptions, say: Callable[[str], None], progress: Pro
     return report
 
 
-def _report(
-    out: Path, figures: Mapping[str, Any], reader: ResultReader, bundle: Bundle
-) -> Path:
+def _report(out: Path, figures: Mapping[str, Any], reader: ResultReader, bundle: Bundle) -> Path:
     write_json(out / _FIGURES, figures)
     frames = reader.album.chosen()
     through = frames["through"]
@@ -174,8 +170,6 @@ def _made_with(
 ) -> dict[str, str]:
     engine = next((v for k, v in logs.status.items() if k.endswith(": engine")), {})
     camera = next((v for k, v in logs.status.items() if k.endswith(f": {CAMERA}")), {})
-    facts = machine()
-    versions = ", ".join(f"{name} {number}" for name, number in facts["versions"].items())
     late = logs.sent.notes.get("late_ms", 0.0)
     return {
         "model": f"{bundle.name}, trained on {bundle.manifest.training.data}",
@@ -183,9 +177,7 @@ def _made_with(
         f"{engine.get('device', '?')}, network input {engine.get('input_size', '')}",
         "camera_info": camera.get("camera_info", "?"),
         "playing speed": f"{options.rate:g}, at most {late:.0f} ms behind time",
-        "machine": f"{facts['processor']}, {facts['cores']} CPUs, "
-        f"load average {load:.1f} before the start",
-        "versions": f"proto_mtl_ros {proto_mtl_ros.__version__}, Python {facts['python']},"
-        f" {versions}",
+        "load average": f"{load:.1f} before the start",
+        **machine_facts(),
         "command": shlex.join(options.command),
     }

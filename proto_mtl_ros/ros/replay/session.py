@@ -276,7 +276,9 @@ class ReplaySession:
             "fps": options.fps,
         }
         arguments = ["-m", "proto_mtl_ros.ros.replay.player", str(options.recording), "--clock"]
-        return arguments + [f"--{name}={value}" for name, value in given.items() if value is not None]
+        return arguments + [
+            f"--{name}={value}" for name, value in given.items() if value is not None
+        ]
 
     def _settle(self) -> None:
         """Wait for the last results, and then for diagnostics that count them."""
