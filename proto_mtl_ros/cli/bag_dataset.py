@@ -10,10 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from proto_mtl_ros.errors import (
-    ConfigError,
-    DataError,
-)
+from proto_mtl_ros.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from proto_mtl_ros.data.bags.frames import BagFrames
@@ -72,8 +69,6 @@ def to_dataset(
         "tolerance": tolerance,
         "masks": masks,
         "registered": registered,
-        "tolerant": True,
-        "clean": True,
         "near": near,
         "far": far,
         "rectified": rectified or None,
@@ -140,19 +135,9 @@ def _selection(
     sharpness: float,
 ) -> dict[str, list[str]]:
     """Return split -> frame ids; read again where a run that was stopped has found them."""
-    from proto_mtl_ros.bounded import (
-        MAX_TABLE,
-        read_json,
-    )
-    from proto_mtl_ros.data.bags.frame_selection import (
-        FrameLook,
-        choose_frames,
-        time_blocks,
-    )
-    from proto_mtl_ros.files import (
-        remove_leftovers,
-        write_text,
-    )
+    from proto_mtl_ros.bounded import MAX_TABLE, read_json
+    from proto_mtl_ros.data.bags.frame_selection import FrameLook, choose_frames, time_blocks
+    from proto_mtl_ros.files import remove_leftovers, write_text
 
     settings = {
         "recording": whole.root.name,

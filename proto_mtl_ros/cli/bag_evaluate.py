@@ -77,7 +77,7 @@ def evaluate(
         TimeRemainingColumn,
     )
 
-    from proto_mtl_ros.data.bags.camera import recorded_camera
+    from proto_mtl_ros.data.bags.calibration import recorded_camera
     from proto_mtl_ros.data.bags.recording import BagRecording
     from proto_mtl_ros.evaluation.bag_pass import (
         BagPass,
@@ -141,7 +141,7 @@ def _transform(
     recording: BagRecording, extrinsics: Path | None
 ) -> tuple[tuple[float, ...], ...] | None:
     """Return the 4x4 matrix from the depth camera to the image, None where it is not known."""
-    from proto_mtl_ros.data.bags.static_transforms import recorded_transforms
+    from proto_mtl_ros.data.bags.calibration import recorded_transforms
 
     matrix: np.ndarray | None = None
     if extrinsics is not None:

@@ -186,7 +186,7 @@ def _judged(
 ) -> dict[str, Any]:
     """Return the figures of a model on a part of the recording."""
     from proto_mtl_ros.cli.bag_evaluate import RECORDS
-    from proto_mtl_ros.data.bags.camera import recorded_camera
+    from proto_mtl_ros.data.bags.calibration import recorded_camera
     from proto_mtl_ros.data.bags.recording import BagRecording
     from proto_mtl_ros.evaluation.bag_pass import (
         BagPass,

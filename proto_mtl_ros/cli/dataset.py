@@ -10,10 +10,7 @@ import typer
 
 from proto_mtl_ros.cli import comma_list
 from proto_mtl_ros.cli.group import command_group
-from proto_mtl_ros.errors import (
-    ConfigError,
-    DataError,
-)
+from proto_mtl_ros.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from proto_mtl_ros.data.source import FrameSource
@@ -68,12 +65,7 @@ def report(
     that task affinity measured by gradients is not evidence on these labels.
     """
     from proto_mtl_ros import __version__
-    from proto_mtl_ros.data.dataset_statistics import (
-        count_labels,
-        count_pixels,
-        examples,
-        spread,
-    )
+    from proto_mtl_ros.data.dataset_statistics import count_labels, count_pixels, examples, spread
     from proto_mtl_ros.data.source import notes_of
     from proto_mtl_ros.evaluation.dataset_report import (
         dataset_table,
@@ -131,10 +123,7 @@ def manifest(
     random_label gives every frame 1 to T - 1 of its T labels. The same seed and frames give the
     same manifest. Frames are named by their id, so the order of files does not matter.
     """
-    from proto_mtl_ros.data.manifest import (
-        DRAWS,
-        write_manifest,
-    )
+    from proto_mtl_ros.data.manifest import DRAWS, write_manifest
 
     if draw not in DRAWS:
         raise ConfigError(f"--setting {draw!r} is not known; there are: {', '.join(DRAWS)}")

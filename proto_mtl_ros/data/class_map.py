@@ -8,15 +8,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from proto_mtl_ros.data.sample import Sample
-from proto_mtl_ros.data.source import (
-    FrameSource,
-    notes_of,
-)
+from proto_mtl_ros.data.source import FrameSource, notes_of
 from proto_mtl_ros.errors import DataError
-from proto_mtl_ros.tasks import (
-    IGNORE_INDEX,
-    LabelSet,
-)
+from proto_mtl_ros.tasks import IGNORE_INDEX, LabelSet
 
 
 def class_lookup(

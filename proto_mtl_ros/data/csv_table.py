@@ -7,14 +7,8 @@ import csv
 import io
 from pathlib import Path, PurePosixPath
 
-from proto_mtl_ros.bounded import (
-    MAX_TABLE,
-    read_text,
-)
-from proto_mtl_ros.errors import (
-    DataError,
-    one_line,
-)
+from proto_mtl_ros.bounded import MAX_TABLE, read_text
+from proto_mtl_ros.errors import DataError, one_line
 
 FRAME_ID = "frame_id"
 

@@ -13,10 +13,7 @@ import numpy as np
 
 from proto_mtl_ros.bounded import read_json
 from proto_mtl_ros.encodings import MAX_PIXELS
-from proto_mtl_ros.errors import (
-    DataError,
-    one_line,
-)
+from proto_mtl_ros.errors import DataError, one_line
 from proto_mtl_ros.tasks import IGNORE_INDEX
 
 _MOST_BYTES = 64_000_000

@@ -18,23 +18,10 @@ from pathlib import Path
 import numpy as np
 
 from proto_mtl_ros.bounded import check_inside
-from proto_mtl_ros.data.camera_file import (
-    camera_for,
-    read_camera,
-)
-from proto_mtl_ros.data.frame_list import (
-    NoSplitError,
-    read_splits,
-    select_frames,
-)
-from proto_mtl_ros.data.label_set_file import (
-    NO_CLASSES,
-    read_label_set,
-)
-from proto_mtl_ros.data.manifest import (
-    allowed,
-    manifest_for,
-)
+from proto_mtl_ros.data.camera_file import camera_for, read_camera
+from proto_mtl_ros.data.frame_list import NoSplitError, read_splits, select_frames
+from proto_mtl_ros.data.label_set_file import NO_CLASSES, read_label_set
+from proto_mtl_ros.data.manifest import allowed, manifest_for
 from proto_mtl_ros.data.map_file import (
     DEPTH_SUFFIXES,
     IMAGE_SUFFIXES,
@@ -45,16 +32,10 @@ from proto_mtl_ros.data.map_file import (
     read_normals,
     read_segmentation,
 )
-from proto_mtl_ros.data.normal_axes import (
-    OPTICAL,
-    NormalAxes,
-)
+from proto_mtl_ros.data.normal_axes import OPTICAL, NormalAxes
 from proto_mtl_ros.data.sample import Sample
 from proto_mtl_ros.errors import DataError
-from proto_mtl_ros.geometry import (
-    Camera,
-    depth_to_normals,
-)
+from proto_mtl_ros.geometry import Camera, depth_to_normals
 from proto_mtl_ros.tasks import LabelSet
 
 IMAGES = "images"

@@ -12,21 +12,11 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from proto_mtl_ros.bounded import (
-    MAX_JSON,
-    read_json,
-    read_text,
-)
+from proto_mtl_ros.bounded import MAX_JSON, read_json, read_text
 from proto_mtl_ros.data.camera_file import camera_json
 from proto_mtl_ros.data.csv_table import check_frame_id
-from proto_mtl_ros.data.folder import (
-    IMAGES,
-    SUFFIXES,
-)
-from proto_mtl_ros.data.frame_list import (
-    read_splits,
-    write_splits,
-)
+from proto_mtl_ros.data.folder import IMAGES, SUFFIXES
+from proto_mtl_ros.data.frame_list import read_splits, write_splits
 from proto_mtl_ros.data.label_set_file import write_label_set
 from proto_mtl_ros.data.map_file import (
     depth_suffix,

@@ -8,10 +8,7 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from proto_mtl_ros.data.csv_table import (
-    FRAME_ID,
-    read_table,
-)
+from proto_mtl_ros.data.csv_table import FRAME_ID, read_table
 from proto_mtl_ros.errors import DataError
 from proto_mtl_ros.files import write_text
 

@@ -25,34 +25,15 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from proto_mtl_ros.bounded import read_yaml
-from proto_mtl_ros.data.cityscapes_classes import (
-    CITYSCAPES7,
-    CITYSCAPES19,
-)
+from proto_mtl_ros.data.cityscapes_classes import CITYSCAPES7, CITYSCAPES19
 from proto_mtl_ros.data.class_map import ClassMapped
 from proto_mtl_ros.data.frame_list import select_frames
-from proto_mtl_ros.data.label_set_file import (
-    NO_CLASSES,
-    named_label_set,
-)
-from proto_mtl_ros.data.manifest import (
-    allowed,
-    manifest_for,
-)
+from proto_mtl_ros.data.label_set_file import NO_CLASSES, named_label_set
+from proto_mtl_ros.data.manifest import allowed, manifest_for
 from proto_mtl_ros.data.sample import Sample
-from proto_mtl_ros.data.source import (
-    FrameSource,
-    notes_of,
-)
-from proto_mtl_ros.errors import (
-    DataError,
-    one_line,
-)
-from proto_mtl_ros.tasks import (
-    NYU13,
-    TASKS,
-    LabelSet,
-)
+from proto_mtl_ros.data.source import FrameSource, notes_of
+from proto_mtl_ros.errors import DataError, one_line
+from proto_mtl_ros.tasks import NYU13, TASKS, LabelSet
 
 LABEL_SETS = {label_set.name: label_set for label_set in (NYU13, CITYSCAPES7, CITYSCAPES19)}
 """The label sets that can be named instead of spelt out."""

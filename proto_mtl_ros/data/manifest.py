@@ -14,10 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from proto_mtl_ros.data.csv_table import (
-    FRAME_ID,
-    read_table,
-)
+from proto_mtl_ros.data.csv_table import FRAME_ID, read_table
 from proto_mtl_ros.errors import DataError
 from proto_mtl_ros.files import write_text
 

@@ -16,14 +16,8 @@ import cv2
 import numpy as np
 
 from proto_mtl_ros.bounded import read_bytes
-from proto_mtl_ros.encodings import (
-    EncodingError,
-    decode_file,
-)
-from proto_mtl_ros.errors import (
-    DataError,
-    one_line,
-)
+from proto_mtl_ros.encodings import EncodingError, decode_file
+from proto_mtl_ros.errors import DataError, one_line
 from proto_mtl_ros.files import write_bytes
 from proto_mtl_ros.geometry import valid_depth
 

@@ -19,10 +19,7 @@ import numpy as np
 from proto_mtl_ros.bounded import read_text
 from proto_mtl_ros.data.manifest import Manifest
 from proto_mtl_ros.data.map_file import read_array
-from proto_mtl_ros.errors import (
-    DataError,
-    one_line,
-)
+from proto_mtl_ros.errors import DataError, one_line
 
 _KEY = "labels_weights"
 _MOST_BYTES = 4_000_000

@@ -19,25 +19,13 @@ import cv2
 import numpy as np
 
 from proto_mtl_ros.bounded import check_inside
-from proto_mtl_ros.data.frame_list import (
-    NoSplitError,
-    read_splits,
-)
-from proto_mtl_ros.data.manifest import (
-    allowed,
-    manifest_for,
-)
+from proto_mtl_ros.data.frame_list import NoSplitError, read_splits
+from proto_mtl_ros.data.manifest import allowed, manifest_for
 from proto_mtl_ros.data.map_file import decoded
 from proto_mtl_ros.data.sample import Sample
 from proto_mtl_ros.errors import DataError
-from proto_mtl_ros.geometry import (
-    Camera,
-    resize,
-)
-from proto_mtl_ros.tasks import (
-    IGNORE_INDEX,
-    NYU13,
-)
+from proto_mtl_ros.geometry import Camera, resize
+from proto_mtl_ros.tasks import IGNORE_INDEX, NYU13
 
 WIDTH, HEIGHT = 640, 480
 _K = np.array([[518.857901, 0.0, 325.582449], [0.0, 519.469611, 253.736166], [0.0, 0.0, 1.0]])

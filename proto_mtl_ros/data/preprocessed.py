@@ -30,26 +30,11 @@ from typing import Any
 import numpy as np
 
 from proto_mtl_ros.bounded import check_inside
-from proto_mtl_ros.data.camera_file import (
-    camera_for,
-    camera_of,
-)
-from proto_mtl_ros.data.frame_list import (
-    NoSplitError,
-    select_frames,
-)
-from proto_mtl_ros.data.manifest import (
-    allowed,
-    manifest_for,
-)
-from proto_mtl_ros.data.map_file import (
-    read_array,
-    unit_vectors,
-)
-from proto_mtl_ros.data.normal_axes import (
-    NormalAxes,
-    find_normal_axes,
-)
+from proto_mtl_ros.data.camera_file import camera_for, camera_of
+from proto_mtl_ros.data.frame_list import NoSplitError, select_frames
+from proto_mtl_ros.data.manifest import allowed, manifest_for
+from proto_mtl_ros.data.map_file import read_array, unit_vectors
+from proto_mtl_ros.data.normal_axes import NormalAxes, find_normal_axes
 from proto_mtl_ros.data.preprocessed_array import (
     BASELINE_FX,
     FARTHEST,
@@ -58,12 +43,7 @@ from proto_mtl_ros.data.preprocessed_array import (
     ids_of,
     rgb_of,
 )
-from proto_mtl_ros.data.preprocessed_layout import (
-    LAYOUTS,
-    label_folders,
-    label_set_of,
-    layout_of,
-)
+from proto_mtl_ros.data.preprocessed_layout import LAYOUTS, label_folders, label_set_of, layout_of
 from proto_mtl_ros.data.sample import Sample
 from proto_mtl_ros.errors import DataError
 from proto_mtl_ros.geometry import Camera

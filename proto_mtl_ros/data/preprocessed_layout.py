@@ -9,16 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from proto_mtl_ros.data.cityscapes_classes import (
-    CITYSCAPES7,
-    CITYSCAPES19,
-)
+from proto_mtl_ros.data.cityscapes_classes import CITYSCAPES7, CITYSCAPES19
 from proto_mtl_ros.errors import DataError
 from proto_mtl_ros.geometry import Camera
-from proto_mtl_ros.tasks import (
-    NYU13,
-    LabelSet,
-)
+from proto_mtl_ros.tasks import NYU13, LabelSet
 
 
 @dataclass(frozen=True)

@@ -128,10 +128,7 @@ def open_joined(
     Raises:
         DataError: the file or one of the data sets cannot be used.
     """
-    from proto_mtl_ros.data.joined import (
-        JoinConfig,
-        Joined,
-    )
+    from proto_mtl_ros.data.joined import JoinConfig, Joined
 
     config = JoinConfig.read(Path(root))
     sources = {

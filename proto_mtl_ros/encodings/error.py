@@ -1,10 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What can be wrong with an image message."""
 
-from proto_mtl_ros.errors import (
-    INPUT,
-    ProtoMtlError,
-)
+from proto_mtl_ros.errors import INPUT, ProtoMtlError
 
 
 class EncodingError(ProtoMtlError):

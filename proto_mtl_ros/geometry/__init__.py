@@ -5,20 +5,9 @@ Frames are optical frames (REP-103): x right, y down, z forward. Pixel centres l
 coordinates, so a resize by ``s`` moves a coordinate ``c`` to ``(c + 0.5) * s - 0.5``.
 """
 
-from proto_mtl_ros.geometry.camera import (
-    Camera,
-    canonical_factor,
-)
-from proto_mtl_ros.geometry.depth import (
-    depth_to_points,
-    valid_depth,
-)
-from proto_mtl_ros.geometry.letterbox import (
-    Letterbox,
-    height_at,
-    resize,
-    resize_to_width,
-)
+from proto_mtl_ros.geometry.camera import Camera, canonical_factor
+from proto_mtl_ros.geometry.depth import depth_to_points, valid_depth
+from proto_mtl_ros.geometry.letterbox import Letterbox, height_at, resize, resize_to_width
 from proto_mtl_ros.geometry.normals import depth_to_normals
 
 __all__ = [

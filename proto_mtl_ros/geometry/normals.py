@@ -14,16 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from proto_mtl_ros.geometry.camera import Camera
-from proto_mtl_ros.geometry.depth import (
-    check_size,
-    valid_depth,
-)
-from proto_mtl_ros.geometry.planes import (
-    Float32,
-    Planes,
-    Rays,
-    fit_planes,
-)
+from proto_mtl_ros.geometry.depth import check_size, valid_depth
+from proto_mtl_ros.geometry.planes import Float32, Planes, Rays, fit_planes
 
 # A shifted window is taken only when its residual variance is this many times smaller.
 _PREFERENCE = 2.0

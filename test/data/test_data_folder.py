@@ -19,7 +19,7 @@ from proto_mtl_ros.data.folder_writer import write_folder
 from proto_mtl_ros.data.registry import open_source
 from proto_mtl_ros.data.sample import Sample
 from proto_mtl_ros.errors import DataError
-from recordings import DEPTH_FRAME, FX, START, picture, write_recording
+from recordings import FX, START, picture, write_recording
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 LABELS = {
@@ -91,10 +91,9 @@ def _content(folder: Path) -> dict[str, bytes]:
 
 KILLED = """
 import os, signal, sys
-sys.path[:0] = [{repository!r}, {tests!r}]
+sys.path[:0] = [{repository!r}, {support!r}]
 import proto_mtl_ros.data.folder_writer as writer
 import sources
-from test_data_folder import LABELS
 from pathlib import Path
 
 write, calls = writer.write_image, []
@@ -107,12 +106,14 @@ def write_then_die(path, rgb):
     write(path, rgb)
 
 writer.write_image = write_then_die
-writer.write_folder(sources.Frames(LABELS), Path(sys.argv[1]))
+writer.write_folder(sources.Frames({labels!r}), Path(sys.argv[1]))
 """
 
 
 def test_a_killed_conversion_goes_on_and_is_whole(tmp_path: Path) -> None:
-    program = KILLED.format(repository=str(REPOSITORY), tests=str(REPOSITORY / "test"))
+    program = KILLED.format(
+        repository=str(REPOSITORY), support=str(REPOSITORY / "test" / "support"), labels=LABELS
+    )
     out = tmp_path / "out"
     killed = subprocess.run(
         [sys.executable, "-c", program, str(out)], env={**os.environ}, timeout=100
@@ -174,14 +175,6 @@ def test_every_nth_image_and_the_tolerance(recording: Path) -> None:
     frames = open_source("bag", recording, "train", options={"tolerance": 0.003})
     assert frames.tasks == ()
     assert not frames[0].labels
-
-
-def test_depth_of_another_frame_is_refused_unless_registered(tmp_path: Path) -> None:
-    pytest.importorskip("rosbags", reason="rosbags is not installed")
-    path = write_recording(tmp_path / "bag", 2, depth_frame=DEPTH_FRAME)
-    with pytest.raises(DataError, match="set registered if it is"):
-        open_source("bag", path, "train")
-    assert open_source("bag", path, "train", options={"registered": True}).tasks[0] == "depth"
 
 
 def test_masks_named_by_stamp(recording: Path, tmp_path: Path) -> None:

@@ -21,10 +21,7 @@ from proto_mtl_ros.data.nyuv2 import hold_out
 from proto_mtl_ros.data.preprocessed_array import disparity_to_depth
 from proto_mtl_ros.data.registry import open_source
 from proto_mtl_ros.errors import DataError
-from proto_mtl_ros.tasks import (
-    NYU13,
-    LabelSet,
-)
+from proto_mtl_ros.tasks import NYU13, LabelSet
 
 
 def _angles(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -31,11 +31,7 @@ from proto_mtl_ros.data.joined import JoinConfig
 from proto_mtl_ros.data.label_set_file import read_label_set
 from proto_mtl_ros.data.manifest import read_manifest
 from proto_mtl_ros.data.registry import open_source
-from proto_mtl_ros.errors import (
-    ConfigError,
-    DataError,
-    ProtoMtlError,
-)
+from proto_mtl_ros.errors import ConfigError, DataError, ProtoMtlError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 

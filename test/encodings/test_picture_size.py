@@ -12,10 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proto_mtl_ros.encodings import (
-    EncodingError,
-    decode_file,
-)
+from proto_mtl_ros.encodings import EncodingError, decode_file
 from proto_mtl_ros.encodings.picture_size import (
     MAX_LAYERED_PIXELS,
     MAX_PIXELS,

@@ -8,10 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proto_mtl_ros.geometry import Camera
-from proto_mtl_ros.geometry.depth_cleaning import (
-    clean_depth,
-    smooth_surroundings,
-)
+from proto_mtl_ros.geometry.depth_cleaning import clean_depth, smooth_surroundings
 
 CAMERA = Camera(np.array([[120.0, 0, 79.5], [0, 120, 59.5], [0, 0, 1]]), 160, 120)
 

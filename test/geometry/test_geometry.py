@@ -10,11 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proto_mtl_ros.geometry import (
-    Camera,
-    canonical_factor,
-    depth_to_points,
-)
+from proto_mtl_ros.geometry import Camera, canonical_factor, depth_to_points
 
 LENSES = {
     "pinhole": ("", None),

@@ -8,11 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proto_mtl_ros.geometry import (
-    Camera,
-    Letterbox,
-    resize,
-)
+from proto_mtl_ros.geometry import Camera, Letterbox, resize
 
 PROPERTY = settings(max_examples=40, deadline=None)
 CAMERA = Camera(np.array([[61.0, 0, 30.2], [0, 62.5, 25.1], [0, 0, 1]]), 64, 48)
@@ -117,10 +113,7 @@ def test_an_image_of_one_right_side_is_resized_all_the_same():
 
 
 def test_a_strip_that_is_made_narrow_keeps_a_row():
-    from proto_mtl_ros.geometry.letterbox import (
-        height_at,
-        resize_to_width,
-    )
+    from proto_mtl_ros.geometry.letterbox import height_at, resize_to_width
 
     strip = np.full((2, 100), 7, np.uint8)
     assert height_at(10, strip) == height_at(50, strip) == 1

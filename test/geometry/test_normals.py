@@ -9,11 +9,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from proto_mtl_ros.geometry import (
-    Camera,
-    depth_to_normals,
-    resize,
-)
+from proto_mtl_ros.geometry import Camera, depth_to_normals, resize
 from proto_mtl_ros.geometry import normals as normals_module
 
 WIDTH, HEIGHT = 96, 72

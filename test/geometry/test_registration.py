@@ -10,10 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proto_mtl_ros.geometry import Camera
-from proto_mtl_ros.geometry.registration import (
-    register_depth,
-    rigid_transform,
-)
+from proto_mtl_ros.geometry.registration import register_depth, rigid_transform
 
 
 def camera(fx: float = 60.0, width: int = 64, height: int = 48) -> Camera:

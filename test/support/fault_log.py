@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import time
 from pathlib import Path
@@ -44,10 +45,12 @@ class FaultLog:
 
     def write(self, path: Path) -> None:
         """Join the entries to those in the file; tests that did not run keep theirs."""
-        before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
-        joined = {entry["name"]: entry for entry in before} | self._entries
-        ordered = sorted(joined.values(), key=lambda entry: (entry["group"], entry["name"]))
-        write_text(path, json.dumps(ordered, indent=1, ensure_ascii=False) + "\n")
+        with path.with_suffix(".lock").open("w") as lock:  # workers end at the same time
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+            joined = {entry["name"]: entry for entry in before} | self._entries
+            ordered = sorted(joined.values(), key=lambda entry: (entry["group"], entry["name"]))
+            write_text(path, json.dumps(ordered, indent=1, ensure_ascii=False) + "\n")
 
     def __bool__(self) -> bool:
         return bool(self._entries)

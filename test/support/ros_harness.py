@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ros_domain import claim_domain
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-# Up to 101 the ports of a domain lie below the ephemeral ones.
-DOMAIN = 1 + os.getpid() % 101
+DOMAIN = claim_domain()
 ENVIRONMENT = {
     "ROS_DOMAIN_ID": str(DOMAIN),
     "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",

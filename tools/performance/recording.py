@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from proto_mtl_ros.data.bags.bag import Bag
-from proto_mtl_ros.data.bags.camera import recorded_camera
+from proto_mtl_ros.data.bags.calibration import recorded_camera
 from proto_mtl_ros.data.bags.recording import (
     BagRecording,
     decode_picture,

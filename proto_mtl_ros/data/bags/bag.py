@@ -17,10 +17,7 @@ from typing import Any
 from rosbags.typesys import Stores, get_typestore
 from rosbags.typesys.store import Typestore
 
-from proto_mtl_ros.data.bags.recovery import (
-    is_cut,
-    recover,
-)
+from proto_mtl_ros.data.bags.recovery import is_cut, recover
 from proto_mtl_ros.data.bags.ros1 import converter
 from proto_mtl_ros.data.bags.stamp_log import header_stamp
 from proto_mtl_ros.data.bags.storage import (
@@ -29,11 +26,7 @@ from proto_mtl_ros.data.bags.storage import (
     BoundedRos1Reader,
     check_folder,
 )
-from proto_mtl_ros.errors import (
-    NO_ROOM,
-    BagError,
-    one_line,
-)
+from proto_mtl_ros.errors import NO_ROOM, BagError, one_line
 from proto_mtl_ros.files import ScratchFolder
 
 STORAGE_SUFFIXES = (".mcap", ".db3")
@@ -198,6 +191,11 @@ class Bag:
             key = (connection.topic, connection.msgtype)
             counts[key] = counts.get(key, 0) + connection.msgcount
         return tuple(Topic(name, kind, count) for (name, kind), count in sorted(counts.items()))
+
+    @property
+    def span(self) -> tuple[int, int]:
+        """When the first message was recorded, and 1 ns after the last; nanoseconds."""
+        return self._reader.start_time, self._reader.end_time
 
     @property
     def duration(self) -> float:

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from proto_mtl_ros.data.bags.bag import BagMessage
+from proto_mtl_ros.data.bags.recorded_frames import match_one_to_one
 from proto_mtl_ros.data.bags.recording import BagRecording
 
 _WAITING = 64
@@ -27,34 +28,6 @@ class StreamFrame:
     stamp: int
     image: BagMessage
     partners: Mapping[str, BagMessage]
-
-
-def match_one_to_one(
-    first: Collection[int], second: Collection[int], tolerance: int
-) -> dict[int, int]:
-    """Return stamp of ``first`` -> stamp of ``second``, each used once, nearest pairs first.
-
-    Args:
-        first, second: stamps in nanoseconds; those that are there twice count once.
-        tolerance: largest distance of a pair.
-    """
-    ones, others = sorted(set(first)), sorted(set(second))
-    pairs: list[tuple[int, int, int]] = []
-    start = 0
-    for one in ones:
-        while start < len(others) and others[start] < one - tolerance:
-            start += 1
-        for other in others[start:]:
-            if other > one + tolerance:
-                break
-            pairs.append((abs(other - one), one, other))
-    taken: dict[int, int] = {}
-    used: set[int] = set()
-    for _, one, other in sorted(pairs):
-        if one not in taken and other not in used:
-            taken[one] = other
-            used.add(other)
-    return taken
 
 
 class FrameStream:

@@ -15,12 +15,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from proto_mtl_ros.data.bags.bag import (
-    Bag,
-    BagMessage,
-    Topic,
-    is_bag,
-)
+from proto_mtl_ros.data.bags.bag import Bag, BagMessage, Topic, is_bag
 from proto_mtl_ros.data.bags.topics import (
     CAMERA_INFO,
     COMPRESSED_IMAGE,
@@ -62,6 +57,8 @@ class DepthFrame:
             raise _damaged(self.message, error) from None
         return depth, str(message.header.frame_id)
 
+
+_NS = 1_000_000_000
 
 R = TypeVar("R", bound="Recording")
 
@@ -163,6 +160,17 @@ class BagRecording(Recording):
         """Yield the messages of any topics, recorded from ``start`` to before ``stop`` (ns)."""
         return self._bag.messages(names, start, stop)
 
+    def image_span(self) -> tuple[int, int]:
+        """Return the first and the last stamp of an image, ns; only both ends are read."""
+        name, (start, end) = self.topics.image.name, self._bag.span
+        reach = _NS
+        while True:
+            parts = ((None, start + reach), (end - reach, None))
+            found = [[m.stamp for m in self._bag.messages([name], *part)] for part in parts]
+            if all(found) or start + reach > end:
+                return min(found[0], default=0), max(found[1], default=0)
+            reach *= 8
+
     def pictures(self, stamps: Collection[int]) -> dict[int, np.ndarray]:
         found: dict[int, np.ndarray] = {}
         for message in self._bag.messages([self.topics.image.name]):
@@ -230,10 +238,7 @@ def open_recording(
         BagError: nothing usable is there, or an option does not fit the kind of recording; the
             message says what to do.
     """
-    from proto_mtl_ros.data.bags.image_sequence import (
-        ImageFolder,
-        VideoFile,
-    )
+    from proto_mtl_ros.data.bags.image_sequence import ImageFolder, VideoFile
 
     path = Path(path)
     if fps is not None and not 0 < fps <= 1000:

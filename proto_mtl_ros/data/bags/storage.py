@@ -29,11 +29,7 @@ from rosbags.rosbag2.reader import DirectoryReader
 from rosbags.rosbag2.storage_mcap import McapReader
 from rosbags.rosbag2.storage_sqlite3 import Sqlite3Reader
 
-from proto_mtl_ros.bounded import (
-    check_inside,
-    open_regular,
-    read_text,
-)
+from proto_mtl_ros.bounded import check_inside, open_regular, read_text
 from proto_mtl_ros.errors import BagError
 
 MAX_CHUNK = 128 << 20

@@ -7,10 +7,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from proto_mtl_ros.data.bags.bag import (
-    Bag,
-    Topic,
-)
+from proto_mtl_ros.data.bags.bag import Bag, Topic
 from proto_mtl_ros.data.bags.topics import (
     CAMERA_INFO,
     COMPRESSED_IMAGE,
@@ -20,11 +17,7 @@ from proto_mtl_ros.data.bags.topics import (
     choose_topics,
     is_colour,
 )
-from proto_mtl_ros.encodings import (
-    EncodingError,
-    decode_compressed,
-    decode_compressed_depth,
-)
+from proto_mtl_ros.encodings import EncodingError, decode_compressed, decode_compressed_depth
 from proto_mtl_ros.errors import BagError
 
 _LABELS = re.compile(r"label|segment|mask|semantic")

@@ -7,10 +7,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from proto_mtl_ros.data.bags.bag import (
-    Bag,
-    Topic,
-)
+from proto_mtl_ros.data.bags.bag import Bag, Topic
 from proto_mtl_ros.errors import BagError
 
 IMAGE = "sensor_msgs/msg/Image"

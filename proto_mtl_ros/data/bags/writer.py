@@ -21,10 +21,7 @@ from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, W
 from rosbags.typesys import get_types_from_msg
 
 from proto_mtl_ros.data.bags.bag import typestore
-from proto_mtl_ros.errors import (
-    BagError,
-    file_trouble,
-)
+from proto_mtl_ros.errors import BagError, file_trouble
 from proto_mtl_ros.files import NewFolder
 
 # Not among the definitions that the reading library ships; the text is the wire contract.

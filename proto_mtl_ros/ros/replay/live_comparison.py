@@ -20,7 +20,7 @@ from proto_mtl_ros.data.bags.bag import (
     Bag,
     BagMessage,
 )
-from proto_mtl_ros.data.bags.camera import recorded_camera
+from proto_mtl_ros.data.bags.calibration import recorded_camera
 from proto_mtl_ros.data.bags.recording import (
     BagRecording,
     Recording,

@@ -17,17 +17,9 @@ from rosbags.rosbag1 import Writer as Ros1Writer
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
-from proto_mtl_ros.data.bags import (
-    recovery as bag_recovery,
-)
-from proto_mtl_ros.data.bags import (
-    storage as bag_storage,
-)
-from proto_mtl_ros.data.bags.bag import (
-    Bag,
-    decode,
-    typestore,
-)
+from proto_mtl_ros.data.bags import recovery as bag_recovery
+from proto_mtl_ros.data.bags import storage as bag_storage
+from proto_mtl_ros.data.bags.bag import Bag, decode, typestore
 from proto_mtl_ros.data.bags.stamp_log import header_stamp
 from proto_mtl_ros.data.bags.storage import BoundedReader
 from proto_mtl_ros.data.bags.summary import summarise

@@ -15,17 +15,12 @@ import pytest
 import sources
 from rosbags.rosbag2 import StoragePlugin, Writer
 
-from proto_mtl_ros.data.bags.bag import (
-    Bag,
-    typestore,
-)
+from proto_mtl_ros.data.bags.bag import Bag, typestore
 from proto_mtl_ros.data.bags.frames import BagFrames
 from proto_mtl_ros.data.bags.writer import BagWriter
 from proto_mtl_ros.data.registry import open_source
-from proto_mtl_ros.errors import (
-    BagError,
-    DataError,
-)
+from proto_mtl_ros.data.source import notes_of
+from proto_mtl_ros.errors import BagError, DataError
 from recordings import DEPTH_FRAME, FX, START, picture, write_recording
 
 
@@ -76,7 +71,7 @@ def test_a_camera_can_be_given_where_the_recording_has_none(
     recording: Path, tmp_path: Path
 ) -> None:
     changes: dict[str, Callable[[Any], Any]] = {
-        "has no camera_info beside": lambda info: None,
+        "no camera_info beside": lambda info: None,
         "is not calibrated": lambda info: replace(info, k=np.zeros(9), p=np.zeros(12)),
         "camera_info of .* cannot be used": lambda info: replace(info, k=np.full(9, np.nan)),
     }
@@ -114,18 +109,16 @@ def test_of_a_recording_only_the_labels_that_are_allowed_are_made(
     )
     # whoever may use depth may use the normals that are made of it
     assert [tuple(frames[i].labels) for i in range(3)] == [("depth", "normals"), ("normals",), ()]
-    options = {"every": 2, "derive_normals": False}
-    frames = open_source("bag", recording, "train", manifest=tmp_path / "m.csv", options=options)
-    assert [tuple(frames[i].labels) for i in range(3)] == [("depth",), (), ()]
     with pytest.raises(DataError, match="no frame '5'"):
         frames.has("5")
 
 
-def test_depth_away_from_edges_without_normals(tmp_path: Path) -> None:
+def test_depth_that_is_not_registered_is_kept_away_from_edges(tmp_path: Path) -> None:
     path = write_recording(tmp_path / "bag", 1, depth_frame=DEPTH_FRAME)
-    options = {"tolerant": True, "derive_normals": False}
-    labels = open_source("bag", path, "train", options=options)[0].labels
-    assert list(labels) == ["depth"] and (labels["depth"] > 0).any()
+    frames = open_source("bag", path, "train")
+    labels = frames[0].labels
+    assert list(labels) == ["depth", "normals"] and 0 < (labels["depth"] > 0).mean() < 1
+    assert any("right away from edges alone" in note for note in notes_of(frames))
 
 
 def test_pictures_of_chosen_frames_pass_by_once_each(recording: Path, tmp_path: Path) -> None:

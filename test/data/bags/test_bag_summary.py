@@ -13,22 +13,12 @@ import mcap.writer
 import numpy as np
 import pytest
 
-from proto_mtl_ros.data.bags.bag import (
-    Bag,
-    typestore,
-)
+from proto_mtl_ros.data.bags.bag import Bag, typestore
 from proto_mtl_ros.data.bags.frames import BagFrames
-from proto_mtl_ros.data.bags.summary import (
-    BagSummary,
-    TopicSummary,
-    summarise,
-)
+from proto_mtl_ros.data.bags.summary import BagSummary, TopicSummary, summarise
 from proto_mtl_ros.data.bags.topics import choose_topics
 from proto_mtl_ros.data.bags.writer import BagWriter
-from proto_mtl_ros.errors import (
-    BagError,
-    DataError,
-)
+from proto_mtl_ros.errors import BagError, DataError
 from recordings import START, image_message, info_message, write_recording
 
 IMAGE, INFO = "sensor_msgs/msg/Image", "sensor_msgs/msg/CameraInfo"
@@ -178,7 +168,7 @@ def test_a_topic_that_has_fewer_messages_than_it_says(tmp_path: Path) -> None:
     for name in ("/depth", "/camera_info"):
         assert f"{name}: none of its 7 messages can be read" in summary.notes
     assert summary.camera is not None and summary.camera.depth is None
-    with pytest.raises(DataError, match="is not calibrated: give camera"):
+    with pytest.raises(DataError, match="is not calibrated: .*give camera"):
         BagFrames(path)
 
 

@@ -11,12 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proto_mtl_ros.data.bags.frame_selection import (
-    FrameLook,
-    choose_frames,
-    motion,
-    time_blocks,
-)
+from proto_mtl_ros.data.bags.frame_selection import FrameLook, choose_frames, motion, time_blocks
 
 
 @lru_cache

@@ -26,12 +26,7 @@ from mcap.writer import CompressionType, Writer
 
 from proto_mtl_ros.data.bags import storage as bag_storage
 from proto_mtl_ros.data.bags.bag import Bag
-from proto_mtl_ros.data.bags.storage import (
-    MAX_CHUNK,
-    unpack_bz2,
-    unpack_lz4,
-    unpack_zstd,
-)
+from proto_mtl_ros.data.bags.storage import MAX_CHUNK, unpack_bz2, unpack_lz4, unpack_zstd
 from proto_mtl_ros.errors import BagError
 from recordings import write_recording
 
