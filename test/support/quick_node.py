@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`proto-mtl node` with diagnostics that are held for 2 s instead of 5: tests wait for their end."""
+"""`proto-mtl node` with diagnostics that are held for 2 s, not 5: tests wait for their end."""
 
 from proto_mtl_ros.cli.main import main
 from proto_mtl_ros.ros import diagnostics
