@@ -29,12 +29,12 @@ from proto_mtl_ros.data.bags.recording import (
 )
 from proto_mtl_ros.encodings import decode_image
 from proto_mtl_ros.geometry import Camera
-from proto_mtl_ros.ros.frame_fate import PROCESSED
+from proto_mtl_ros.ros.outcomes import PROCESSED
 from proto_mtl_ros.ros.replay.session import (
     CAMERA,
     ReplayLogs,
 )
-from proto_mtl_ros.ros.results import out_of_range
+from proto_mtl_ros.ros.topics import out_of_range
 from proto_mtl_ros.runtime.bundle import Bundle
 from proto_mtl_ros.runtime.engine import create_engine
 from proto_mtl_ros.runtime.predictor import (

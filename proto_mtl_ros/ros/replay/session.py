@@ -20,7 +20,7 @@ from proto_mtl_ros.data.bags.topics import (
     CameraTopics,
 )
 from proto_mtl_ros.errors import ProtoMtlError
-from proto_mtl_ros.ros.frame_fate import read_fates
+from proto_mtl_ros.ros.outcomes import read_outcomes
 from proto_mtl_ros.ros.replay import lifecycle
 from proto_mtl_ros.ros.replay.lifecycle import LifecycleClient
 from proto_mtl_ros.ros.replay.processes import (
@@ -170,7 +170,7 @@ class ReplaySession:
         node.stop()
         sent = StampLog.read(options.out / "player.json")
         received = StampLog.read(options.out / "recorder.json")
-        fates = read_fates(options.out / "node.log", CAMERA)
+        fates = read_outcomes(options.out / "node.log", CAMERA)
         return ReplayLogs(sent, received, fates, self._status, sent.notes.get("late_ms", 0.0))
 
     def _start(self, name: str, arguments: list[str], ends: bool = False) -> Child:
@@ -193,8 +193,7 @@ class ReplaySession:
         parameters = {
             "cameras": f"[{CAMERA}]",
             "image_transport": "compressed" if compressed else "raw",
-            # the stamps of a recording are of its day
-            **({"use_sim_time": "true"} if self._options.sim_time else {"stamp_tolerance": "0"}),
+            **({"use_sim_time": "true"} if self._options.sim_time else {}),
             **self._options.parameters,
         }
         arguments = ["-m", "proto_mtl_ros.cli", "node", "--ros-args"]
