@@ -4,17 +4,17 @@
 from __future__ import annotations
 
 import threading
-from typing import Any
 
 from proto_mtl_ros.errors import one_line
-from proto_mtl_ros.ros.model import Loading
+from proto_mtl_ros.ros.model_loading import Loading
+from proto_mtl_ros.ros.parameters import Parameters
 from proto_mtl_ros.runtime.engine_cache import EngineNotSaved
 from proto_mtl_ros.runtime.engine_plan import EnginePlan
 from proto_mtl_ros.runtime.predictor import Predictor
 
 
 class EngineUpgrade:
-    """Builds an engine in a child process, then loads it.
+    """Builds an engine in a child process, then loads it by the node's parameters.
 
     Attributes:
         progress: what is being done, one line.
@@ -22,15 +22,10 @@ class EngineUpgrade:
         warning: why the engine has to be built again after the next start; empty if it has not.
     """
 
-    def __init__(self, plan: EnginePlan, values: dict[str, Any]) -> None:
-        """Start to build.
-
-        Args:
-            plan: what to build.
-            values: the node's parameters, which the engine is then loaded by.
-        """
+    def __init__(self, plan: EnginePlan, parameters: Parameters) -> None:
+        """Start to build."""
         self.progress, self.error, self.warning = "starting", "", ""
-        self._plan, self._values = plan, dict(values)
+        self._plan, self._parameters = plan, parameters
         self._stop = threading.Event()
         self._built = threading.Event()
         self._loading: Loading | None = None
@@ -54,13 +49,12 @@ class EngineUpgrade:
             return None
         if self._loading is None:
             self.progress = "loading"
-            self._loading = Loading(self._values)
-        outcome = self._loading.outcome
-        if outcome is None:
+            self._loading = Loading(self._parameters)
+        result = self._loading.result
+        if isinstance(result, BaseException):
+            self.error = one_line(result)
             return None
-        if outcome.error is not None:
-            self.error = one_line(outcome.error)
-        return outcome.predictor
+        return result
 
     def stop(self) -> None:
         """Give up; the child process ends."""

@@ -22,14 +22,12 @@ import pytest
 import yaml
 from killing import Job, command, leftovers
 from nyuv2_pack import write_pack
-from rosbags.rosbag2 import StoragePlugin, Writer
 from test_bag_dataset import moving
 from test_kills import TRAINING, files_of
 from tiny_bundle import tiny_manifest, write_tiny_bundle
 
 from proto_mtl_ros.data.bags.bag import (
     Bag,
-    typestore,
 )
 from proto_mtl_ros.data.bags.writer import BagWriter
 from proto_mtl_ros.errors import (
@@ -282,34 +280,6 @@ def test_of_a_recording_whose_disk_fills_what_was_written_is_kept(
         seen=f"\"{without(disk, str(full.value))}\"; what a robot has recorded before is kept as"
         " NAME-cut-1",
     )  # fmt: skip
-
-
-# a small database is written at the end alone, a larger one already before
-@pytest.mark.parametrize(("kind", "messages"), [("mcap", 30), ("db3", 30), ("db3", 8)])
-def test_a_cut_recording_is_not_taken_for_shorter_because_scratch_is_full(
-    kind: str,
-    messages: int,
-    small_disk: Callable[[int], SmallDisk],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    with BagWriter(tmp_path / "bag") as writer:
-        _record(writer, messages)
-    if kind == "db3":
-        (tmp_path / "bag").rename(tmp_path / "first")
-        database = Writer(tmp_path / "bag", version=8, storage_plugin=StoragePlugin.SQLITE3)
-        with Bag(tmp_path / "first") as bag, database:
-            image = database.add_connection("/image", IMAGE, typestore=typestore())
-            for message in bag.messages():
-                database.write(image, message.time, message.cdr)
-    (storage,) = (tmp_path / "bag").glob(f"*.{kind}")
-    content = storage.read_bytes()
-    storage.write_bytes(content[: len(content) * 9 // 10])
-    disk = small_disk(1 << 20)
-    monkeypatch.setenv("TMPDIR", str(disk.path))
-    job = Job(tmp_path / "job", command, "bag", "info", tmp_path / "bag")
-    line = one_line(job, "TMPDIR")
-    assert "damaged" not in line
 
 
 def test_an_engine_that_cannot_be_kept_is_used_and_the_older_one_stays(

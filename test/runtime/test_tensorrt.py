@@ -22,6 +22,7 @@ from proto_mtl_ros.errors import (
     ProtoMtlError,
 )
 from proto_mtl_ros.ros.engine_upgrade import EngineUpgrade
+from proto_mtl_ros.ros.parameters import Parameters
 from proto_mtl_ros.runtime.bundle import Bundle
 from proto_mtl_ros.runtime.cuda import (
     Cuda,
@@ -39,17 +40,9 @@ from proto_mtl_ros.runtime.tensorrt_build import (
 
 MODELS = Path(__file__).resolve().parents[2] / "models"
 GPU, CAPABILITY = "a GPU", "8.6"
-VALUES = {
-    "model": str(MODELS / "nyu13-lite0"),
-    "backend": "onnxruntime",
-    "device": "cpu",
-    "precision": "auto",
-    "threads": 1,
-    "input_size": [0, 0],
-    "cameras": ["camera"],
-    "max_batch": 1,
-    "output_size": "input",
-}
+VALUES = Parameters(
+    model=str(MODELS / "nyu13-lite0"), backend="onnxruntime", device="cpu", threads=1
+)
 
 pytestmark = pytest.mark.skipif(
     installed_library() is None, reason="neither tensorrt nor tensorrt-rtx is installed"

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from proto_mtl_ros import drawing
 from proto_mtl_ros.data.bags.bag import Bag, BagMessage
 from proto_mtl_ros.data.bags.calibration import recorded_camera
 from proto_mtl_ros.data.bags.recording import (
@@ -28,10 +27,10 @@ from proto_mtl_ros.encodings import decode_image
 from proto_mtl_ros.errors import BagError
 from proto_mtl_ros.evaluation.depth_error import DepthComparison, depth_error, with_nearest
 from proto_mtl_ros.evaluation.frame_album import FrameAlbum
-from proto_mtl_ros.ros.frame_fate import PROCESSED
-from proto_mtl_ros.ros.replay.session import CAMERA, ReplayLogs
-from proto_mtl_ros.ros.results import out_of_range
-from proto_mtl_ros.runtime.predictor import Prediction, Predictor
+from proto_mtl_ros.ros.outcomes import PROCESSED
+from proto_mtl_ros.ros.replay.session import CAMERA, RESULT_IMAGES, ReplayLogs
+from proto_mtl_ros.ros.topics import Settings, result_topics
+from proto_mtl_ros.runtime.predictor import MAPS, Predictor
 
 LOST = "lost_in_transport"
 """Fate of an image that was sent and never reached the node."""
@@ -42,35 +41,9 @@ RESULT_LOST = "result_not_recorded"
 DEPTH_TOLERANCE_NS = 20_000_000
 """Colour and depth images that are farther apart in time are not compared."""
 
-Settings = Mapping[str, Any]
-"""Parameters of the node, by name."""
-
-
-def _depth(prediction: Prediction, settings: Settings) -> Any:
-    near, far = settings.get("min_depth", 0.0), settings.get("max_depth", 0.0)
-    assert prediction.depth is not None
-    return out_of_range(prediction.depth, near, far)
-
-
-def _normals(prediction: Prediction, _: Settings) -> Any:
-    assert prediction.normals is not None
-    return drawing.draw_normals(prediction.normals)
-
-
-IDS, CONFIDENCE, DEPTH, NORMALS = (
-    "segmentation/image",
-    "segmentation/confidence",
-    "depth/image",
-    "normals/color",
-)
-COMPARED: dict[str, tuple[str, Callable[[Prediction, Settings], Any]]] = {
-    IDS: ("of the pixels have another class", lambda prediction, _: prediction.segmentation),
-    CONFIDENCE: ("of 255", lambda prediction, _: prediction.confidence),
-    DEPTH: ("m", _depth),
-    NORMALS: ("of 255 in a colour", _normals),
-}
-"""Result topic below the camera -> unit of a difference, and the pixels that the node makes of a
-prediction."""
+IDS, CONFIDENCE = "segmentation/image", "segmentation/confidence"
+DEPTH, NORMALS = "depth/image", "normals/color"
+_UNITS = {IDS: "of the pixels", DEPTH: "m", NORMALS: "of 255 in a colour"}
 
 
 @dataclass
@@ -159,7 +132,7 @@ class ResultReader:
         recording: Recording,
         logs: ReplayLogs,
         predictor: Predictor | None = None,
-        settings: Settings | None = None,
+        parameters: Mapping[str, Any] | None = None,
     ) -> None:
         """Prepare.
 
@@ -167,20 +140,26 @@ class ResultReader:
             recording: what was played.
             logs: of the replay.
             predictor: for the offline pass, like the node's; None for no such pass.
-            settings: of the node.
+            parameters: of the node, by name.
         """
         self._recording, self._logs = recording, logs
-        self._predictor, self._settings = predictor, settings or {}
+        parameters = parameters or {}
+        self._predictor = predictor
+        self._settings = Settings(
+            np.zeros((0, 3), np.uint8),
+            parameters.get("min_depth", 0.0),
+            parameters.get("max_depth", 0.0),
+        )
         self._sent = next(iter(logs.sent.stamps.values()), [])
         self._period = int(logs.sent.notes.get("period_ns", 0))
         self.live = LiveComparison(sent=len(self._sent), first=min(self._sent, default=0))
-        own = [set(logs.received.stamps.get(f"/{CAMERA}/{name}", ())) for name in COMPARED]
+        own = [set(logs.received.stamps.get(name, ())) for name in RESULT_IMAGES]
         answered = set().union(*own).intersection(self._sent)
         self.album = FrameAlbum(len([one for one in answered if self._first_round(one)]))
         self._place = 0
         self._camera = None
         if isinstance(recording, BagRecording):
-            rectified = bool(self._settings.get("rectified", False))
+            rectified = bool(parameters.get("rectified", False))
             self._camera = recorded_camera(recording, recording.topics.camera_info, rectified)
         self._depth = DepthComparison()
         self._depth_frame = ""
@@ -204,12 +183,14 @@ class ResultReader:
         with Bag(results) as bag:
             present = {topic.name for topic in bag.topics if topic.count}
             topics = {
-                name: _InOrder(bag, f"/{CAMERA}/{name}", place)
-                for name in COMPARED
-                if f"/{CAMERA}/{name}" in present
+                name.removeprefix(f"/{CAMERA}/"): _InOrder(bag, name, place)
+                for name in RESULT_IMAGES
+                if name in present
             }
             if self._predictor is not None:
-                self.live.maps = {name: MapComparison(COMPARED[name][0]) for name in topics}
+                self.live.maps = {
+                    name: MapComparison(_UNITS.get(name, "of 255")) for name in topics
+                }
             for number, (image, measured) in enumerate(self._images()):
                 found = {name: topic.at(number) for name, topic in topics.items()}
                 live = {
@@ -286,12 +267,13 @@ class ResultReader:
     ) -> None:
         height, width = rgb.shape[:2]
         prediction = predictor.predict(rgb, self._camera and self._camera.fitted(width, height))
-        equal = [
-            self.live.maps[name].add(
-                own, COMPARED[name][1](prediction, self._settings), name == IDS
-            )
-            for name, own in live.items()
-        ]
+        maps = {name: m for name in MAPS if (m := getattr(prediction, name)) is not None}
+        equal = []
+        for topic in result_topics():
+            if topic.name in live and topic.make is not None:
+                offline = topic.make(maps, rgb, self._settings)
+                one = self.live.maps[topic.name]
+                equal.append(one.add(live[topic.name], offline, topic.name == IDS))
         if not all(equal):
             self.live.different.append(stamp)
 

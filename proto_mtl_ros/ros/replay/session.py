@@ -19,29 +19,30 @@ from proto_mtl_ros.data.bags.recording import Recording
 from proto_mtl_ros.data.bags.stamp_log import StampLog
 from proto_mtl_ros.data.bags.topics import COMPRESSED_IMAGE
 from proto_mtl_ros.errors import ConfigError, ProtoMtlError
-from proto_mtl_ros.ros.frame_fate import read_fates
+from proto_mtl_ros.ros.outcomes import read_outcomes
 from proto_mtl_ros.ros.replay import lifecycle
 from proto_mtl_ros.ros.replay.lifecycle import LifecycleClient
 from proto_mtl_ros.ros.replay.player import check_rate
 from proto_mtl_ros.ros.replay.processes import Child, adopt_environment
 from proto_mtl_ros.ros.replay.recorder import DIAGNOSTICS
+from proto_mtl_ros.ros.topics import result_topics
 
 NODE_NAME = "proto_mtl"
 CAMERA = "camera"
 RESULT_IMAGES = tuple(
-    f"/{CAMERA}/{name}"
-    for name in (
-        "segmentation/image", "segmentation/confidence", "depth/image", "normals/color"
-    )
-)  # fmt: skip
+    f"/{CAMERA}/{topic.name}"
+    for topic in result_topics()
+    if topic.make is not None and topic.name not in ("segmentation/overlay", "normals/image")
+)
+"""The overlay and the points can be made from these and the recording."""
+
 RESULT_TOPICS = {
     **dict.fromkeys(RESULT_IMAGES, "sensor_msgs/msg/Image"),
     f"/{CAMERA}/segmentation/label_info": "vision_msgs/msg/LabelInfo",
     f"/{CAMERA}/depth/camera_info": "sensor_msgs/msg/CameraInfo",
     DIAGNOSTICS: "diagnostic_msgs/msg/DiagnosticArray",
 }
-"""What is recorded, where its type is installed (vision_msgs need not be). The overlay and the
-points can be made from these and the recording."""
+"""What is recorded, where its type is installed (vision_msgs need not be)."""
 
 _APPEAR_SECONDS = 30.0
 _CONFIGURE_SECONDS = 180.0
@@ -217,7 +218,7 @@ class ReplaySession:
         return ReplayLogs(
             StampLog.read(out / "player.json"),
             StampLog.read(out / "recorder.json"),
-            read_fates(out / "node.log", CAMERA),
+            read_outcomes(out / "node.log", CAMERA),
             self._state.status,
         )
 

@@ -31,7 +31,7 @@ from recordings import START, image_message, picture, write_recording
 
 pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 
-from proto_mtl_ros.ros.frame_fate import read_fates
+from proto_mtl_ros.ros.outcomes import read_outcomes
 from proto_mtl_ros.ros.replay.comparison import MapComparison, ResultReader
 from proto_mtl_ros.ros.replay.session import ReplayLogs
 
@@ -68,7 +68,7 @@ def logs_of(out: Path) -> ReplayLogs:
     return ReplayLogs(
         StampLog.read(out / "player.json"),
         StampLog.read(out / "recorder.json"),
-        read_fates(out / "node.log", "camera"),
+        read_outcomes(out / "node.log", "camera"),
         {},
     )
 

@@ -10,28 +10,26 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from proto_mtl_ros.errors import one_line
-from proto_mtl_ros.ros.camera import CameraPort
-from proto_mtl_ros.ros.diagnostics import (
-    ERROR,
-    WARN,
-)
+from proto_mtl_ros.ros.camera_stream import CameraStream
+from proto_mtl_ros.ros.diagnostic_table import ERROR, WARN
+from proto_mtl_ros.ros.diagnostics import Finding
 from proto_mtl_ros.ros.engine_upgrade import EngineUpgrade
-from proto_mtl_ros.ros.input_choice import InputChoice
-from proto_mtl_ros.ros.model import Loading
-from proto_mtl_ros.ros.watchdog import Watchdog
-from proto_mtl_ros.ros.worker import (
-    THREAD,
-    Worker,
-)
+from proto_mtl_ros.ros.model_loading import Loading
+from proto_mtl_ros.ros.parameters import Parameters
+from proto_mtl_ros.ros.worker import THREAD, Worker
 from proto_mtl_ros.runtime.predictor import Predictor
 
 TICK = 0.25
 """Seconds between two looks at the worker."""
 
-FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
+RESTARTS = 3
+"""New engines that are tried one after the other."""
+
+FIRST_PAUSE = 1.0
 """Seconds before a new engine is loaded; they double from one attempt to the next."""
 
 SETTLED = 60.0
@@ -43,68 +41,72 @@ FAILURES = 3
 ENDING_PATIENCE = 3.0
 """Seconds that a frame in work may still take when the process is about to end."""
 
+LONGEST_GAP = 1.0
+"""Seconds between two looks count at most so much. A process that was stopped, by a debugger, a
+full machine or a lid that was closed, has not worked meanwhile, and nothing in it has stalled."""
 
-class Supervisor:
+
+class EngineHost:
     """A worker, its engine, and what is done when they fail.
 
-    values: gives the current parameters. logger: the node's. on_model: called with a model that
-    has come into use. on_failure: called with one line when nothing more will be attempted.
-    stopping: set when the process is about to end.
+    logger: the node's. on_model: called with a model that has come into use. on_failure: called
+    when nothing more will be attempted. stopping: set when the process is about to end.
+
+    Attributes:
+        worker: in use now; streams put their frames there.
     """
 
     def __init__(
         self,
         predictor: Predictor,
-        values: Callable[[], dict[str, Any]],
+        parameters: Parameters,
         logger: Any,
         on_model: Callable[[Predictor], None],
-        on_failure: Callable[[str], None],
+        on_failure: Callable[[], None],
         stopping: threading.Event,
     ) -> None:
-        self.upgrade: EngineUpgrade | None = None
-        self._values, self._logger, self._stopping = values, logger, stopping
+        self.worker = Worker(predictor, parameters, logger)
+        self._parameters, self._logger, self._stopping = parameters, logger, stopping
         self._on_model, self._on_failure = on_model, on_failure
-        self._worker = Worker(predictor, values, logger)
-        self._ports: list[CameraPort] = []
+        self._streams: list[CameraStream] = []
         self._running = False
-        self._watchdog = Watchdog()
-        self._input_choice = InputChoice(values, logger)
+        self._upgrade: EngineUpgrade | None = None
+        self._watched_round = -1
+        self._seen_at = self._spent = 0.0
         self._earlier_inferences = 0
-        self._reason = ""
-        self._failed_backend = self._failed_choice = ""
+        self._reason = self._failed_backend = self._failed_choice = ""
         self._given_up = False
         self._attempts = self._restarts = 0
         self._next_at: float | None = None
         self._loading: Loading | None = None
-        self._load_until = 0.0
-        self._recovered_at = 0.0
+        self._load_until = self._recovered_at = 0.0
 
     @property
     def predictor(self) -> Predictor | None:
         """The model in use, None while there is no engine."""
-        return self._worker.predictor
+        return self.worker.predictor
 
-    def wake(self) -> None:
-        """A frame has come."""
-        self._worker.wake()
+    def configure(self, parameters: Parameters) -> None:
+        """Go by these parameters from now on."""
+        self._parameters = self.worker.parameters = parameters
 
-    def start(self, ports: list[CameraPort]) -> None:
+    def start(self, streams: list[CameraStream]) -> None:
         """Start the worker for these cameras, paused."""
-        self._ports = ports
-        self._worker.start(ports)
-        assert self._worker.predictor is not None
-        self._announce(self._worker.predictor)
+        self._streams = streams
+        self.worker.start()
+        assert self.worker.predictor is not None
+        self._announce(self.worker.predictor)
 
     def resume(self) -> None:
         """Process frames from now on."""
         self._running = True
-        self._worker.resume()
+        self.worker.resume()
 
     def pause(self) -> None:
         """Finish the frame in work, take no other; an engine that does not return is replaced."""
         self._running = False
         patience = self._patience()
-        if not self._worker.pause(patience):
+        if not self.worker.pause(patience):
             self._replace(self._stalled(patience))
 
     def release(self) -> None:
@@ -113,8 +115,8 @@ class Supervisor:
         self._stop_upgrade()
         self._forget_restart()
         patience = self._patience()
-        if not (self._worker.pause(patience) and self._worker.stop(patience)):
-            self._worker.give_up("engine_stalled")
+        if not (self.worker.pause(patience) and self.worker.stop(patience)):
+            self.worker.give_up("engine_stalled")
             self._logger.error(
                 f"{self._stalled(patience)}: its thread is left behind; restart the process if "
                 "memory runs short"
@@ -133,43 +135,62 @@ class Supervisor:
         if self._loading is not None or self._next_at is not None:
             self._tend_restart(now)
         elif not self._given_up:
-            reason = self._trouble(now)
+            reason = self._fault(now)
             if reason:
                 self._replace(reason)
             elif self._attempts and now - self._recovered_at > SETTLED:
                 self._reason, self._attempts = "", 0
-            if not reason:
-                self._input_choice.tick(self._worker, now)
 
-    def report(self) -> tuple[dict[str, str], list[tuple[bytes, str]]]:
-        """Key-value pairs for /diagnostics, and (level, text) of what is not in order."""
-        worker = self._worker
+    def report(self) -> tuple[dict[str, str], list[Finding]]:
+        """Key-value pairs for /diagnostics, and what is not in order."""
         values = {
-            "inferences": str(self._earlier_inferences + worker.inferences),
-            "worker": worker.stage,
+            "inferences": str(self._earlier_inferences + self.worker.inferences),
+            "worker": self.worker.stage,
             "engine_restarts": str(self._restarts),
             "engines_left_behind": str(max(0, running_workers() - 1)),
         }
-        troubles: list[tuple[bytes, str]] = []
+        findings: list[Finding] = []
         if self._given_up:
-            troubles.append((ERROR, self._final_line()))
+            findings.append((ERROR, self._final_line()))
         elif self._loading is not None or self._next_at is not None:
-            attempt = f"attempt {self._attempts} of {self._values()['engine_restarts']}"
+            attempt = f"attempt {self._attempts} of {RESTARTS}"
             text = f"engine_restarting: {self._reason}; loading a new engine ({attempt})"
-            troubles.append((ERROR, text))
+            findings.append((ERROR, text))
         elif self._reason:
             ago = time.monotonic() - self._recovered_at
             text = f"engine_replaced: {ago:.0f} s ago, by a new one: {self._reason}"
-            troubles.append((WARN, text))
-        troubles += self._input_choice.troubles(worker)
-        return values, troubles
+            findings.append((WARN, text))
+        predictor = self.predictor
+        if predictor is not None:
+            engine = predictor.engine
+            values |= {
+                "model": predictor.bundle.name,
+                "model_path": str(predictor.bundle.path),
+                "backend": engine.name,
+                "device": engine.device,
+                "precision": engine.precision,
+                "choice": engine.choice,
+                "input_size": "x".join(str(size) for size in reversed(predictor.input_size)),
+            }
+            if engine.fallback:
+                values["fallback"] = engine.fallback
+                findings.append((WARN, f"fallback: {engine.fallback}"))
+        if self._upgrade is not None:
+            values["engine_build"] = self._upgrade.error or self._upgrade.progress
+            if self._upgrade.error:
+                findings.append((ERROR, f"no TensorRT engine: {self._upgrade.error}"))
+        return values, findings
 
     # What is wrong
 
-    def _trouble(self, now: float) -> str:
+    def _fault(self, now: float) -> str:
         """Return why the engine has to be replaced, empty while it need not."""
-        worker, timeout = self._worker, self._values()["engine_timeout"]
-        if self._watchdog.observe(worker.round if worker.busy else None, now) > timeout:
+        worker, timeout = self.worker, self._parameters.engine_timeout
+        gap, self._seen_at = min(now - self._seen_at, LONGEST_GAP), now
+        same = worker.busy and worker.round == self._watched_round
+        self._spent = self._spent + gap if same else 0.0
+        self._watched_round = worker.round if worker.busy else -1
+        if self._spent > timeout:
             return self._stalled(timeout)
         failures = worker.failures
         if failures.count >= FAILURES and now - failures.since > timeout:
@@ -178,10 +199,10 @@ class Supervisor:
 
     def _stalled(self, seconds: float) -> str:
         choice = "the engine" if self.predictor is None else self.predictor.engine.choice
-        return f"{choice} has not returned from {self._worker.stage} for {seconds:g} s"
+        return f"{choice} has not returned from {self.worker.stage} for {seconds:g} s"
 
     def _patience(self) -> float:
-        patience: float = self._values()["engine_timeout"]
+        patience = self._parameters.engine_timeout
         return min(patience, ENDING_PATIENCE) if self._stopping.is_set() else patience
 
     # Another engine
@@ -189,17 +210,20 @@ class Supervisor:
     def _replace(self, reason: str) -> None:
         """Leave the worker and its engine behind, and have another one loaded."""
         self._stop_upgrade()
-        old = self._worker
+        old = self.worker
         if old.predictor is not None:
             engine = old.predictor.engine
             self._failed_backend, self._failed_choice = engine.name, engine.choice
         unused = old.give_up("engine_stalled")
         self._earlier_inferences += old.inferences
-        self._worker = Worker(None, self._values, self._logger)
-        self._worker.holds = "engine_restarting"
-        self._worker.start(self._ports)
+        self.worker = Worker(None, self._parameters, self._logger, old.waiting)
+        self.worker.holds = "engine_restarting"
+        self._watched_round = -1
+        for stream in self._streams:
+            stream.inbox = self.worker
+        self.worker.start()
         if self._running:
-            self._worker.resume()
+            self.worker.resume()
         if unused is None:
             self._schedule(reason)
             return
@@ -209,19 +233,19 @@ class Supervisor:
 
     def _schedule(self, reason: str) -> None:
         self._reason = reason
-        most = self._values()["engine_restarts"]
-        if self._attempts >= most:
+        if self._attempts >= RESTARTS:
             self._next_at = None
             self._given_up = True
-            self._worker.holds = "engine_failed"
+            self.worker.holds = "engine_failed"
             self._logger.fatal(self._final_line())
-            self._on_failure(reason)
+            self._on_failure()
             return
-        pause = min(FIRST_PAUSE * 2**self._attempts, LONGEST_PAUSE)
+        pause = FIRST_PAUSE * 2**self._attempts
         self._attempts += 1
         self._next_at = time.monotonic() + pause
         self._logger.error(
-            f"{reason}; loading a new engine in {pause:g} s (attempt {self._attempts} of {most})"
+            f"{reason}; loading a new engine in {pause:g} s "
+            f"(attempt {self._attempts} of {RESTARTS})"
         )
 
     def _final_line(self) -> str:
@@ -235,30 +259,28 @@ class Supervisor:
             assert self._next_at is not None
             if now >= self._next_at:
                 self._next_at = None
-                self._load_until = now + self._values()["load_timeout"]
+                self._load_until = now + self._parameters.load_timeout
                 self._loading = self._load()
             return
-        outcome = self._loading.outcome
-        if outcome is None:
+        result = self._loading.result
+        if result is None:
             if now > self._load_until:
                 self._loading.abandon("loading it took longer than load_timeout")
             return
         self._loading = None
-        if outcome.predictor is None:
-            self._schedule(f"a new engine cannot be loaded: {one_line(outcome.error)}")
+        if isinstance(result, BaseException):
+            self._schedule(f"a new engine cannot be loaded: {one_line(result)}")
         else:
             self._restarts += 1
-            self._use(outcome.predictor)
-            self._logger.warning(f"a new engine is in use: {outcome.predictor.engine.choice}")
+            self._use(result)
+            self._logger.warning(f"a new engine is in use: {result.engine.choice}")
 
     def _load(self) -> Loading:
         """Load the same engine; if that did not last, another one on the CPU."""
-        values = self._values()
-        if self._attempts < 2 or values["engine_fallback"] == "none":
-            return Loading(values)
-        another = {"backend": "auto", "device": "cpu", "precision": "auto"}
+        if self._attempts < 2:
+            return Loading(self._parameters)
         return Loading(
-            values | another,
+            replace(self._parameters, backend="auto", device="cpu", precision="auto"),
             avoid=self._failed_backend,
             instead_of=f"{self._failed_choice} failed; ~/reload_model tries it again",
         )
@@ -268,14 +290,14 @@ class Supervisor:
         loading, self._loading = self._loading, None
         if loading is not None:
             loading.abandon("not needed any more")
-            if loading.outcome is not None and loading.outcome.predictor is not None:
-                loading.outcome.predictor.close()
+            if isinstance(loading.result, Predictor):
+                loading.result.close()
 
     def _use(self, predictor: Predictor) -> None:
         self._forget_restart()
         self._recovered_at = time.monotonic()
-        self._worker.holds = ""
-        self._worker.swap(predictor)
+        self.worker.holds = ""
+        self.worker.swap(predictor)
         self._announce(predictor)
 
     # A better engine
@@ -288,29 +310,29 @@ class Supervisor:
         self._stop_upgrade()
         if engine.not_built is not None:
             self._logger.warning("building the TensorRT engine; progress is on /diagnostics")
-            self.upgrade = EngineUpgrade(engine.not_built.plan, self._values())
-            if self._values()["while_building"] == "wait":
-                self._worker.holds = "engine_building"
+            self._upgrade = EngineUpgrade(engine.not_built.plan, self._parameters)
+            if self._parameters.while_building == "wait":
+                self.worker.holds = "engine_building"
         self._on_model(predictor)
 
     def _stop_upgrade(self) -> None:
-        if self.upgrade is not None:
-            self.upgrade.stop()
-            self.upgrade = None
+        if self._upgrade is not None:
+            self._upgrade.stop()
+            self._upgrade = None
 
     def _tend_upgrade(self) -> None:
         """Take a better engine into use when it is there."""
-        if self.upgrade is None:
+        if self._upgrade is None:
             return
-        predictor = self.upgrade.poll()
+        predictor = self._upgrade.poll()
         if predictor is not None:
-            if self.upgrade.warning:
-                self._logger.warning(f"runs without a cache: {self.upgrade.warning}")
-            self.upgrade = None
+            if self._upgrade.warning:
+                self._logger.warning(f"runs without a cache: {self._upgrade.warning}")
+            self._upgrade = None
             self._use(predictor)
-        elif self.upgrade.error and self._worker.holds == "engine_building":
-            self._worker.holds = ""
-            self._logger.error(f"no TensorRT engine: {self.upgrade.error}")
+        elif self._upgrade.error and self.worker.holds == "engine_building":
+            self.worker.holds = ""
+            self._logger.error(f"no TensorRT engine: {self._upgrade.error}")
 
 
 def running_workers() -> int:

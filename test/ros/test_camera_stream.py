@@ -1,16 +1,50 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A rate limit keeps the mean rate, whatever the camera does, and lets a slower camera be."""
+"""What is odd about a camera's images, and how many of them are processed."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
+
+pytest.importorskip("rclpy", reason="ROS 2 is not installed")
+
 from hypothesis import given
 from hypothesis import strategies as st
+from sensor_msgs.msg import Image
 
-from proto_mtl_ros.errors import ConfigError
-from proto_mtl_ros.ros import parameters
-from proto_mtl_ros.ros.rate_limit import RateLimit
+from proto_mtl_ros.ros.camera_stream import RateLimit, StreamCheck
+
+SECOND = 1_000_000_000
+NOW = 1_700_000_000 * SECOND
+
+
+def stamped(nanoseconds: int, encoding: str = "rgb8") -> Image:
+    message = Image(encoding=encoding)
+    message.header.stamp.sec, message.header.stamp.nanosec = divmod(nanoseconds, SECOND)
+    return message
+
+
+def test_stamps_that_mislead_are_told() -> None:
+    def causes(*stamps: int, clock: int = NOW) -> list[str]:
+        check = StreamCheck()
+        return [cause for stamp in stamps for cause, _ in check.odd(stamped(stamp), clock)]
+
+    assert causes(NOW, NOW + 1, NOW + 2) == []
+    assert causes(NOW, NOW) == []  # equal is not backwards
+    assert causes(NOW, NOW - 1) == ["stamp_backwards"]
+    assert causes(0, NOW, 0) == ["stamp_zero", "stamp_zero"]
+    assert causes(NOW - 6 * SECOND) == ["stamp_past"]
+    assert causes(NOW + 6 * SECOND) == ["stamp_future"]
+    assert causes(NOW - 4 * SECOND, NOW + 4 * SECOND) == []
+    assert causes(SECOND, clock=0) == []  # simulated time that has not begun
+    (odd,) = StreamCheck().odd(stamped(NOW - 3 * 86400 * SECOND), NOW)
+    assert odd == ("stamp_past", "stamps are 3 days behind this node's clock")
+
+
+def test_a_change_of_encoding_is_told_once() -> None:
+    check = StreamCheck()
+    said = [check.odd(stamped(NOW, name), NOW) for name in ("rgb8", "rgb8", "bgr8", "bgr8")]
+    assert said == [[], [], [("encoding_changed", "images were rgb8 and are bgr8 now")], []]
 
 
 def admitted(rate: float, times: list[float]) -> list[float]:
@@ -48,17 +82,3 @@ def test_a_slower_camera_and_no_limit_lose_nothing() -> None:
     times = [n / 5 for n in range(50)]
     assert admitted(6, times) == times
     assert admitted(0, times) == times
-
-
-def test_the_last_value_counts_for_all_cameras_that_follow() -> None:
-    names = {"cameras": ["front", "rear"]}
-    good = parameters.checked_overrides({**names, "max_rate": [10]})
-    assert [parameters.max_rate(good | names, c) for c in names["cameras"]] == [10.0, 10.0]
-    good = parameters.checked_overrides({**names, "max_rate": [0.0, 2.5]})
-    assert [parameters.max_rate(good | names, c) for c in names["cameras"]] == [0.0, 2.5]
-    good = parameters.checked_overrides({**names, "max_rate": [1.0, 2.0, 3.0]})
-    assert [parameters.max_rate(good | names, c) for c in names["cameras"]] == [1.0, 2.0]
-    with pytest.raises(ConfigError, match="max_rate must have at least one value"):
-        parameters.checked_overrides({"max_rate": []})
-    with pytest.raises(ConfigError, match="max_rate must be in 0..1000, not -1"):
-        parameters.checked_overrides({"max_rate": [-1.0]})

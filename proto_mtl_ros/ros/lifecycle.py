@@ -14,7 +14,7 @@ from proto_mtl_ros.errors import ProtoMtlError
 
 SUCCESS = TransitionCallbackReturn.SUCCESS
 FAILURE = TransitionCallbackReturn.FAILURE
-ERROR = TransitionCallbackReturn.ERROR
+FAILED = TransitionCallbackReturn.ERROR
 
 Transition = Callable[[Any, LifecycleState], TransitionCallbackReturn]
 
