@@ -75,9 +75,9 @@ def _run(
         chosen,
         runs_of,
     )
-    from proto_mtl_ros.data.nyuv2 import read_split
+    from proto_mtl_ros.data.table import read_splits
 
-    read_split(data, "train")  # a wrong folder fails here, once
+    read_splits(data / "splits.csv")  # a wrong folder fails here, once
     runs = chosen(runs_of(settings), only)
     check_results(runs, results)
     # as Ctrl-C, so that no training is left behind

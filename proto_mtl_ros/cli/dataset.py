@@ -13,7 +13,7 @@ from proto_mtl_ros.cli.group import command_group
 from proto_mtl_ros.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from proto_mtl_ros.data.source import FrameSource
+    from proto_mtl_ros.data.sample import FrameSource
 
 app = command_group(
     "Look at the labels of a data set, draw or import label manifests, write folders."
@@ -66,7 +66,7 @@ def report(
     """
     from proto_mtl_ros import __version__
     from proto_mtl_ros.data.dataset_statistics import count_labels, count_pixels, examples, spread
-    from proto_mtl_ros.data.source import notes_of
+    from proto_mtl_ros.data.sample import notes_of
     from proto_mtl_ros.evaluation.dataset_report import (
         dataset_table,
         write_dataset_page,
@@ -158,8 +158,8 @@ def import_mtpsl(
     for: the preprocessed NYUv2 (tasks segmentation,depth,normals) or Cityscapes
     (segmentation,depth). Another number of frames or tasks is refused. Nothing pickled is loaded.
     """
+    from proto_mtl_ros.data.manifest import import_mtpsl as read_labels
     from proto_mtl_ros.data.manifest import write_manifest
-    from proto_mtl_ros.data.mtpsl import import_mtpsl as read_labels
 
     source = open_dataset(data, kind, split, None, option)
     names = _tasks(tasks, source)

@@ -14,10 +14,8 @@ from nyuv2_pack import write_pack
 torch = pytest.importorskip("torch", reason="training needs torch")
 pytest.importorskip("lightning", reason="training needs lightning")
 
-from proto_mtl_ros.data.nyuv2 import (  # noqa: E402
-    NYUv2,
-    hold_out,
-)
+from proto_mtl_ros.data.nyuv2 import NYUv2  # noqa: E402
+from proto_mtl_ros.data.table import hold_out  # noqa: E402
 from proto_mtl_ros.errors import (  # noqa: E402
     ConfigError,
     DataError,

@@ -6,21 +6,20 @@ A depth camera labels every frame by itself. Masks may lie beside the recording;
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from proto_mtl_ros.data.bags.bag import is_bag
 from proto_mtl_ros.data.bags.calibration import Calibration
 from proto_mtl_ros.data.bags.masks import Mask, read_masks
 from proto_mtl_ros.data.bags.recorded_frames import RecordedFrames, match_one_to_one
 from proto_mtl_ros.data.bags.recording import BagRecording
 from proto_mtl_ros.data.camera_file import camera_for, camera_of
-from proto_mtl_ros.data.frame_list import select_frames
-from proto_mtl_ros.data.label_set_file import NO_CLASSES
-from proto_mtl_ros.data.manifest import allowed, manifest_for
-from proto_mtl_ros.data.sample import Sample
+from proto_mtl_ros.data.registry import data_set
+from proto_mtl_ros.data.sample import DataSet, Sample, of_image_size
 from proto_mtl_ros.errors import DataError
 from proto_mtl_ros.geometry import depth_to_normals
 from proto_mtl_ros.geometry.depth_cleaning import smooth_surroundings
@@ -33,7 +32,8 @@ floors and table tops as well."""
 _ADVICE = 'give camera: {"fx": ..., "fy": ..., "cx": ..., "cy": ..., "width": ..., ...}'
 
 
-class BagFrames:
+@data_set("bag", looks_like=is_bag)
+class BagFrames(DataSet):
     """The images of a recording; a frame's id is its stamp in nanoseconds.
 
     A frame has a depth label where a depth image lies within ``tolerance`` of it, then normals
@@ -95,7 +95,6 @@ class BagFrames:
             stamp for stamp in stamps if self.frames.has_partner(stamp, self._depth_topic or "")
         }
         self._masks: dict[int, Mask] = {}
-        self.label_set = NO_CLASSES
         if masks is not None:
             self._masks, self.label_set = _masks_of(Path(masks), stamps, tolerance)
         depth = bool(self._with_depth)
@@ -104,32 +103,18 @@ class BagFrames:
         self._check_depth()
         self.notes = (*self._recording.notes, *self._calibration.notes, *self.frames.notes())
         self._every_id = [str(stamp) for stamp in stamps]
-        self._choose(manifest, frame_ids)
-
-    def _choose(self, manifest: Path | str | None, frame_ids: Sequence[str] | None) -> None:
-        self.frame_ids = select_frames(self._every_id, frame_ids, self.root)
-        self.manifest = manifest_for(manifest, self.frame_ids)
-        self._known = frozenset(self.frame_ids)
+        self.choose(self._every_id, frame_ids, manifest, self.root)
 
     def keep(self, frame_ids: Sequence[str]) -> BagFrames:
         """Go on with these frames of all, in this order, without reading the recording again."""
-        self._choose(None, frame_ids)
+        self.choose(self._every_id, frame_ids, None, self.root)
         return self
 
-    def __len__(self) -> int:
-        return len(self.frame_ids)
-
-    def has(self, frame_id: str) -> tuple[str, ...]:
-        """Return the tasks that the frame has a label for and may use."""
-        if frame_id not in self._known:
-            raise DataError(f"{self.root} has no frame {frame_id!r}")
-        may = set(allowed(self.manifest, frame_id, ("segmentation", "depth", "normals")))
-        if "depth" in may:
-            may.add("normals")
-        stamp = int(frame_id)
-        here = {"segmentation"} if stamp in self._masks else set()
-        here |= {"depth", "normals"} if stamp in self._with_depth else set()
-        return tuple(task for task in self.tasks if task in may & here)
+    def labelled(self, frame_id: str, may: Collection[str]) -> Collection[str]:
+        wanted = {*may, "normals"} if "depth" in may else set(may)
+        here = {"segmentation"} if int(frame_id) in self._masks else set()
+        here |= {"depth", "normals"} if int(frame_id) in self._with_depth else set()
+        return wanted & here
 
     def __getitem__(self, index: int) -> Sample:
         frame_id = self.frame_ids[index]
@@ -143,12 +128,7 @@ class BagFrames:
         labels: dict[str, np.ndarray] = {}
         if "segmentation" in names:
             mask = self._masks[int(frame_id)]()
-            if mask.shape != (height, width):
-                raise DataError(
-                    f"the mask of {frame_id} is {mask.shape[1]}x{mask.shape[0]}, its image"
-                    f" {width}x{height}; labels must have the size of the image"
-                )
-            labels["segmentation"] = mask
+            labels["segmentation"] = of_image_size(mask, frame.rgb, f"the mask of {frame_id}")
         if frame.depth is not None:
             depth = np.nan_to_num(frame.depth, posinf=0, neginf=0)
             normals = depth_to_normals(depth, camera)

@@ -19,7 +19,7 @@ from proto_mtl_ros.data.bags.bag import Bag, typestore
 from proto_mtl_ros.data.bags.frames import BagFrames
 from proto_mtl_ros.data.bags.writer import BagWriter
 from proto_mtl_ros.data.registry import open_source
-from proto_mtl_ros.data.source import notes_of
+from proto_mtl_ros.data.sample import notes_of
 from proto_mtl_ros.errors import BagError, DataError
 from recordings import DEPTH_FRAME, FX, START, picture, write_recording
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The classes of a user's data set: ``classes.json`` or ``classes.txt``."""
+"""The classes of a data set: known ones, and those of ``classes.json`` or ``classes.txt``."""
 
 from __future__ import annotations
 
@@ -12,10 +12,37 @@ from typing import Any
 from proto_mtl_ros.bounded import MAX_JSON, check_inside, read_json, read_text
 from proto_mtl_ros.errors import DataError
 from proto_mtl_ros.files import write_text
-from proto_mtl_ros.tasks import LabelSet
+from proto_mtl_ros.tasks import NYU13, LabelSet
 
 NO_CLASSES = LabelSet("none", (), ())
 """The label set of a data set without segmentation."""
+
+CITYSCAPES7 = LabelSet(
+    "cityscapes7",
+    ("flat", "construction", "object", "nature", "sky", "human", "vehicle"),
+    (
+        (128, 64, 128), (70, 70, 70), (153, 153, 153), (107, 142, 35), (70, 130, 180),
+        (220, 20, 60), (0, 0, 142),
+    ),
+)  # fmt: skip
+
+CITYSCAPES19 = LabelSet(
+    "cityscapes19",
+    (
+        "road", "sidewalk", "building", "wall", "fence", "pole", "traffic light", "traffic sign",
+        "vegetation", "terrain", "sky", "person", "rider", "car", "truck", "bus", "train",
+        "motorcycle", "bicycle",
+    ),
+    (
+        (128, 64, 128), (244, 35, 232), (70, 70, 70), (102, 102, 156), (190, 153, 153),
+        (153, 153, 153), (250, 170, 30), (220, 220, 0), (107, 142, 35), (152, 251, 152),
+        (70, 130, 180), (220, 20, 60), (255, 0, 0), (0, 0, 142), (0, 0, 70), (0, 60, 100),
+        (0, 80, 100), (0, 0, 230), (119, 11, 32),
+    ),
+)  # fmt: skip
+
+LABEL_SETS = {label_set.name: label_set for label_set in (NYU13, CITYSCAPES7, CITYSCAPES19)}
+"""The label sets that can be named instead of spelt out."""
 
 Colour = tuple[int, int, int]
 _MOST = 255
