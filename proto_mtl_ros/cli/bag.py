@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from proto_mtl_ros.cli.bag_dataset import to_dataset
 from proto_mtl_ros.cli.bag_evaluate import evaluate
 from proto_mtl_ros.cli.bag_learn import learn
 from proto_mtl_ros.cli.bag_replay import replay
@@ -84,6 +83,5 @@ def _info_of_images(path: Path) -> None:
 
 
 app.command()(evaluate)
-app.command("to-dataset")(to_dataset)
 app.command()(learn)
 app.command()(replay)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from proto_mtl_ros.cli import comma_list
-from proto_mtl_ros.cli.bag_dataset import to_dataset
 from proto_mtl_ros.cli.engine_options import (
     SHIPPED_MODEL,
     open_predictor,
@@ -35,7 +34,7 @@ def learn(
     ] = 0.5,
     judge: Annotated[float, typer.Option(min=0.05, max=0.9, help="Last part, to judge by.")] = 1
     / 3,
-    motion: Annotated[float, typer.Option(min=0, help="See `bag to-dataset`.")] = 0.008,
+    motion: Annotated[float, typer.Option(min=0, help="See `dataset convert`.")] = 0.008,
     steps: Annotated[
         int, typer.Option(min=10, help="Optimiser steps, about, whatever the number of frames.")
     ] = 600,
@@ -87,6 +86,7 @@ def _learnt(
     docs: Path | None,
 ) -> dict[str, Any]:
     """Do what is not done yet; return the figures, which are written down."""
+    from proto_mtl_ros.data.bags.conversion import convert_recording
     from proto_mtl_ros.data.bags.recording import BagRecording
     from proto_mtl_ros.files import write_json_part
 
@@ -96,11 +96,10 @@ def _learnt(
 
     data = out / "data"
     between = 1 - learn_from - judge
-    skip = f"skip {between:.6f}, " if between > 0.01 else ""
-    to_dataset(
-        recording, data, f"train {learn_from:.6f}, {skip}test {judge:.6f}", motion,
-        registered=registered,
-    )  # fmt: skip
+    skip = [("skip", round(between, 6))] if between > 0.01 else []
+    blocks = [("train", round(learn_from, 6)), *skip, ("test", round(judge, 6))]
+    options = {"registered": registered}
+    convert_recording(recording, data, blocks, motion, options, say=typer.echo)
     models = {seed: _fine_tuned(config, init, data, out, seed, steps) for seed in numbers}
     last, first = (1 - judge, 1.0), (0.0, learn_from)
     scale = _judged(recording, init, out / "first-part", first, registered)["median_scale"]
