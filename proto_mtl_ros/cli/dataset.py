@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 app = command_group("Write folders to train from, look at labels, draw label manifests.")
 
-Data = Annotated[
+Place = Annotated[
     Path,
     typer.Argument(
         help="A recording (rosbag2, ROS 1 bag), a folder (images/, depth/, segmentation/,"
@@ -27,6 +27,7 @@ Data = Annotated[
         " file that joins several."
     ),
 ]
+Data = Annotated[Path, typer.Option(help="Folder of the data set, recording, or YAML file.")]
 Kind = Annotated[
     str | None,
     typer.Option(help="bag, folder, nyuv2, preprocessed or joined; told by its look without it."),
@@ -51,7 +52,7 @@ _FRAMES, _PICTURES = 200, 9
 
 @app.command()
 def convert(
-    data: Data,
+    data: Place,
     out: Annotated[Path, typer.Option(help="Folder to write; can be continued.")],
     kind: Kind = None,
     split: Annotated[
@@ -111,7 +112,7 @@ def convert(
 
 @app.command()
 def report(
-    data: Data,
+    data: Place,
     kind: Kind = None,
     split: Split = "train",
     manifest: Manifest = None,
@@ -163,7 +164,7 @@ def report(
 
 @app.command()
 def manifest(
-    data: Data,
+    data: Place,
     out: Annotated[Path, typer.Option(help="CSV to write.")],
     draw: Annotated[
         str,

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from proto_mtl_ros.cli.dataset import Kind, Options, Split, open_dataset
+from proto_mtl_ros.cli.dataset import Data, Kind, Options, Split, open_dataset
 from proto_mtl_ros.cli.engine_options import (
     SHIPPED_MODEL,
     Backend,
@@ -23,7 +23,7 @@ from proto_mtl_ros.cli.engine_options import (
 
 
 def command(
-    data: Annotated[Path, typer.Option(help="Folder of the data set, recording, or YAML file.")],
+    data: Data,
     model: Model = SHIPPED_MODEL,
     kind: Kind = "nyuv2",
     split: Split = "val",
