@@ -184,23 +184,19 @@ def _judged(
     scale: float = 1.0,
 ) -> dict[str, Any]:
     """Return the figures of a model on a part of the recording."""
-    from proto_mtl_ros.cli.bag_evaluate import RECORDS
-    from proto_mtl_ros.data.bags.calibration import recorded_camera
+    from proto_mtl_ros.data.bags.calibration import Calibration
     from proto_mtl_ros.data.bags.recording import BagRecording
-    from proto_mtl_ros.evaluation.bag_pass import (
-        BagPass,
-        PassOptions,
-    )
+    from proto_mtl_ros.evaluation.bag_evaluation import RECORDS
+    from proto_mtl_ros.evaluation.bag_pass import BagPass, PassOptions
     from proto_mtl_ros.evaluation.depth_error import fair_mask
 
     with BagRecording(recording) as opened:
-        camera = recorded_camera(opened, opened.topics.camera_info)
-        options = PassOptions(registered=registered, part=part, depth_scale=scale)
+        calibration = Calibration.of(opened, registered=registered)
         predictor = open_predictor(model, "onnxruntime", "cpu")
-        run = BagPass(opened, predictor, camera, None, options)
-        figures = run.figures(out / RECORDS)
+        options = PassOptions(part=part, depth_scale=scale)
+        figures = BagPass(opened, predictor, calibration, options).figures(out / RECORDS)
         predictor.close()
-        mask = fair_mask(run.registration != "none")
+        mask = fair_mask(calibration.registration != "none")
     depth, normals = figures["depth"], figures["normals"]
     return {
         "frames": figures["frames"],

@@ -141,7 +141,7 @@ def test_report_prints_and_writes_a_page(pack: Path, tmp_path: Path) -> None:
     assert "| segmentation, depth | 0 | 4 | 0.000 |" in printed
     assert "WARNING: Tasks share fewer than 30 %" in printed
     page = out.read_text()
-    assert page.count("<img") == 6 + 6  # six images and one label of each
+    assert page.count("<img") == 6 + 6 + 1  # six images, one label of each, the depth colours
     assert page.count("no label") == 12
     assert "2604.07848" in page and "http" not in page.replace("http-equiv", "")
     printed = run("report", pack)

@@ -22,10 +22,10 @@ from typing import Any
 import killing
 import pytest
 import yaml
+from evaluations import without_times
 from killing import Job, command, leftovers
 from moving_recording import moving
 from nyuv2_pack import write_pack
-from test_bag_evaluate import without_times
 from tiny_bundle import tiny_manifest, write_tiny_bundle
 
 from proto_mtl_ros.data.bags.bag import Bag
