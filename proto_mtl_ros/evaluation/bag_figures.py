@@ -13,8 +13,8 @@ from proto_mtl_ros.evaluation.depth_error import (
     DepthComparison,
     DepthFrameError,
 )
-from proto_mtl_ros.evaluation.metrics import SegmentationMetric
 from proto_mtl_ros.tasks import named_task
+from proto_mtl_ros.tasks.segmentation import SegmentationMetric
 
 _STAGES = ("preprocess", "infer", "postprocess")
 

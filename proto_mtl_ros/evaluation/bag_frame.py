@@ -9,10 +9,6 @@ from typing import Any
 import numpy as np
 
 from proto_mtl_ros.evaluation.depth_error import depth_error
-from proto_mtl_ros.evaluation.metrics import (
-    NormalsMetric,
-    SegmentationMetric,
-)
 from proto_mtl_ros.evaluation.stability import FrameStability
 from proto_mtl_ros.geometry import (
     Camera,
@@ -26,6 +22,8 @@ from proto_mtl_ros.tasks import (
     NORMALS,
     named_task,
 )
+from proto_mtl_ros.tasks.normals import NormalsMetric
+from proto_mtl_ros.tasks.segmentation import SegmentationMetric
 
 HALF_DEGREES = 360
 """Bins of the angles of normals."""
@@ -65,28 +63,28 @@ def frame_record(
     not registered, of pixels with smooth surroundings alone.
     """
     record: dict[str, Any] = {"stamp": stamp, "ms": dict(prediction.timings)}
-    if prediction.confidence is not None:
-        record["confidence"] = float(prediction.confidence.mean()) / 255
+    if "confidence" in prediction:
+        record["confidence"] = float(prediction["confidence"].mean()) / 255
     if stability is not None:
         record["stability"] = {
             name: None if np.isnan(value) else value for name, value in vars(stability).items()
         }
-    if prediction.depth is not None and measured.depth is not None:
-        record["depth"] = depth_error(prediction.depth, measured.depth).record()
+    if "depth" in prediction and measured.depth is not None:
+        record["depth"] = depth_error(prediction["depth"], measured.depth).record()
     camera = prediction.camera
-    if prediction.normals is not None and camera is not None:
-        small, normals = _small(camera, prediction.normals)
-        if prediction.depth is not None:
-            record["consistency"] = _angles(normals, _derived(prediction.depth, small))
+    if "normals" in prediction and camera is not None:
+        small, normals = _small(camera, prediction["normals"])
+        if "depth" in prediction:
+            record["consistency"] = _angles(normals, _derived(prediction["depth"], small))
         if measured.depth is not None:
             truth = _derived(measured.depth, small)
             if not measured.registered:
                 depth = resize(measured.depth, small.width, small.height, "nearest")
                 truth[~smooth_surroundings(depth)] = 0
             record["normals"] = _angles(normals, truth)
-    if prediction.segmentation is not None and measured.labels is not None:
+    if "segmentation" in prediction and measured.labels is not None:
         metric = SegmentationMetric(named_task("segmentation", classes))  # type: ignore[arg-type]
-        metric.update(prediction.segmentation, measured.labels)
+        metric.update(prediction["segmentation"], measured.labels)
         record["confusion"] = metric.confusion.tolist()
     return record
 

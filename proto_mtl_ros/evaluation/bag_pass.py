@@ -191,7 +191,7 @@ class BagPass:
                 (inferred,) = self._predictor.run([prepared])
                 if count == done:
                     prediction = self._finish(inferred)
-                    stability.add(rgb, prediction.segmentation, prediction.depth)
+                    stability.add(rgb, prediction.get("segmentation"), prediction.get("depth"))
                     continue
                 waiting.append(figures.submit(self._record, frame, rgb, inferred, stability))
                 if len(waiting) > _AHEAD:
@@ -224,9 +224,9 @@ class BagPass:
                 found[place] = SheetRow(
                     f"{(frame.stamp - first) / 1e9:.2f} s",
                     rgb,
-                    prediction.segmentation,
-                    prediction.depth,
-                    prediction.normals,
+                    prediction.get("segmentation"),
+                    prediction.get("depth"),
+                    prediction.get("normals"),
                     measured.depth,
                 )
         return found
@@ -284,9 +284,9 @@ class BagPass:
 
     def _finish(self, inferred: Prepared) -> Prediction:
         prediction = self._predictor.finish(inferred)
-        if prediction.depth is not None and self.options.depth_scale != 1.0:
-            scaled = prediction.depth * np.float32(self.options.depth_scale)
-            prediction = replace(prediction, depth=scaled)
+        if "depth" in prediction and self.options.depth_scale != 1.0:
+            scaled = prediction["depth"] * np.float32(self.options.depth_scale)
+            prediction = replace(prediction, maps={**prediction, "depth": scaled})
         return prediction
 
     def _record(
@@ -294,7 +294,7 @@ class BagPass:
     ) -> str:
         prediction = self._finish(inferred)
         steady: FrameStability | None = stability.add(
-            rgb, prediction.segmentation, prediction.depth
+            rgb, prediction.get("segmentation"), prediction.get("depth")
         )
         measured = self._measured(frame, rgb.shape[:2])
         record = frame_record(frame.stamp, prediction, measured, steady, self._classes)

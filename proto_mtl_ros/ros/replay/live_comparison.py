@@ -34,13 +34,13 @@ from proto_mtl_ros.ros.replay.session import (
     CAMERA,
     ReplayLogs,
 )
-from proto_mtl_ros.ros.topics import out_of_range
 from proto_mtl_ros.runtime.bundle import Bundle
 from proto_mtl_ros.runtime.engine import create_engine
 from proto_mtl_ros.runtime.predictor import (
     Prediction,
     Predictor,
 )
+from proto_mtl_ros.tasks.depth import out_of_range
 
 LOST = "lost_in_transport"
 """Fate of an image that was sent and never reached the node."""
@@ -174,8 +174,8 @@ def compare_live(
             rgb = decode_picture(message)
             height, width = rgb.shape[:2]
             prediction = predictor.predict(rgb, camera and camera.fitted(width, height))
-            if prediction.confidence is not None:
-                found.confidence[sent[number]] = float(prediction.confidence.mean()) / 255
+            if "confidence" in prediction:
+                found.confidence[sent[number]] = float(prediction["confidence"].mean()) / 255
             equal = [
                 found.maps[name].add(_pixels(own), _MAPS[name](prediction, values), name in _IDS)
                 for name, own in live.items()
@@ -255,19 +255,19 @@ def _predictor(
 
 
 def _depth(prediction: Prediction, values: Mapping[str, Any]) -> Any:
-    assert prediction.depth is not None
+    assert "depth" in prediction
     near, far = values.get("min_depth", 0.0), values.get("max_depth", 0.0)
-    return out_of_range(prediction.depth, near, far)
+    return out_of_range(prediction["depth"], near, far)
 
 
 def _normals(prediction: Prediction, _: Mapping[str, Any]) -> Any:
-    assert prediction.normals is not None
-    return drawing.draw_normals(prediction.normals)
+    assert "normals" in prediction
+    return drawing.draw_normals(prediction["normals"])
 
 
 _MAPS: dict[str, Callable[[Prediction, Mapping[str, Any]], Any]] = {
-    "segmentation/image": lambda prediction, _: prediction.segmentation,
-    "segmentation/confidence": lambda prediction, _: prediction.confidence,
+    "segmentation/image": lambda prediction, _: prediction["segmentation"],
+    "segmentation/confidence": lambda prediction, _: prediction["confidence"],
     "depth/image": _depth,
     "normals/color": _normals,
 }
