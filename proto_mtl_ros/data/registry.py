@@ -107,7 +107,7 @@ def open_source(
         class_map: name of a class of the data set -> name of a class of ``label_set``; classes
             that it leaves out become unlabelled.
         label_set: the classes that labels are wanted in; None: the data set's own.
-        options: what this kind takes beside these, see ``options_of``.
+        options: what this kind takes beside these.
 
     Raises:
         DataError: there is no such kind or option, the classes do not fit, or the data set
@@ -115,11 +115,7 @@ def open_source(
         BagError: the recording cannot be read.
     """
     _check_there(Path(root))
-    known = options_of(kind)
-    for name in options or {}:
-        if name not in known:
-            there = f"it has: {', '.join(known)}" if known else "it has none"
-            raise DataError(f"kind {kind} has no option {name!r}; {there}")
+    check_options(kind, options or {})
     opener = _kind(kind).opener
     try:
         source = opener(root, split, manifest=manifest, frame_ids=frame_ids, **(options or {}))
@@ -131,10 +127,14 @@ def open_source(
     return source if label_set is None else ClassMapped(source, label_set, class_map)
 
 
-def options_of(kind: str) -> tuple[str, ...]:
-    """Return the names of the options of a kind; raises DataError where there is no such kind."""
+def check_options(kind: str, options: Mapping[str, Any]) -> None:
+    """Refuse options that a kind does not have, or a kind that there is not; raises DataError."""
     names = inspect.signature(_kind(kind).opener).parameters
-    return tuple(name for name in names if name not in _COMMON)
+    known = [name for name in names if name not in _COMMON]
+    for name in options:
+        if name not in known:
+            there = f"it has: {', '.join(known)}" if known else "it has none"
+            raise DataError(f"kind {kind} has no option {name!r}; {there}")
 
 
 def _check_there(root: Path) -> None:

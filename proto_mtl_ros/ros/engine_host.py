@@ -17,7 +17,6 @@ from proto_mtl_ros.errors import one_line
 from proto_mtl_ros.ros.camera_stream import CameraStream
 from proto_mtl_ros.ros.diagnostic_table import ERROR, WARN
 from proto_mtl_ros.ros.diagnostics import Finding
-from proto_mtl_ros.ros.engine_upgrade import EngineUpgrade
 from proto_mtl_ros.ros.model_loading import Loading
 from proto_mtl_ros.ros.parameters import Parameters
 from proto_mtl_ros.ros.worker import THREAD, Worker
@@ -70,7 +69,7 @@ class EngineHost:
         self._on_model, self._on_failure = on_model, on_failure
         self._streams: list[CameraStream] = []
         self._running = False
-        self._upgrade: EngineUpgrade | None = None
+        self._upgrade: Loading | None = None
         self._watched_round = -1
         self._seen_at = self._spent = 0.0
         self._earlier_inferences = 0
@@ -176,9 +175,10 @@ class EngineHost:
                 values["fallback"] = engine.fallback
                 findings.append((WARN, f"fallback: {engine.fallback}"))
         if self._upgrade is not None:
-            values["engine_build"] = self._upgrade.error or self._upgrade.progress
-            if self._upgrade.error:
-                findings.append((ERROR, f"no TensorRT engine: {self._upgrade.error}"))
+            values["engine_build"] = self._upgrade.progress
+            if isinstance(self._upgrade.result, BaseException):
+                values["engine_build"] = one_line(self._upgrade.result)
+                findings.append((ERROR, f"no TensorRT engine: {values['engine_build']}"))
         return values, findings
 
     # What is wrong
@@ -288,10 +288,7 @@ class EngineHost:
     def _forget_restart(self) -> None:
         self._next_at = None
         loading, self._loading = self._loading, None
-        if loading is not None:
-            loading.abandon("not needed any more")
-            if isinstance(loading.result, Predictor):
-                loading.result.close()
+        _discard(loading)
 
     def _use(self, predictor: Predictor) -> None:
         self._forget_restart()
@@ -310,29 +307,34 @@ class EngineHost:
         self._stop_upgrade()
         if engine.not_built is not None:
             self._logger.warning("building the TensorRT engine; progress is on /diagnostics")
-            self._upgrade = EngineUpgrade(engine.not_built.plan, self._parameters)
+            self._upgrade = Loading(self._parameters, plan=engine.not_built.plan)
             if self._parameters.while_building == "wait":
                 self.worker.holds = "engine_building"
         self._on_model(predictor)
 
     def _stop_upgrade(self) -> None:
-        if self._upgrade is not None:
-            self._upgrade.stop()
-            self._upgrade = None
+        upgrade, self._upgrade = self._upgrade, None
+        _discard(upgrade)
 
     def _tend_upgrade(self) -> None:
         """Take a better engine into use when it is there."""
-        if self._upgrade is None:
-            return
-        predictor = self._upgrade.poll()
-        if predictor is not None:
+        result = self._upgrade.result if self._upgrade is not None else None
+        if isinstance(result, Predictor) and self._upgrade is not None:
             if self._upgrade.warning:
                 self._logger.warning(f"runs without a cache: {self._upgrade.warning}")
             self._upgrade = None
-            self._use(predictor)
-        elif self._upgrade.error and self.worker.holds == "engine_building":
+            self._use(result)
+        elif result is not None and self.worker.holds == "engine_building":
             self.worker.holds = ""
-            self._logger.error(f"no TensorRT engine: {self._upgrade.error}")
+            self._logger.error(f"no TensorRT engine: {one_line(result)}")
+
+
+def _discard(loading: Loading | None) -> None:
+    """End a loading, and close what it has given."""
+    if loading is not None:
+        loading.abandon("not needed any more")
+        if isinstance(loading.result, Predictor):
+            loading.result.close()
 
 
 def running_workers() -> int:

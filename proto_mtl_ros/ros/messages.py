@@ -37,13 +37,6 @@ POINT = np.dtype(
 
 _POINT_TYPES = {"label": PointField.UINT32, "confidence": PointField.UINT8}
 
-_DTYPES: dict[str, Any] = {
-    "mono8": np.uint8,
-    "rgb8": np.uint8,
-    "32FC1": np.float32,
-    "32FC3": np.float32,
-}
-
 
 def _data_of_size(message: Any, size: int) -> npt.NDArray[np.uint8]:
     """A writable view of the message's data, which is made anew only when the size changes."""
@@ -52,27 +45,14 @@ def _data_of_size(message: Any, size: int) -> npt.NDArray[np.uint8]:
     return np.frombuffer(message.data, np.uint8)
 
 
-def image_view(
-    message: Image, header: Header, height: int, width: int, encoding: str
-) -> npt.NDArray[Any]:
-    """Make `message` an image of this size and return its pixels to be written.
-
-    encoding: mono8, rgb8, 32FC1 or 32FC3. Returns [H, W] or [H, W, C] of the encoding's type.
-    """
-    dtype = np.dtype(_DTYPES[encoding])
-    channels = 3 if encoding in ("rgb8", "32FC3") else 1
-    message.header = header
-    message.height, message.width, message.encoding = height, width, encoding
-    message.is_bigendian = int(sys.byteorder == "big" and dtype.itemsize > 1)
-    message.step = width * channels * dtype.itemsize
-    pixels = _data_of_size(message, height * message.step).view(dtype)
-    return pixels.reshape((height, width, channels) if channels > 1 else (height, width))
-
-
 def write_image(message: Image, header: Header, pixels: npt.NDArray[Any], encoding: str) -> None:
-    """Fill `message` with pixels [H, W] or [H, W, C]."""
-    view = image_view(message, header, pixels.shape[0], pixels.shape[1], encoding)
-    view[...] = pixels
+    """Fill `message` with pixels [H, W] or [H, W, C] of the encoding's type."""
+    message.header, message.encoding = header, encoding
+    message.height, message.width = pixels.shape[:2]
+    message.step = pixels[0].nbytes
+    message.is_bigendian = int(sys.byteorder == "big" and pixels.itemsize > 1)
+    data = _data_of_size(message, pixels.nbytes)
+    data.view(pixels.dtype).reshape(pixels.shape)[...] = pixels
 
 
 def write_points(

@@ -8,16 +8,17 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from proto_mtl_ros.errors import EngineError
+from proto_mtl_ros.errors import EngineError, one_line
 from proto_mtl_ros.ros.parameters import Parameters
 from proto_mtl_ros.ros.systemd import notify
 from proto_mtl_ros.runtime.bundle import Bundle
 from proto_mtl_ros.runtime.engine import Engine, create_engine
-from proto_mtl_ros.runtime.engine_plan import EngineNotBuilt
+from proto_mtl_ros.runtime.engine_cache import EngineNotSaved
+from proto_mtl_ros.runtime.engine_plan import EngineNotBuilt, EnginePlan
 from proto_mtl_ros.runtime.predictor import Predictor
 
 THREAD = "model-loader"
-"""Name of the threads that load."""
+"""Name of the threads that load a model and build nothing before."""
 
 
 def load_predictor(parameters: Parameters, avoid: str = "", instead_of: str = "") -> Predictor:
@@ -70,31 +71,52 @@ class Loading:
     """A model that is being loaded in a thread of its own; the result is a predictor or an error.
 
     on_done: called once with the result, in that thread or in the one that abandons the loading.
-    avoid, instead_of: see `load_predictor`.
+    plan: of an engine that is built before, in a child process. avoid, instead_of: see
+    `load_predictor`.
+
+    Attributes:
+        result: None while loading goes on.
+        progress: what is being done, one line.
+        warning: why the engine has to be built again after the next start; empty if it has not.
     """
 
     def __init__(
         self,
         parameters: Parameters,
         on_done: Callable[[Predictor | BaseException], None] = lambda _: None,
+        plan: EnginePlan | None = None,
         **more: str,
     ) -> None:
         self._parameters, self._more, self._on_done = parameters, more, on_done
+        self._plan = plan
         self._lock = threading.Lock()
         self._done = threading.Event()
         self.result: Predictor | BaseException | None = None
-        """None while loading goes on."""
+        self.progress, self.warning = "starting", ""
         # A daemon: a backend that never returns must not keep the process alive.
-        threading.Thread(target=self._run, name=THREAD, daemon=True).start()
+        name = "engine-build" if plan else THREAD
+        threading.Thread(target=self._run, name=name, daemon=True).start()
 
     def _run(self) -> None:
         try:
+            if self._plan is not None:
+                self._build(self._plan)
+            self.progress = "loading"
             predictor = load_predictor(self._parameters, **self._more)
         except BaseException as error:  # handed over to the thread that waits
             self._finish(error)
             return
         if not self._finish(predictor):
             predictor.close()
+
+    def _build(self, plan: EnginePlan) -> None:
+        def report(share: float, what: str) -> None:
+            self.progress = f"{100 * share:.0f} % {what}"
+
+        try:
+            plan.build(report, self._done.is_set)
+        except EngineNotSaved as error:
+            self.warning = one_line(error)
 
     def _finish(self, result: Predictor | BaseException) -> bool:
         """Make this the result, unless there is one already."""

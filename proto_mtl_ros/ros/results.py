@@ -49,8 +49,7 @@ class Results:
                 kind = _TYPES[topic.type]
                 self.publishers[topic.name] = self._advertise(kind, topic.name, qos.output())
             if messages.LabelInfo is not None:
-                profile = qos.output(1, latched=True)
-                self._labels = self._advertise(messages.LabelInfo, LABEL_INFO.name, profile)
+                self._labels = self._advertise(messages.LabelInfo, LABEL_INFO.name, qos.latched())
         except Exception:  # e.g. an override that is no policy
             self.destroy()
             raise

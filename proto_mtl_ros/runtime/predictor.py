@@ -246,7 +246,7 @@ class Predictor:
         if outputs is None:
             return frozenset(self._maps)
         known = tuple(map_.name for task in TASKS.values() for map_ in task.maps)
-        unknown = sorted(set(outputs) - known)
+        unknown = sorted(set(outputs) - set(known))
         if unknown:
             raise EngineError(f"there is no map {unknown[0]!r}: use {', '.join(known)}")
         return frozenset(outputs)

@@ -21,8 +21,8 @@ from typing import Any
 import pytest
 import yaml
 from killing import Job, command, leftovers
+from moving_recording import moving
 from nyuv2_pack import write_pack
-from test_bag_dataset import moving
 from test_kills import TRAINING, files_of
 from tiny_bundle import tiny_manifest, write_tiny_bundle
 
@@ -167,7 +167,7 @@ def test_a_data_set_whose_disk_fills_is_finished_when_there_is_room(
 ) -> None:
     bag = moving(tmp_path / "bag")
     options = ("--blocks", "train 0.6, test 0.4", "--motion", 0.05)
-    words = ("bag", "to-dataset", bag, "--out")
+    words = ("dataset", "convert", bag, "--out")
     whole = Job(tmp_path / "job", command, *words, tmp_path / "whole", *options)
     assert whole.wait() and whole.status == 0, whole.said
     expected = files_of(tmp_path / "whole")
@@ -374,7 +374,7 @@ def test_two_commands_at_one_folder_do_not_mix(
     training: tuple[object, ...], tmp_path: Path, record_fault: Callable
 ) -> None:
     bag = moving(tmp_path / "bag")
-    data = ("bag", "to-dataset", bag, "--blocks", "train 0.6, test 0.4", "--motion", 0.05)
+    data = ("dataset", "convert", bag, "--blocks", "train 0.6, test 0.4", "--motion", 0.05)
     model = write_tiny_bundle(tmp_path / "models", delay_loops=30)
     passes = ("bag", "evaluate", bag, "--model", model, "--backend", "onnxruntime")
     cases: tuple[tuple[str, tuple[object, ...], str], ...] = (
