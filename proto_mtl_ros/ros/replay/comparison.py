@@ -31,8 +31,9 @@ from proto_mtl_ros.evaluation.depth_error import DepthComparison, depth_error
 from proto_mtl_ros.evaluation.frame_album import FrameAlbum
 from proto_mtl_ros.ros.outcomes import PROCESSED
 from proto_mtl_ros.ros.replay.session import CAMERA, RESULT_IMAGES, ReplayLogs
-from proto_mtl_ros.ros.topics import Settings, result_topics
-from proto_mtl_ros.runtime.predictor import MAPS, Predictor
+from proto_mtl_ros.ros.topics import result_topics
+from proto_mtl_ros.runtime.predictor import Predictor
+from proto_mtl_ros.tasks import TopicSettings
 
 LOST = "lost_in_transport"
 """Outcome of an image that was sent and never reached the node."""
@@ -146,7 +147,7 @@ class ResultReader:
         parameters = parameters or {}
         self._recording, self._logs, self._predictor = recording, logs, predictor
         near, far = parameters.get("min_depth", 0.0), parameters.get("max_depth", 0.0)
-        self._settings = Settings(np.zeros((0, 3), np.uint8), near, far)
+        self._settings = TopicSettings(np.zeros((0, 3), np.uint8), near, far)
         self._calibration = None
         if isinstance(recording, BagRecording):
             rectified = bool(parameters.get("rectified", False))
@@ -250,10 +251,11 @@ class ResultReader:
         live: Mapping[str, np.ndarray],
     ) -> None:
         prediction = predictor.predict(frame.rgb, frame.camera)
-        maps = {name: m for name in MAPS if (m := getattr(prediction, name)) is not None}
         equal = [
             self.live.maps[topic.name].add(
-                live[topic.name], topic.make(maps, frame.rgb, self._settings), topic.name == IDS
+                live[topic.name],
+                topic.make(prediction, frame.rgb, self._settings),
+                topic.name == IDS,
             )
             for topic in result_topics()
             if topic.name in live and topic.make is not None
