@@ -64,7 +64,7 @@ def _info_of_bag(path: Path, bag: Bag) -> None:
         typer.echo(f"  {one.count:7d}  {one.topic.name}  [{one.topic.type}]")
         if one.count > 1:
             typer.echo(f"           {', '.join(facts)}")
-    for note in summary.notes:
+    for note in (*summary.notes, *summary.decisions):
         typer.echo(f"note: {note}")
     if summary.camera is None:
         typer.echo(f"images: none ({summary.problem})")

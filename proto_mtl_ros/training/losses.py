@@ -15,7 +15,11 @@ from torch.nn import functional as F
 
 from proto_mtl_ros.tasks import (
     IGNORE_INDEX,
+    Binary,
+    Categorical,
+    Scalar,
     Task,
+    UnitVector,
 )
 
 
@@ -75,6 +79,13 @@ LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "balanced_bce": balanced_bce,
 }
 
+_OF_KIND: dict[type[Task], str] = {
+    Categorical: "cross_entropy",
+    Scalar: "l1",
+    UnitVector: "cosine",
+    Binary: "balanced_bce",
+}
+
 
 def supervised(
     raw: dict[str, Tensor],
@@ -105,7 +116,7 @@ def supervised(
         has = labelled[:, index]
         if not bool(has.any()):
             continue
-        per_frame = LOSSES[task.loss](raw[task.name][has], labels[task.name][has])
+        per_frame = LOSSES[_OF_KIND[type(task)]](raw[task.name][has], labels[task.name][has])
         means[task.name] = per_frame.mean().detach()
         losses[task.name] = weights[task.name] * (scale[has] * per_frame).sum() / frames
     return losses, means

@@ -14,10 +14,6 @@ import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor, nn
 
-from proto_mtl_ros.evaluation.metrics import (
-    Metric,
-    metric_for,
-)
 from proto_mtl_ros.model.deploy import decode
 from proto_mtl_ros.model.network import NetworkOutput
 from proto_mtl_ros.model.prototypes import entropy
@@ -26,6 +22,7 @@ from proto_mtl_ros.tasks import (
     LabelSet,
     tasks_over,
 )
+from proto_mtl_ros.tasks.task import Metric
 from proto_mtl_ros.training.auxiliary import TERMS
 from proto_mtl_ros.training.auxiliary.task_maps import connected_zero
 from proto_mtl_ros.training.checkpoint import LABEL_SET
@@ -233,7 +230,7 @@ class MultiTaskModule(L.LightningModule):
         self._note("affinity/slots_used", _slots_used(similarity))
 
     def on_validation_epoch_start(self) -> None:
-        self.metrics = {task.name: metric_for(task) for task in self.tasks}
+        self.metrics = {task.name: task.metric() for task in self.tasks}
         self.pictures = HeldOutPictures(self.tasks)
 
     def validation_step(self, batch: dict[str, Any], _index: int) -> None:

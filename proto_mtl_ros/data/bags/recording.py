@@ -35,12 +35,7 @@ from proto_mtl_ros.errors import BagError
 
 @dataclass(frozen=True)
 class DepthFrame:
-    """A measured depth image that is decoded when it is needed.
-
-    Attributes:
-        stamp: nanoseconds.
-        message: as it was recorded.
-    """
+    """A measured depth image, its stamp in nanoseconds, that is decoded when it is needed."""
 
     stamp: int
     message: BagMessage
@@ -120,19 +115,19 @@ class Recording(ABC):
 
 
 class BagRecording(Recording):
-    """The colour camera of a rosbag2 recording; raises BagError when it has none."""
+    """The colour camera of a bag; raises BagError when it has none."""
 
     kind = "bag"
 
     def __init__(
         self,
-        path: Path,
+        path: Path | Bag,
         image_topic: str | None = None,
         info_topic: str | None = None,
         depth_topic: str | None = None,
     ) -> None:
-        self.path = path
-        self._bag = Bag(path)
+        self._bag = path if isinstance(path, Bag) else Bag(path)
+        self.path = self._bag.path
         try:
             self.topics = choose_topics(self._bag, image_topic, info_topic, depth_topic)
         except BagError:
@@ -192,14 +187,8 @@ class BagRecording(Recording):
 
 def image_arguments(image: Any) -> tuple[str, int, int, int, bool, Any]:
     """Return the fields of a decoded Image message in the order that ``encodings`` takes them."""
-    return (
-        image.encoding,
-        image.height,
-        image.width,
-        image.step,
-        bool(image.is_bigendian),
-        image.data,
-    )
+    size = image.height, image.width
+    return (image.encoding, *size, image.step, bool(image.is_bigendian), image.data)
 
 
 def decode_picture(message: BagMessage) -> np.ndarray:
