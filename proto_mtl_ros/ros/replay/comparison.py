@@ -270,8 +270,10 @@ class ResultReader:
         prediction = predictor.predict(rgb, self._camera and self._camera.fitted(width, height))
         equal = []
         for topic in result_topics():
-            if topic.name in live and topic.make is not None:
-                offline = topic.make(prediction, rgb, self._settings)
+            if topic.name in live and topic.encoding:
+                offline = prediction.maps[topic.needs[0]]
+                if topic.make is not None:
+                    offline = topic.make(prediction.maps, rgb, self._settings)
                 one = self.live.maps[topic.name]
                 equal.append(one.add(live[topic.name], offline, topic.name == IDS))
         if not all(equal):
