@@ -129,7 +129,7 @@ class Predictor:
             (task, frozenset(map_.name for map_ in task.maps)) for task in manifest.task_objects()
         ]
         self._maps = tuple(promised_outputs(manifest))
-        self._known = frozenset(map_.name for task in TASKS.values() for map_ in task.maps)
+        self._known = tuple(map_.name for task in TASKS.values() for map_ in task.maps)
         self._views: dict[object, tuple[View, Camera | None]] = {}
 
     @property
@@ -254,9 +254,9 @@ class Predictor:
     def _checked(self, outputs: Set[str] | None) -> frozenset[str]:
         if outputs is None:
             return frozenset(self._maps)
-        unknown = sorted(set(outputs) - self._known)
+        unknown = sorted(set(outputs) - set(self._known))
         if unknown:
-            known = ", ".join(sorted(self._known))
+            known = ", ".join(self._known)
             raise EngineError(f"there is no map {unknown[0]!r}: use {known}")
         return frozenset(outputs)
 
