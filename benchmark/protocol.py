@@ -25,6 +25,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+import benchmark.methods  # noqa: F401  configurations may name them
 from proto_mtl_ros.bounded import read_yaml
 from proto_mtl_ros.errors import ConfigError
 from proto_mtl_ros.training.config import TrainConfig

@@ -29,7 +29,7 @@ PROTOCOL = {
         "canonical_fx": 100.0,
         "input_height": 64,
         "input_width": 96,
-        "stages": [{"epochs": 2, "height": 64, "width": 64}],
+        "epochs": 2,
         "model": {"retrieval": "none", "width": 16, "heads": 2},
         "loss": {"tke": 0.0, "tc": 0.0, "normals": 3.0},
     },

@@ -47,8 +47,8 @@ PROTOCOL = {
         "canonical_fx": 100.0,
         "input_height": 64,
         "input_width": 64,
-        "stages": [{"epochs": 5, "height": 64, "width": 64}],
-        "model": {"width": 16, "slots": 1, "heads": 2, "head_width": 8, "retrieval": "none"},
+        "epochs": 5,
+        "model": {"width": 16, "slots": 1, "heads": 2, "retrieval": "none"},
         "data": {"held_out_blocks": 1, "held_out_length": 2},
         "loss": {"tke": 0.0, "tc": 0.0},
         "optimiser": {"batch": 2, "warmup_steps": 2, "decay_epochs": 1},
@@ -255,7 +255,7 @@ def test_what_is_trained_is_not_trained_again_nor_with_other_settings(tmp_path, 
     folder, result = tmp_path / "run", tmp_path / "result.json"
     (run,) = _runs(tmp_path, multi_task={})
     settings = run.config().model_dump(mode="json")
-    settings["stages"][0]["epochs"] = 1
+    settings["epochs"] = 1
 
     def done(**changes: object) -> int:
         spec = {

@@ -24,7 +24,7 @@ from tiny_bundle import tiny_manifest, write_tiny_bundle
 torch = pytest.importorskip("torch", reason="checkpoints need torch")
 pytest.importorskip("lightning", reason="training needs lightning")
 
-from test_training import CONFIG  # noqa: E402
+from small_training import CONFIG, train_config  # noqa: E402
 
 import proto_mtl_ros  # noqa: E402
 from proto_mtl_ros.cli.main import run_command  # noqa: E402
@@ -34,7 +34,7 @@ from proto_mtl_ros.data.bags.writer import BagWriter  # noqa: E402
 from proto_mtl_ros.errors import ProtoMtlError  # noqa: E402
 from proto_mtl_ros.runtime.bundle import Bundle  # noqa: E402
 from proto_mtl_ros.runtime.engine_cache import EngineCache  # noqa: E402
-from proto_mtl_ros.training.continuation import AtomicCheckpointIO  # noqa: E402
+from proto_mtl_ros.training.checkpoint import AtomicCheckpointIO  # noqa: E402
 from proto_mtl_ros.training.start import (  # noqa: E402
     continued_from,
     starting_network,
@@ -272,19 +272,13 @@ def _load_in(backend: str, name: str) -> Callable[[bytes, Path], object]:
     return load
 
 
-def _config(**changes: object):  # type: ignore[no-untyped-def]
-    from proto_mtl_ros.training.config import TrainConfig
-
-    return TrainConfig.model_validate({**CONFIG, **changes})
-
-
 def _start_from(content: bytes, folder: Path) -> object:
     from proto_mtl_ros.tasks import (
         NYU13,
         tasks_over,
     )
 
-    config = _config(start_from=str(_in_bundle("weights.safetensors", content, folder)))
+    config = train_config(start_from=str(_in_bundle("weights.safetensors", content, folder)))
     return starting_network(config, tasks_over(config.tasks, NYU13))
 
 
@@ -311,7 +305,7 @@ def _teacher_checkpoint(content: bytes, folder: Path) -> object:
         tasks_over,
     )
 
-    (folder / "config.json").write_text(_config().model_dump_json())
+    (folder / "config.json").write_text(train_config().model_dump_json())
     (folder / "teacher.ckpt").write_bytes(content)
     return _teacher(str(folder / "teacher.ckpt"), tasks_over(("depth",), NYU13)[0])
 
@@ -328,11 +322,11 @@ def _teacher_config(content: bytes, folder: Path) -> object:
 
 
 def _run_config(content: bytes, folder: Path) -> object:
-    from proto_mtl_ros.training.continuation import check_resumable
+    from proto_mtl_ros.training.checkpoint import check_resumable
 
     torch.save({"epoch": 1}, folder / "last.ckpt")
     (folder / "config.json").write_bytes(content)
-    check_resumable(_config(), folder)
+    check_resumable(train_config(), folder)
     return None
 
 
@@ -370,7 +364,7 @@ def _continued(content: bytes, folder: Path) -> object:
     bundle = folder / "next"
     bundle.mkdir()
     (bundle / "model.json").write_bytes(content)
-    return continued_from(_config(start_from="nyu13-lite0"), str(bundle))
+    return continued_from(train_config(start_from="nyu13-lite0"), str(bundle))
 
 
 LOADERS: dict[str, Callable[[bytes, Path], object]] = {
