@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from proto_mtl_ros.data.source import FrameSource
+from proto_mtl_ros.data.sample import FrameSource
 from proto_mtl_ros.evaluation.dataset import evaluate
 from proto_mtl_ros.model import ProtoMTL
 from proto_mtl_ros.model.deploy import DeployGraph

@@ -21,12 +21,7 @@ from proto_mtl_ros.errors import (
     ProtoMtlError,
 )
 from proto_mtl_ros.ros import parameters
-from proto_mtl_ros.ros.topics import (
-    LABEL_INFO,
-    NODE_TOPICS,
-    OUTPUTS,
-    SERVICES,
-)
+from proto_mtl_ros.ros.topics import LABEL_INFO, NODE_TOPICS, SERVICES, result_topics
 
 _TOPIC = re.compile(r"^/?[A-Za-z_][A-Za-z0-9_]*(/[A-Za-z_][A-Za-z0-9_]*)*$")
 _NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
@@ -101,7 +96,7 @@ def node_profile(
     Raises ConfigError, one line, for what is no ROS name.
     """
     cameras = list(cameras)
-    wrong = parameters.problem("cameras", cameras)
+    wrong = parameters.problem(parameters.BY_NAME["cameras"], cameras)
     if wrong:
         raise ConfigError(wrong)
     namespace = _absolute("/", namespace)
@@ -118,7 +113,7 @@ def node_profile(
     own_image = "image/compressed" if compressed else "image"
     image = own_image if image_topic in ("", "image") else image_topic
     inputs = (image, camera_info_topic or "camera_info")
-    outputs = [output.name for output in (*OUTPUTS, LABEL_INFO)]
+    outputs = [output.name for output in (*result_topics(), LABEL_INFO)]
     roots = [_absolute(namespace, camera) for camera in cameras]
     subscribed = {_absolute(root, topic) for root in roots for topic in inputs}
     return Profile(

@@ -9,7 +9,6 @@ from typing import Annotated, Any
 import typer
 
 from proto_mtl_ros.cli import comma_list
-from proto_mtl_ros.cli.bag_dataset import to_dataset
 from proto_mtl_ros.cli.engine_options import (
     SHIPPED_MODEL,
     open_predictor,
@@ -32,7 +31,7 @@ def learn(
     ] = 0.5,
     judge: Annotated[float, typer.Option(min=0.05, max=0.9, help="Last part, to judge by.")] = 1
     / 3,
-    motion: Annotated[float, typer.Option(min=0, help="See `bag to-dataset`.")] = 0.008,
+    motion: Annotated[float, typer.Option(min=0, help="See `dataset convert`.")] = 0.008,
     steps: Annotated[
         int, typer.Option(min=10, help="Optimiser steps, about, whatever the number of frames.")
     ] = 600,
@@ -84,6 +83,7 @@ def _learnt(
     docs: Path | None,
 ) -> dict[str, Any]:
     """Do what is not done yet; return the figures, which are written down."""
+    from proto_mtl_ros.data.bags.conversion import convert_recording
     from proto_mtl_ros.data.bags.recording import BagRecording
     from proto_mtl_ros.files import write_json_part
     from proto_mtl_ros.training.learn import fine_tune
@@ -94,11 +94,10 @@ def _learnt(
 
     data = out / "data"
     between = 1 - learn_from - judge
-    skip = f"skip {between:.6f}, " if between > 0.01 else ""
-    to_dataset(
-        recording, data, f"train {learn_from:.6f}, {skip}test {judge:.6f}", motion,
-        registered=registered,
-    )  # fmt: skip
+    skip = [("skip", round(between, 6))] if between > 0.01 else []
+    blocks = [("train", round(learn_from, 6)), *skip, ("test", round(judge, 6))]
+    options = {"registered": registered}
+    convert_recording(recording, data, blocks, motion, options, say=typer.echo)
     run = config or own_robot_config()
     models = {seed: fine_tune(run, init, data, out, seed, steps) for seed in numbers}
     last, first = (1 - judge, 1.0), (0.0, learn_from)
@@ -140,23 +139,19 @@ def _judged(
     scale: float = 1.0,
 ) -> dict[str, Any]:
     """Return the figures of a model on a part of the recording."""
-    from proto_mtl_ros.cli.bag_evaluate import RECORDS
-    from proto_mtl_ros.data.bags.camera import recorded_camera
+    from proto_mtl_ros.data.bags.calibration import Calibration
     from proto_mtl_ros.data.bags.recording import BagRecording
-    from proto_mtl_ros.evaluation.bag_pass import (
-        BagPass,
-        PassOptions,
-    )
+    from proto_mtl_ros.evaluation.bag_evaluation import RECORDS
+    from proto_mtl_ros.evaluation.bag_pass import BagPass, PassOptions
     from proto_mtl_ros.evaluation.depth_error import fair_mask
 
     with BagRecording(recording) as opened:
-        camera = recorded_camera(opened, opened.topics.camera_info)
-        options = PassOptions(registered=registered, part=part, depth_scale=scale)
+        calibration = Calibration.of(opened, registered=registered)
         predictor = open_predictor(model, "onnxruntime", "cpu")
-        run = BagPass(opened, predictor, camera, None, options)
-        figures = run.figures(out / RECORDS)
+        options = PassOptions(part=part, depth_scale=scale)
+        figures = BagPass(opened, predictor, calibration, options).figures(out / RECORDS)
         predictor.close()
-        mask = fair_mask(run.registration != "none")
+        mask = fair_mask(calibration.registration != "none")
     depth, normals = figures["depth"], figures["normals"]
     return {
         "frames": figures["frames"],

@@ -9,13 +9,7 @@ from typing import Annotated
 
 import typer
 
-from proto_mtl_ros.cli.dataset import (
-    Data,
-    Kind,
-    Options,
-    Split,
-    open_dataset,
-)
+from proto_mtl_ros.cli.dataset import Data, Kind, Options, Split, open_dataset
 from proto_mtl_ros.cli.engine_options import (
     SHIPPED_MODEL,
     Backend,

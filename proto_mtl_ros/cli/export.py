@@ -17,7 +17,7 @@ from proto_mtl_ros.cli.dataset import (
 from proto_mtl_ros.errors import ConfigError
 
 if TYPE_CHECKING:
-    from proto_mtl_ros.data.source import FrameSource
+    from proto_mtl_ros.data.sample import FrameSource
     from proto_mtl_ros.runtime.bundle import Bundle
     from proto_mtl_ros.training.quantisation.int8 import Target
 

@@ -46,7 +46,7 @@ COMMANDS = {
     "bench": "Measure engines and the node on this machine.",
     "engine": "Build engines ahead of time, check those of this machine.",
     "dataset": "Look at labels, draw or import label manifests, write folders.",
-    "bag": "Look into a recording, play it, record topics.",
+    "bag": "Look into a recording, judge a model by it, replay it, learn from it.",
     "demo": "Play a recording through the node over DDS and write a report.",
     "node": "Run the ROS 2 perception node.",
     "licences": "List the licences of what is installed and needed.",

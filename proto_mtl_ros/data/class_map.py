@@ -7,8 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from proto_mtl_ros.data.sample import Sample
-from proto_mtl_ros.data.source import FrameSource, notes_of
+from proto_mtl_ros.data.sample import FrameSource, Sample, notes_of
 from proto_mtl_ros.errors import DataError
 from proto_mtl_ros.tasks import IGNORE_INDEX, LabelSet
 

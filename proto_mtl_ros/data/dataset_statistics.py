@@ -10,8 +10,7 @@ from itertools import combinations
 
 import numpy as np
 
-from proto_mtl_ros.data.sample import Sample
-from proto_mtl_ros.data.source import FrameSource
+from proto_mtl_ros.data.sample import FrameSource, Sample
 from proto_mtl_ros.geometry import valid_depth
 
 ENOUGH_OVERLAP = 0.30

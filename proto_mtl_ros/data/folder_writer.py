@@ -14,10 +14,8 @@ from pathlib import Path
 
 from proto_mtl_ros.bounded import MAX_JSON, read_json, read_text
 from proto_mtl_ros.data.camera_file import camera_json
-from proto_mtl_ros.data.csv_table import check_frame_id
 from proto_mtl_ros.data.folder import IMAGES, SUFFIXES
-from proto_mtl_ros.data.frame_list import read_splits, write_splits
-from proto_mtl_ros.data.label_set_file import write_label_set
+from proto_mtl_ros.data.label_set import write_label_set
 from proto_mtl_ros.data.map_file import (
     depth_suffix,
     write_depth,
@@ -25,8 +23,8 @@ from proto_mtl_ros.data.map_file import (
     write_normals,
     write_segmentation,
 )
-from proto_mtl_ros.data.sample import Sample
-from proto_mtl_ros.data.source import FrameSource
+from proto_mtl_ros.data.sample import FrameSource, Sample
+from proto_mtl_ros.data.table import check_frame_id, read_splits, write_splits
 from proto_mtl_ros.errors import DataError
 from proto_mtl_ros.files import write_text
 from proto_mtl_ros.locks import sole_use

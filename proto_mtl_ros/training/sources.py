@@ -5,11 +5,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from proto_mtl_ros.data.frame_list import NoSplitError
-from proto_mtl_ros.data.joined import LABEL_SETS
-from proto_mtl_ros.data.nyuv2 import hold_out
+from proto_mtl_ros.data.label_set import LABEL_SETS
 from proto_mtl_ros.data.registry import open_source
-from proto_mtl_ros.data.source import FrameSource
+from proto_mtl_ros.data.sample import FrameSource
+from proto_mtl_ros.data.table import NoSplitError, hold_out
 from proto_mtl_ros.errors import ConfigError
 from proto_mtl_ros.training.config import TrainConfig
 

@@ -15,8 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from proto_mtl_ros.data.sample import Sample
-from proto_mtl_ros.data.source import FrameSource
+from proto_mtl_ros.data.sample import FrameSource, Sample
 from proto_mtl_ros.geometry.letterbox import PADDING_GREY
 from proto_mtl_ros.model.torch_tasks import RAW_STRIDE, torch_task
 from proto_mtl_ros.tasks import Task

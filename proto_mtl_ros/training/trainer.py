@@ -18,7 +18,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities import rank_zero_only
 
-from proto_mtl_ros.data.source import FrameSource
+from proto_mtl_ros.data.sample import FrameSource
 from proto_mtl_ros.errors import ConfigError
 from proto_mtl_ros.files import named, remove_leftovers, write_text
 from proto_mtl_ros.locks import sole_use

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Any source becomes a folder: whole, exact, and continued after a kill. Recordings are sources."""
+"""Any source becomes a folder: whole, exact, and continued after a kill."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 import sources
@@ -19,7 +18,6 @@ from proto_mtl_ros.data.folder_writer import write_folder
 from proto_mtl_ros.data.registry import open_source
 from proto_mtl_ros.data.sample import Sample
 from proto_mtl_ros.errors import DataError
-from recordings import DEPTH_FRAME, FX, START, picture, write_recording
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 LABELS = {
@@ -91,10 +89,9 @@ def _content(folder: Path) -> dict[str, bytes]:
 
 KILLED = """
 import os, signal, sys
-sys.path[:0] = [{repository!r}, {tests!r}]
+sys.path[:0] = [{repository!r}, {support!r}]
 import proto_mtl_ros.data.folder_writer as writer
 import sources
-from test_data_folder import LABELS
 from pathlib import Path
 
 write, calls = writer.write_image, []
@@ -107,12 +104,14 @@ def write_then_die(path, rgb):
     write(path, rgb)
 
 writer.write_image = write_then_die
-writer.write_folder(sources.Frames(LABELS), Path(sys.argv[1]))
+writer.write_folder(sources.Frames({labels!r}), Path(sys.argv[1]))
 """
 
 
 def test_a_killed_conversion_goes_on_and_is_whole(tmp_path: Path) -> None:
-    program = KILLED.format(repository=str(REPOSITORY), tests=str(REPOSITORY / "test"))
+    program = KILLED.format(
+        repository=str(REPOSITORY), support=str(REPOSITORY / "test" / "support"), labels=LABELS
+    )
     out = tmp_path / "out"
     killed = subprocess.run(
         [sys.executable, "-c", program, str(out)], env={**os.environ}, timeout=100
@@ -143,73 +142,6 @@ def test_another_conversion_into_the_same_folder_is_refused(tmp_path: Path) -> N
     for name in ("../a", "/a", "a//b", ".a", ""):
         with pytest.raises(DataError, match="cannot be a file name"):
             write_folder(sources.Frames({name: ()}), tmp_path / "new")
-
-
-@pytest.fixture
-def recording(tmp_path: Path) -> Path:
-    pytest.importorskip("rosbags", reason="rosbags is not installed")
-    return write_recording(tmp_path / "bag", 5)
-
-
-def test_frames_of_a_recording(recording: Path) -> None:
-    frames = open_source("bag", recording, "train")
-    assert frames.frame_ids == [str(START + index * 100_000_000) for index in range(5)]
-    assert frames.tasks == ("depth", "normals")
-    for index in (3, 0):
-        sample = frames[index]
-        assert sample.camera.fx == FX
-        assert np.abs(sample.rgb.astype(int) - picture(index)).mean() < 3  # JPEG
-        expected = np.round(picture(index)[..., 2] * (1000 / 25.5)) / 1000
-        np.testing.assert_allclose(sample.labels["depth"], expected, atol=1e-6)
-        normals = sample.labels["normals"]
-        lengths = np.linalg.norm(normals[normals.any(-1)], axis=-1)
-        np.testing.assert_allclose(lengths, 1, atol=1e-5)
-
-
-def test_every_nth_image_and_the_tolerance(recording: Path) -> None:
-    frames = open_source("bag", recording, "train", options={"every": 2})
-    assert frames.frame_ids == [str(START + index * 200_000_000) for index in range(3)]
-    assert np.abs(frames[1].rgb.astype(int) - picture(2)).mean() < 3
-    # depth is 4 ms late
-    frames = open_source("bag", recording, "train", options={"tolerance": 0.003})
-    assert frames.tasks == ()
-    assert not frames[0].labels
-
-
-def test_depth_of_another_frame_is_refused_unless_registered(tmp_path: Path) -> None:
-    pytest.importorskip("rosbags", reason="rosbags is not installed")
-    path = write_recording(tmp_path / "bag", 2, depth_frame=DEPTH_FRAME)
-    with pytest.raises(DataError, match="set registered if it is"):
-        open_source("bag", path, "train")
-    assert open_source("bag", path, "train", options={"registered": True}).tasks[0] == "depth"
-
-
-def test_masks_named_by_stamp(recording: Path, tmp_path: Path) -> None:
-    masks = tmp_path / "masks"
-    masks.mkdir()
-    (masks / "classes.txt").write_text("floor\nwall\n")
-    ids = np.zeros((120, 160), np.uint8)
-    ids[60:] = 1
-    cv2.imwrite(str(masks / f"{START + 100_000_000 + 500}.png"), ids)
-    cv2.imwrite(str(masks / "1700000000.300000000.png"), 1 - ids)
-    frames = open_source("bag", recording, "train", options={"masks": str(masks)})
-    has = [frames.has(frame_id) for frame_id in frames.frame_ids]
-    assert ["segmentation" in tasks for tasks in has] == [False, True, False, True, False]
-    np.testing.assert_array_equal(frames[1].labels["segmentation"], ids)
-    np.testing.assert_array_equal(frames[3].labels["segmentation"], 1 - ids)
-    cv2.imwrite(str(masks / f"{START}.png"), ids[::2, ::2])
-    frames = open_source("bag", recording, "train", options={"masks": str(masks)})
-    with pytest.raises(DataError, match="80x60, its image 160x120"):
-        frames[0]
-
-
-def test_a_recording_becomes_a_folder(recording: Path, tmp_path: Path) -> None:
-    frames = open_source("bag", recording, "train", options={"every": 2})
-    write_folder(frames, tmp_path / "out")
-    read = open_source("folder", tmp_path / "out", "train")
-    assert read.frame_ids == frames.frame_ids
-    np.testing.assert_array_equal(read[2].rgb, frames[2].rgb)
-    np.testing.assert_allclose(read[2].labels["depth"], frames[2].labels["depth"], atol=1e-6)
 
 
 def test_a_map_that_a_folder_cannot_hold_is_refused(tmp_path: Path) -> None:

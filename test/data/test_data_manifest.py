@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 
 from proto_mtl_ros.data.manifest import (
     allowed,
+    import_mtpsl,
     manifest_for,
     one_label,
     random_label,
     read_manifest,
     write_manifest,
 )
-from proto_mtl_ros.data.mtpsl import import_mtpsl
 from proto_mtl_ros.errors import DataError
 
 TASKS = ("segmentation", "depth", "normals", "edges", "saliency")

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -13,15 +14,16 @@ import pytest
 import sources
 from nyuv2_pack import write_pack
 
-from proto_mtl_ros.data.frame_list import NoSplitError
+from proto_mtl_ros.data import registry
 from proto_mtl_ros.data.joined import Joined
 from proto_mtl_ros.data.map_file import write_image
 from proto_mtl_ros.data.normal_axes import NormalAxes
-from proto_mtl_ros.data.nyuv2 import hold_out
-from proto_mtl_ros.data.preprocessed_array import disparity_to_depth
+from proto_mtl_ros.data.preprocessed import disparity_to_depth
 from proto_mtl_ros.data.registry import open_source
+from proto_mtl_ros.data.table import NoSplitError, hold_out
 from proto_mtl_ros.errors import DataError
 from proto_mtl_ros.tasks import NYU13, LabelSet
+from recordings import write_recording
 
 
 def _angles(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -421,7 +423,7 @@ def test_a_picture_that_cannot_be_written_is_told(tmp_path: Path) -> None:
 
 
 def test_wrong_kinds_and_options_are_told(folder: Path) -> None:
-    with pytest.raises(DataError, match="unknown kind.*nyuv2, preprocessed, folder, bag, joined"):
+    with pytest.raises(DataError, match="unknown kind.*bag, joined, nyuv2, preprocessed, folder"):
         open_source("coco", folder, "train")
     with pytest.raises(DataError, match="no option 'axes'; it has: derive_normals, normal_axes"):
         open_source("folder", folder, "train", options={"axes": 1})
@@ -520,3 +522,60 @@ def test_a_wrong_list_of_sources_is_told(folder: Path, content: str, said: str) 
     path.write_text(content)
     with pytest.raises(DataError, match=said):
         open_source("joined", path, "train")
+
+
+TOY = """
+import numpy as np
+from proto_mtl_ros.data.registry import data_set
+from proto_mtl_ros.data.sample import DataSet, Sample
+from proto_mtl_ros.geometry import Camera
+
+@data_set("ramps", looks_like=lambda root: root.suffix == ".ramps")
+class Ramps(DataSet):
+    tasks = ("depth",)
+
+    def __init__(self, root, split, manifest=None, frame_ids=None, *, steepness=1.0):
+        self.steepness = float(steepness)
+        self.choose(["a", "b"], frame_ids, manifest, root)
+
+    def labelled(self, frame_id, may):
+        return may
+
+    def __getitem__(self, index):
+        depth = 1 + self.steepness * np.arange(12, dtype=np.float32).reshape(3, 4)
+        labels = {"depth": depth} if "depth" in self.has(self.frame_ids[index]) else {}
+        rgb = np.full((3, 4, 3), index, np.uint8)
+        return Sample(self.frame_ids[index], rgb, Camera(np.eye(3), 4, 3), labels)
+"""
+
+
+def test_a_kind_from_outside_the_package_is_one_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "ramps_of_mine.py").write_text(TOY)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(registry._KINDS, "ramps", None)  # taken out again
+    importlib.import_module("ramps_of_mine")
+    (tmp_path / "x.ramps").touch()
+    (tmp_path / "m.csv").write_text("\ufeffframe_id,depth\na,1\nb,0\n", encoding="utf-8")
+    assert registry.kind_of(tmp_path / "x.ramps") == "ramps"
+    frames = open_source(
+        "ramps", tmp_path / "x.ramps", "train",
+        manifest=tmp_path / "m.csv", options={"steepness": 2},
+    )  # fmt: skip
+    assert [frames.has(frame_id) for frame_id in frames.frame_ids] == [("depth",), ()]
+    assert frames[0].labels["depth"].max() == 23 and not frames[1].labels
+    with pytest.raises(DataError, match="kind ramps has no option 'slope'; it has: steepness"):
+        open_source("ramps", tmp_path, "train", options={"slope": 1})
+
+
+def test_a_kind_is_told_by_its_place(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "joined.yaml").touch()
+    (tmp_path / "pack" / "train" / "image").mkdir(parents=True)
+    (tmp_path / "nyu" / "label13").mkdir(parents=True)
+    recording = write_recording(tmp_path / "bag", 1)
+    found = {"folder": folder, "joined": tmp_path / "joined.yaml", "bag": recording,
+             "preprocessed": tmp_path / "pack", "nyuv2": tmp_path / "nyu"}  # fmt: skip
+    assert {kind: registry.kind_of(path) for kind, path in found.items()} == {k: k for k in found}
+    with pytest.raises(DataError, match="looks like no data set: name its kind"):
+        registry.kind_of(tmp_path)

@@ -136,15 +136,15 @@ def pack(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_report_prints_and_writes_a_page(pack: Path, tmp_path: Path) -> None:
     out = tmp_path / "report.html"
     manifest = pack / "manifests" / "one_label.csv"
-    printed = run("report", "--data", pack, "--manifest", manifest, "--out", out)
+    printed = run("report", pack, "--manifest", manifest, "--out", out)
     assert "| depth | 2 | 33 % |" in printed
     assert "| segmentation, depth | 0 | 4 | 0.000 |" in printed
     assert "WARNING: Tasks share fewer than 30 %" in printed
     page = out.read_text()
-    assert page.count("<img") == 6 + 6  # six images and one label of each
+    assert page.count("<img") == 6 + 6 + 1  # six images, one label of each, the depth colours
     assert page.count("no label") == 12
     assert "2604.07848" in page and "http" not in page.replace("http-equiv", "")
-    printed = run("report", "--data", pack)
+    printed = run("report", pack)
     assert "WARNING" not in printed and "| depth | 6 | 100 % |" in printed
 
 
@@ -152,7 +152,7 @@ def test_a_page_of_frames_of_which_none_has_a_label(tmp_path: Path) -> None:
     folder = sources.write_by_hand(tmp_path / "data")
     (folder / "splits.csv").write_text("frame_id,split\nc,train\n")
     out = tmp_path / "report.html"
-    run("report", "--kind", "folder", "--data", folder, "--out", out)
+    run("report", folder, "--out", out)
     page = out.read_text()
     assert "<b>1</b><span>frames</span>" in page
     assert "What the labels show" not in page  # there is nothing to count
@@ -188,18 +188,18 @@ def test_a_page_shows_what_the_labels_that_there_are_show(
 
 
 def test_report_draws_a_picture(pack: Path, tmp_path: Path) -> None:
-    run("report", "--data", pack, "--pictures", 3, "--out", tmp_path / "r.png")
+    run("report", pack, "--out", tmp_path / "r.png")
     assert cv2.imread(str(tmp_path / "r.png")).shape[1] > 4 * 320
 
 
 def test_manifest_command(pack: Path, tmp_path: Path) -> None:
-    printed = run("manifest", "--data", pack, "--seed", 4, "--out", tmp_path / "m.csv")
+    printed = run("manifest", pack, "--seed", 4, "--out", tmp_path / "m.csv")
     assert "6 frames; segmentation 2, depth 2, normals 2" in printed
     manifest = read_manifest(tmp_path / "m.csv")
     frames = open_source("nyuv2", pack, "train", manifest=tmp_path / "m.csv")
     assert all(frames.has(f) == tuple(t for t in TASKS if manifest[f][t]) for f in frames.frame_ids)
     run(
-        *("manifest", "--data", pack, "--setting", "random_label", "--tasks", "depth,normals"),
+        *("manifest", pack, "--setting", "random_label", "--tasks", "depth,normals"),
         *("--out", tmp_path / "r.csv"),
     )
     rows = read_manifest(tmp_path / "r.csv").values()
@@ -208,19 +208,16 @@ def test_manifest_command(pack: Path, tmp_path: Path) -> None:
 
 def test_import_and_convert_commands(pack: Path, tmp_path: Path) -> None:
     (tmp_path / "l.txt").write_text("1 0 0\n0 1 0\n0 0 1\n" * 2)
-    run(
-        *("import-mtpsl", tmp_path / "l.txt", "--data", pack, "--kind", "nyuv2"),
-        *("--out", tmp_path / "m.csv"),
-    )
+    run("manifest", pack, "--mtpsl", tmp_path / "l.txt", "--out", tmp_path / "m.csv")
     assert read_manifest(tmp_path / "m.csv")["0003"]["normals"]
     out = tmp_path / "folder"
-    arguments = ("convert", "--data", pack, "--kind", "nyuv2", "--out", out, "--images", "jpg")
+    arguments = ("convert", pack, "--out", out, "--images", "jpg")
     assert "6 frames of train, 6 written" in run(*arguments, "--manifest", tmp_path / "m.csv")
     assert "2 frames of val, 2 written" in run(*arguments, "--split", "val")
     folder = open_source("folder", out, "train")
     assert folder.has("0003") == ("normals",)
     option = ("--option", "derive_normals=true")
-    assert "| normals | 4 | 67 % |" in run("report", "--data", out, "--kind", "folder", *option)
+    assert "| normals | 4 | 67 % |" in run("report", out, *option)
 
 
 @pytest.mark.parametrize(
@@ -241,11 +238,11 @@ def test_wrong_arguments_are_told_in_one_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ProtoMtlError, match=said):
-        run(*arguments, "--data", pack)
+        run(*arguments, pack)
     assert not list(tmp_path.iterdir())
 
 
 def test_labels_that_are_not_there_cannot_be_withheld(tmp_path: Path) -> None:
     root = sources.write_by_hand(tmp_path / "own")
     with pytest.raises(ProtoMtlError, match="frame a has no label of segmentation"):
-        run("manifest", "--data", root, "--kind", "folder", "--out", tmp_path / "m.csv")
+        run("manifest", root, "--out", tmp_path / "m.csv")

@@ -25,12 +25,11 @@ from proto_mtl_ros.bounded import (
 )
 from proto_mtl_ros.cli.main import run_command
 from proto_mtl_ros.data.camera_file import read_camera
-from proto_mtl_ros.data.csv_table import check_frame_id
-from proto_mtl_ros.data.frame_list import read_splits
 from proto_mtl_ros.data.joined import JoinConfig
-from proto_mtl_ros.data.label_set_file import read_label_set
+from proto_mtl_ros.data.label_set import read_label_set
 from proto_mtl_ros.data.manifest import read_manifest
 from proto_mtl_ros.data.registry import open_source
+from proto_mtl_ros.data.table import check_frame_id, read_splits
 from proto_mtl_ros.errors import ConfigError, DataError, ProtoMtlError
 
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -30,7 +30,7 @@ def test_bands_are_those_of_measured_depth() -> None:
     comparison = DepthComparison()
     frames = [scene(seed) for seed in range(3)]
     for stamp, (predicted, measured) in enumerate(frames):
-        comparison.add(stamp, predicted, measured)
+        comparison.add(stamp, depth_error(predicted, measured))
     figures = comparison.figures()
     p = np.concatenate([p.ravel() for p, _ in frames]).astype(np.float64)
     m = np.concatenate([m.ravel() for _, m in frames]).astype(np.float64)
@@ -47,17 +47,21 @@ def test_bands_are_those_of_measured_depth() -> None:
     assert figures["all"]["rel_err"] == pytest.approx((np.abs(p - m) / m)[valid].mean())
 
 
+def total_error(error: DepthFrameError, name: str) -> float:
+    return float(np.array(error.sums[name])[:, 0].sum())
+
+
 def test_scale_and_shift_are_taken_out_apart() -> None:
     _, measured = scene()
     scaled = depth_error(measured / 1.5, measured)
     assert scaled.scale == pytest.approx(1.5, rel=1e-5)
     assert scaled.affine == pytest.approx((1.5, 0.0), abs=1e-4)
-    assert scaled.sums["all_aligned"][:, 0].sum() == pytest.approx(0, abs=0.01)
+    assert total_error(scaled, "all_aligned") == pytest.approx(0, abs=0.01)
     shifted = depth_error((measured - 0.2) / 2, measured)
     slope, offset = shifted.affine
     assert (slope, offset) == (pytest.approx(2, rel=1e-4), pytest.approx(0.2, abs=1e-3))
-    assert shifted.sums["all_affine"][:, 0].sum() < 0.01
-    assert shifted.sums["all_aligned"][:, 0].sum() > 10 * shifted.sums["all_affine"][:, 0].sum()
+    assert total_error(shifted, "all_affine") < 0.01
+    assert total_error(shifted, "all_aligned") > 10 * total_error(shifted, "all_affine")
 
 
 def test_depth_that_runs_backwards_is_scaled_alone() -> None:
@@ -75,13 +79,41 @@ def test_the_affine_fit_is_numpy_s() -> None:
     assert depth_error(predicted, measured).affine == pytest.approx((slope, offset), rel=1e-6)
 
 
-@pytest.mark.parametrize("holes_only", [False, True])
-def test_a_frames_error_comes_back_from_json(holes_only: bool) -> None:
-    predicted, measured = scene()
-    error = depth_error(np.zeros_like(predicted) if holes_only else predicted, measured)
-    back = DepthFrameError.of_record(json.loads(json.dumps(error.record(), allow_nan=False)))
-    assert back.measured_pixels == error.measured_pixels
-    np.testing.assert_equal(
-        (back.scale, back.affine, back.abs_err), (error.scale, error.affine, error.abs_err)
-    )
-    np.testing.assert_equal(back.sums, error.sums)
+def compared(predicted: np.ndarray, measured: np.ndarray) -> dict:
+    comparison = DepthComparison()
+    comparison.add(0, depth_error(predicted, measured))
+    return comparison.figures()
+
+
+def test_depth_error_of_a_known_difference() -> None:
+    measured = np.full((60, 80), 2.0, np.float32)
+    measured[:10] = np.nan
+    figures = compared(np.full((60, 80), 3.0, np.float32), measured)
+    assert figures["all"]["abs_err"] == pytest.approx(1)
+    assert figures["all"]["rel_err"] == pytest.approx(0.5)
+    assert figures["all"]["delta1"] == 0
+    assert figures["all_aligned"]["abs_err"] == pytest.approx(0, abs=1e-6)
+    assert figures["median_scale"] == pytest.approx(2 / 3)
+    assert figures["compared_pixels"]["all"] == 50 * 80
+
+
+def test_a_shift_between_the_cameras_hardly_touches_the_tolerant_comparison() -> None:
+    scene = np.full((240, 320), 4.0, np.float32)
+    scene[:, 100:180] = 1.5  # a near object with two edges
+    figures = compared(np.roll(scene, 10, axis=1), scene)
+    assert figures["all"]["abs_err"] > 0.1
+    assert figures["tolerant"]["abs_err"] == 0
+    assert 0.5 < figures["compared_pixels"]["tolerant"] / figures["compared_pixels"]["all"] < 1
+
+
+def test_depth_of_another_size_is_not_shifted() -> None:
+    measured = np.tile(np.arange(1, 7, dtype=np.float32), (3, 1))
+    # The pixels whose centres are nearest: as far from the left border as from the right.
+    predicted = np.tile(np.array([1, 3, 4, 6], np.float32), (2, 1))
+    assert compared(predicted, measured)["all"]["abs_err"] == 0
+
+
+def test_a_frame_without_measured_depth_changes_nothing() -> None:
+    figures = compared(np.ones((4, 4), np.float32), np.full((4, 4), np.nan, np.float32))
+    assert figures["all"]["abs_err"] is None
+    json.dumps(figures, allow_nan=False)

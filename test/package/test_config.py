@@ -9,14 +9,11 @@ from typing import Any
 import pytest
 import yaml
 
-from proto_mtl_ros.ros.topics import (
-    LABEL_INFO,
-    OUTPUTS,
-)
+from proto_mtl_ros.ros.topics import LABEL_INFO, result_topics
 from proto_mtl_ros.tasks import NYU13
 
 CONFIG = Path(__file__).resolve().parents[2] / "config"
-PUBLISHED = {f"/camera/{output.name}": output for output in (*OUTPUTS, LABEL_INFO)}
+PUBLISHED = {f"/camera/{output.name}": output for output in (*result_topics(), LABEL_INFO)}
 MESSAGE_OF_DISPLAY = {
     "rviz_default_plugins/Image": "sensor_msgs/Image",
     "rviz_default_plugins/PointCloud2": "sensor_msgs/PointCloud2",

@@ -21,15 +21,13 @@ from typing import Any
 import pytest
 import yaml
 from killing import Job, command, leftovers
+from moving_recording import moving
 from nyuv2_pack import write_pack
-from rosbags.rosbag2 import StoragePlugin, Writer
-from test_bag_dataset import moving
 from test_kills import TRAINING, files_of
 from tiny_bundle import tiny_manifest, write_tiny_bundle
 
 from proto_mtl_ros.data.bags.bag import (
     Bag,
-    typestore,
 )
 from proto_mtl_ros.data.bags.writer import BagWriter
 from proto_mtl_ros.errors import (
@@ -169,7 +167,7 @@ def test_a_data_set_whose_disk_fills_is_finished_when_there_is_room(
 ) -> None:
     bag = moving(tmp_path / "bag")
     options = ("--blocks", "train 0.6, test 0.4", "--motion", 0.05)
-    words = ("bag", "to-dataset", bag, "--out")
+    words = ("dataset", "convert", bag, "--out")
     whole = Job(tmp_path / "job", command, *words, tmp_path / "whole", *options)
     assert whole.wait() and whole.status == 0, whole.said
     expected = files_of(tmp_path / "whole")
@@ -284,34 +282,6 @@ def test_of_a_recording_whose_disk_fills_what_was_written_is_kept(
     )  # fmt: skip
 
 
-# a small database is written at the end alone, a larger one already before
-@pytest.mark.parametrize(("kind", "messages"), [("mcap", 30), ("db3", 30), ("db3", 8)])
-def test_a_cut_recording_is_not_taken_for_shorter_because_scratch_is_full(
-    kind: str,
-    messages: int,
-    small_disk: Callable[[int], SmallDisk],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    with BagWriter(tmp_path / "bag") as writer:
-        _record(writer, messages)
-    if kind == "db3":
-        (tmp_path / "bag").rename(tmp_path / "first")
-        database = Writer(tmp_path / "bag", version=8, storage_plugin=StoragePlugin.SQLITE3)
-        with Bag(tmp_path / "first") as bag, database:
-            image = database.add_connection("/image", IMAGE, typestore=typestore())
-            for message in bag.messages():
-                database.write(image, message.time, message.cdr)
-    (storage,) = (tmp_path / "bag").glob(f"*.{kind}")
-    content = storage.read_bytes()
-    storage.write_bytes(content[: len(content) * 9 // 10])
-    disk = small_disk(1 << 20)
-    monkeypatch.setenv("TMPDIR", str(disk.path))
-    job = Job(tmp_path / "job", command, "bag", "info", tmp_path / "bag")
-    line = one_line(job, "TMPDIR")
-    assert "damaged" not in line
-
-
 def test_an_engine_that_cannot_be_kept_is_used_and_the_older_one_stays(
     small_disk: Callable[[int], SmallDisk], record_fault: Callable
 ) -> None:
@@ -404,7 +374,7 @@ def test_two_commands_at_one_folder_do_not_mix(
     training: tuple[object, ...], tmp_path: Path, record_fault: Callable
 ) -> None:
     bag = moving(tmp_path / "bag")
-    data = ("bag", "to-dataset", bag, "--blocks", "train 0.6, test 0.4", "--motion", 0.05)
+    data = ("dataset", "convert", bag, "--blocks", "train 0.6, test 0.4", "--motion", 0.05)
     model = write_tiny_bundle(tmp_path / "models", delay_loops=30)
     passes = ("bag", "evaluate", bag, "--model", model, "--backend", "onnxruntime")
     cases: tuple[tuple[str, tuple[object, ...], str], ...] = (

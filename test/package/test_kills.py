@@ -22,10 +22,10 @@ from typing import Any
 import killing
 import pytest
 import yaml
+from evaluations import without_times
 from killing import Job, command, leftovers
+from moving_recording import moving
 from nyuv2_pack import write_pack
-from test_bag_dataset import moving
-from test_bag_evaluate import without_times
 from tiny_bundle import tiny_manifest, write_tiny_bundle
 
 from proto_mtl_ros.data.bags.bag import Bag
@@ -268,7 +268,7 @@ def test_a_recording_becomes_the_same_data_set(tmp_path: Path, record_fault: Cal
         tmp_path / "data",
         command,
         lambda out: (
-            "bag", "to-dataset", bag, "--out", out, "--blocks", "train 0.6, test 0.4",
+            "dataset", "convert", bag, "--out", out, "--blocks", "train 0.6, test 0.4",
             "--motion", 0.05,
         ),
         files_of,
@@ -276,7 +276,7 @@ def test_a_recording_becomes_the_same_data_set(tmp_path: Path, record_fault: Cal
     )  # fmt: skip
     killed.run(kills(2, 11), kills(4, 25))
     record_fault(
-        "kill -9", "bag to-dataset", tried=killed.tried, survived=killed.tried, lost=0,
+        "kill -9", "dataset convert", tried=killed.tried, survived=killed.tried, lost=0,
         seen="the same command goes on where it was; the data set is equal in every byte",
     )  # fmt: skip
 

@@ -26,6 +26,7 @@ pytest.importorskip("onnxruntime", reason="the tiny model runs in ONNX Runtime")
 pytest.importorskip("openvino", reason="the other engine that a failing one is replaced by")
 
 from faulty_node import fault_file, release
+from live_diagnostics import Stream
 from robot import Robot, image, one_result, picture, pixels
 from ros_harness import Client, NodeProcess, wait_for
 from tiny_bundle import write_tiny_bundle
@@ -161,7 +162,7 @@ def test_a_stalled_engine_is_told_and_replaced(robot: FaultyRobot, record_fault:
 def test_lifecycle_with_a_stalled_engine(robot: FaultyRobot, record_fault: Callable) -> None:
     """Deactivating and cleaning up wait no longer than engine_timeout, and work."""
     for transitions in (("deactivate",), ("deactivate", "cleanup")):
-        robot.begin("segmentation/image", engine_timeout=1.0, engine_restarts=2)
+        robot.begin("segmentation/image", engine_timeout=1.0)
         robot.set_fault("stall")
         robot.publish("left/image", image(picture()))
         wait_for(lambda: not robot.faults.exists(), "the stall")
@@ -191,12 +192,10 @@ def test_a_dead_engine_is_given_up_and_reload_brings_it_back(
 ) -> None:
     from std_srvs.srv import Trigger
 
-    (masks,) = robot.begin(
-        "segmentation/image", engine_timeout=0.5, engine_restarts=2, load_timeout=0.5
-    )
+    (masks,) = robot.begin("segmentation/image", engine_timeout=0.5, load_timeout=0.5)
     robot.set_fault("hang")
     robot.publish("left/image", image(picture()))
-    wait_for(lambda: "given up after 2 new engines" in robot.engine().message, "giving up")
+    wait_for(lambda: "given up after 3 new engines" in robot.engine().message, "giving up")
     said = robot.engine().message
     assert robot.engine().level == ERROR and "call ~/reload_model" in said
     assert robot.client.state() == "active"
@@ -207,7 +206,7 @@ def test_a_dead_engine_is_given_up_and_reload_brings_it_back(
     )
     # Half a second later and twice as late: the pauses grow, and the log does not run over.
     attempts = re.findall(r"loading a new engine in (\d+) s", robot.process.output)
-    assert attempts[-2:] == ["1", "2"]
+    assert attempts[-3:] == ["1", "2", "4"]
     robot.set_fault()
     answer = robot.client.call(Trigger, "reload_model", Trigger.Request())
     assert answer.success, answer.message
@@ -403,34 +402,15 @@ def test_a_process_that_is_frozen_is_seen_from_outside(
     )
 
 
-def test_the_input_is_made_smaller_only_where_that_is_chosen(
+def test_far_more_images_than_the_engine_can_process(
     robot: FaultyRobot, record_fault: Callable
 ) -> None:
-    slow = str(robot.models["slow"])
-    (masks,) = robot.begin("segmentation/image", model=slow, when_slow="smaller_input")
-    assert robot.value("input_size") == "128x96"
-    ended = threading.Event()
-
-    def flood() -> None:
-        while not ended.wait(0.005):
-            robot.publish("left/image", image(picture()))
-
-    thread = threading.Thread(target=flood)
-    thread.start()
-    try:
-        wait_for(lambda: "smaller_input: " in robot.engine().message, "a smaller input")
-        assert robot.engine().level == WARN and "at 64x64 to keep up" in robot.engine().message
-        wait_for(lambda: robot.value("input_size") == "64x64", "its size")
-        (result,) = robot.client.set_parameters(when_slow="drop_images")
-        assert result.successful
-        wait_for(lambda: robot.value("input_size") == "128x96", "the whole input")
-        assert robot.client.status("engine").level == OK
-    finally:
-        ended.set()
-        thread.join()
+    (masks,) = robot.begin("segmentation/image", model=str(robot.models["slow"]))
+    with Stream(robot, lambda: image(picture()), 200):
+        wait_for(lambda: len(masks.messages) > 10, "results in the flood")
     robot.settle(masks)
-    result = one_result(robot, image(picture()), masks)
-    assert (result.width, result.height) == (64, 48)
+    one_result(robot, image(picture()), masks)
+    assert int(robot.value("drops.overwritten", "left")) > 10
     lost = robot.lost_without_a_cause()
     assert lost == 0
     record_fault(
@@ -439,8 +419,7 @@ def test_the_input_is_made_smaller_only_where_that_is_chosen(
         tried=1,
         survived=1,
         lost=lost,
-        seen="drops.overwritten; with when_slow: smaller_input also WARN smaller_input and the "
-        "input's size, until it could keep up again",
+        seen="drops.overwritten; the newest image is processed",
     )
 
 
@@ -457,7 +436,11 @@ def test_giving_up_can_end_the_process(tmp_path: Path, record_fault: Callable) -
             program=(PROGRAM, tmp_path / name),
         )
         for name, parameters in {
-            "exits": {"engine_timeout": "0.5", "engine_restarts": "0", "on_engine_failure": "exit"},
+            "exits": {
+                "engine_timeout": "0.5",
+                "load_timeout": "0.5",
+                "on_engine_failure": "exit",
+            },
             "stays": {"engine_timeout": "600.0"},
         }.items()
     }
@@ -466,14 +449,14 @@ def test_giving_up_can_end_the_process(tmp_path: Path, record_fault: Callable) -
             client.target = f"/{name}"
             for transition in ("configure", "activate"):
                 assert client.change_state(transition), process.output
-            fault_file(tmp_path / name, "stall")
+            fault_file(tmp_path / name, "hang" if name == "exits" else "stall")
         publisher = client.publisher(type(image(picture())), "/driver/image")
         wait_for(lambda: publisher.get_subscription_count() == 2, "both nodes")
         publisher.publish(image(picture()))
-        wait_for(lambda: not any((tmp_path / name).exists() for name in processes), "the stalls")
+        wait_for(lambda: not (tmp_path / "stays").exists(), "the stall")
         exits, stays = processes.values()
         assert exits.process.wait(30) == 5, exits.output
-        assert "given up after 0 new engines" in exits.output
+        assert "given up after 3 new engines" in exits.output
         begin = time.monotonic()
         assert stays.end(signal.SIGTERM) == 0, stays.output
         assert time.monotonic() - begin < 15

@@ -38,7 +38,7 @@ from proto_mtl_ros.encodings import (
     encode_compressed,
 )
 from proto_mtl_ros.geometry import Camera
-from proto_mtl_ros.ros import messages
+from proto_mtl_ros.ros import decoding
 
 pytestmark = pytest.mark.ros
 
@@ -54,20 +54,20 @@ RELIABLE = {
 """So that each message arrives: those that the transport loses would prove nothing."""
 
 
-class FateReader:
+class OutcomeReader:
     """Reads what became of each image from the node's debug log, as it grows."""
 
     def __init__(self, log: Path) -> None:
         self._file = log.open(errors="replace")
         self._rest = ""
-        self.fates: list[str] = []
+        self.outcomes: list[str] = []
 
     def update(self) -> int:
-        """Return how many images have met their fate."""
+        """Return how many images have an outcome."""
         text = self._rest + self._file.read()
         whole, _, self._rest = text.rpartition("\n")
-        self.fates += re.findall(r"\]: left: image -?\d+\.\d+: (\w+)$", whole, re.MULTILINE)
-        return len(self.fates)
+        self.outcomes += re.findall(r"\]: left: image -?\d+\.\d+: (\w+)$", whole, re.MULTILINE)
+        return len(self.outcomes)
 
     def tail(self) -> str:
         """Return the newest lines."""
@@ -78,7 +78,7 @@ class FateReader:
         """Wait until so many have."""
         end = time.monotonic() + 60.0
         while self.update() < number:
-            assert time.monotonic() < end, f"{len(self.fates)} of {number} images are accounted for"
+            assert time.monotonic() < end, f"{len(self.outcomes)} of {number} outcomes"
             time.sleep(0.0005)
 
 
@@ -124,7 +124,7 @@ def send_each(
 ) -> tuple[Counter, float]:
     """Publish one after the other; returns what became of them and the growth in MiB."""
     robot.client.set_parameters(force_inference=True)
-    reader = FateReader(robot.process.log)
+    reader = OutcomeReader(robot.process.log)
     begin = reader.update()
     early = 0.0
     for i, message in enumerate(itertools.islice(faulty, number), 1):
@@ -133,7 +133,7 @@ def send_each(
         if i == number // 5:
             early = resident_mib(robot.process.process.pid)
     grown = resident_mib(robot.process.process.pid) - early
-    return Counter(reader.fates[begin:]), grown
+    return Counter(reader.outcomes[begin:]), grown
 
 
 def counters(robot: Robot) -> Counter[str]:
@@ -153,13 +153,13 @@ def test_fuzzed_images(robot: Robot, record_fault: Callable[..., None]) -> None:
     robot.start()
     mutator, valid = Mutator(1), itertools.cycle(seeds())
     before = counters(robot)
-    fates, grown = send_each(
+    outcomes, grown = send_each(
         robot, "left/image", (mutator.fields(next(valid)) for _ in itertools.count()), IMAGES
     )
-    assert fates.total() == IMAGES
-    assert counters(robot) - before == fates
-    assert fates["engine_error"] == 0, robot.process.output[-2000:]
-    assert fates["processed"] and len(fates) >= 6, fates
+    assert outcomes.total() == IMAGES
+    assert counters(robot) - before == outcomes
+    assert outcomes["engine_error"] == 0, robot.process.output[-2000:]
+    assert outcomes["processed"] and len(outcomes) >= 6, outcomes
     assert grown < GROWTH_MIB
     with Stream(robot, lambda: image(picture()), 10, info=camera_info()):
         well_again(robot)
@@ -169,13 +169,13 @@ def test_fuzzed_images(robot: Robot, record_fault: Callable[..., None]) -> None:
         tried=IMAGES,
         survived=IMAGES,
         lost=0,
-        seen=f"each counted: {summary(fates)}; {grown:+.0f} MiB",
+        seen=f"each counted: {summary(outcomes)}; {grown:+.0f} MiB",
     )
 
 
-def summary(fates: Counter[str]) -> str:
-    """How many met which fate."""
-    return ", ".join(f"{cause} {number}" for cause, number in fates.most_common())
+def summary(outcomes: Counter[str]) -> str:
+    """How many had which outcome."""
+    return ", ".join(f"{cause} {number}" for cause, number in outcomes.most_common())
 
 
 def test_fuzzed_compressed_images(robot: Robot, record_fault: Callable[..., None]) -> None:
@@ -184,11 +184,11 @@ def test_fuzzed_compressed_images(robot: Robot, record_fault: Callable[..., None
     valid = itertools.cycle((compressed("jpeg"), compressed("png")))
     before = counters(robot)
     faulty = (mutator.fields(next(valid)) for _ in itertools.count())
-    fates, grown = send_each(robot, "left/image/compressed", faulty, COMPRESSED)
-    assert fates.total() == COMPRESSED
-    assert counters(robot) - before == fates
-    assert fates["engine_error"] == 0, robot.process.output[-2000:]
-    assert fates["processed"] and len(fates) >= 4, fates
+    outcomes, grown = send_each(robot, "left/image/compressed", faulty, COMPRESSED)
+    assert outcomes.total() == COMPRESSED
+    assert counters(robot) - before == outcomes
+    assert outcomes["engine_error"] == 0, robot.process.output[-2000:]
+    assert outcomes["processed"] and len(outcomes) >= 4, outcomes
     assert grown < GROWTH_MIB
     record_fault(
         "fuzzing",
@@ -196,7 +196,7 @@ def test_fuzzed_compressed_images(robot: Robot, record_fault: Callable[..., None
         tried=COMPRESSED,
         survived=COMPRESSED,
         lost=0,
-        seen=f"each counted: {summary(fates)}; {grown:+.0f} MiB",
+        seen=f"each counted: {summary(outcomes)}; {grown:+.0f} MiB",
     )
 
 
@@ -218,8 +218,8 @@ def test_fuzzed_camera_infos(robot: Robot, record_fault: Callable[..., None]) ->
             yield image(picture())
 
     before = received()
-    fates, grown = send_each(robot, "left/image", with_an_image(), INFOS)
-    assert fates == Counter(processed=INFOS)
+    outcomes, grown = send_each(robot, "left/image", with_an_image(), INFOS)
+    assert outcomes == Counter(processed=INFOS)
     counts = {kind: number - before[kind] for kind, number in received().items()}
     assert counts["received"] == INFOS
     assert counts["received"] == counts["calibrated"] + counts["uncalibrated"] + counts["bad"]
@@ -242,7 +242,7 @@ def test_damaged_serialised_messages(robot: Robot, record_fault: Callable[..., N
     robot.start(force_inference=True)
     mutator, good = Mutator(4), image(picture())
     robot.publish("left/image", good)
-    reader = FateReader(robot.process.log)
+    reader = OutcomeReader(robot.process.log)
     publisher = robot.client.publisher(Image, "/left/image", depth=100)
     wait_for(publisher.get_subscription_count, "the node")
     early = 0.0
@@ -284,7 +284,7 @@ def test_any_image_message_is_rgb_or_refused_by_cause(
     message = Image(height=height, width=width, encoding=encoding, step=step, is_bigendian=big)
     message.data = array.array("B", data)
     try:
-        rgb = messages.read_image(message)
+        rgb = decoding.read_image(message)
     except EncodingError as error:
         assert re.fullmatch(r"\w+", error.cause) and str(error)
     else:
@@ -320,7 +320,7 @@ def test_any_camera_info_is_a_camera_or_refused(
     info.binning_x, info.binning_y = binning
     info.roi.x_offset, info.roi.y_offset, info.roi.width, info.roi.height = roi
     try:
-        camera = messages.read_camera(info, rectified)
+        camera = decoding.read_camera(info, rectified)
     except ValueError as error:
         assert str(error)
         return

@@ -170,7 +170,7 @@ def test_resolution_and_encoding_change_mid_stream(
 
 
 def test_stamps_that_mislead(robot: Robot, record_fault: Callable[..., None]) -> None:
-    robot.start(trouble_hold=10.0 if CAMPAIGN else 3.0)
+    robot.start()
     depth = robot.collect("left/depth/image")
     robot.flow(good, depth)
 
@@ -204,10 +204,6 @@ def test_stamps_that_mislead(robot: Robot, record_fault: Callable[..., None]) ->
         well_again(robot)
     new = robot.process.output.removeprefix(before)
     assert all(max(lines(new, "left", cause)) <= 2 for cause, _, _ in faults), new
-    assert robot.client.set_parameters(stamp_tolerance=0.0)[0].successful
-    with Stream(robot, lambda: shifted(-86400.0), 10, info=camera_info()):
-        time.sleep(2.0)
-        assert "stamp_past" not in robot.client.status("left").message
     for cause, _, name in faults:
         record_fault(
             "stamps",
@@ -223,7 +219,7 @@ def test_a_bad_camera_neither_floods_the_log_nor_lets_the_level_flap(
     robot: Robot, record_fault: Callable[..., None]
 ) -> None:
     """At 30 Hz for a minute (200 Hz for two seconds unless in campaign), then now and then."""
-    robot.start(trouble_hold=3.0)
+    robot.start()
     depth = robot.collect("left/depth/image")
     robot.flow(good, depth)
     bad = bad_images()
@@ -243,7 +239,7 @@ def test_a_bad_camera_neither_floods_the_log_nor_lets_the_level_flap(
     assert len(written.splitlines()) <= troubles, written
     with Stream(robot, good, 10, info=camera_info()):
         for _ in range(2):
-            time.sleep(1.5)  # within what a trouble is held
+            time.sleep(1.0)  # within what a diagnostic is held
             for _ in range(4):  # some may be overwritten
                 robot.publish("left/image", now(bad["short_data"]))
                 time.sleep(0.02)

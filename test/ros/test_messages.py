@@ -27,7 +27,7 @@ from proto_mtl_ros.geometry import (
     Camera,
     depth_to_points,
 )
-from proto_mtl_ros.ros import messages
+from proto_mtl_ros.ros import decoding, messages
 
 
 def header(sec: int = 7) -> Header:
@@ -54,31 +54,31 @@ def image(pixels: np.ndarray, encoding: str, padding: int = 0) -> Image:
 @pytest.mark.parametrize("padding", [0, 5])
 def test_rgb_and_bgr_are_read_whatever_the_step(padding: int) -> None:
     rgb = np.random.default_rng(0).integers(0, 255, (6, 8, 3), np.uint8)
-    assert np.array_equal(messages.read_image(image(rgb, "rgb8", padding)), rgb)
+    assert np.array_equal(decoding.read_image(image(rgb, "rgb8", padding)), rgb)
     bgr = np.ascontiguousarray(rgb[..., ::-1])
-    assert np.array_equal(messages.read_image(image(bgr, "bgr8", padding)), rgb)
+    assert np.array_equal(decoding.read_image(image(bgr, "bgr8", padding)), rgb)
 
 
 def test_an_rgb_image_is_not_copied() -> None:
     message = image(np.zeros((4, 4, 3), np.uint8), "rgb8")
-    pixels = messages.read_image(message)
+    pixels = decoding.read_image(message)
     np.frombuffer(message.data, np.uint8)[0] = 9
     assert pixels[0, 0, 0] == 9
 
 
-@pytest.mark.skipif(messages.CvBridge is not None, reason="cv_bridge converts it")
+@pytest.mark.skipif(decoding.CvBridge is not None, reason="cv_bridge converts it")
 def test_unknown_encoding_names_its_cause() -> None:
     message = image(np.zeros((4, 4, 3), np.uint8), "rgb8")
     message.encoding = "nv99"
     with pytest.raises(EncodingError) as error:
-        messages.read_image(message)
+        decoding.read_image(message)
     assert error.value.cause == "unknown_encoding"
 
 
 def test_compressed_image() -> None:
     rgb = np.full((16, 24, 3), (10, 200, 60), np.uint8)
     data = array.array("B", encode_compressed(rgb, "png").tobytes())
-    read = messages.read_compressed(CompressedImage(format="png", data=data))
+    read = decoding.read_image(CompressedImage(format="png", data=data))
     assert np.array_equal(read, rgb)
 
 
@@ -155,8 +155,8 @@ def info(width: int = 640, height: int = 480) -> CameraInfo:
 
 
 def test_camera_of_raw_and_rectified_images() -> None:
-    raw = messages.read_camera(info(), rectified=False)
-    rectified = messages.read_camera(info(), rectified=True)
+    raw = decoding.read_camera(info(), rectified=False)
+    rectified = decoding.read_camera(info(), rectified=True)
     assert raw is not None and rectified is not None
     assert (raw.fx, raw.cy) == (500.0, 240.0)
     assert raw.D is not None
@@ -169,7 +169,7 @@ def test_region_of_interest_and_binning_are_honoured() -> None:
     message.roi.x_offset, message.roi.y_offset = 100, 40
     message.roi.width, message.roi.height = 320, 240
     message.binning_x = message.binning_y = 2
-    camera = messages.read_camera(message, rectified=False)
+    camera = decoding.read_camera(message, rectified=False)
     assert camera is not None
     assert (camera.width, camera.height) == (160, 120)
     assert camera.fx == 250.0
@@ -179,17 +179,17 @@ def test_region_of_interest_and_binning_are_honoured() -> None:
 def test_uncalibrated_and_impossible_cameras() -> None:
     message = info()
     message.k = [0.0] * 9
-    assert messages.read_camera(message, rectified=False) is None
+    assert decoding.read_camera(message, rectified=False) is None
     message.k = [float("nan")] * 9
     with pytest.raises(ValueError, match="K"):
-        messages.read_camera(message, rectified=False)
+        decoding.read_camera(message, rectified=False)
 
 
 def test_camera_info_of_results() -> None:
     repeated = messages.scaled_info(info(), header(9), None)
     assert repeated.header == header(9)
     assert list(repeated.k) == list(info().k) and repeated.width == 640
-    camera = messages.read_camera(info(), rectified=False)
+    camera = decoding.read_camera(info(), rectified=False)
     assert camera is not None
     scaled = messages.scaled_info(info(), header(9), camera.resized(320, 240))
     assert (scaled.width, scaled.height) == (320, 240)

@@ -32,7 +32,7 @@ from proto_mtl_ros.geometry import (
     Camera,
     depth_to_points,
 )
-from proto_mtl_ros.ros import messages
+from proto_mtl_ros.ros import decoding, messages
 from proto_mtl_ros.runtime.bundle import Bundle
 from proto_mtl_ros.runtime.engine import create_engine
 from proto_mtl_ros.runtime.predictor import Predictor
@@ -76,7 +76,7 @@ def test_values_are_those_of_the_predictor(robot: Robot) -> None:
     bundle = Bundle.load(robot.models["tiny"])
     predictor = Predictor(bundle, create_engine(bundle, "onnxruntime"))
     info = camera_info()
-    camera = messages.read_camera(info, rectified=False)
+    camera = decoding.read_camera(info, rectified=False)
     assert camera is not None
     expected = predictor.predict(rgb, camera)
     predictor.close()

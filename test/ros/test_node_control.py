@@ -29,10 +29,7 @@ from sensor_msgs.msg import Image
 from std_srvs.srv import SetBool, Trigger
 from tiny_bundle import tiny_graph, tiny_manifest, write_tiny_bundle
 
-from proto_mtl_ros.ros.parameter_table import (
-    CONFIGURE,
-    TABLE,
-)
+from proto_mtl_ros.ros.parameters import CONFIGURE, TABLE
 from proto_mtl_ros.runtime.bundle import Bundle
 
 pytestmark = pytest.mark.ros
@@ -66,7 +63,7 @@ def test_parameters_are_refused_with_a_reason(robot: Robot) -> None:
     for name, value, reason in (
         ("confidence_threshold", 300, "300"),
         ("confidence_threshold", "high", "type"),
-        ("overlay_opacity", -0.5, "0"),
+        ("max_depth", -0.5, "0"),
         ("cameras", ["right"], "unconfigured"),
         ("class_names", ["cat"], "set by the node"),
         ("read_only", True, "when the node starts"),

@@ -20,8 +20,8 @@ from rclpy.parameter import Parameter
 from ros_harness import DOMAIN
 from tiny_bundle import write_tiny_bundle
 
-from proto_mtl_ros.ros.camera import CameraPort
 from proto_mtl_ros.ros.node import PerceptionNode
+from proto_mtl_ros.ros.results import Results
 
 pytestmark = pytest.mark.ros
 
@@ -30,7 +30,7 @@ def test_labels_are_published_again_when_their_threshold_changes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said: list[int] = []
-    monkeypatch.setattr(CameraPort, "publish_labels", lambda _, names, value: said.append(value))
+    monkeypatch.setattr(Results, "publish_labels", lambda _, names, value: said.append(value))
     context = rclpy.Context()
     rclpy.init(args=[], context=context, domain_id=DOMAIN)
     model = Parameter("model", value=str(write_tiny_bundle(tmp_path, "tiny")))

@@ -228,7 +228,7 @@ def test_shutdown_from_every_state_is_final(tmp_path: Path, record_fault: Callab
 STORM: dict[str, tuple[tuple[Any, ...], tuple[Any, ...]]] = {
     "confidence_threshold": ((0, 7, 255), (-1, 256, "high", 2**40, [1])),
     "max_depth": ((0.0, 3.0, 900.0), (3, float("nan"), float("inf"), -1.0, "far")),
-    "overlay_opacity": ((0.0, 0.25, 1.0), (1.5, -0.1, True)),
+    "input_timeout": ((0.5, 60.0), (0.0, -0.1, True)),
     "max_batch": ((1, 4, 32), (0, 33, 1.5)),
     "max_rate": (([0.0], [500.0], [1000.0, 0.0]), ([], [-1.0], 5.0, ["x"])),
     "threads": ((0, 1, 256), (-1, 257)),

@@ -20,7 +20,7 @@ from ros_harness import Client, NodeProcess
 from std_srvs.srv import SetBool, Trigger
 from tiny_bundle import write_tiny_bundle
 
-from proto_mtl_ros.ros.parameter_table import TABLE
+from proto_mtl_ros.ros.parameters import TABLE
 from proto_mtl_ros.runtime.bundle import Bundle
 
 pytestmark = pytest.mark.ros

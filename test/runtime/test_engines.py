@@ -24,7 +24,8 @@ from proto_mtl_ros.errors import (
     EngineError,
     ProtoMtlError,
 )
-from proto_mtl_ros.ros.model import load_predictor
+from proto_mtl_ros.ros.model_loading import load_predictor
+from proto_mtl_ros.ros.parameters import Parameters
 from proto_mtl_ros.runtime.bundle import Bundle
 from proto_mtl_ros.runtime.engine import (
     BACKENDS,
@@ -487,9 +488,9 @@ def test_a_model_that_is_exported_again_while_it_is_loaded_is_the_one_or_the_oth
 ) -> None:
     sides = {"left": (-1.0, 0.0, 0.0), "right": (1.0, 0.0, 0.0)}
     graphs = {name: tiny_graph(direction=side).SerializeToString() for name, side in sides.items()}
-    values = {"model": str(tmp_path / "m"), "backend": "onnxruntime", "device": "cpu",
-              "precision": "auto", "threads": 1, "input_size": [0, 0], "max_batch": 1,
-              "output_size": "network", "cameras": ["camera"]}  # fmt: skip
+    values = Parameters(
+        model=str(tmp_path / "m"), backend="onnxruntime", threads=1, output_size="network"
+    )
 
     def export(name: str) -> None:
         manifest = tiny_manifest().model_copy(update={"name": name})

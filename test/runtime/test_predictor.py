@@ -24,7 +24,6 @@ from proto_mtl_ros.geometry import (
     Camera,
     Letterbox,
 )
-from proto_mtl_ros.ros.input_choice import smaller_predictor
 from proto_mtl_ros.runtime.bundle import Bundle
 from proto_mtl_ros.runtime.engine import create_engine
 from proto_mtl_ros.runtime.maps import (
@@ -374,13 +373,3 @@ def test_pictures_that_are_read_only_or_not_contiguous_are_taken(predictor: Pred
     bgr = picture(200, 150)
     bgr.setflags(write=False)
     assert_same(predictor.predict(bgr[..., ::-1]), predictor.predict(bgr[..., ::-1].copy()))
-
-
-def test_the_smaller_input_is_two_thirds_in_multiples_that_the_network_takes(
-    bundle: Bundle, predictor: Predictor
-) -> None:
-    smaller = smaller_predictor(predictor)
-    assert smaller.input_size == (64, 64) and smaller.engine is predictor.engine
-    assert smaller.predict(picture(40, 30)).depth.shape == (30, 40)
-    with pytest.raises(EngineError, match="there is no smaller one"):
-        smaller_predictor(Predictor(bundle, predictor.engine, (32, 32)))

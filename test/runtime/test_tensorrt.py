@@ -21,7 +21,8 @@ from proto_mtl_ros.errors import (
     EngineError,
     ProtoMtlError,
 )
-from proto_mtl_ros.ros.engine_upgrade import EngineUpgrade
+from proto_mtl_ros.ros.model_loading import Loading
+from proto_mtl_ros.ros.parameters import Parameters
 from proto_mtl_ros.runtime.bundle import Bundle
 from proto_mtl_ros.runtime.cuda import (
     Cuda,
@@ -39,17 +40,9 @@ from proto_mtl_ros.runtime.tensorrt_build import (
 
 MODELS = Path(__file__).resolve().parents[2] / "models"
 GPU, CAPABILITY = "a GPU", "8.6"
-VALUES = {
-    "model": str(MODELS / "nyu13-lite0"),
-    "backend": "onnxruntime",
-    "device": "cpu",
-    "precision": "auto",
-    "threads": 1,
-    "input_size": [0, 0],
-    "cameras": ["camera"],
-    "max_batch": 1,
-    "output_size": "input",
-}
+VALUES = Parameters(
+    model=str(MODELS / "nyu13-lite0"), backend="onnxruntime", device="cpu", threads=1
+)
 
 pytestmark = pytest.mark.skipif(
     installed_library() is None, reason="neither tensorrt nor tensorrt-rtx is installed"
@@ -141,12 +134,7 @@ def test_a_node_builds_beside_its_work_and_loads_what_was_built(
 ) -> None:
     """What is loaded afterwards is what the parameters name; without a GPU not the new engine."""
     plan = plan_of(shipped, tmp_path, precision="fp32")
-    upgrade = EngineUpgrade(plan, VALUES)
-    assert upgrade.poll() is None
-    end = time.monotonic() + 120
-    while (predictor := upgrade.poll()) is None and time.monotonic() < end:
-        time.sleep(0.05)
-    assert predictor is not None and not upgrade.error
+    predictor = Loading(VALUES, plan=plan).wait(120.0, threading.Event())
     assert predictor.engine.name == "onnxruntime"
     assert plan.path.is_file()
 
@@ -154,35 +142,27 @@ def test_a_node_builds_beside_its_work_and_loads_what_was_built(
 def test_an_engine_that_cannot_be_kept_is_taken_into_use(shipped: Bundle, tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("not a folder")
     plan = plan_of(shipped, tmp_path, precision="fp32")
-    upgrade = EngineUpgrade(plan, VALUES)
-    end = time.monotonic() + 120
-    while (predictor := upgrade.poll()) is None and time.monotonic() < end:
-        assert not upgrade.error
-        time.sleep(0.05)
-    assert predictor is not None
-    assert "PROTO_MTL_CACHE" in upgrade.warning and "\n" not in upgrade.warning
+    loading = Loading(VALUES, plan=plan)
+    loading.wait(120.0, threading.Event())
+    assert "PROTO_MTL_CACHE" in loading.warning and "\n" not in loading.warning
     assert len(plan.find()) > 1_000_000
 
 
 def test_a_build_that_fails_leaves_the_node_as_it_is(shipped: Bundle, tmp_path: Path) -> None:
     odd = with_an_unknown_operator(shipped, tmp_path / "odd")
-    upgrade = EngineUpgrade(plan_of(odd, tmp_path, precision="fp32"), VALUES)
-    end = time.monotonic() + 120
-    while not upgrade.error and time.monotonic() < end:
-        assert upgrade.poll() is None
-        time.sleep(0.05)
-    assert "NoSuchOperator" in upgrade.error
-    assert upgrade.poll() is None
+    loading = Loading(VALUES, plan=plan_of(odd, tmp_path, precision="fp32"))
+    with pytest.raises(EngineError, match="NoSuchOperator"):
+        loading.wait(120.0, threading.Event())
 
 
 def test_a_build_that_is_given_up_ends(shipped: Bundle, tmp_path: Path) -> None:
-    upgrade = EngineUpgrade(plan_of(shipped, tmp_path, precision="fp32"), VALUES)
-    upgrade.stop()
+    before = threading.active_count()
+    loading = Loading(VALUES, plan=plan_of(shipped, tmp_path, precision="fp32"))
+    loading.abandon("given up")
     end = time.monotonic() + 60
-    while not upgrade.error and time.monotonic() < end:
+    while threading.active_count() > before and time.monotonic() < end:
         time.sleep(0.05)
-    assert "was stopped" in upgrade.error
-    assert upgrade.poll() is None
+    assert threading.active_count() == before
     assert not list(tmp_path.rglob("*.engine"))
 
 

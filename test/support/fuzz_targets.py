@@ -28,9 +28,8 @@ from proto_mtl_ros.data.bags.recording import (
     decode_picture,
 )
 from proto_mtl_ros.data.camera_file import read_camera
-from proto_mtl_ros.data.frame_list import read_splits
 from proto_mtl_ros.data.joined import JoinConfig
-from proto_mtl_ros.data.label_set_file import read_label_set
+from proto_mtl_ros.data.label_set import read_label_set
 from proto_mtl_ros.data.manifest import read_manifest
 from proto_mtl_ros.data.map_file import (
     read_array,
@@ -38,6 +37,7 @@ from proto_mtl_ros.data.map_file import (
     read_image,
     read_segmentation,
 )
+from proto_mtl_ros.data.table import read_splits
 from proto_mtl_ros.encodings import (
     decode_compressed,
     decode_compressed_depth,

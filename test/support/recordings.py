@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
-from proto_mtl_ros.data.bags.bag import typestore
+from proto_mtl_ros.data.bags.bag import Bag, BagMessage, typestore
 from proto_mtl_ros.data.bags.writer import BagWriter
 
 COLOUR_FRAME = "camera_color_optical_frame"
@@ -113,3 +115,44 @@ def write_recording(
             writer.write(depth_name, late, depth)
             writer.write(depth_info, late, info_message(width, height, FX, late))
     return path
+
+
+def rewritten(
+    bag: Path,
+    out: Path,
+    keep: Callable[[BagMessage], bool] = lambda message: True,
+    more: Mapping[str, str] | None = None,
+    add: Callable[[BagMessage], Iterable[tuple[str, int, Any]]] = lambda message: (),
+) -> Path:
+    """Copy a recording.
+
+    Args:
+        keep: whether a message is copied; a topic without any is left out.
+        more: further topics, name -> type.
+        add: messages that follow a message: topic, recorded time, and content.
+    """
+    more = more or {}
+    with Bag(bag) as source, BagWriter(out) as writer:
+        for name, kind in more.items():
+            writer.add_topic(name, kind)
+        known = set()
+        for one in source.messages():
+            if keep(one):
+                if one.topic not in known:
+                    known.add(one.topic)
+                    writer.add_topic(one.topic, one.type)
+                writer.write(one.topic, one.time, one.cdr)
+            for name, time, content in add(one):
+                writer.write(name, time, bytes(typestore().serialize_cdr(content, more[name])))
+    return out
+
+
+def without(bag: Path, part: str, out: Path, after: int = 0) -> Path:
+    """Copy a recording without the messages whose topic has this part, from the ``after``-th."""
+    seen = Counter[str]()
+
+    def keep(message: BagMessage) -> bool:
+        seen[part] += part in message.topic
+        return part not in message.topic or seen[part] <= after
+
+    return rewritten(bag, out, keep)

@@ -20,13 +20,12 @@ from ros_harness import Client, Collector, NodeProcess, wait_for
 from sensor_msgs.msg import CameraInfo, Image
 from tiny_bundle import write_tiny_bundle
 
-from proto_mtl_ros.ros.parameter_table import (
-    READ_ONLY,
-    START,
-    TABLE,
-)
+from proto_mtl_ros.ros.parameters import READ_ONLY, START, TABLE
 
 FX = 150.0
+
+QUICK_NODE = Path(__file__).with_name("quick_node.py")
+"""Runs the node, with diagnostics that are held less long: tests wait for their end."""
 
 
 class Robot:
@@ -45,7 +44,6 @@ class Robot:
         values = {row.name: row.default for row in TABLE if row.change not in (START, READ_ONLY)}
         values |= {"model": str(self.models["tiny"]), "cameras": ["left"], "threads": 1}
         values |= {"input_timeout": 60.0}  # tests pause as they like
-        values |= {"trouble_hold": 1.5}  # and wait for the end of what they do
         for name, value in (values | parameters).items():
             (result,) = self.client.set_parameters(**{name: value})
             assert result.successful, result.reason
@@ -117,7 +115,7 @@ def running_robot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Robot]:
         "qos_overrides./bad_input/camera_info.subscription.reliability": "perhaps",
     }
     client = Client()
-    process = NodeProcess(folder / "log", overrides)
+    process = NodeProcess(folder / "log", overrides, program=[QUICK_NODE])
     try:
         yield Robot(client, process, models)
     finally:

@@ -13,7 +13,8 @@ pytest.importorskip("lightning", reason="training needs lightning")
 
 from small_training import config_file, settings, train_config  # noqa: E402
 
-from proto_mtl_ros.data.nyuv2 import NYUv2, hold_out  # noqa: E402
+from proto_mtl_ros.data.nyuv2 import NYUv2  # noqa: E402
+from proto_mtl_ros.data.table import hold_out  # noqa: E402
 from proto_mtl_ros.errors import ConfigError, DataError  # noqa: E402
 from proto_mtl_ros.training.config import TrainConfig  # noqa: E402
 from proto_mtl_ros.training.progress import duration, held_out_figures  # noqa: E402

@@ -11,11 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from proto_mtl_ros.data.bags.bag import Bag
-from proto_mtl_ros.data.bags.camera import recorded_camera
-from proto_mtl_ros.data.bags.recording import (
-    BagRecording,
-    decode_picture,
-)
+from proto_mtl_ros.data.bags.calibration import Calibration
+from proto_mtl_ros.data.bags.recording import BagRecording
 from proto_mtl_ros.data.bags.stamp_log import shifted
 from proto_mtl_ros.data.bags.topics import (
     CAMERA_INFO,
@@ -24,10 +21,7 @@ from proto_mtl_ros.data.bags.topics import (
 )
 from proto_mtl_ros.data.bags.writer import BagWriter
 from proto_mtl_ros.errors import DataError
-from proto_mtl_ros.evaluation.bag_pass import (
-    BagPass,
-    PassOptions,
-)
+from proto_mtl_ros.evaluation.bag_pass import BagPass
 from proto_mtl_ros.files import ScratchFolder
 from proto_mtl_ros.runtime.predictor import Predictor
 
@@ -50,10 +44,8 @@ def pass_speed(
     """
     found: dict[str, list[float]] = {"pass": [], "engine": []}
     with BagRecording(recording) as opened, ScratchFolder("bench") as folder:
-        camera = recorded_camera(opened, opened.topics.camera_info)
-        depth_camera = recorded_camera(opened, opened.depth_info)
-        run = BagPass(opened, predictor, camera, depth_camera, PassOptions())
-        pictures = [decode_picture(frame.image) for frame, _ in zip(run.stream, range(8))]
+        run = BagPass(opened, predictor, Calibration.of(opened))
+        pictures = [frame.rgb for frame, _ in zip(run.frames, range(8))]
         inputs = [predictor.prepare(picture).pixels[None] for picture in pictures]
         predictor.warm_up()
         for turn in range(rounds):

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from proto_mtl_ros.data.bags.stamp_log import StampLog
-from proto_mtl_ros.ros.frame_fate import PROCESSED
+from proto_mtl_ros.ros.outcomes import PROCESSED
 from tools.soak.schedule import (
     KINDS,
     Fault,

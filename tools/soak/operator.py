@@ -105,11 +105,11 @@ class Operator:
 
     def _change_parameters(self, end: float) -> None:
         try:
-            self._set(confidence_threshold=120, max_depth=3.0, overlay_opacity=0.8, max_rate=[4.0])
+            self._set(confidence_threshold=120, max_depth=3.0, max_rate=[4.0])
             self._set(accepted=False, confidence_threshold=999)
             self._until(end)
         finally:
-            self._set(confidence_threshold=0, max_depth=0.0, overlay_opacity=0.5, max_rate=[0.0])
+            self._set(confidence_threshold=0, max_depth=0.0, max_rate=[0.0])
 
     def _deactivate(self, end: float) -> None:
         start = time.monotonic()

@@ -15,7 +15,7 @@ from typing import Any
 
 from proto_mtl_ros.data.bags.stamp_log import StampLog
 from proto_mtl_ros.errors import ProtoMtlError
-from proto_mtl_ros.ros.frame_fate import read_fates
+from proto_mtl_ros.ros.outcomes import read_outcomes
 from proto_mtl_ros.runtime.machine import (
     cpu_seconds,
     idle_seconds,
@@ -155,7 +155,7 @@ class Soak:
         camera.stop()
         self._settle(bench)
         counters = bench.status[_STATUS]
-        fates = read_fates(bench.folder / f"{NODE}.log", CAMERA)
+        fates = read_outcomes(bench.folder / f"{NODE}.log", CAMERA)
         log = StampLog.read(sent)
         topics = bench.topics[CAMERA]
         heard = bench.heard()

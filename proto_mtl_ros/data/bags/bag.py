@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reading rosbag2 recordings (mcap or sqlite3) without ROS.
+"""Reading recordings without ROS: rosbag2 (mcap or sqlite3), and ROS 1 bags.
 
 Every fault of a recording becomes a :class:`~proto_mtl_ros.errors.BagError` of one line.
 """
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
@@ -14,22 +15,33 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from rosbags.typesys import Stores, get_typestore
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
-from proto_mtl_ros.data.bags.recovery import is_cut, recover
-from proto_mtl_ros.data.bags.ros1 import converter
+from proto_mtl_ros.data.bags.mcap_storage import McapStorage
+from proto_mtl_ros.data.bags.ros1 import Ros1Storage, converter
+from proto_mtl_ros.data.bags.sqlite_storage import SqliteStorage
 from proto_mtl_ros.data.bags.stamp_log import header_stamp
 from proto_mtl_ros.data.bags.storage import (
     MAX_CHUNK,
-    BoundedReader,
-    BoundedRos1Reader,
+    SUFFIXES,
+    Metadata,
+    Storage,
     check_folder,
+    read_metadata,
+    unpack,
+    unpack_file,
 )
 from proto_mtl_ros.errors import NO_ROOM, BagError, one_line
 from proto_mtl_ros.files import ScratchFolder
 
-STORAGE_SUFFIXES = (".mcap", ".db3")
+_STORAGES: dict[str, type[McapStorage] | type[SqliteStorage] | type[Ros1Storage]] = {
+    ".mcap": McapStorage,
+    ".db3": SqliteStorage,
+    ".bag": Ros1Storage,
+}
+_LONGEST_DEFINITION = 100_000
+_NAME = re.compile(r"[A-Za-z]\w*(/[A-Za-z]\w*)*", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -50,12 +62,16 @@ class BagMessage:
         type: its ROS type.
         time: when it was recorded, nanoseconds.
         cdr: the serialised message, as ``rclpy`` publishes and receives it.
+        definition: of its type, as the recording has it; empty for that of ``distribution``.
+        distribution: of ROS that it was recorded with, empty where that is unknown.
     """
 
     topic: str
     type: str
     time: int
     cdr: bytes
+    definition: str = ""
+    distribution: str = ""
 
     @property
     def stamp(self) -> int:
@@ -64,28 +80,55 @@ class BagMessage:
 
     def decode(self) -> Any:
         """Return the message as an object with the fields of its ROS type."""
-        return decode(self.type, self.cdr)
+        return decode(self.type, self.cdr, self.definition, self.distribution)
 
 
-@lru_cache(maxsize=1)
-def typestore() -> Typestore:
-    """Return the message definitions that recordings are read and written with."""
-    return get_typestore(Stores.ROS2_JAZZY)
+@lru_cache
+def typestore(distribution: str = "jazzy") -> Typestore:
+    """Return the message definitions of a ROS 2 distribution; those of Jazzy for an unknown one."""
+    known = {store.value: store for store in Stores}
+    return get_typestore(known.get(f"ros2_{distribution.lower()}", Stores.ROS2_JAZZY))
 
 
-def decode(message_type: str, cdr: bytes) -> Any:
+@lru_cache
+def _types_of(message_type: str, definition: str, distribution: str) -> Typestore:
+    """Return a store with a type as a recording defines it, else as its distribution does."""
+    known = typestore(distribution or "jazzy")
+    try:
+        if not definition or len(definition) > _LONGEST_DEFINITION:
+            return known
+        # constants are of no use here, and what becomes Python's code is names alone
+        own: Any = {
+            name: ([], fields)
+            for name, (_, fields) in get_types_from_msg(definition, message_type).items()
+        }
+        if all(name in known.fielddefs and known.fielddefs[name][1] == fields
+               for name, (_, fields) in own.items()):  # fmt: skip
+            return known
+        names = [*own, *(field for _, fields in own.values() for field, _ in fields)]
+        if not all(_NAME.fullmatch(name) for name in names):
+            return known
+        store = get_typestore(Stores.EMPTY)
+        store.register(own)
+        return store
+    except Exception:  # a definition that cannot be understood
+        return known
+
+
+def decode(message_type: str, cdr: bytes, definition: str = "", distribution: str = "") -> Any:
     """Deserialise ``cdr``; raises BagError when it is not a whole message of that type."""
     try:
-        return typestore().deserialize_cdr(cdr, message_type)
+        types = _types_of(message_type, definition, distribution)
+        return types.deserialize_cdr(cdr, message_type)
     except Exception as error:  # the decoder raises whatever the broken bytes lead it into
         raise BagError(f"a {message_type} message cannot be decoded: {one_line(error)}") from None
 
 
 def is_bag(path: Path) -> bool:
-    """Tell whether ``path`` looks like a rosbag2 recording: its folder or one of its files."""
+    """Tell whether ``path`` looks like a recording of ROS: a folder of rosbag2, or a file."""
     if path.is_dir():
         return (path / "metadata.yaml").exists() or bool(_storage_files(path))
-    return path.suffix in (*STORAGE_SUFFIXES, ".bag") or path.name == "metadata.yaml"
+    return path.suffix in _STORAGES or path.name == "metadata.yaml"
 
 
 class Bag:
@@ -98,6 +141,7 @@ class Bag:
     Attributes:
         notes: what is missing of the recording, one line each. Of a recording that was cut off,
             everything before the cut is there.
+        span: when the first message was recorded, and 1 ns after the last; nanoseconds.
 
     Raises:
         BagError: the path is missing, damaged, or of an unknown kind.
@@ -107,39 +151,36 @@ class Bag:
         self.path = Path(path)
         if self.path.name == "metadata.yaml":
             self.path = self.path.parent
-        self.notes: tuple[str, ...] = ()
+        self._storages: list[Storage] = []
         self._scratch: ScratchFolder | None = None
-        self._check_path()
-        self._is_ros1 = self.path.suffix == ".bag" and self.path.is_file()
         try:
             with self._one_line_errors():
-                self._reader: Any = self._opened()
+                self._metadata = self._open()
+                self._check_facts()
         except BagError:
-            self._clean()
+            self.close()
             raise
+        spans = [storage.span for storage in self._storages if any(storage.span)]
+        self.span = (min(s for s, _ in spans), max(e for _, e in spans)) if spans else (0, 0)
+        self.notes = tuple(note for storage in self._storages for note in storage.notes)
 
-    def _opened(self) -> Any:
-        source = self.path
-        if self._is_ros1:
-            reader: Any = BoundedRos1Reader(source)
-        else:
-            files = [source] if source.is_file() else _storage_files(source)
-            if source.is_dir():
-                check_folder(source, sorted(source.glob("*.*")))
-            if any(is_cut(file) for file in files):
-                self._scratch = ScratchFolder("bag")
-                source, notes = recover(source, self._scratch.path)
-                self.notes = tuple(notes)
-            reader = BoundedReader(source)
-        reader.open()
-        try:
-            _check_facts(reader)
-        except ValueError:
-            reader.close()
-            raise
-        return reader
+    def _open(self) -> Metadata:
+        path = self._checked_path()
+        metadata = Metadata((path,), "", "")
+        if path.is_dir():
+            check_folder(path, sorted(path.glob("*.*")))
+            metadata = read_metadata(path)
+        for file in metadata.files:
+            if metadata.packed == "file":
+                self._scratch = self._scratch or ScratchFolder("bag")
+                unpack_file(file, self._scratch.path / file.stem)
+                file = self._scratch.path / file.stem
+            if file.suffix not in _STORAGES:
+                raise ValueError(f"{file.name} is neither .mcap nor .db3")
+            self._storages.append(_STORAGES[file.suffix](file))
+        return metadata
 
-    def _check_path(self) -> None:
+    def _checked_path(self) -> Path:
         path = self.path
         if not path.exists():
             raise BagError(f"there is no recording at {path}: check the path")
@@ -158,6 +199,18 @@ class Bag:
             raise BagError(f"{path} is neither a file nor a folder: give a recording")
         if path.is_file() and path.stat().st_size == 0:
             raise BagError(f"{path} is empty: nothing was recorded into it, record again")
+        return path
+
+    def _check_facts(self) -> None:
+        for storage in self._storages:
+            numbers = [*storage.span]
+            for channel in storage.channels:
+                numbers.append(channel.count)
+                for text in (channel.topic, channel.type):
+                    if not isinstance(text, str) or not text.isprintable() or len(text) > 1000:
+                        raise ValueError(f"a topic is called {text!r}")
+            if any(not isinstance(n, int) or not 0 <= n < 1 << 64 for n in numbers):
+                raise ValueError("a number of messages or its duration is none")
 
     @contextmanager
     def _one_line_errors(self) -> Iterator[None]:
@@ -187,15 +240,16 @@ class Bag:
     def topics(self) -> tuple[Topic, ...]:
         """The recorded topics, sorted by name."""
         counts: dict[tuple[str, str], int] = {}
-        for connection in self._reader.connections:
-            key = (connection.topic, connection.msgtype)
-            counts[key] = counts.get(key, 0) + connection.msgcount
+        for channel in (c for storage in self._storages for c in storage.channels):
+            if channel.encoding in ("cdr", "ros1"):
+                key = (channel.topic, channel.type)
+                counts[key] = counts.get(key, 0) + channel.count
         return tuple(Topic(name, kind, count) for (name, kind), count in sorted(counts.items()))
 
     @property
     def duration(self) -> float:
         """Seconds from the first message to the last."""
-        return self._reader.duration / 1e9
+        return (self.span[1] - self.span[0]) / 1e9
 
     def messages(
         self,
@@ -208,22 +262,32 @@ class Bag:
         Args:
             start, stop: only messages recorded from ``start`` to before ``stop``, nanoseconds.
         """
-        connections = [c for c in self._reader.connections if names is None or c.topic in names]
-        if not connections:
-            return
         with self._one_line_errors():
-            for connection, time, data in self._reader.messages(connections, start, stop):
-                if self._is_ros1:
-                    convert = converter(connection.msgtype)
-                    if convert is None:
+            for storage in self._storages:
+                for channel, time, data in storage.messages(names, start, stop):
+                    # a database may hold a number where bytes belong: so many bytes, all zero
+                    if not isinstance(data, bytes | memoryview) or not isinstance(time, int):
+                        raise ValueError(f"a message of {channel.topic} is not made of bytes")
+                    if self._metadata.packed == "message":
+                        data = unpack("zstd", bytes(data), MAX_CHUNK)
+                    if channel.encoding == "ros1":
+                        convert = converter(channel.type)
+                        if convert is None:
+                            continue
+                        data = convert(data)
+                    elif channel.encoding != "cdr":
                         continue
-                    data = convert(data)
-                # a database may hold a number where bytes belong: so many bytes, all zero
-                if not isinstance(data, bytes | memoryview) or not isinstance(time, int):
-                    raise ValueError(f"a message of {connection.topic} is not made of bytes")
-                if len(data) > MAX_CHUNK:
-                    raise ValueError(f"a message of {connection.topic} has {len(data)} bytes")
-                yield BagMessage(connection.topic, connection.msgtype, time, bytes(data))
+                    if len(data) > MAX_CHUNK:
+                        raise ValueError(f"a message of {channel.topic} has {len(data)} bytes")
+                    definition = channel.definition if channel.encoding == "cdr" else ""
+                    yield BagMessage(
+                        channel.topic,
+                        channel.type,
+                        time,
+                        bytes(data),
+                        definition,
+                        self._metadata.distribution,
+                    )
 
     def first(self, name: str) -> BagMessage | None:
         """Return the first message of a topic, None when it has none."""
@@ -231,11 +295,9 @@ class Bag:
 
     def close(self) -> None:
         """Close the files."""
-        with suppress(Exception):  # closing what is closed, or gone
-            self._reader.close()
-        self._clean()
-
-    def _clean(self) -> None:
+        for storage in self._storages:
+            with suppress(Exception):  # closing what is closed, or gone
+                storage.close()
         if self._scratch is not None:
             self._scratch.remove()
             self._scratch = None
@@ -247,17 +309,5 @@ class Bag:
         self.close()
 
 
-def _check_facts(reader: Any) -> None:
-    """Refuse facts about a recording that are none; raises ValueError."""
-    numbers = [reader.duration]
-    for connection in reader.connections:
-        numbers.append(connection.msgcount)
-        for text in (connection.topic, connection.msgtype):
-            if not isinstance(text, str) or not text.isprintable() or len(text) > 1000:
-                raise ValueError(f"a topic is called {text!r}")
-    if any(not isinstance(n, int) or not 0 <= n < 1 << 64 for n in numbers):
-        raise ValueError("a number of messages or its duration is none")
-
-
 def _storage_files(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if p.suffix in STORAGE_SUFFIXES)
+    return sorted(p for p in folder.iterdir() if p.suffix in SUFFIXES)

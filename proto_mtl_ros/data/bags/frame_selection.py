@@ -20,18 +20,14 @@ _SHARP_WIDTH = 320
 _SAME = 0.97
 """Correlation of two small pictures above which they show the same, whatever the flow says."""
 
+_LEAST_SHARPNESS = 0.5
 _NEIGHBOURS = 15
 """Frames before that sharpness is compared with: how sharp a frame can be depends on the scene."""
 
 
 @dataclass(frozen=True)
 class FrameLook:
-    """What a picture looks like, as far as choosing it goes.
-
-    Attributes:
-        small: grey uint8 [h, w], of width ``_WIDTH``.
-        sharpness: variance of the Laplacian.
-    """
+    """What an image looks like: small, grey uint8 [h, w]; and the variance of its Laplacian."""
 
     small: np.ndarray
     sharpness: float
@@ -65,20 +61,13 @@ def motion(first: np.ndarray, second: np.ndarray) -> float:
 def choose_frames(
     looks: Iterable[tuple[int, FrameLook]],
     least_motion: float = 0.05,
-    least_sharpness: float = 0.5,
     window: int = 5,
 ) -> list[int]:
-    """Return the stamps of frames to keep, in order.
+    """Return the stamps of frames to keep, in order, of (stamp, look) in theirs.
 
-    A frame comes into question once the picture has moved enough since the last one that was
-    kept. Of it and the next few the sharpest is taken, unless all are blurred against what came
-    before. The first frame is treated the same, as if the picture had moved.
-
-    Args:
-        looks: (stamp, look) of frames in their order; looked at once, a few at a time.
-        least_motion: part of the width that the picture must have moved.
-        least_sharpness: part of the median sharpness of the frames before; 0 takes blurred ones.
-        window: frames among which the sharpest is taken.
+    A frame comes into question once the image has moved by ``least_motion`` of its width since
+    the last one that was kept, and the first one. Of it and the next few, ``window`` in all, the
+    sharpest is taken, unless all are blurred against the median of the frames before.
     """
     kept: list[int] = []
     last: FrameLook | None = None
@@ -88,7 +77,7 @@ def choose_frames(
     def settle() -> None:
         nonlocal last
         stamp, look = max(candidates, key=lambda item: item[1].sharpness)
-        if look.sharpness >= least_sharpness * float(np.median(before)):
+        if look.sharpness >= _LEAST_SHARPNESS * float(np.median(before)):
             kept.append(stamp)
             last = look
         candidates.clear()
@@ -107,16 +96,12 @@ def choose_frames(
 def time_blocks(
     stamps: Sequence[int], blocks: Sequence[tuple[str, float]], span: tuple[int, int] | None = None
 ) -> dict[str, list[int]]:
-    """Divide frames into splits by time: neighbours in time are neighbours in what they show.
+    """Divide stamps into splits by time: neighbours in time are neighbours in what they show.
 
     Args:
-        stamps: in nanoseconds.
-        span: first and last stamp of the recording, None for those of ``stamps``.
         blocks: (name, part of the duration) in the order of time; a name may come again, "skip"
-            leaves its frames out.
-
-    Raises:
-        ValueError: parts are not positive or do not add up to 1.
+            leaves its frames out. ValueError where parts are not positive or no whole.
+        span: first and last stamp of the recording, None for those of ``stamps``.
     """
     parts = [part for _, part in blocks]
     if not blocks or min(parts) <= 0 or abs(sum(parts) - 1) > 0.01:

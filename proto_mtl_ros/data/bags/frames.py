@@ -1,66 +1,63 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Frames straight from a recording: colour, depth of nearly the same stamp, normals of that depth.
+"""The frames of a recording as a data set: colour, depth of nearly the same stamp, its normals.
 
-A depth camera labels every frame by itself. Masks may lie beside the recording; see ``bag_masks``.
+A depth camera labels every frame by itself. Masks may lie beside the recording; see ``masks``.
 """
 
 from __future__ import annotations
 
-import bisect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from proto_mtl_ros.data.bags.bag import BagMessage
-from proto_mtl_ros.data.bags.camera import recorded_camera
+from proto_mtl_ros.data.bags.bag import is_bag
+from proto_mtl_ros.data.bags.calibration import Calibration
 from proto_mtl_ros.data.bags.masks import Mask, read_masks
-from proto_mtl_ros.data.bags.recording import BagRecording, DepthFrame, decode_picture
+from proto_mtl_ros.data.bags.recorded_frames import RecordedFrames, match_one_to_one
+from proto_mtl_ros.data.bags.recording import BagRecording
 from proto_mtl_ros.data.camera_file import camera_for, camera_of
-from proto_mtl_ros.data.frame_list import select_frames
-from proto_mtl_ros.data.label_set_file import NO_CLASSES
-from proto_mtl_ros.data.manifest import allowed, manifest_for
-from proto_mtl_ros.data.sample import Sample
-from proto_mtl_ros.errors import BagError, DataError
-from proto_mtl_ros.geometry import Camera, depth_to_normals, resize
-from proto_mtl_ros.geometry.depth_cleaning import clean_depth, smooth_surroundings
+from proto_mtl_ros.data.registry import data_set
+from proto_mtl_ros.data.sample import DataSet, Sample, of_image_size
+from proto_mtl_ros.errors import DataError
+from proto_mtl_ros.geometry import depth_to_normals
+from proto_mtl_ros.geometry.depth_cleaning import smooth_surroundings
 from proto_mtl_ros.tasks import LabelSet
-
-_NS = 1_000_000_000
 
 _LABEL_SHIFT, _LABEL_VARIATION = 0.03, 1.35
 """Of ``smooth_surroundings`` for labels: what judges is stricter than what teaches, which needs
 floors and table tops as well."""
 
+_ADVICE = 'give camera: {"fx": ..., "fy": ..., "cx": ..., "cy": ..., "width": ..., ...}'
 
-class BagFrames:
-    """The images of a rosbag2 recording; a frame's id is its stamp in nanoseconds.
+
+@data_set("bag", looks_like=is_bag)
+class BagFrames(DataSet):
+    """The images of a recording; a frame's id is its stamp in nanoseconds.
 
     A frame has a depth label where a depth image lies within ``tolerance`` of it, then normals
-    too, and segmentation where the folder ``masks`` has a mask.
+    too, and segmentation where ``masks`` has a mask. Depth is cleaned of what a sensor makes up;
+    where its pixels are not known to be the image's, it is kept away from edges alone.
 
     Args:
         root: the recording.
         split: any name; a recording is one split.
-        manifest: label manifest; None: every label.
+        manifest: label manifest; None: every label. Who may use depth may use its normals.
         frame_ids: keep only these frames, in this order.
         every: take one image of so many.
         tolerance: seconds between image and depth, or image and mask, at most.
-        masks: folder or file of masks, see ``bag_masks.read_masks``.
-        derive_normals: compute normals from depth.
+        masks: folder or file of masks, see ``masks.read_masks``.
         registered: depth pixels are those of the colour image, although its frame is another.
-        tolerant: depth that is not registered is taken where its surroundings are smooth.
-        clean: take flying pixels, specks and depth beyond ``near`` to ``far`` (metres) out.
-        near, far: range of the sensor that is believed, where ``clean`` is on.
-        rectified: the images are rectified, so P of camera_info holds; None: where the topic's
-            name has ``rect`` in it.
+        near, far: range of the depth sensor that is believed, metres.
+        rectified: the images are rectified, so P of camera_info holds; None: where a word of the
+            topic's name says so.
         camera: fx, fy, cx, cy, width and height in place of camera_info.
         image_topic, info_topic, depth_topic: guessed when None.
 
     Raises:
         BagError: the recording cannot be read or has no images.
-        DataError: it has no usable camera_info, or depth that is not registered to the images.
+        DataError: it has no usable camera_info, or an option is out of range.
     """
 
     def __init__(
@@ -73,10 +70,7 @@ class BagFrames:
         every: int = 1,
         tolerance: float = 0.02,
         masks: Path | str | None = None,
-        derive_normals: bool = True,
         registered: bool = False,
-        tolerant: bool = False,
-        clean: bool = False,
         near: float = 0.3,
         far: float = 10.0,
         rectified: bool | None = None,
@@ -87,186 +81,103 @@ class BagFrames:
     ) -> None:
         if every < 1 or not 0 <= tolerance < 10:
             raise DataError("every must be 1 or more, and tolerance 0 to 10 seconds")
+        if not 0 <= near < far:
+            raise DataError(f"near {near:g} must be less than far {far:g}, in metres")
         self.root = Path(root)
-        self.derive_normals = derive_normals
-        self._tolerant = tolerant
-        self._range = (near, far) if clean else None
         self._recording = BagRecording(self.root, image_topic, info_topic, depth_topic)
-        topics = self._recording.topics
-        self._image_topic = topics.image.name
-        self._depth_topic = topics.depth.name if topics.depth else None
-        image_times, depth_times = self._times()
-        stamps = list(image_times)[::every]
-        self._image_time = {str(stamp): image_times[stamp] for stamp in stamps}
-        limit = round(tolerance * _NS)
-        self._depth_time = _matched(stamps, depth_times, limit)
-        self._masks: dict[str, Mask] = {}
-        self.label_set = NO_CLASSES
-        if masks is not None:
-            self._masks, self.label_set = _masks_of(Path(masks), stamps, limit)
-        self.tasks = tuple(
-            task
-            for task, here in (
-                ("segmentation", bool(self._masks)),
-                ("depth", bool(self._depth_time)),
-                ("normals", bool(self._depth_time) and derive_normals),
-            )
-            if here
+        self._depth_topic = self._recording.topics.depth and self._recording.topics.depth.name
+        self._calibration = self._calibrated(rectified, registered, camera)
+        self.frames = RecordedFrames(
+            self._recording, self._calibration, None, tolerance, every, believed=(near, far)
         )
-        self._camera = self._read_camera(camera, rectified)
-        self.notes = tuple(self._check_depth(registered))
-        self.frame_ids = select_frames(list(self._image_time), frame_ids, self.root)
-        self.manifest = manifest_for(manifest, self.frame_ids)
-        self._known = frozenset(self.frame_ids)
-
-    def __len__(self) -> int:
-        return len(self.frame_ids)
-
-    def has(self, frame_id: str) -> tuple[str, ...]:
-        """Return the tasks that the frame has a label for and may use."""
-        if frame_id not in self._known:
-            raise DataError(f"{self.root} has no frame {frame_id!r}")
-        may = allowed(self.manifest, frame_id, ("segmentation", "depth", "normals"))
-        here = {
-            "segmentation": "segmentation" in may and frame_id in self._masks,
-            "depth": "depth" in may and frame_id in self._depth_time,
-            "normals": self.derive_normals
-            and bool({"depth", "normals"} & set(may))
-            and frame_id in self._depth_time,
+        stamps = sorted(self.frames.index())
+        self._with_depth = {
+            stamp for stamp in stamps if self.frames.has_partner(stamp, self._depth_topic or "")
         }
-        return tuple(task for task in self.tasks if here[task])
+        self._masks: dict[int, Mask] = {}
+        if masks is not None:
+            self._masks, self.label_set = _masks_of(Path(masks), stamps, tolerance)
+        depth = bool(self._with_depth)
+        here = {"segmentation": bool(self._masks), "depth": depth, "normals": depth}
+        self.tasks = tuple(task for task, there in here.items() if there)
+        self._check_depth()
+        self.notes = (*self._recording.notes, *self._calibration.notes, *self.frames.notes())
+        self._every_id = [str(stamp) for stamp in stamps]
+        self.choose(self._every_id, frame_ids, manifest, self.root)
+
+    def keep(self, frame_ids: Sequence[str]) -> BagFrames:
+        """Go on with these frames of all, in this order, without reading the recording again."""
+        self.choose(self._every_id, frame_ids, None, self.root)
+        return self
+
+    def labelled(self, frame_id: str, may: Collection[str]) -> Collection[str]:
+        wanted = {*may, "normals"} if "depth" in may else set(may)
+        here = {"segmentation"} if int(frame_id) in self._masks else set()
+        here |= {"depth", "normals"} if int(frame_id) in self._with_depth else set()
+        return wanted & here
 
     def __getitem__(self, index: int) -> Sample:
         frame_id = self.frame_ids[index]
-        time = self._image_time[frame_id]
-        rgb = decode_picture(self._message(self._image_topic, int(frame_id), time))
-        height, width = rgb.shape[:2]
-        camera = camera_for(self._camera, width, height, f"{self.root}: the image {frame_id}")
         names = self.has(frame_id)
+        measured = [self._depth_topic or ""] if {"depth", "normals"} & set(names) else []
+        frame = self.frames.at(int(frame_id), measured)
+        height, width = frame.rgb.shape[:2]
+        assert self._calibration.camera is not None
+        where = f"{self.root}: the image {frame_id}"
+        camera = camera_for(self._calibration.camera, width, height, where)
         labels: dict[str, np.ndarray] = {}
         if "segmentation" in names:
-            mask = self._masks[frame_id]()
-            if mask.shape != (height, width):
-                raise DataError(
-                    f"the mask of {frame_id} is {mask.shape[1]}x{mask.shape[0]}, its image"
-                    f" {width}x{height}; labels must have the size of the image"
-                )
-            labels["segmentation"] = mask
-        if "depth" in names or "normals" in names:
-            assert self._depth_topic is not None
-            message = self._message(self._depth_topic, *self._depth_time[frame_id])
-            metres, _ = DepthFrame(message.stamp, message).decode()
-            if self._range is not None:
-                metres = clean_depth(metres, *self._range)
-            depth = resize(np.nan_to_num(metres, posinf=0, neginf=0), width, height, "nearest")
-            normals = depth_to_normals(depth, camera) if "normals" in names else None
-            if self._mask_edges:
+            mask = self._masks[int(frame_id)]()
+            labels["segmentation"] = of_image_size(mask, frame.rgb, f"the mask of {frame_id}")
+        if frame.depth is not None:
+            depth = np.nan_to_num(frame.depth, posinf=0, neginf=0)
+            normals = depth_to_normals(depth, camera)
+            if self._calibration.registration == "none":
                 away = ~smooth_surroundings(depth, _LABEL_SHIFT, _LABEL_VARIATION)
                 depth = np.where(away, np.float32(0), depth)
-                if normals is not None:
-                    normals[away] = 0
-            if "depth" in names:
-                labels["depth"] = depth
-            if normals is not None:
-                labels["normals"] = normals
-        return Sample(frame_id, rgb, camera, labels)
+                normals[away] = 0
+            made = {"depth": depth, "normals": normals}
+            labels |= {task: label for task, label in made.items() if task in names}
+        return Sample(frame_id, frame.rgb, camera, labels)
 
     def pictures(self) -> Iterator[tuple[int, np.ndarray]]:
         """Yield stamp and image, uint8 [H, W, 3], of all frames, without their labels."""
-        wanted = set(self.frame_ids)
-        for message in self._recording.messages_of([self._image_topic]):
-            if str(message.stamp) in wanted:
-                wanted.discard(str(message.stamp))
-                yield message.stamp, decode_picture(message)
+        return self.frames.images([int(frame_id) for frame_id in self.frame_ids])
 
     def close(self) -> None:
         """Close the recording."""
         self._recording.close()
 
-    def _times(self) -> tuple[dict[int, int], dict[int, int]]:
-        """Return stamp -> recorded time of images and of depth, in the order of the stamps."""
-        found: dict[str | None, dict[int, int]] = {self._image_topic: {}, self._depth_topic: {}}
-        names = [name for name in found if name is not None]
-        for message in self._recording.messages_of(names):
-            found[message.topic].setdefault(message.stamp, message.time)
-        images, depths = found[self._image_topic], found[self._depth_topic]
-        return dict(sorted(images.items())), dict(sorted(depths.items()))
-
-    def _message(self, topic: str, stamp: int, time: int) -> BagMessage:
-        for message in self._recording.messages_of([topic], time, time + 1):
-            if message.stamp == stamp:
-                return message
-        raise BagError(f"{self.root} has changed since it was opened: open it again")
-
-    def _read_camera(self, given: Mapping[str, Any] | None, rectified: bool | None) -> Camera:
-        if given is not None:
-            return camera_of(given, "camera")
-        topic = self._recording.topics.camera_info
-        advice = 'give camera: {"fx": ..., "fy": ..., "cx": ..., "cy": ..., "width": ..., ...}'
-        if topic is None:
-            raise DataError(f"{self.root} has no camera_info beside {self._image_topic}: {advice}")
-        if rectified is None:
-            rectified = "rect" in self._image_topic
+    def _calibrated(
+        self, rectified: bool | None, registered: bool, given: Mapping[str, Any] | None
+    ) -> Calibration:
+        own = None if given is None else camera_of(given, "camera")
         try:
-            camera = recorded_camera(self._recording, topic, rectified)
+            found = Calibration.of(self._recording, rectified, registered, camera=own)
         except DataError as error:
-            raise DataError(f"{error}; {advice}") from None
-        if camera is None:
-            raise DataError(f"the camera of {self.root} is not calibrated: {advice}")
-        return camera
+            raise DataError(f"{error}; {_ADVICE}") from None
+        if found.camera is None:
+            raise DataError(f"{self.root}: {found.notes[0]}; {_ADVICE}")
+        return found
 
-    def _check_depth(self, registered: bool) -> list[str]:
-        """Return what is to be known of the depth; refuse what would label the wrong pixels."""
-        self._mask_edges = False
-        if not self._depth_time:
-            return [f"No depth image lies within the tolerance of an image of {self.root.name}."]
-        assert self._depth_topic is not None
-        first = next(iter(self._depth_time.values()))
-        message = self._message(self._depth_topic, *first)
-        metres, frame = DepthFrame(message.stamp, message).decode()
-        image_frame = self._recording.image_frame()
-        if frame != image_frame and not registered and not self._tolerant:
-            raise DataError(
-                f"depth of {self._depth_topic} is in frame {frame}, the images in {image_frame}, "
-                "so its pixels are not the image's: record depth that is aligned to colour, or "
-                "set registered if it is, or tolerant to learn away from edges"
-            )
-        self._mask_edges = frame != image_frame and not registered
-        camera_for(self._camera, metres.shape[1], metres.shape[0], f"depth of {self._depth_topic}")
-        missing = len(self._image_time) - len(self._depth_time)
-        return [f"{missing} images have no depth within the tolerance."] if missing else []
+    def _check_depth(self) -> None:
+        """Refuse depth of another shape, which nothing here can bring to the image's pixels."""
+        if self._with_depth and self._calibration.registration != "extrinsics":
+            assert self._calibration.camera is not None
+            height, width = next(self._recording.depth_frames()).decode()[0].shape
+            where = f"depth of {self._depth_topic}"
+            camera_for(self._calibration.camera, width, height, where)
 
 
-def _matched(
-    stamps: Sequence[int], times: Mapping[int, int], limit: int
-) -> dict[str, tuple[int, int]]:
-    """Return frame id -> (stamp, recorded time) of the nearest message within ``limit`` ns."""
-    others = list(times)
-    found = {}
-    for stamp in stamps:
-        nearest = _nearest(others, stamp)
-        if nearest is not None and abs(nearest - stamp) <= limit:
-            found[str(stamp)] = (nearest, times[nearest])
-    return found
-
-
-def _nearest(ascending: Sequence[int], value: int) -> int | None:
-    place = bisect.bisect_left(ascending, value)
-    return min(ascending[max(place - 1, 0) : place + 1], key=lambda x: abs(x - value), default=None)
-
-
-def _masks_of(where: Path, stamps: Sequence[int], limit: int) -> tuple[dict[str, Mask], LabelSet]:
-    """Return frame id -> mask, of the frames that are near enough to one, and the classes."""
+def _masks_of(
+    where: Path, stamps: Sequence[int], tolerance: float
+) -> tuple[dict[int, Mask], LabelSet]:
+    """Return stamp -> mask, of the frames that are near enough to one, and the classes."""
     found, label_set = read_masks(where)
-    ascending = sorted(stamps)
-    masks: dict[str, Mask] = {}
-    for stamp, mask in sorted(found.items()):
-        nearest = _nearest(ascending, stamp)
-        if nearest is not None and abs(nearest - stamp) <= limit:
-            masks[str(nearest)] = mask
-    if not masks:
+    pairs = match_one_to_one(stamps, found, round(tolerance * 1e9))
+    if not pairs:
         raise DataError(
             f"none of the {len(found)} masks of {where} is named by the stamp of an image "
-            f"(the first image has {ascending[0] if ascending else '?'})"
+            f"(the first image has {stamps[0] if stamps else '?'})"
         )
-    return masks, label_set
+    return {stamp: found[named] for stamp, named in pairs.items()}, label_set

@@ -19,7 +19,7 @@ from proto_mtl_ros.data.bags.bag import BagMessage, typestore
 from proto_mtl_ros.data.bags.recording import Recording, decode_picture
 from proto_mtl_ros.data.bags.topics import COMPRESSED_IMAGE, IMAGE, CameraTopics, Topic
 from proto_mtl_ros.data.map_file import MAX_PICTURE_BYTES
-from proto_mtl_ros.encodings import MAX_PIXELS, EncodingError, decode_file
+from proto_mtl_ros.encodings import MAX_PIXELS, EncodingError, decode_file, image_fields
 from proto_mtl_ros.errors import BagError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm")
@@ -28,7 +28,6 @@ FRAME_ID = "camera_color_optical_frame"
 FIRST_STAMP = 1_000_000_000
 """Stamp of the first image in nanoseconds: such recordings carry no times, and 0 means "none"."""
 
-
 _VIDEO = re.compile(
     rb"....(ftyp|moov|mdat|wide|free|skip)"  # MP4, MOV
     rb"|\x1a\x45\xdf\xa3"  # MKV, WebM
@@ -36,6 +35,12 @@ _VIDEO = re.compile(
     re.DOTALL,
 )
 """How the files of video containers begin."""
+
+
+_NO_VIDEO = (
+    "{} is neither a rosbag2 nor a video that can be read: give a .mcap, a .db3, a folder of images"
+    " or a video file (MP4, MOV, MKV, AVI ...)"
+)
 
 
 class ImageSequence(Recording):
@@ -160,10 +165,7 @@ class VideoFile(ImageSequence):
                 capture.release()
                 raise BagError(f"{self.path} has frames above {MAX_PIXELS} pixels: scale it down")
             return capture
-        raise BagError(
-            f"{self.path} is neither a rosbag2 nor a video that can be read: "
-            "give a .mcap, a .db3, a folder of images or a video file"
-        )
+        raise BagError(_NO_VIDEO.format(self.path))
 
     def _check_container(self) -> None:
         """Refuse what is no video file: a play list would have the decoder open other files."""
@@ -173,10 +175,7 @@ class VideoFile(ImageSequence):
         except OSError as error:
             raise BagError(f"{self.path} cannot be read: {error.strerror}") from None
         if not _VIDEO.match(head):
-            raise BagError(
-                f"{self.path} is neither a rosbag2 nor a video that can be read: "
-                "give a .mcap, a .db3, a folder of images or a video file (MP4, MOV, MKV, AVI ...)"
-            )
+            raise BagError(_NO_VIDEO.format(self.path))
 
     def messages(self) -> Iterator[BagMessage]:
         return self._selected(range(self.frames))
@@ -192,7 +191,10 @@ class VideoFile(ImageSequence):
                 if index in wanted:
                     ok, frame = capture.retrieve()
                     if ok:
-                        yield self._message(index, _bgr_fields(frame))
+                        names = ("height", "width", "encoding", "is_bigendian", "step")
+                        fields = dict(zip(names, image_fields(frame, "bgr8")))
+                        data = np.ascontiguousarray(frame).reshape(-1)
+                        yield self._message(index, {**fields, "data": data})
         finally:
             capture.release()
 
@@ -209,18 +211,6 @@ def _quiet_opencv() -> Iterator[None]:
         yield
     finally:
         log.setLogLevel(level)
-
-
-def _bgr_fields(frame: np.ndarray) -> dict[str, Any]:
-    height, width = frame.shape[:2]
-    return {
-        "height": height,
-        "width": width,
-        "encoding": "bgr8",
-        "is_bigendian": 0,
-        "step": width * 3,
-        "data": np.ascontiguousarray(frame).reshape(-1),
-    }
 
 
 def _natural_order(path: Path) -> list[int | str]:

@@ -35,12 +35,7 @@ from proto_mtl_ros.errors import BagError
 
 @dataclass(frozen=True)
 class DepthFrame:
-    """A measured depth image that is decoded when it is needed.
-
-    Attributes:
-        stamp: nanoseconds.
-        message: as it was recorded.
-    """
+    """A measured depth image, its stamp in nanoseconds, that is decoded when it is needed."""
 
     stamp: int
     message: BagMessage
@@ -57,6 +52,8 @@ class DepthFrame:
             raise _damaged(self.message, error) from None
         return depth, str(message.header.frame_id)
 
+
+_NS = 1_000_000_000
 
 R = TypeVar("R", bound="Recording")
 
@@ -118,19 +115,19 @@ class Recording(ABC):
 
 
 class BagRecording(Recording):
-    """The colour camera of a rosbag2 recording; raises BagError when it has none."""
+    """The colour camera of a bag; raises BagError when it has none."""
 
     kind = "bag"
 
     def __init__(
         self,
-        path: Path,
+        path: Path | Bag,
         image_topic: str | None = None,
         info_topic: str | None = None,
         depth_topic: str | None = None,
     ) -> None:
-        self.path = path
-        self._bag = Bag(path)
+        self._bag = path if isinstance(path, Bag) else Bag(path)
+        self.path = self._bag.path
         try:
             self.topics = choose_topics(self._bag, image_topic, info_topic, depth_topic)
         except BagError:
@@ -158,6 +155,17 @@ class BagRecording(Recording):
         """Yield the messages of any topics, recorded from ``start`` to before ``stop`` (ns)."""
         return self._bag.messages(names, start, stop)
 
+    def image_span(self) -> tuple[int, int]:
+        """Return the first and the last stamp of an image, ns; only both ends are read."""
+        name, (start, end) = self.topics.image.name, self._bag.span
+        reach = _NS
+        while True:
+            parts = ((None, start + reach), (end - reach, None))
+            found = [[m.stamp for m in self._bag.messages([name], *part)] for part in parts]
+            if all(found) or start + reach > end:
+                return min(found[0], default=0), max(found[1], default=0)
+            reach *= 8
+
     def pictures(self, stamps: Collection[int]) -> dict[int, np.ndarray]:
         found: dict[int, np.ndarray] = {}
         for message in self._bag.messages([self.topics.image.name]):
@@ -179,14 +187,8 @@ class BagRecording(Recording):
 
 def image_arguments(image: Any) -> tuple[str, int, int, int, bool, Any]:
     """Return the fields of a decoded Image message in the order that ``encodings`` takes them."""
-    return (
-        image.encoding,
-        image.height,
-        image.width,
-        image.step,
-        bool(image.is_bigendian),
-        image.data,
-    )
+    size = image.height, image.width
+    return (image.encoding, *size, image.step, bool(image.is_bigendian), image.data)
 
 
 def decode_picture(message: BagMessage) -> np.ndarray:

@@ -8,17 +8,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from proto_mtl_ros.data.bags.bag import Bag, Topic
+from proto_mtl_ros.data.bags.calibration import Calibration
+from proto_mtl_ros.data.bags.recording import BagRecording
 from proto_mtl_ros.data.bags.topics import (
     CAMERA_INFO,
     COMPRESSED_IMAGE,
     DEPTH_ENCODINGS,
     IMAGE,
     CameraTopics,
-    choose_topics,
     is_colour,
 )
 from proto_mtl_ros.encodings import EncodingError, decode_compressed, decode_compressed_depth
-from proto_mtl_ros.errors import BagError
+from proto_mtl_ros.errors import BagError, DataError
 
 _LABELS = re.compile(r"label|segment|mask|semantic")
 _LABEL_ENCODINGS = ("mono8", "8UC1")
@@ -34,8 +35,7 @@ class TopicSummary:
         count: messages that could be read.
         rate: messages a second, the mean; 0 for fewer than two.
         largest_gap: seconds.
-        backwards: messages whose stamp is older than that of the one before.
-        repeated: messages whose stamp is that of the one before.
+        backwards, repeated: messages whose stamp is older than, or that of, the one before.
         size: "640x480" of an image or camera info, "" otherwise.
         encoding: of an image, or the distortion model of a camera info.
         frame_id: of the first message.
@@ -63,11 +63,23 @@ class TopicSummary:
         self._times = first, time
         if self.count > 1 and time > first:
             self.rate = (self.count - 1) * 1e9 / (time - first)
-        if stamp is not None:
-            if self._stamp is not None:
-                self.backwards += stamp < self._stamp
-                self.repeated += stamp == self._stamp
-            self._stamp = stamp
+        if stamp is not None and self._stamp is not None:
+            self.backwards += stamp < self._stamp
+            self.repeated += stamp == self._stamp
+        self._stamp = stamp
+
+    def oddities(self) -> list[str]:
+        """Return what an evaluation would stumble over."""
+        name, odd = self.topic.name, []
+        if self.topic.count and not self.count:
+            odd.append(f"{name}: none of its {self.topic.count} messages can be read")
+        if self.backwards:
+            odd.append(f"{name}: {self.backwards} stamps go backwards")
+        if self.repeated:
+            odd.append(f"{name}: {self.repeated} stamps are there twice")
+        if self.rate and self.largest_gap > 5 / self.rate and self.use:
+            odd.append(f"{name}: a gap of {self.largest_gap:.2f} s")
+        return odd
 
 
 @dataclass(frozen=True)
@@ -80,6 +92,7 @@ class BagSummary:
         camera: the topics that would be used, None when there are no colour images.
         problem: why there are none, else "".
         notes: what is missing or odd, one line each.
+        decisions: see ``Calibration.notes``.
     """
 
     duration: float
@@ -87,29 +100,29 @@ class BagSummary:
     camera: CameraTopics | None
     problem: str
     notes: tuple[str, ...]
+    decisions: tuple[str, ...]
 
 
 def summarise(bag: Bag) -> BagSummary:
     """Read a recording once and return what is in it."""
     found = {topic.name: TopicSummary(topic) for topic in bag.topics}
     for message in bag.messages():
-        summary = found[message.topic]
-        summary.add(message.time, message.stamp if message.type in _CAMERA_TYPES else None)
+        stamp = message.stamp if message.type in _CAMERA_TYPES else None
+        found[message.topic].add(message.time, stamp)
     for summary in found.values():
         if summary.topic.type in _CAMERA_TYPES and summary.count:
             _describe(bag, summary)
-    camera, problem = None, ""
+    camera, problem, decisions = None, "", tuple[str, ...]()
     try:
-        camera = choose_topics(bag)
+        recording = BagRecording(bag)
+        camera = recording.topics
+        decisions = Calibration.of(recording).notes
     except BagError as error:
         problem = str(error)
-    return BagSummary(
-        bag.duration,
-        tuple(found.values()),
-        camera,
-        problem,
-        (*bag.notes, *_oddities(found, camera)),
-    )
+    except DataError as error:
+        decisions = (str(error),)
+    notes = (*bag.notes, *(odd for summary in found.values() for odd in summary.oddities()))
+    return BagSummary(bag.duration, tuple(found.values()), camera, problem, notes, decisions)
 
 
 def _describe(bag: Bag, summary: TopicSummary) -> None:
@@ -147,29 +160,3 @@ def _compressed_size(content: Any) -> str:
     except EncodingError as error:
         return f"not readable ({error.cause})"
     return f"{width}x{height}"
-
-
-def _oddities(found: dict[str, TopicSummary], camera: CameraTopics | None) -> list[str]:
-    """Return what an evaluation would stumble over."""
-    notes = []
-    for name, summary in found.items():
-        if summary.topic.count and not summary.count:
-            notes.append(f"{name}: none of its {summary.topic.count} messages can be read")
-        if summary.backwards:
-            notes.append(f"{name}: {summary.backwards} stamps go backwards")
-        if summary.repeated:
-            notes.append(f"{name}: {summary.repeated} stamps are there twice")
-        if summary.rate and summary.largest_gap > 5 / summary.rate and summary.use:
-            notes.append(f"{name}: a gap of {summary.largest_gap:.2f} s")
-    if camera is not None:
-        image = found[camera.image.name]
-        if camera.camera_info is None:
-            notes.append(f"no camera_info beside {image.topic.name}: depth has no metric scale")
-        elif found[camera.camera_info.name].use != "camera_info":
-            notes.append(f"{camera.camera_info.name} is not calibrated: no metric scale")
-        if camera.depth is not None and found[camera.depth.name].frame_id != image.frame_id:
-            notes.append(
-                f"{camera.depth.name} is in frame {found[camera.depth.name].frame_id}, the images"
-                f" in {image.frame_id}: depth is not registered to colour, as far as that says"
-            )
-    return notes

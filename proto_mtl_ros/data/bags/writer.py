@@ -16,7 +16,7 @@ from rosbags.interfaces import (
     QosLiveliness,
     QosReliability,
     QosTime,
-)
+)  # fmt: skip
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 from rosbags.typesys import get_types_from_msg
 
@@ -91,15 +91,9 @@ class BagWriter:
         )
 
     def write(self, name: str, time: int, message: Any) -> None:
-        """Write a message.
+        """Write a message of an announced topic, received at ``time`` (ns).
 
-        Args:
-            name: a topic announced by :meth:`add_topic`.
-            time: when it was received, nanoseconds.
-            message: serialised bytes, or an object of :func:`bag.typestore`.
-
-        Raises:
-            BagError: the disk refuses.
+        It is serialised bytes, or an object of ``bag.typestore``. BagError: the disk refuses.
         """
         connection = self._connections[name]
         if not isinstance(message, bytes):
@@ -110,11 +104,7 @@ class BagWriter:
             raise _unwritable(self.path, error) from None
 
     def close(self) -> None:
-        """Finish the recording and give it its name.
-
-        Raises:
-            BagError: the disk refuses; an older recording of the same name is then as it was.
-        """
+        """Finish the recording and give it its name; BagError where the disk refuses."""
         try:
             self._writer.close()
             self._new.commit()
@@ -158,16 +148,11 @@ def _qos(latched: bool) -> Sequence[Qos]:
     """Return the profile that players of the recording shall offer: reliable, latched or not."""
     forever = QosTime(9223372036, 854775807)
     durability = QosDurability.TRANSIENT_LOCAL if latched else QosDurability.VOLATILE
+    depth, reliable = 1 if latched else 10, QosReliability.RELIABLE
+    alive = QosLiveliness.AUTOMATIC
     return [
         Qos(
-            QosHistory.KEEP_LAST,
-            1 if latched else 10,
-            QosReliability.RELIABLE,
-            durability,
-            forever,
-            forever,
-            QosLiveliness.AUTOMATIC,
-            forever,
+            QosHistory.KEEP_LAST, depth, reliable, durability, forever, forever, alive, forever,
             False,
         )
-    ]
+    ]  # fmt: skip

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Plays a recording over ROS at its own rate.
 
-``python -m proto_mtl_ros.ros.replay.player`` is the player process of the demo: with ``--json`` it
-prints one JSON object a line on stdout while it works.
+``python -m proto_mtl_ros.ros.replay.player RECORDING`` is the player process of a replay: it prints
+one JSON object a line on stdout while it works.
 """
 
 from __future__ import annotations
@@ -42,12 +42,7 @@ from proto_mtl_ros.errors import (
     ProtoMtlError,
 )
 from proto_mtl_ros.ros.replay.message_types import message_class
-from proto_mtl_ros.ros.replay.processes import (
-    Say,
-    exit_on_sigterm,
-    say_json,
-    say_text,
-)
+from proto_mtl_ros.ros.replay.processes import exit_on_sigterm, say_json
 
 _HISTORY = 5
 _STALL_NS = 50_000_000
@@ -248,12 +243,10 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--fps", type=float)
     parser.add_argument("--image-topic")
     parser.add_argument("--info-topic")
-    parser.add_argument("--depth-topic")
     parser.add_argument("--start", type=float, default=0.0)
     parser.add_argument("--loops", type=int, default=1)
     parser.add_argument("--clock", action="store_true")
     parser.add_argument("--wait", type=float, default=30.0, help="seconds to wait for a subscriber")
-    parser.add_argument("--json", action="store_true", help="tell what happens as JSON objects")
     return parser.parse_args(argv)
 
 
@@ -261,33 +254,25 @@ def main(argv: list[str] | None = None) -> int:
     """Run the player process; 0 after the whole recording, 2 after an error of one line."""
     exit_on_sigterm()
     arguments = _arguments(argv)
-    say: Say = say_json if arguments.json else say_text
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     node = Node("proto_mtl_player")
     try:
-        recording = open_recording(
-            arguments.recording,
-            arguments.fps,
-            arguments.image_topic,
-            arguments.info_topic,
-            arguments.depth_topic,
-        )
+        topics = (arguments.image_topic, arguments.info_topic)
+        recording = open_recording(arguments.recording, arguments.fps, *topics)
         with recording:
             player = Player(node, recording, arguments.rate, arguments.clock)
             player.wait_for_subscriber(arguments.wait)
-            say(event="started")
             try:
                 with _pausable(node, player):
-                    images = player.play(
+                    player.play(
                         arguments.seconds,
-                        lambda count: say(event="image", count=count),
+                        lambda count: say_json(played=count),
                         arguments.start,
                         arguments.loops,
                     )
             finally:
                 if arguments.log is not None:
                     player.log.write(arguments.log)
-            say(event="finished", count=images)
     except ProtoMtlError as error:
         print(f"player: {error}", file=sys.stderr)
         return error.exit_status

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,24 +37,9 @@ def exit_on_sigterm() -> None:
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
 
 
-Say = Callable[..., None]
-"""Tells what a player or recorder does: ``say(event="image", count=3)``."""
-
-
 def say_json(**fields: object) -> None:
-    """Tell a parent process: one JSON object on a line of stdout."""
+    """Tell a parent process: one JSON object on a line of stdout; see ``Child.events``."""
     print(json.dumps(fields), flush=True)
-
-
-def say_text(event: str, count: int = 0, **_: object) -> None:
-    """Tell a person what matters to one."""
-    texts = {
-        "started": "somebody subscribes, playing",
-        "ready": "every topic has a publisher",
-        "finished": f"{count} messages",
-    }
-    if event in texts:
-        print(texts[event], flush=True)
 
 
 def free_domain_id() -> int:
@@ -157,7 +142,7 @@ class Child:
     def _read(self) -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:
-            if line.startswith('{"event"'):
+            if line.startswith("{"):
                 self._events.put(json.loads(line))
             else:
                 self._log.write(line)

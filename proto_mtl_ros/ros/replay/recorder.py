@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Records topics over ROS into a rosbag2 (mcap).
 
-``python -m proto_mtl_ros.ros.replay.recorder`` is the recorder process of the demo: with ``--json``
-it prints one JSON object a line on stdout. It finishes its recording at SIGINT or SIGTERM.
+``python -m proto_mtl_ros.ros.replay.recorder OUT NAME=TYPE ...`` is the recorder process of a
+replay: it prints one JSON object a line on stdout and finishes its recording at SIGINT or SIGTERM.
 """
 
 from __future__ import annotations
@@ -41,16 +41,13 @@ from proto_mtl_ros.errors import (
     file_trouble,
 )
 from proto_mtl_ros.ros.replay.message_types import message_class
-from proto_mtl_ros.ros.replay.processes import (
-    Say,
-    say_json,
-    say_text,
-)
+from proto_mtl_ros.ros.replay.processes import say_json
 
 DIAGNOSTICS = "/diagnostics"
 LABEL_INFO = "vision_msgs/msg/LabelInfo"
 _HISTORY = 20
 _WAITING_MESSAGES = 100
+_REPORT_SECONDS = 0.2
 
 
 class Recorder:
@@ -150,37 +147,31 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("out", type=Path, help="folder of the new recording")
     parser.add_argument("topics", nargs="+", metavar="NAME=TYPE")
     parser.add_argument("--log", type=Path, help="JSON of stamps and times of arrival")
-    parser.add_argument("--json", action="store_true", help="tell what happens as JSON objects")
+    parser.add_argument(
+        "--replace", action="store_true", help="a recording that was cut off before is not kept"
+    )
     return parser.parse_args(argv)
 
 
-def record(
-    recorder: Recorder,
-    node: Node,
-    stop: threading.Event,
-    say: Say,
-    report_seconds: float = 0.2,
-) -> None:
-    """Record until ``stop`` is set or the disk refuses; ``say`` is told how far it is."""
+def record(recorder: Recorder, node: Node, stop: threading.Event) -> None:
+    """Record until ``stop`` is set or the disk refuses; stdout is told how far it is."""
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     ready = False
     last_report = 0.0
     while not stop.is_set() and not recorder.failed:
-        executor.spin_once(timeout_sec=report_seconds)
+        executor.spin_once(timeout_sec=_REPORT_SECONDS)
         now = time.monotonic()
-        if now - last_report < report_seconds:
+        if now - last_report < _REPORT_SECONDS:
             continue
         last_report = now
-        if not ready and not recorder.waiting_for():
-            ready = True
-            say(event="ready")
-        diagnostics = len(recorder.log.stamps.get(DIAGNOSTICS, ()))
-        say(
-            event="recorded",
-            count=recorder.results(),
-            diagnostics=diagnostics,
-            waiting=recorder.waiting_for() if not ready else [],
+        waiting = [] if ready else recorder.waiting_for()
+        ready = ready or not waiting
+        say_json(
+            results=recorder.results(),
+            diagnostics=len(recorder.log.stamps.get(DIAGNOSTICS, ())),
+            waiting=waiting,
+            ready=ready,
             status=recorder.diagnostics,
         )
 
@@ -191,26 +182,24 @@ def main(argv: list[str] | None = None) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     arguments = _arguments(argv)
-    say: Say = say_json if arguments.json else say_text
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     node = Node("proto_mtl_recorder")
     writer: BagWriter | None = None
     try:
         topics = dict(_topic(item) for item in arguments.topics)
         # what a replay gives can be replayed; what a robot has seen is not seen again
-        writer = BagWriter(arguments.out, keep_cut=not arguments.json)
+        writer = BagWriter(arguments.out, keep_cut=not arguments.replace)
         for kept in writer.kept:
             print(f"recorder: a recording that was cut off is now {kept}", file=sys.stderr)
         writer.kept.clear()
         with writer:
             recorder = Recorder(node, writer, topics)
             try:
-                record(recorder, node, stop, say)
+                record(recorder, node, stop)
             finally:
                 recorder.close()
             if arguments.log is not None:
                 recorder.log.write(arguments.log)
-            say(event="finished", count=sum(map(len, recorder.log.stamps.values())))
     except (ProtoMtlError, OSError) as error:
         text = file_trouble(error) if isinstance(error, OSError) else str(error)
         if writer is not None and writer.kept:

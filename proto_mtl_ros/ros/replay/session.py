@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -14,34 +15,34 @@ import rclpy
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
+from proto_mtl_ros.data.bags.recording import Recording
 from proto_mtl_ros.data.bags.stamp_log import StampLog
-from proto_mtl_ros.data.bags.topics import (
-    COMPRESSED_IMAGE,
-    CameraTopics,
-)
-from proto_mtl_ros.errors import ProtoMtlError
-from proto_mtl_ros.ros.frame_fate import read_fates
+from proto_mtl_ros.data.bags.topics import COMPRESSED_IMAGE
+from proto_mtl_ros.errors import ConfigError, ProtoMtlError
+from proto_mtl_ros.ros.outcomes import read_outcomes
 from proto_mtl_ros.ros.replay import lifecycle
 from proto_mtl_ros.ros.replay.lifecycle import LifecycleClient
-from proto_mtl_ros.ros.replay.processes import (
-    Child,
-    adopt_environment,
-)
+from proto_mtl_ros.ros.replay.player import check_rate
+from proto_mtl_ros.ros.replay.processes import Child, adopt_environment
 from proto_mtl_ros.ros.replay.recorder import DIAGNOSTICS
+from proto_mtl_ros.ros.topics import result_topics
 
 NODE_NAME = "proto_mtl"
 CAMERA = "camera"
-_IMAGE = "sensor_msgs/msg/Image"
+RESULT_IMAGES = tuple(
+    f"/{CAMERA}/{topic.name}"
+    for topic in result_topics()
+    if topic.make is not None and topic.name not in ("segmentation/overlay", "normals/image")
+)
+"""The overlay and the points can be made from these and the recording."""
+
 RESULT_TOPICS = {
-    f"/{CAMERA}/segmentation/image": _IMAGE,
-    f"/{CAMERA}/segmentation/confidence": _IMAGE,
-    f"/{CAMERA}/depth/image": _IMAGE,
-    f"/{CAMERA}/normals/color": _IMAGE,
+    **dict.fromkeys(RESULT_IMAGES, "sensor_msgs/msg/Image"),
     f"/{CAMERA}/segmentation/label_info": "vision_msgs/msg/LabelInfo",
     f"/{CAMERA}/depth/camera_info": "sensor_msgs/msg/CameraInfo",
+    DIAGNOSTICS: "diagnostic_msgs/msg/DiagnosticArray",
 }
-"""What is recorded, where its type is installed (vision_msgs need not be). The overlay and the
-points can be made from these and the recording."""
+"""What is recorded, where its type is installed (vision_msgs need not be)."""
 
 _APPEAR_SECONDS = 30.0
 _CONFIGURE_SECONDS = 180.0
@@ -49,43 +50,68 @@ _POLL_SECONDS = 0.1
 _SETTLE_SECONDS = 1.5
 _SETTLE_LIMIT_SECONDS = 20.0
 
+Progress = Callable[[str, int, int], None]
+"""Called with what is going on, the images so far, and of how many."""
+
 
 @dataclass(frozen=True)
 class ReplayOptions:
-    """How a recording is replayed.
+    """What is replayed, and how.
 
     Attributes:
         recording: path of it.
-        topics: the topics it is published on.
-        out: existing folder of the results and the logs.
-        parameters: of the node, by name, in YAML spelling.
+        out: folder of the results and the logs.
+        parameters: of the node, by name, in YAML spelling; "model" must be among them.
         rate: playing speed, 1 = as recorded.
         seconds: play only so much of it, None for all.
         start: leave out so many seconds at the beginning.
         loops: how often it is played.
-        sim_time: the node takes its time from the recording, over /clock.
         fps: images a second of a recording without times, None for its own or the default.
+        image_topic, info_topic, depth_topic: of a rosbag2, None to guess.
         domain_id: ROS domain, None for a free one.
-        result_topics: ROS type by name of the topics to record.
+        compare: run the images offline as well.
+        command: the words that started it, for the report.
     """
 
     recording: Path
-    topics: CameraTopics
     out: Path
-    parameters: dict[str, str] = field(default_factory=dict)
+    parameters: Mapping[str, str]
     rate: float = 1.0
     seconds: float | None = None
     start: float = 0.0
     loops: int = 1
-    sim_time: bool = False
     fps: float | None = None
+    image_topic: str | None = None
+    info_topic: str | None = None
+    depth_topic: str | None = None
     domain_id: int | None = None
-    result_topics: dict[str, str] = field(default_factory=lambda: dict(RESULT_TOPICS))
+    compare: bool = True
+    command: tuple[str, ...] = ()
 
     @property
     def results(self) -> Path:
         """The rosbag2 of the results."""
         return self.out / "results"
+
+    def check(self) -> None:
+        """Raise ConfigError for what cannot be done."""
+        check_rate(self.rate)
+        if self.seconds is not None and self.seconds <= 0:
+            raise ConfigError(f"--seconds {self.seconds:g} plays nothing: give more than 0")
+        if self.domain_id is not None and not 0 <= self.domain_id <= 232:
+            raise ConfigError(f"--domain-id {self.domain_id} is not a ROS domain: give 0 to 232")
+        for name in ("cameras", "image_transport", "use_sim_time"):
+            if name in self.parameters:
+                raise ConfigError(f"parameter {name} is set by the replay itself: leave it out")
+
+    def images(self, recording: Recording) -> int:
+        """Return about how many images will be played."""
+        frames = recording.frames
+        if recording.rate:
+            frames = max(1, frames - round(self.start * recording.rate))
+            if self.seconds is not None:
+                frames = min(frames, round(self.seconds * recording.rate) + 1)
+        return frames * self.loops
 
 
 @dataclass(frozen=True)
@@ -97,35 +123,45 @@ class ReplayLogs:
         received: all result topics, in the recorder's log.
         fates: stamp (ns) of an image that reached the node -> "processed", or why it was not.
         status: the node's last diagnostics, values by status name.
-        late_ms: the longest that an image left the player behind its time.
     """
 
     sent: StampLog
     received: StampLog
     fates: dict[int, str]
     status: dict[str, dict[str, str]]
-    late_ms: float
 
 
-Progress = Callable[[str, int, int], None]
-"""Called with what is going on, images played so far, results recorded so far."""
+@dataclass(frozen=True)
+class ReplayState:
+    """How far a replay is; what a process tells names some of these, with their new value.
+
+    Attributes:
+        played: images that the player has sent.
+        results: messages of the fullest result topic.
+        diagnostics: messages of /diagnostics.
+        waiting: topics that nobody publishes yet.
+        ready: nothing is waited for.
+        status: what /diagnostics said last, values by status name.
+    """
+
+    played: int = 0
+    results: int = 0
+    diagnostics: int = 0
+    waiting: list[str] = field(default_factory=list)
+    ready: bool = False
+    status: dict[str, dict[str, str]] = field(default_factory=dict)
 
 
 class ReplaySession:
     """Runs the three processes of a replay; used as a context, it ends them all on leaving."""
 
-    def __init__(self, options: ReplayOptions, progress: Progress | None = None) -> None:
-        self._options = options
-        self._progress = progress or (lambda stage, played, results: None)
+    def __init__(self, options: ReplayOptions, recording: Recording, progress: Progress) -> None:
+        self._options, self._topics = options, recording.topics
+        self._progress, self._images = progress, options.images(recording)
         self._stack = ExitStack()
         self._children: list[Child] = []
-        self._played = 0
-        self._results = 0
-        self._diagnostics = 0
         self._stage = ""
-        self._ready = False
-        self._waiting: list[str] = []
-        self._status: dict[str, dict[str, str]] = {}
+        self._state = ReplayState()
 
     def __enter__(self) -> ReplaySession:
         self._environment = adopt_environment(self._options.domain_id)
@@ -144,7 +180,7 @@ class ReplaySession:
         Raises:
             ProtoMtlError: a process failed or did not do its part in time; one line says which.
         """
-        options = self._options
+        out = self._options.out
         self._tell("starting the node")
         node = self._start("node", self._node_arguments())
         recorder = self._start("recorder", self._recorder_arguments())
@@ -152,13 +188,24 @@ class ReplaySession:
         self._stack.callback(client.close)
         client.wait(_APPEAR_SECONDS)
         self._tell("loading the model")
-        self._change(client, node, lifecycle.CONFIGURE, _CONFIGURE_SECONDS)
-        self._change(client, node, lifecycle.ACTIVATE, _APPEAR_SECONDS)
+        for transition, patience in (
+            (lifecycle.CONFIGURE, _CONFIGURE_SECONDS),
+            (lifecycle.ACTIVATE, _APPEAR_SECONDS),
+        ):
+            if not client.change(transition, patience):
+                raise ProtoMtlError(f"the node could not start: {node.last_lines(1)}")
         self._tell("connecting")
-        self._wait(lambda: self._ready, _APPEAR_SECONDS, self._not_ready)
+        end = time.monotonic() + _APPEAR_SECONDS
+        while not self._state.ready:
+            if time.monotonic() > end:
+                missing = ", ".join(self._state.waiting) or "its results"
+                raise ProtoMtlError(f"the node does not publish {missing}: see {out / 'node.log'}")
+            self._poll()
+        self._tell("playing")
         player = self._start("player", self._player_arguments(), ends=True)
-        self._wait(lambda: player.status is not None, None)
-        self._check()
+        while player.status is None:
+            self._poll()
+        self._poll()
         self._settle()
         self._tell("finishing")
         with suppress(ProtoMtlError):  # the results are there: an untidy end must not lose them
@@ -168,10 +215,12 @@ class ReplaySession:
         self._update()
         recorder.check()
         node.stop()
-        sent = StampLog.read(options.out / "player.json")
-        received = StampLog.read(options.out / "recorder.json")
-        fates = read_fates(options.out / "node.log", CAMERA)
-        return ReplayLogs(sent, received, fates, self._status, sent.notes.get("late_ms", 0.0))
+        return ReplayLogs(
+            StampLog.read(out / "player.json"),
+            StampLog.read(out / "recorder.json"),
+            read_outcomes(out / "node.log", CAMERA),
+            self._state.status,
+        )
 
     def _start(self, name: str, arguments: list[str], ends: bool = False) -> Child:
         environment = dict(self._environment)
@@ -184,18 +233,16 @@ class ReplaySession:
         return child
 
     def _node_arguments(self) -> list[str]:
-        topics = self._options.topics
-        compressed = topics.image.type == COMPRESSED_IMAGE
+        compressed = self._topics.image.type == COMPRESSED_IMAGE
         image = f"/{CAMERA}/image/compressed" if compressed else f"/{CAMERA}/image"
-        remappings = {image: topics.image.name}
-        if topics.camera_info is not None:
-            remappings[f"/{CAMERA}/camera_info"] = topics.camera_info.name
+        remappings = {image: self._topics.image.name}
+        if self._topics.camera_info is not None:
+            remappings[f"/{CAMERA}/camera_info"] = self._topics.camera_info.name
         parameters = {
             "cameras": f"[{CAMERA}]",
             "image_transport": "compressed" if compressed else "raw",
-            # the stamps of a recording are of its day
-            **({"use_sim_time": "true"} if self._options.sim_time else {"stamp_tolerance": "0"}),
-            **self._options.parameters,
+            "use_sim_time": "true",
+            **{name: _yaml(name, value) for name, value in self._options.parameters.items()},
         }
         arguments = ["-m", "proto_mtl_ros.cli", "node", "--ros-args"]
         arguments += ["--log-level", f"{NODE_NAME}:=debug"]  # tells of every image
@@ -207,84 +254,50 @@ class ReplaySession:
         return arguments
 
     def _recorder_arguments(self) -> list[str]:
-        options = self._options
-        topics = {**options.result_topics, DIAGNOSTICS: "diagnostic_msgs/msg/DiagnosticArray"}
-        topics = {k: v for k, v in topics.items() if find_spec(v.split("/")[0])}
+        topics = {k: v for k, v in RESULT_TOPICS.items() if find_spec(v.split("/")[0])}
         return [
             "-m",
             "proto_mtl_ros.ros.replay.recorder",
-            str(options.results),
+            str(self._options.results),
             *(f"{name}={kind}" for name, kind in topics.items()),
-            f"--log={options.out / 'recorder.json'}",
-            "--json",
+            f"--log={self._options.out / 'recorder.json'}",
+            "--replace",
         ]
 
     def _player_arguments(self) -> list[str]:
-        options = self._options
-        arguments = [
-            "-m",
-            "proto_mtl_ros.ros.replay.player",
-            str(options.recording),
-            f"--log={options.out / 'player.json'}",
-            f"--rate={options.rate}",
-            f"--start={options.start}",
-            f"--loops={options.loops}",
-            f"--image-topic={options.topics.image.name}",
-            "--json",
+        options, info = self._options, self._topics.camera_info
+        given = {
+            "log": options.out / "player.json",
+            "rate": options.rate,
+            "start": options.start,
+            "loops": options.loops,
+            "image-topic": self._topics.image.name,
+            "info-topic": None if info is None else info.name,
+            "seconds": options.seconds,
+            "fps": options.fps,
+        }
+        arguments = ["-m", "proto_mtl_ros.ros.replay.player", str(options.recording), "--clock"]
+        return arguments + [
+            f"--{name}={value}" for name, value in given.items() if value is not None
         ]
-        if options.topics.camera_info is not None:
-            arguments.append(f"--info-topic={options.topics.camera_info.name}")
-        if options.seconds is not None:
-            arguments.append(f"--seconds={options.seconds}")
-        if options.fps is not None:
-            arguments.append(f"--fps={options.fps}")
-        if options.sim_time:
-            arguments.append("--clock")
-        return arguments
-
-    def _change(
-        self, client: LifecycleClient, node: Child, transition: int, timeout: float
-    ) -> None:
-        if not client.change(transition, timeout):
-            raise ProtoMtlError(f"the node could not start: {node.last_lines(1)}")
 
     def _settle(self) -> None:
         """Wait for the last results, and then for diagnostics that count them."""
         self._tell("waiting for the last results")
         limit = time.monotonic() + _SETTLE_LIMIT_SECONDS
-        results, diagnostics = self._results, self._diagnostics
-        quiet_since = time.monotonic()
+        last, quiet_since = self._state, time.monotonic()
         while time.monotonic() < limit:
-            self._check()
-            self._update()
-            if self._results != results:
-                results, diagnostics = self._results, self._diagnostics
-                quiet_since = time.monotonic()
+            self._poll()
+            if self._state.results != last.results:
+                last, quiet_since = self._state, time.monotonic()
             quiet = time.monotonic() - quiet_since >= _SETTLE_SECONDS
-            if quiet and self._diagnostics >= diagnostics + 2:
+            if quiet and self._state.diagnostics >= last.diagnostics + 2:
                 return
-            time.sleep(_POLL_SECONDS)
 
-    def _wait(
-        self,
-        done: Callable[[], bool],
-        timeout: float | None,
-        problem: Callable[[], str] | None = None,
-    ) -> None:
-        end = None if timeout is None else time.monotonic() + timeout
-        while not done():
-            self._check()
-            self._update()
-            if end is not None and time.monotonic() > end:
-                raise ProtoMtlError(problem() if problem else "a process took too long")
-            time.sleep(_POLL_SECONDS)
+    def _poll(self) -> None:
+        self._check()
         self._update()
-
-    def _not_ready(self) -> str:
-        return (
-            f"the node does not publish {', '.join(self._waiting) or 'its results'}: "
-            f"see {self._options.out / 'node.log'}"
-        )
+        time.sleep(_POLL_SECONDS)
 
     def _check(self) -> None:
         for child in self._children:
@@ -294,18 +307,15 @@ class ReplaySession:
         """Take in what the processes have told."""
         for child in self._children:
             for event in child.events():
-                if event["event"] == "image":
-                    self._played = event["count"]
-                    self._stage = "playing"
-                elif event["event"] == "ready":
-                    self._ready = True
-                elif event["event"] == "recorded":
-                    self._results = event["count"]
-                    self._diagnostics = event["diagnostics"]
-                    self._waiting = event["waiting"]
-                    self._status = event["status"] or self._status
-        self._progress(self._stage, self._played, self._results)
+                self._state = replace(self._state, **event)
+        self._tell(self._stage)
 
     def _tell(self, stage: str) -> None:
         self._stage = stage
-        self._progress(stage, self._played, self._results)
+        results = f", {self._state.results} results" if self._state.results else ""
+        self._progress(f"{stage}{results}", self._state.played, self._images)
+
+
+def _yaml(name: str, value: str) -> str:
+    """Return a parameter as ROS parses it: a model named 2024 is text all the same."""
+    return json.dumps(value) if name in ("model", "backend", "device") else value

@@ -10,7 +10,7 @@ from proto_mtl_ros.bounded import (
     MAX_JSON,
     read_text,
 )
-from proto_mtl_ros.data.source import FrameSource
+from proto_mtl_ros.data.sample import FrameSource
 from proto_mtl_ros.errors import (
     BundleError,
     one_line,

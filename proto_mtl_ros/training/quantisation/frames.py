@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from proto_mtl_ros.data.source import FrameSource
+from proto_mtl_ros.data.sample import FrameSource
 from proto_mtl_ros.errors import DataError
 from proto_mtl_ros.geometry import Letterbox
 

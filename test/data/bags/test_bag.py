@@ -17,11 +17,10 @@ from rosbags.rosbag1 import Writer as Ros1Writer
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
-from proto_mtl_ros.data.bags import recovery as bag_recovery
+from proto_mtl_ros.data.bags import mcap_storage
 from proto_mtl_ros.data.bags import storage as bag_storage
 from proto_mtl_ros.data.bags.bag import Bag, decode, typestore
 from proto_mtl_ros.data.bags.stamp_log import header_stamp
-from proto_mtl_ros.data.bags.storage import BoundedReader
 from proto_mtl_ros.data.bags.summary import summarise
 from proto_mtl_ros.data.bags.writer import BagWriter
 from proto_mtl_ros.errors import BagError
@@ -313,7 +312,7 @@ def test_a_disk_that_fails_is_told_in_one_line(
     number: int, hint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_recording(tmp_path / "bag", frames=2)
-    monkeypatch.setattr(BoundedReader, "open", DiskError(number))
+    monkeypatch.setattr(mcap_storage, "open_regular", DiskError(number))
     with pytest.raises(BagError) as error:
         Bag(tmp_path / "bag")
     assert hint in one_line(error.value)
@@ -377,12 +376,10 @@ def test_of_a_file_that_was_cut_all_before_the_cut_is_read(
     with Bag(cut) as bag:
         found = [message.decode() for message in bag.messages(["/image"])]
         (note,) = bag.notes
-        scratch = bag._scratch
     assert 40 * share - 5 <= len(found) <= 40 * share + 1
     for message, pixels in zip(found, pictures, strict=False):
         assert (message.data.reshape(pixels.shape) == pixels).all()
     assert f"{len(found)} messages of its first {(len(found) - 1) / 10:.1f} s are whole" in note
-    assert scratch is not None and not scratch.path.exists()
     assert cut.read_bytes() == content[: int(share * len(content))]  # left as it was
 
 
@@ -391,7 +388,7 @@ def test_a_cut_recording_is_unpacked_up_to_a_limit(
 ) -> None:
     path = chunked(tmp_path / "x.mcap", images(40))
     path.write_bytes(path.read_bytes()[:-1000])
-    monkeypatch.setattr(bag_recovery, "most_unpacked", lambda size: size // 2)
+    monkeypatch.setattr(mcap_storage, "most_unpacked", lambda size: size // 2)
     with Bag(path) as bag:
         assert 10 <= len(list(bag.messages())) <= 20
 
@@ -452,6 +449,32 @@ def write_ros1(path: Path, messages: list[tuple[str, Any]]) -> Path:
             connection = writer.add_connection(topic, kind, typestore=OLD)
             writer.write(connection, 9, bytes(OLD.serialize_ros1(message, kind)))
     return path
+
+
+def test_types_are_decoded_as_the_recording_defines_them(tmp_path: Path) -> None:
+    """A type that this package does not know, and one that it knows with other fields."""
+    path = tmp_path / "x.mcap"
+    other = "string what\nuint8[] bytes\n" + "=" * 80 + "\nMSG: std_msgs/Unused\nuint8 a\n"
+    with path.open("wb") as sink:
+        writer = mcap.writer.Writer(sink)
+        writer.start("ros2")
+        for topic, kind, text, data in (
+            ("/thing", "my_msgs/msg/Thing", "uint8 value\nuint8 MOST=7\n", b"\0\1\0\0\5"),
+            ("/known", "std_msgs/msg/String", other, b"\0\1\0\0\3\0\0\0ab\0\0\1\0\0\0\7"),
+            ("/broken", "std_msgs/msg/String", "(", b"\0\1\0\0\3\0\0\0ab\0"),
+            ("/foreign", "x", "{}", b"{}"),
+        ):
+            encoding = "jsonschema" if topic == "/foreign" else "ros2msg"
+            schema = writer.register_schema(kind, encoding, text.encode())
+            coded = "json" if topic == "/foreign" else "cdr"
+            writer.add_message(writer.register_channel(topic, coded, schema), 5, data, 5)
+        writer.finish()
+    with Bag(path) as bag:
+        found = {message.topic: message.decode() for message in bag.messages()}
+    assert list(found) == ["/thing", "/known", "/broken"]
+    assert found["/thing"].value == 5
+    assert (found["/known"].what, found["/known"].bytes.tolist()) == ("ab", [7])
+    assert found["/broken"].data == "ab"
 
 
 def test_a_ros1_bag_is_read_as_if_it_were_of_ros2(tmp_path: Path) -> None:

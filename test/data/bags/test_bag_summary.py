@@ -82,12 +82,12 @@ def test_what_is_odd_is_noted(tmp_path: Path) -> None:
     messages += [("/depth", IMAGE, picture(0, "16UC1", "elsewhere"), 0)]
     summary, topics = summary_of(write(tmp_path / "bag", messages))
     assert (topics["/image"].backwards, topics["/image"].repeated) == (1, 1)
-    text = "\n".join(summary.notes)
+    text = "\n".join((*summary.notes, *summary.decisions))
     assert "/image: 1 stamps go backwards" in text
     assert "/image: 1 stamps are there twice" in text
     assert "/image: a gap of 1.10 s" in text
     assert "no camera_info beside /image" in text
-    assert "/depth is in frame elsewhere, the images in camera" in text
+    assert "/depth is in elsewhere, the images in camera" in text
 
 
 def test_an_uncalibrated_camera_is_noted(tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_an_uncalibrated_camera_is_noted(tmp_path: Path) -> None:
     ]
     summary, topics = summary_of(write(tmp_path / "bag", messages))
     assert topics["/camera_info"].use == ""
-    assert any("is not calibrated" in note for note in summary.notes)
+    assert any("is not calibrated" in note for note in summary.decisions)
 
 
 def compressed(form: str, data: bytes) -> Any:
@@ -168,7 +168,7 @@ def test_a_topic_that_has_fewer_messages_than_it_says(tmp_path: Path) -> None:
     for name in ("/depth", "/camera_info"):
         assert f"{name}: none of its 7 messages can be read" in summary.notes
     assert summary.camera is not None and summary.camera.depth is None
-    with pytest.raises(DataError, match="is not calibrated: give camera"):
+    with pytest.raises(DataError, match="is not calibrated: .*give camera"):
         BagFrames(path)
 
 

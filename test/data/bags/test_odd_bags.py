@@ -113,7 +113,7 @@ def test_stamps_out_of_order(model: Path, tmp_path: Path) -> None:
     stamps = [START + number * STEP for number in (1, 0, 3, 2, 7, 6, 5, 4)]
     figures = evaluated(write(tmp_path / "bag", stamps), model)
     assert_exact(figures)
-    assert len(set(figures["course"]["seconds"])) == FRAMES
+    assert len(set(figures["time_series"]["seconds"])) == FRAMES
 
 
 def test_stamps_twice(model: Path, tmp_path: Path) -> None:
@@ -158,7 +158,7 @@ def test_the_resolution_changes(model: Path, tmp_path: Path) -> None:
 def test_no_camera_info(model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     figures = evaluated(write(tmp_path / "bag", info=False), model)
     assert figures["frames"] == FRAMES and not figures["metric"]
-    assert "no calibrated camera_info" in capfd.readouterr().out
+    assert "depth has no metric scale" in capfd.readouterr().out
 
 
 def test_depth_with_holes_counts_where_it_is_known(model: Path, tmp_path: Path) -> None:

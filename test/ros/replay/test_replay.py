@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from tiny_bundle import write_tiny_bundle
 
+from proto_mtl_ros.cli.engine_options import open_predictor
 from proto_mtl_ros.cli.main import run_command
 from proto_mtl_ros.data.bags.bag import Bag
 from proto_mtl_ros.data.bags.recording import open_recording
@@ -26,16 +27,12 @@ from proto_mtl_ros.errors import (
     PROCESS,
     USAGE,
 )
-from proto_mtl_ros.runtime.bundle import Bundle
 from recordings import START, image_message, picture, write_recording
 
 pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 
-from proto_mtl_ros.ros.frame_fate import read_fates
-from proto_mtl_ros.ros.replay.live_comparison import (
-    MapComparison,
-    compare_live,
-)
+from proto_mtl_ros.ros.outcomes import read_outcomes
+from proto_mtl_ros.ros.replay.comparison import MapComparison, ResultReader
 from proto_mtl_ros.ros.replay.session import ReplayLogs
 
 pytestmark = pytest.mark.ros
@@ -55,14 +52,24 @@ def replay(*arguments: object) -> dict:
     return json.loads((out / "results.json").read_text(encoding="utf-8"))
 
 
+def compared(
+    played: Path, out: Path, model: Path, logs: ReplayLogs | None = None, **settings: float
+) -> dict:
+    """Hold the results of a replay against what these settings would have given."""
+    predictor = open_predictor(str(model), "onnxruntime", "cpu")
+    with open_recording(played) as recording:
+        reader = ResultReader(recording, logs or logs_of(out), predictor, settings)
+        reader.read(out / "results")
+    return reader.live.figures()
+
+
 def logs_of(out: Path) -> ReplayLogs:
     """Return what a replay has left in its folder."""
     return ReplayLogs(
         StampLog.read(out / "player.json"),
         StampLog.read(out / "recorder.json"),
-        read_fates(out / "node.log", "camera"),
-        json.loads((out / "results.json").read_text(encoding="utf-8"))["diagnostics"],
-        0.0,
+        read_outcomes(out / "node.log", "camera"),
+        {},
     )
 
 
@@ -76,6 +83,7 @@ def bag(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_recording(tmp_path_factory.mktemp("bags") / "bag", frames=FRAMES)
 
 
+@pytest.mark.slow
 def test_live_results_equal_the_offline_pass_and_time_never_jumps_back(
     bag: Path, model: Path, tmp_path: Path
 ) -> None:
@@ -98,6 +106,7 @@ def test_live_results_equal_the_offline_pass_and_time_never_jumps_back(
     assert command.startswith(f"proto-mtl bag replay {bag} --out")
 
 
+@pytest.mark.slow
 def test_images_that_are_left_out_are_named_with_their_cause(model: Path, tmp_path: Path) -> None:
     bag = tmp_path / "bag"  # on the topic that the node listens to by itself
     with BagWriter(bag) as writer:
@@ -107,28 +116,22 @@ def test_images_that_are_left_out_are_named_with_their_cause(model: Path, tmp_pa
             message = image_message(picture(number), "rgb8", stamp)
             writer.write("/camera/image", stamp, message)
     limit = "max_rate:=[5.0]"
-    figures = replay(bag, "--out", tmp_path, "--model", model, "--param", limit, "--no-sim-time")
+    figures = replay(bag, "--out", tmp_path, "--model", model, "--param", limit)
     live = figures["live_and_offline"]
     assert live["without_result"]["max_rate"] >= FRAMES // 3
     assert live["without_result"]["max_rate"] == figures["frames"]["skipped"]["max_rate"]
     assert live["compared"] + len(live["without_result_at_s"]) == FRAMES
 
     # Held against what another parameter would have given, the same results are not equal.
-    logs = logs_of(tmp_path)
-    with open_recording(bag) as recording:
-        found = compare_live(
-            recording, tmp_path / "results", logs, Bundle.load(str(model)), {"max_depth": "0.001"}
-        ).figures()
+    found = compared(bag, tmp_path, model, max_depth=0.001)
     assert found["equal"] == 0 and len(found["different_at_s"]) == found["compared"] > 0
     assert found["maps"]["depth/image"]["equal"] == 0
     assert found["maps"]["normals/color"]["equal"] == found["compared"]
 
     # Of other images nothing is compared: a result counts for the image whose stamp it bears.
+    logs = logs_of(tmp_path)
     logs.sent.stamps.update({name: [1, 2] for name in logs.sent.stamps})
-    with open_recording(bag) as recording:
-        others = compare_live(
-            recording, tmp_path / "results", logs, Bundle.load(str(model)), {}
-        ).figures()
+    others = compared(bag, tmp_path, model, logs)
     assert others["compared"] == 0 and others["without_result"] == {"lost_in_transport": 2}
 
 
@@ -137,7 +140,7 @@ def test_maps_are_compared_value_by_value() -> None:
     found = MapComparison()
     assert found.add(same, same.copy(), ids=False) and found.largest == 0
     assert not found.add(same + 0.5, same, ids=False) and found.largest == 0.5
-    assert not found.add(same, same[:, :2], ids=False) and found.largest == float("inf")
+    assert not found.add(same, same[:, :2], ids=False) and found.largest is None
     ids = MapComparison()
     assert not ids.add(np.array([[1, 2, 3, 4]]), np.array([[1, 2, 3, 9]]), ids=True)
     assert ids.largest == 0.25  # of the pixels
@@ -188,6 +191,7 @@ def test_what_cannot_be_replayed_is_refused_before_anything_starts(
     assert said.format(folder=tmp_path) in line
 
 
+@pytest.mark.slow
 def test_one_picture_and_a_slow_model_of_one_task_are_replayed(
     tmp_path: Path, environment: None, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -202,10 +206,7 @@ def test_one_picture_and_a_slow_model_of_one_task_are_replayed(
     assert "equal the offline pass" not in said.out
     figures = json.loads((out / "results.json").read_text())
     assert figures["live_and_offline"] is None and figures["frames"]["recorded"] == 1
-    with open_recording(pictures) as recording:
-        found = compare_live(
-            recording, out / "results", logs_of(out), Bundle.load(str(model)), {}
-        ).figures()
+    found = compared(pictures, out, model)
     assert found["equal"] == found["compared"] == 1 and list(found["maps"]) == ["depth/image"]
 
 
@@ -215,7 +216,7 @@ def test_a_node_that_cannot_start_is_told_with_its_reason(
     bag = write_recording(tmp_path / "bag", frames=4)
     storage = bag / "bag.mcap"
     os.truncate(storage, storage.stat().st_size * 9 // 10)
-    arguments = ["--model", model, "--out", tmp_path / "out", "--backend", "onnxruntime"]
+    arguments = ["--model", model, "--out", tmp_path / "out", "--param", "backend:=onnxruntime"]
     assert replay_here(bag, *arguments, "--param", "precision:=fp16") == PROCESS
     said = capfd.readouterr()
     assert "note: " in said.out and "are whole and are used" in said.out
