@@ -11,8 +11,8 @@ import numpy as np
 
 from proto_mtl_ros.evaluation.bag_frame import HALF_DEGREES, AngleSums, FrameRecord
 from proto_mtl_ros.evaluation.depth_error import DepthComparison
-from proto_mtl_ros.evaluation.metrics import SegmentationMetric
 from proto_mtl_ros.tasks import named_task
+from proto_mtl_ros.tasks.segmentation import SegmentationMetric
 
 _STAGES = ("preprocess", "infer", "postprocess")
 _STEADY = ("followed", "flicker", "jitter", "motion")

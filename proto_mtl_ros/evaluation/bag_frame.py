@@ -9,12 +9,13 @@ import numpy as np
 
 from proto_mtl_ros.data.bags.recorded_frames import RecordedFrame
 from proto_mtl_ros.evaluation.depth_error import DepthFrameError, depth_error
-from proto_mtl_ros.evaluation.metrics import NormalsMetric, SegmentationMetric
 from proto_mtl_ros.evaluation.stability import FrameStability
 from proto_mtl_ros.geometry import Camera, depth_to_normals, resize, resize_to_width
 from proto_mtl_ros.geometry.depth_cleaning import smooth_surroundings
 from proto_mtl_ros.runtime.predictor import Prediction
 from proto_mtl_ros.tasks import NORMALS, named_task
+from proto_mtl_ros.tasks.normals import NormalsMetric
+from proto_mtl_ros.tasks.segmentation import SegmentationMetric
 
 HALF_DEGREES = 360
 """Bins of the angles of normals."""
@@ -73,24 +74,24 @@ def frame_record(
 ) -> FrameRecord:
     """Return the figures of a frame; ``registered``: its depth pixels are those of the image."""
     confidence = depth = normals = consistency = confusion = None
-    if prediction.confidence is not None:
-        confidence = float(prediction.confidence.mean()) / 255
-    if prediction.depth is not None and frame.depth is not None:
-        depth = depth_error(prediction.depth, frame.depth)
+    if "confidence" in prediction:
+        confidence = float(prediction["confidence"].mean()) / 255
+    if "depth" in prediction and frame.depth is not None:
+        depth = depth_error(prediction["depth"], frame.depth)
     camera = prediction.camera
-    if prediction.normals is not None and camera is not None:
-        small, own = _small(camera, prediction.normals)
-        if prediction.depth is not None:
-            consistency = _angles(own, _derived(prediction.depth, small))
+    if "normals" in prediction and camera is not None:
+        small, own = _small(camera, prediction["normals"])
+        if "depth" in prediction:
+            consistency = _angles(own, _derived(prediction["depth"], small))
         if frame.depth is not None:
             truth = _derived(frame.depth, small)
             if not registered:
                 nearest = resize(frame.depth, small.width, small.height, "nearest")
                 truth[~smooth_surroundings(nearest)] = 0
             normals = _angles(own, truth)
-    if prediction.segmentation is not None and frame.labels is not None:
+    if "segmentation" in prediction and frame.labels is not None:
         metric = SegmentationMetric(named_task("segmentation", classes))  # type: ignore[arg-type]
-        metric.update(prediction.segmentation, frame.labels)
+        metric.update(prediction["segmentation"], frame.labels)
         confusion = metric.confusion.tolist()
     ms = dict(prediction.timings)
     return FrameRecord(

@@ -151,7 +151,7 @@ class BagPass:
                 for frame, ready in islice(prepared, 1):
                     (inferred,) = self._predictor.run([ready])
                     last = self._finish(inferred)
-                    stability.add(frame.rgb, last.segmentation, last.depth)
+                    stability.add(frame.rgb, last.get("segmentation"), last.get("depth"))
 
             def inferred_frames() -> Iterator[tuple[RecordedFrame, Prepared]]:
                 for frame, ready in prepared:
@@ -196,15 +196,15 @@ class BagPass:
 
     def _finish(self, inferred: Prepared) -> Prediction:
         prediction = self._predictor.finish(inferred)
-        if prediction.depth is not None and self.options.depth_scale != 1.0:
-            scaled = prediction.depth * np.float32(self.options.depth_scale)
-            prediction = replace(prediction, depth=scaled)
+        if "depth" in prediction and self.options.depth_scale != 1.0:
+            scaled = prediction["depth"] * np.float32(self.options.depth_scale)
+            prediction = replace(prediction, maps={**prediction, "depth": scaled})
         return prediction
 
     def _record(self, stability: Stability, found: tuple[RecordedFrame, Prepared]) -> str:
         frame, inferred = found
         prediction = self._finish(inferred)
-        steady = stability.add(frame.rgb, prediction.segmentation, prediction.depth)
+        steady = stability.add(frame.rgb, prediction.get("segmentation"), prediction.get("depth"))
         registered = self._calibration.registration != "none"
         classes = self._predictor.bundle.classes
         record = frame_record(frame, prediction, registered, steady, classes)
@@ -223,9 +223,9 @@ class BagPass:
         return SheetRow(
             f"{(frame.stamp - self._stamps[0]) / 1e9:.2f} s" if self._stamps else "0.00 s",
             frame.rgb,
-            prediction.segmentation,
-            prediction.depth,
-            prediction.normals,
+            prediction.get("segmentation"),
+            prediction.get("depth"),
+            prediction.get("normals"),
             frame.depth,
         )
 

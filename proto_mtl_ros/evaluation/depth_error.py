@@ -9,11 +9,11 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
-from proto_mtl_ros.evaluation.metrics import DepthMetric
 from proto_mtl_ros.evaluation.report import number, percent
 from proto_mtl_ros.geometry import resize
 from proto_mtl_ros.geometry.depth_cleaning import SHIFT, VARIATION, smooth_surroundings
 from proto_mtl_ros.tasks import DEPTH
+from proto_mtl_ros.tasks.depth import DepthMetric
 
 ENOUGH_PIXELS = 20_000
 """Of larger images a regular grid of about so many pixels is compared: neighbours say the same."""

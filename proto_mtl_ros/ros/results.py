@@ -16,15 +16,10 @@ from proto_mtl_ros.geometry import depth_to_points, resize
 from proto_mtl_ros.ros import messages, qos
 from proto_mtl_ros.ros.decoding import Frame
 from proto_mtl_ros.ros.parameters import Parameters
-from proto_mtl_ros.ros.topics import (
-    CAMERA_INFO,
-    LABEL_INFO,
-    POINTS,
-    Settings,
-    out_of_range,
-    result_topics,
-)
-from proto_mtl_ros.runtime.predictor import MAPS, Prediction
+from proto_mtl_ros.ros.topics import CAMERA_INFO, LABEL_INFO, POINTS, result_topics
+from proto_mtl_ros.runtime.predictor import Prediction
+from proto_mtl_ros.tasks import TopicSettings
+from proto_mtl_ros.tasks.depth import out_of_range
 
 _TYPES: dict[str, Any] = {
     "sensor_msgs/Image": Image,
@@ -94,19 +89,18 @@ class Results:
         parameters: Parameters,
     ) -> None:
         """Publish what the frame is wanted for and the prediction (and the camera) can give."""
-        settings = Settings(palette, parameters.min_depth, parameters.max_depth)
-        maps = {name: m for name in MAPS if (m := getattr(prediction, name)) is not None}
-        if not maps:
+        settings = TopicSettings(palette, parameters.min_depth, parameters.max_depth)
+        if not prediction:
             return
-        height, width = next(iter(maps.values())).shape[:2]
+        height, width = next(iter(prediction.values())).shape[:2]
         rgb = resize(frame.rgb, width, height)
         header = frame.message.header
         for name in self.topics:
             topic = self.topics[name]
             if name not in frame.topics:
                 continue
-            if topic.make is not None and maps.keys() >= set(topic.needs):
-                pixels = topic.make(maps, rgb, settings)
+            if topic.make is not None and prediction.keys() >= set(topic.needs):
+                pixels = topic.make(prediction, rgb, settings)
                 messages.write_image(self._messages[name], header, pixels, topic.encoding)
                 self.publishers[name].publish(self._messages[name])
         scaled = prediction.camera if parameters.output_size == "network" else None
@@ -114,14 +108,14 @@ class Results:
         if CAMERA_INFO.name in frame.topics and frame.info is not None and known:
             info = messages.scaled_info(frame.info, header, scaled)
             self.publishers[CAMERA_INFO.name].publish(info)
-        if POINTS.name in frame.topics and "depth" in maps and prediction.camera is not None:
-            depth = out_of_range(maps["depth"], parameters.min_depth, parameters.max_depth)
+        if POINTS.name in frame.topics and "depth" in prediction and prediction.camera is not None:
+            depth = out_of_range(prediction["depth"], parameters.min_depth, parameters.max_depth)
             messages.write_points(
                 self._messages[POINTS.name],
                 header,
                 depth_to_points(depth, prediction.camera),
                 rgb,
-                maps.get("segmentation", np.full((height, width), 255, np.uint8)),
-                maps.get("confidence", np.zeros((height, width), np.uint8)),
+                prediction.get("segmentation", np.full((height, width), 255, np.uint8)),
+                prediction.get("confidence", np.zeros((height, width), np.uint8)),
             )
             self.publishers[POINTS.name].publish(self._messages[POINTS.name])

@@ -19,7 +19,6 @@ from proto_mtl_ros.ros.camera_stream import CameraStream
 from proto_mtl_ros.ros.decoding import Frame
 from proto_mtl_ros.ros.heap import return_freed_memory
 from proto_mtl_ros.ros.parameters import Parameters
-from proto_mtl_ros.runtime.map_check import description
 from proto_mtl_ros.runtime.predictor import Prediction, Predictor
 
 THREAD = "engine"
@@ -248,4 +247,5 @@ class Worker:
         times = {"publish": 1e3 * (end - start), "total": 1e3 * (end - frame.received)}
         stream.outcomes.finish(frame, frame.latencies | prediction.timings | times)
         for cause, share in prediction.invalid.items():
-            stream.diagnostics.count(cause, description(cause, share))
+            text = f"in {100 * share:.3g} % of the network's pixels; published as invalid"
+            stream.diagnostics.count(cause, text)

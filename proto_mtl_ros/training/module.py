@@ -13,11 +13,10 @@ import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor, nn
 
-from proto_mtl_ros.evaluation.metrics import Metric, metric_for
 from proto_mtl_ros.model.deploy import decode
 from proto_mtl_ros.model.network import NetworkOutput
 from proto_mtl_ros.model.prototypes import entropy
-from proto_mtl_ros.tasks import NYU13, LabelSet, tasks_over
+from proto_mtl_ros.tasks import NYU13, LabelSet, Metric, tasks_over
 from proto_mtl_ros.training.auxiliary import Setup
 from proto_mtl_ros.training.checkpoint import LABEL_SET
 from proto_mtl_ros.training.config import TrainConfig
@@ -204,23 +203,24 @@ class MultiTaskModule(L.LightningModule):
                 self._note(f"association/{of}/{to}", association[row, column])
 
     def on_validation_epoch_start(self) -> None:
-        self.metrics = {task.name: metric_for(task) for task in self.tasks}
+        self.metrics = {task.name: task.metric() for task in self.tasks}
         self.pictures = HeldOutPictures(self.tasks)
 
     def validation_step(self, batch: dict[str, Any], _index: int) -> None:
         out = self.forward(batch["image"])
         predictions = {n: m.cpu().numpy() for n, m in decode(out.raw, self.tasks).items()}
-        labels = {task.name: batch[task.name].cpu().numpy() for task in self.tasks}
-        if "depth" in labels:
-            factor = batch["depth_factor"].cpu().numpy()[:, None, None]
-            predictions["depth"], labels["depth"] = (
-                maps["depth"] * factor for maps in (predictions, labels)
+        factor = batch["depth_factor"].cpu().numpy()[:, None, None]
+        labels = {}
+        for task in self.tasks:
+            own = batch[task.name].cpu().numpy()
+            predictions[task.name], labels[task.name] = (
+                task.from_canonical(maps, factor) for maps in (predictions[task.name], own)
             )
         labelled = batch["labelled"].cpu().numpy()
         for index, task in enumerate(self.tasks):
             for frame in np.flatnonzero(labelled[:, index]):
-                own = predictions[task.name][frame], labels[task.name][frame]
-                self.metrics[task.name].update(*own)
+                pair = predictions[task.name][frame], labels[task.name][frame]
+                self.metrics[task.name].update(*pair)
         images = batch["image"].cpu().numpy()
         self.pictures.add(batch["frame_id"][0], images[0], predictions, labels, labelled[0])
         if out.affinity is not None:

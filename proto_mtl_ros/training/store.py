@@ -165,11 +165,10 @@ class FrameStore:
             batch[name] = maps.cut(indices, sources, crops, self.size)
         batch["camera"] = batch["camera"].to(self.device)
         factor = batch["depth_factor"] = batch["camera"][:, 0] / canonical_fx
-        for task in self.tasks:
-            for name in (task.name, f"{TEACHER}{task.name}"):
-                if task.name == "depth" and name in batch:
-                    values = batch[name] if name == task.name else batch[name][..., 0]
-                    values /= factor[:, None, None]
+        for name in [task.name for task in self.tasks if torch_task(task).canonical]:
+            batch[name] /= factor[:, None, None]
+            if f"{TEACHER}{name}" in batch:
+                batch[f"{TEACHER}{name}"][..., 0] /= factor[:, None, None]
         return batch
 
     def _vectors(self, name: str) -> bool:

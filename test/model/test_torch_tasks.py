@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,9 +16,9 @@ from torch.nn import functional as F  # noqa: E402
 from proto_mtl_ros.model import ProtoMTL  # noqa: E402
 from proto_mtl_ros.model.deploy import DeployGraph  # noqa: E402
 from proto_mtl_ros.model.torch_tasks import KINDS, ScalarTask, torch_half, torch_task  # noqa: E402
-from proto_mtl_ros.tasks import DEPTH, SEGMENTATION, TASKS, Binary, Scalar, Task  # noqa: E402
+from proto_mtl_ros.tasks import DEPTH, SEGMENTATION, TASKS, Scalar, binary  # noqa: E402
 
-EDGES = Binary("edges", 1, "balanced_bce", ("max_f",))
+EDGES = binary("edges")
 EVERY = {**TASKS, "edges": EDGES}
 
 
@@ -134,9 +135,9 @@ def test_a_kind_from_outside_brings_its_own_half(monkeypatch):
     class Height(Scalar):
         """A scalar of another loss."""
 
-    with pytest.raises(ValueError, match="'odd' of kind Task has no torch half"):
-        torch_task(Task("odd", 1, "l1", ("abs_err",)))
-    height = Height("height", 1, "l1", ("abs_err",))
+    with pytest.raises(ValueError, match="'odd' of kind SimpleNamespace has no torch half"):
+        torch_task(SimpleNamespace(name="odd"))
+    height = Height("height", 1, ("abs_err",))
     assert type(torch_task(height)) is ScalarTask  # that of the nearest kind
 
     monkeypatch.setitem(KINDS, Height, ScalarTask)  # taken away again after the test

@@ -512,7 +512,7 @@ def test_a_model_that_is_exported_again_while_it_is_loaded_is_the_one_or_the_oth
             assert "was replaced while it was loaded" in str(error)
             continue
         name = predictor.bundle.name
-        normals = predictor.predict(np.zeros((96, 128, 3), np.uint8)).normals
+        normals = predictor.predict(np.zeros((96, 128, 3), np.uint8))["normals"]
         np.testing.assert_allclose(normals[0, 0], sides[name])
         predictor.close()
         seen.append(name)

@@ -26,19 +26,16 @@ from proto_mtl_ros.geometry import (
 )
 from proto_mtl_ros.runtime.bundle import Bundle
 from proto_mtl_ros.runtime.engine import create_engine
-from proto_mtl_ros.runtime.maps import (
-    DEPTH_STEP,
-    face_camera,
-    fit_depth,
-    unit,
-)
 from proto_mtl_ros.runtime.predictor import (
-    MAPS,
     Prediction,
     Predictor,
 )
+from proto_mtl_ros.tasks import DEPTH, View
+from proto_mtl_ros.tasks.depth import DEPTH_STEP
+from proto_mtl_ros.tasks.normals import face_camera, unit
 
 HEIGHT, WIDTH = INPUT_SIZE
+ALL = frozenset({"segmentation", "confidence", "depth", "normals"})
 
 
 @pytest.fixture(scope="module")
@@ -65,8 +62,8 @@ def plain(width: int, height: int, colour: tuple[int, int, int]) -> np.ndarray:
 
 
 def assert_same(a: Prediction, b: Prediction) -> None:
-    for name in MAPS:
-        np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
+    for name in ("segmentation", "confidence", "depth", "normals"):
+        np.testing.assert_array_equal(a[name], b[name])
 
 
 def test_at_the_networks_size_maps_are_those_of_the_graph(predictor: Predictor) -> None:
@@ -74,11 +71,11 @@ def test_at_the_networks_size_maps_are_those_of_the_graph(predictor: Predictor) 
     rgb[..., 2] |= 1  # no pixel without depth
     prediction = predictor.predict(rgb, camera(WIDTH, HEIGHT, fx=450.0))
     reference = expected(rgb[None])
-    np.testing.assert_array_equal(prediction.segmentation, reference["segmentation"][0])
-    np.testing.assert_array_equal(prediction.confidence, reference["confidence"][0])
+    np.testing.assert_array_equal(prediction["segmentation"], reference["segmentation"][0])
+    np.testing.assert_array_equal(prediction["confidence"], reference["confidence"][0])
     metres = reference["depth"][0] * 450.0 / CANONICAL_FX
-    np.testing.assert_allclose(prediction.depth, metres, rtol=1e-6)
-    np.testing.assert_allclose(prediction.normals, reference["normals"][0], atol=1e-6)
+    np.testing.assert_allclose(prediction["depth"], metres, rtol=1e-6)
+    np.testing.assert_allclose(prediction["normals"], reference["normals"][0], atol=1e-6)
     assert prediction.metric
 
 
@@ -96,13 +93,13 @@ def test_padding_never_shows_whatever_the_shape(
     if not full:
         box = Letterbox.fit(width, height, WIDTH, HEIGHT)
         size = (box.new_h, box.new_w)
-    assert prediction.segmentation is not None
-    assert prediction.depth is not None
-    assert prediction.normals is not None
-    assert prediction.segmentation.shape == prediction.depth.shape == size
-    assert (prediction.segmentation == 2).all()
-    np.testing.assert_allclose(prediction.depth, 2.0, rtol=1e-6)
-    np.testing.assert_allclose(prediction.normals, np.broadcast_to([0, 0, -1], (*size, 3)))
+    assert "segmentation" in prediction
+    assert "depth" in prediction
+    assert "normals" in prediction
+    assert prediction["segmentation"].shape == prediction["depth"].shape == size
+    assert (prediction["segmentation"] == 2).all()
+    np.testing.assert_allclose(prediction["depth"], 2.0, rtol=1e-6)
+    np.testing.assert_allclose(prediction["normals"], np.broadcast_to([0, 0, -1], (*size, 3)))
 
 
 def test_maps_lie_on_the_pixels_that_they_describe(predictor: Predictor) -> None:
@@ -112,7 +109,7 @@ def test_maps_lie_on_the_pixels_that_they_describe(predictor: Predictor) -> None
     prediction = predictor.predict(rgb)
     inside = np.zeros((300, 800), bool)
     inside[100:180, 600:700] = True
-    rows, columns = np.nonzero(prediction.segmentation == 11)
+    rows, columns = np.nonzero(prediction["segmentation"] == 11)
     # One pixel of the network has 6.25 of the picture: blending may move a border by that.
     for found, edge in zip(
         (rows.min(), rows.max(), columns.min(), columns.max()), (100, 179, 600, 699), strict=True
@@ -131,13 +128,13 @@ def test_metres_do_not_depend_on_the_pictures_resolution(
     width, height = WIDTH * scale, HEIGHT * scale
     rgb = plain(width, height, (0, 0, 102))
     prediction = predictor.predict(rgb, camera(width, height, fx * scale, aspect * fx * scale))
-    np.testing.assert_allclose(prediction.depth, 4.0 * fx / CANONICAL_FX, rtol=1e-5)
+    np.testing.assert_allclose(prediction["depth"], 4.0 * fx / CANONICAL_FX, rtol=1e-5)
 
 
 def test_a_longer_lens_sees_the_same_picture_farther_away(predictor: Predictor) -> None:
     rgb = plain(640, 480, (0, 0, 51))
-    near = predictor.predict(rgb, camera(640, 480, 500.0)).depth
-    far = predictor.predict(rgb, camera(640, 480, 1000.0)).depth
+    near = predictor.predict(rgb, camera(640, 480, 500.0))["depth"]
+    far = predictor.predict(rgb, camera(640, 480, 1000.0))["depth"]
     assert near is not None
     np.testing.assert_allclose(near, 2.0 * 500.0 * (WIDTH / 640) / CANONICAL_FX, rtol=1e-6)
     np.testing.assert_allclose(far, 2 * near, rtol=1e-6)
@@ -147,7 +144,7 @@ def test_without_a_camera_depth_is_not_called_metric(predictor: Predictor) -> No
     prediction = predictor.predict(plain(640, 480, (0, 0, 51)))
     assert not prediction.metric
     assert prediction.camera is None
-    np.testing.assert_allclose(prediction.depth, 2.0, rtol=1e-6)
+    np.testing.assert_allclose(prediction["depth"], 2.0, rtol=1e-6)
 
 
 def test_maps_of_the_networks_size_come_with_their_camera(bundle: Bundle) -> None:
@@ -155,9 +152,9 @@ def test_maps_of_the_networks_size_come_with_their_camera(bundle: Bundle) -> Non
     small = Predictor(bundle, engine, output_size="network")
     lens = camera(800, 300, 700.0)
     prediction = small.predict(picture(800, 300), lens)
-    assert prediction.depth is not None
+    assert "depth" in prediction
     assert prediction.camera is not None
-    assert prediction.depth.shape == (48, 128)
+    assert prediction["depth"].shape == (48, 128)
     assert (prediction.camera.width, prediction.camera.height) == (128, 48)
     # The corner of the picture is the corner of the map: pixel edges, not centres, coincide.
     assert prediction.camera.fx == pytest.approx(700.0 * 128 / 800)
@@ -168,12 +165,12 @@ def test_maps_of_the_networks_size_come_with_their_camera(bundle: Bundle) -> Non
 def test_only_wanted_maps_are_made(predictor: Predictor) -> None:
     rgb = picture(160, 120)
     everything = predictor.predict(rgb)
-    for name in MAPS:
+    for name in ("segmentation", "confidence", "depth", "normals"):
         prediction = predictor.predict(rgb, outputs={name})
-        np.testing.assert_array_equal(getattr(prediction, name), getattr(everything, name))
-        assert all(getattr(prediction, other) is None for other in set(MAPS) - {name})
+        np.testing.assert_array_equal(prediction[name], everything[name])
+        assert set(prediction) == {name}
     nothing = predictor.predict(rgb, outputs=set())
-    assert all(getattr(nothing, name) is None for name in MAPS)
+    assert not nothing
 
 
 def test_an_unknown_map_is_refused(predictor: Predictor) -> None:
@@ -188,8 +185,8 @@ def test_a_model_without_a_task_leaves_its_map_out(tmp_path: Path) -> None:
     )
     predictor = Predictor(only, create_engine(only, threads=1), confidence_threshold=0.5)
     prediction = predictor.predict(picture(64, 64), outputs={"depth", "segmentation"})
-    assert prediction.segmentation is None
-    assert prediction.depth is not None
+    assert "segmentation" not in prediction
+    assert "depth" in prediction
 
 
 def test_a_batch_gives_what_its_pictures_give_alone(predictor: Predictor) -> None:
@@ -199,8 +196,8 @@ def test_a_batch_gives_what_its_pictures_give_alone(predictor: Predictor) -> Non
     for image, lens, prediction in zip(images, cameras, batch, strict=True):
         assert_same(prediction, predictor.predict(image, lens))
     some = predictor.predict_batch(images, cameras, [{"depth"}, set(), None])
-    assert some[0].segmentation is None and some[0].depth is not None
-    assert some[1].depth is None
+    assert "segmentation" not in some[0] and "depth" in some[0]
+    assert "depth" not in some[1]
     assert_same(some[2], batch[2])
     assert predictor.predict_batch([]) == []
 
@@ -215,11 +212,11 @@ def test_ids_of_low_confidence_become_unlabelled(bundle: Bundle) -> None:
     strict = Predictor(bundle, engine, confidence_threshold=(CONFIDENCE + 1) / 255)
     rgb = plain(64, 48, (45, 0, 0))
     prediction = strict.predict(rgb, outputs={"segmentation"})
-    assert (prediction.segmentation == 255).all()
+    assert (prediction["segmentation"] == 255).all()
     strict.confidence_threshold = CONFIDENCE / 255
     prediction = strict.predict(rgb)
-    assert (prediction.segmentation == 2).all()
-    assert (prediction.confidence == CONFIDENCE).all()
+    assert (prediction["segmentation"] == 2).all()
+    assert (prediction["confidence"] == CONFIDENCE).all()
     with pytest.raises(EngineError, match=r"1\.5 is not in 0\.\.1"):
         strict.confidence_threshold = 1.5
     with pytest.raises(EngineError, match="not in"):
@@ -229,7 +226,7 @@ def test_ids_of_low_confidence_become_unlabelled(bundle: Bundle) -> None:
 def test_no_depth_is_nan(predictor: Predictor) -> None:
     rgb = plain(WIDTH, HEIGHT, (0, 0, 51))
     rgb[:, :64, 2] = 0
-    depth = predictor.predict(rgb).depth
+    depth = predictor.predict(rgb)["depth"]
     assert depth is not None
     assert np.isnan(depth[:, :64]).all()
     np.testing.assert_allclose(depth[:, 64:], 2.0, rtol=1e-6)
@@ -238,7 +235,7 @@ def test_no_depth_is_nan(predictor: Predictor) -> None:
 def test_steps_in_depth_leave_nothing_in_the_air(predictor: Predictor) -> None:
     rgb = plain(WIDTH * 4, HEIGHT * 4, (0, 0, 51))
     rgb[:, WIDTH * 2 :, 2] = 204
-    depth = predictor.predict(rgb).depth
+    depth = predictor.predict(rgb)["depth"]
     assert depth is not None
     np.testing.assert_allclose(depth[:, : WIDTH * 2], 2.0, rtol=1e-5)
     np.testing.assert_allclose(depth[:, WIDTH * 2 :], 8.0, rtol=1e-5)
@@ -247,7 +244,7 @@ def test_steps_in_depth_leave_nothing_in_the_air(predictor: Predictor) -> None:
 def test_slopes_in_depth_are_not_stairs() -> None:
     box = Letterbox.fit(512, 384, 128, 96)
     raw = np.tile(np.linspace(2.0, 4.0, 128, dtype=np.float32), (96, 1))
-    depth = fit_depth(raw, 1.0, box, full_size=True)
+    depth = DEPTH.fit({"depth": raw}, ALL, View(box))["depth"]
     exact = np.interp((np.arange(512) + 0.5) / 4 - 0.5, np.arange(128), raw[0])
     np.testing.assert_allclose(depth, np.tile(exact, (384, 1)), rtol=1e-5)
 
@@ -259,7 +256,7 @@ def test_depth_stays_close_to_a_pixel_of_the_network(seed: int, width: int, heig
     raw = rng.uniform(0.5, 9.0, (32, 32)).astype(np.float32)
     raw[rng.random((32, 32)) < 0.1] = rng.choice([np.nan, np.inf, 0.0, -1.0])
     box = Letterbox.fit(width, height, 32, 32)
-    depth = fit_depth(raw, 2.0, box, full_size=True)
+    depth = DEPTH.fit({"depth": raw}, ALL, View(box, factor=2.0))["depth"]
     pixels = np.arange(32 * 32, dtype=np.int32).reshape(32, 32)
     nearest = 2 * raw.reshape(-1)[box.undo(pixels, "nearest")]
     valid = np.isfinite(nearest) & (nearest > 0)
@@ -273,7 +270,7 @@ def test_normals_face_the_camera_even_if_the_network_errs(tmp_path: Path) -> Non
     predictor = Predictor(odd, create_engine(odd, threads=1))
     # So wide a lens that rays at its right edge go along this normal.
     lens = camera(320, 240, 60.0)
-    normals = predictor.predict(picture(320, 240), lens).normals
+    normals = predictor.predict(picture(320, 240), lens)["normals"]
     assert normals is not None
     rays = lens.rays() / np.linalg.norm(lens.rays(), axis=-1, keepdims=True)
     along = (normals * rays).sum(-1)
@@ -282,7 +279,7 @@ def test_normals_face_the_camera_even_if_the_network_errs(tmp_path: Path) -> Non
     left = normals[:, :160]
     np.testing.assert_allclose(left, np.broadcast_to([0.8, 0, -0.6], left.shape), atol=1e-5)
     assert (rays * [0.8, 0.0, -0.6]).sum(-1).max() > 0.5
-    unaware = predictor.predict(picture(320, 240)).normals
+    unaware = predictor.predict(picture(320, 240))["normals"]
     assert unaware is not None
     np.testing.assert_allclose(unaware, np.broadcast_to([0.8, 0, -0.6], unaware.shape), atol=1e-5)
 
@@ -326,7 +323,7 @@ def test_another_input_size_may_be_chosen(bundle: Bundle) -> None:
     rgb = plain(96, 64, (0, 0, 51))
     prediction = predictor.predict(rgb, camera(96, 64, 150.0))
     # The focal length at this input counts: the picture was not enlarged to 128 pixels.
-    np.testing.assert_allclose(prediction.depth, 2.0 * 150.0 / CANONICAL_FX, rtol=1e-6)
+    np.testing.assert_allclose(prediction["depth"], 2.0 * 150.0 / CANONICAL_FX, rtol=1e-6)
     predictor.close()
     with pytest.raises(EngineError, match="closed"):
         predictor.predict(rgb)

@@ -9,7 +9,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="training needs torch")
 
 from proto_mtl_ros.model.torch_tasks import torch_task  # noqa: E402
-from proto_mtl_ros.tasks import TASKS, Binary  # noqa: E402
+from proto_mtl_ros.tasks import TASKS, binary  # noqa: E402
 from proto_mtl_ros.training.losses import supervised  # noqa: E402
 
 ALL = list(TASKS.values())
@@ -81,7 +81,7 @@ def test_balanced_bce_against_plain_numpy_and_finite_differences():
     label = torch.zeros(2, 4, 4, dtype=torch.uint8)
     label[:, 1] = 1
     label[:, 3] = 255
-    loss = torch_task(Binary("edges", 1, "balanced_bce", ("max_f",))).loss
+    loss = torch_task(binary("edges")).loss
     assert torch.autograd.gradcheck(lambda x: loss(x, label).sum(), (logits,))
     x, y = logits.detach().numpy()[0, 0, :3], label.numpy()[0, :3]
     probability = 1 / (1 + np.exp(-x))

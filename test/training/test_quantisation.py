@@ -93,11 +93,21 @@ def test_a_loss_is_what_became_worse_whichever_way_that_is() -> None:
 def test_disagreement_is_in_each_task_s_own_terms() -> None:
     up = np.zeros((2, 2, 3), np.float32)
     up[..., 1] = -1
-    first = Prediction(np.zeros((2, 2), np.uint8), None, np.full((2, 2), 2.0, np.float32), up)
+    first = Prediction(
+        {
+            "segmentation": np.zeros((2, 2), np.uint8),
+            "depth": np.full((2, 2), 2.0, np.float32),
+            "normals": up,
+        }
+    )
     turned = up.copy()
     turned[0, :] = (0, 0, -1)
     second = Prediction(
-        np.array([[0, 1], [0, 0]], np.uint8), None, np.full((2, 2), 2.2, np.float32), turned
+        {
+            "segmentation": np.array([[0, 1], [0, 0]], np.uint8),
+            "depth": np.full((2, 2), 2.2, np.float32),
+            "normals": turned,
+        }
     )
     assert disagreement("segmentation", first, second) == 0.25
     assert disagreement("depth", first, second) == pytest.approx(0.1)

@@ -29,8 +29,9 @@ from proto_mtl_ros.evaluation.depth_error import DepthComparison, depth_error, w
 from proto_mtl_ros.evaluation.frame_album import FrameAlbum
 from proto_mtl_ros.ros.outcomes import PROCESSED
 from proto_mtl_ros.ros.replay.session import CAMERA, RESULT_IMAGES, ReplayLogs
-from proto_mtl_ros.ros.topics import Settings, result_topics
-from proto_mtl_ros.runtime.predictor import MAPS, Predictor
+from proto_mtl_ros.ros.topics import result_topics
+from proto_mtl_ros.runtime.predictor import Predictor
+from proto_mtl_ros.tasks import TopicSettings
 
 LOST = "lost_in_transport"
 """Fate of an image that was sent and never reached the node."""
@@ -145,7 +146,7 @@ class ResultReader:
         self._recording, self._logs = recording, logs
         parameters = parameters or {}
         self._predictor = predictor
-        self._settings = Settings(
+        self._settings = TopicSettings(
             np.zeros((0, 3), np.uint8),
             parameters.get("min_depth", 0.0),
             parameters.get("max_depth", 0.0),
@@ -267,11 +268,10 @@ class ResultReader:
     ) -> None:
         height, width = rgb.shape[:2]
         prediction = predictor.predict(rgb, self._camera and self._camera.fitted(width, height))
-        maps = {name: m for name in MAPS if (m := getattr(prediction, name)) is not None}
         equal = []
         for topic in result_topics():
             if topic.name in live and topic.make is not None:
-                offline = topic.make(maps, rgb, self._settings)
+                offline = topic.make(prediction, rgb, self._settings)
                 one = self.live.maps[topic.name]
                 equal.append(one.add(live[topic.name], offline, topic.name == IDS))
         if not all(equal):

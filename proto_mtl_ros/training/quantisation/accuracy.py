@@ -9,10 +9,6 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from proto_mtl_ros.data.sample import Sample
-from proto_mtl_ros.evaluation.metrics import (
-    Metric,
-    metric_for,
-)
 from proto_mtl_ros.runtime.predictor import (
     Prediction,
     Predictor,
@@ -21,6 +17,7 @@ from proto_mtl_ros.tasks import (
     TASKS,
     named_task,
 )
+from proto_mtl_ros.tasks.task import Metric
 from proto_mtl_ros.training.quantisation.int8 import QuantisationError
 
 
@@ -101,10 +98,10 @@ def compare(
             if label is None:
                 continue
             pair = metrics.setdefault(
-                task, (metric_for(named_task(task, classes)), metric_for(named_task(task, classes)))
+                task, (named_task(task, classes).metric(), named_task(task, classes).metric())
             )
             for metric, prediction in zip(pair, (first, second), strict=True):
-                metric.update(getattr(prediction, task), label)
+                metric.update(prediction[task], label)
         loss.frames += 1
         progress(loss.frames)
     loss.agreement = {task: float(np.mean(values)) for task, values in sums.items()}
@@ -117,7 +114,7 @@ def compare(
 
 def disagreement(task: str, first: Prediction, second: Prediction) -> float:
     """Return how far two predictions of a frame disagree; see ``Loss``."""
-    a, b = getattr(first, task), getattr(second, task)
+    a, b = first[task], second[task]
     if task == "segmentation":
         return float((a != b).mean())
     if task == "depth":

@@ -10,12 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proto_mtl_ros.evaluation.metrics import metric_for
 from proto_mtl_ros.tasks import (
     DEPTH,
     NORMALS,
     SEGMENTATION,
-    Binary,
+    binary,
 )
 
 
@@ -27,7 +26,7 @@ def test_miou_equals_torchmetrics():
     torch = pytest.importorskip("torch")
     classification = pytest.importorskip("torchmetrics.classification")
     rng = _rng(0)
-    metric = metric_for(SEGMENTATION)
+    metric = SEGMENTATION.metric()
     reference = classification.MulticlassJaccardIndex(13, ignore_index=255, average="none")
     for _ in range(3):
         label = rng.integers(0, 13, (40, 50)).astype(np.uint8)
@@ -42,7 +41,7 @@ def test_miou_equals_torchmetrics():
 @given(seed=st.integers(0, 10_000), frames=st.integers(1, 3))
 def test_depth_figures_equal_a_plain_loop(seed, frames):
     rng = _rng(seed)
-    metric = metric_for(DEPTH)
+    metric = DEPTH.metric()
     errors, relative, inside = [], [], []
     for _ in range(frames):
         label = rng.uniform(0.5, 9, (6, 7)).astype(np.float32)
@@ -65,7 +64,7 @@ def test_normals_figures_on_known_angles():
     angles = np.radians(np.r_[np.full(50, 5.0), np.full(30, 20.0), np.full(20, 60.0)])
     label = np.tile(np.array([0, 0, -1], np.float32), (100, 1)).reshape(10, 10, 3)
     prediction = np.stack([np.sin(angles), 0 * angles, -np.cos(angles)], -1).reshape(10, 10, 3)
-    metric = metric_for(NORMALS)
+    metric = NORMALS.metric()
     metric.update(prediction.astype(np.float32), label)
     found = metric.compute()
     assert found["mean_deg"] == pytest.approx(5 * 0.5 + 20 * 0.3 + 60 * 0.2, abs=1e-3)
@@ -80,7 +79,7 @@ def test_max_f_equals_a_search_over_thresholds():
     label = (rng.random((30, 40)) < 0.2).astype(np.uint8)
     probability = np.clip(label * 0.3 + rng.random(label.shape) * 0.7, 0, 1).astype(np.float32)
     label[:2] = 255
-    metric = metric_for(Binary("edges", 1, "balanced_bce", ("max_f",)))
+    metric = binary("edges").metric()
     metric.update(probability, label)
     best = 0.0
     truth, score = label[2:] == 1, np.floor(probability[2:] * 255)
@@ -96,7 +95,7 @@ def test_max_f_equals_a_search_over_thresholds():
 
 def test_nothing_valid_gives_nan_and_no_warning():
     for task in (SEGMENTATION, DEPTH, NORMALS):
-        metric = metric_for(task)
+        metric = task.metric()
         empty = task.empty_label(4, 4)
         metric.update(empty, empty)
         assert all(math.isnan(value) for value in metric.compute().values())
