@@ -18,7 +18,7 @@ from benchmark.protocol import Protocol
 from benchmark.record import check_results
 from benchmark.runs import chosen, runs_of
 from proto_mtl_ros.data.table import read_splits
-from proto_mtl_ros.errors import ConfigError, ProtoMtlError, TrainingError
+from proto_mtl_ros.errors import ConfigError, ProtoMtlError, TrainingError, one_line
 
 _SHOWN = 3
 """How many failed runs the last line names."""
@@ -96,5 +96,5 @@ if __name__ == "__main__":
     try:
         app(prog_name="python -m benchmark")
     except ProtoMtlError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"python -m benchmark: {one_line(error, 2000)}", file=sys.stderr)
         sys.exit(error.exit_status)

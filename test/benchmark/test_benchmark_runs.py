@@ -76,7 +76,7 @@ def _command(folder: Path, pack: Path, *more: object) -> list[str]:
         "work": folder / "work",
     }
     pairs = [str(part) for name, value in options.items() for part in (f"--{name}", value)]
-    return [sys.executable, "-m", "proto_mtl_ros.cli", "benchmark", *pairs, *map(str, more)]
+    return [sys.executable, "-m", "benchmark", *pairs, *map(str, more)]
 
 
 def _start(command: list[str]) -> subprocess.Popen:
@@ -120,7 +120,7 @@ def test_killed_benchmark_continues_and_runs_nothing_twice(tmp_path):
     # what could be done was done, what failed is named with its reason
     assert process.returncode == 6
     assert stderr.strip().startswith(
-        "proto-mtl benchmark: 1 runs failed: one_label/ablation/broken"
+        "python -m benchmark: 1 runs failed: one_label/ablation/broken"
     )
     assert "failed   one_label/ablation/broken-all-seed0: optimiser.batch is 500" in stdout
     assert "5 runs, 1 finished before, 2 at a time" in stdout

@@ -142,8 +142,6 @@ def originals(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "labels.npy").touch()
     (root / "figures").mkdir()
     (root / "figures" / "engine.json").write_text("{}")
-    (root / "results" / "cpu").mkdir(parents=True)
-    (root / "results" / "cpu" / "one.json").write_text("{}")
     (root / "run").mkdir()
     return root
 
@@ -158,7 +156,6 @@ TRAIN = ["train", "--config", "train.yaml", "--data", "pack", "--out", "run"]
 EXPORT = ["export", "--config", "train.yaml", "--data", "pack", "--out", "made"]
 IMPORT = ["dataset", "manifest", "pack", "--kind", "preprocessed", "--out", "m.csv", "--mtpsl"]
 DRAW = ["dataset", "manifest", "hand", "--kind", "folder", "--split", "train", "--out", "m"]
-PROTOCOL = ["benchmark", "--table-only"]
 
 PLACES: dict[str, list[str]] = {
     "pack/splits.csv": EVALUATE,
@@ -204,7 +201,6 @@ PLACES: dict[str, list[str]] = {
     "run/last.ckpt": TRAIN,
     "old.ckpt": [*EXPORT, "--checkpoint", "old.ckpt"],
     "figures/engine.json": ["bench", "page", "--out", "figures", "--docs", "docs"],
-    "protocol.yaml": [*PROTOCOL, "--protocol", "protocol.yaml"],
 }
 """File that is replaced -> the command that reads it."""
 
