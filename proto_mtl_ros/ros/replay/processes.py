@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The child processes of a replay: their environment, their output, their end."""
+"""The processes of a replay: their environment, their output, their end."""
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import queue
@@ -13,14 +14,22 @@ import socket
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import rclpy
+from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
+
 from proto_mtl_ros.errors import (
     EXIT_STATUSES,
+    INPUT,
+    INTERRUPTED,
+    ConfigError,
     ProtoMtlError,
+    file_trouble,
 )
 from proto_mtl_ros.ros.replay.installation import config_file
 from proto_mtl_ros.runtime.orphans import end_with_parent
@@ -40,6 +49,33 @@ def exit_on_sigterm() -> None:
 def say_json(**fields: object) -> None:
     """Tell a parent process: one JSON object on a line of stdout; see ``Child.events``."""
     print(json.dumps(fields), flush=True)
+
+
+def run_process(name: str, work: Callable[[Node], None]) -> int:
+    """Give ``work`` a node of its own; return an exit status, after an error of one line."""
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+    node = Node(f"proto_mtl_{name}")
+    try:
+        work(node)
+    except (ProtoMtlError, OSError) as error:
+        text = file_trouble(error) if isinstance(error, OSError) else str(error)
+        print(f"{name}: {text}", file=sys.stderr)
+        return error.exit_status if isinstance(error, ProtoMtlError) else INPUT
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    finally:
+        node.destroy_node()
+        rclpy.try_shutdown()
+    return 0
+
+
+def message_class(type_name: str) -> Any:
+    """Return the class of ``package/msg/Type``; raises ConfigError when it is not installed."""
+    package, _, name = type_name.replace("/msg/", "/").partition("/")
+    try:
+        return getattr(importlib.import_module(f"{package}.msg"), name)
+    except (ImportError, AttributeError, ValueError):
+        raise ConfigError(f"messages of type {type_name} are not installed") from None
 
 
 def free_domain_id() -> int:
@@ -201,7 +237,6 @@ class Child:
 
     def wait(self, timeout: float) -> bool:
         """Wait for its end; False when it still runs after ``timeout`` seconds."""
-        end = time.monotonic() + timeout
-        while self.status is None and time.monotonic() < end:
-            time.sleep(0.02)
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout)
         return self.status is not None
