@@ -146,9 +146,7 @@ def test_results_of_another_configuration_are_refused(tmp_path):
     check_results(runs, tmp_path)  # the number of threads is of no account
     config["loss"]["tasks"]["normals"] = 2.0
     path.write_text(json.dumps({"config": config}))
-    with pytest.raises(
-        ConfigError, match=r"multi_task-all-seed0.json.*loss.*normals = 2.0, not 3"
-    ):
+    with pytest.raises(ConfigError, match=r"multi_task-all-seed0.json.*loss.*normals = 2.0, not 3"):
         check_results(runs, tmp_path)
     config["loss"]["of_an_older_release"] = 2.0
     path.write_text(json.dumps({"config": config}))
