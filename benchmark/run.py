@@ -17,6 +17,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+import benchmark.methods  # noqa: F401  configurations may name them
 from proto_mtl_ros.errors import (
     ConfigError,
     ProtoMtlError,

@@ -33,13 +33,13 @@ PLOT = Path("images") / "benchmark.png"
 Result = Mapping[str, Any]
 
 
-def write_tables(protocol: Path, results: Path, docs: Path) -> str:
+def write_tables(protocol: Path, results: Path, docs: Path | None = None) -> str:
     """Write rows, pages and picture of every protocol beside ``protocol`` that has results.
 
     Args:
         protocol: a protocol file; those beside it are in the tables too.
         results: folder of the result files.
-        docs: folder to write to.
+        docs: folder to write to; None: nothing is written.
 
     Returns:
         The tables of ``protocol`` itself as text.
@@ -68,6 +68,8 @@ def write_tables(protocol: Path, results: Path, docs: Path) -> str:
             text = f"{tables}\n\n{ablation}" if ablation else tables
     if not rows and not ablations:
         return f"no result below {results} yet"
+    if docs is None:
+        return text
     write_text(docs / ROWS, json.dumps(rows, indent=1, ensure_ascii=False) + "\n")
     picture = delta_plot(rows)
     if picture is not None:
@@ -161,13 +163,13 @@ def _section(path: Path, protocol: Protocol, results: Sequence[Result], tables: 
 
 def _command(path: Path) -> str:
     shown = path.name if path.is_absolute() else path.as_posix()
-    return f"proto-mtl benchmark --protocol {shown} --data <nyuv2>"
+    return f"python -m benchmark --protocol {shown} --data <nyuv2>"
 
 
 def _page(sections: Sequence[str], picture: bool, ablations: bool) -> str:
     parts = [
         "# Benchmark",
-        "Written by `proto-mtl benchmark` from the result files in `benchmark/`; the same rows as"
+        "Written by `python -m benchmark` from the result files in `benchmark/`; the same rows as"
         f" data: [{ROWS}]({ROWS}). Figures compare within a table, not with published ones: data,"
         " sizes and schedules differ.",
         page.DELTA,
@@ -234,7 +236,7 @@ def _results_of(
 def _ablation_page(sections: Sequence[str]) -> str:
     parts = [
         "# Ablation",
-        "Written by `proto-mtl benchmark`. Choices were made on these frames, held out of the train"
+        "Written by `python -m benchmark`. Choices were made on these frames, held out of the train"
         " split; the val split was not looked at for any row that stands here alone.",
         page.DELTA,
         "The entropy of the affinity A lies between 0 (one-hot: retrieval is a constant) and log 3"

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -15,9 +15,6 @@ from proto_mtl_ros.cli.engine_options import (
 )
 from proto_mtl_ros.cli.train import own_robot_config
 from proto_mtl_ros.errors import ConfigError
-
-if TYPE_CHECKING:
-    from proto_mtl_ros.training.config import TrainConfig
 
 FIGURES = "recordings.json"
 
@@ -89,6 +86,7 @@ def _learnt(
     from proto_mtl_ros.data.bags.conversion import convert_recording
     from proto_mtl_ros.data.bags.recording import BagRecording
     from proto_mtl_ros.files import write_json_part
+    from proto_mtl_ros.training.learn import fine_tune
 
     with BagRecording(recording) as opened:
         if opened.topics.depth is None:
@@ -100,7 +98,8 @@ def _learnt(
     blocks = [("train", round(learn_from, 6)), *skip, ("test", round(judge, 6))]
     options = {"registered": registered}
     convert_recording(recording, data, blocks, motion, options, say=typer.echo)
-    models = {seed: _fine_tuned(config, init, data, out, seed, steps) for seed in numbers}
+    run = config or own_robot_config()
+    models = {seed: fine_tune(run, init, data, out, seed, steps) for seed in numbers}
     last, first = (1 - judge, 1.0), (0.0, learn_from)
     scale = _judged(recording, init, out / "first-part", first, registered)["median_scale"]
     found: dict[str, Any] = {
@@ -129,50 +128,6 @@ def _learnt(
         if folder is not None:
             write_json_part(folder / FIGURES, "fine_tune", found)
     return found
-
-
-def _fine_tuned(
-    config: Path | None, init: str, data: Path, out: Path, seed: int, steps: int
-) -> Path:
-    """Return the bundle of a fine-tuned model, after making it where it is not there yet."""
-    from proto_mtl_ros.cli.export import from_checkpoint
-    from proto_mtl_ros.data.folder import Folder
-    from proto_mtl_ros.training.config import (
-        CONFIG,
-        TrainConfig,
-    )
-    from proto_mtl_ros.training.start import continued_from
-    from proto_mtl_ros.training.trainer import train
-
-    bundle = out / "models" / f"seed{seed}"
-    if (bundle / "model.json").is_file():
-        return bundle
-    settings = continued_from(TrainConfig.read(config or own_robot_config()), init)
-    settings = _for_few_frames(settings, len(Folder(data, "train")), steps)
-    settings = settings.model_copy(update={"seed": seed, "name": f"{settings.name}-seed{seed}"})
-    run = out / f"seed{seed}"
-    checkpoint = train(settings, data, run)
-    from_checkpoint(run / CONFIG, checkpoint, data, bundle, val=False)
-    return bundle
-
-
-def _for_few_frames(settings: TrainConfig, frames: int, steps: int) -> TrainConfig:
-    """Return a run of so many steps, a tenth of the frames held out, and the last half decaying."""
-    held_out = max(1, frames // 20)
-    if frames - 2 * held_out < settings.optimiser.batch:
-        raise ConfigError(
-            f"only {frames} frames to learn from: take more with a smaller --motion, or a larger"
-            " part with --learn"
-        )
-    epochs = max(2, round(steps * settings.optimiser.batch / max(1, frames - 2 * held_out)))
-    first = settings.stages[0].model_copy(update={"epochs": epochs})
-    data = settings.data.model_copy(
-        update={"held_out_blocks": 2, "held_out_length": held_out, "train_split": "train"}
-    )
-    optimiser = settings.optimiser.model_copy(update={"decay_epochs": max(1, epochs // 2)})
-    return settings.model_copy(
-        update={"stages": (first,), "data": data, "optimiser": optimiser, "validations": 3}
-    )
 
 
 def _judged(

@@ -176,7 +176,7 @@ def _write_protocol(folder: Path, name: str, **more: object) -> Path:
     content = {
         "name": name,
         "base": {"canonical_fx": 100.0, "input_height": 64, "input_width": 96,
-                 "stages": [{"epochs": 2, "height": 64, "width": 64}]},
+                 "epochs": 2},
         "manifests": {"one_label": "manifests/one_label.csv", "all": None},
         "seeds": [0, 1],
         "methods": {"multi_task": {"label": "multi-task"}, "ours": {"label": "ours"}},

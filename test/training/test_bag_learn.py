@@ -31,7 +31,7 @@ start_share: 0.5
 canonical_fx: 207.5431604
 input_height: 192
 input_width: 256
-stages: [{epochs: 1, height: 96, width: 128}]
+epochs: 1
 data: {kind: folder, label_set: nyu13}
 loss: {normals: 3.0}
 optimiser:

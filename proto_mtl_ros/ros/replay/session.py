@@ -32,7 +32,7 @@ CAMERA = "camera"
 RESULT_IMAGES = tuple(
     f"/{CAMERA}/{topic.name}"
     for topic in result_topics()
-    if topic.make is not None and topic.name not in ("segmentation/overlay", "normals/image")
+    if topic.encoding and topic.name not in ("segmentation/overlay", "normals/image")
 )
 """The overlay and the points can be made from these and the recording."""
 
