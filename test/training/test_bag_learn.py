@@ -47,6 +47,7 @@ def run(*arguments: object) -> str:
     return done.output
 
 
+@pytest.mark.slow
 def test_a_model_learns_from_the_first_part_and_is_judged_by_the_last(
     room_recording: Path, tmp_path: Path
 ) -> None:
