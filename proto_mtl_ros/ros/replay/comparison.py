@@ -254,11 +254,13 @@ class ResultReader:
         equal = [
             self.live.maps[topic.name].add(
                 live[topic.name],
-                topic.make(prediction, frame.rgb, self._settings),
+                topic.make(prediction.maps, frame.rgb, self._settings)
+                if topic.make
+                else prediction.maps[topic.needs[0]],
                 topic.name == IDS,
             )
             for topic in result_topics()
-            if topic.name in live and topic.make is not None
+            if topic.name in live and topic.encoding
         ]
         if not all(equal):
             self.live.different.append(stamp)

@@ -95,41 +95,27 @@ def _is_free(port: int) -> bool:
     return True
 
 
-def replay_environment(domain_id: int, profile: Path | None) -> dict[str, str]:
-    """Return the environment of all processes of a replay: this machine only, large images.
-
-    Args:
-        domain_id: their ROS domain.
-        profile: Fast DDS profile with a large shared-memory segment, None for the default. One
-            that the user has set comes first.
-    """
-    environment = dict(os.environ)
-    environment["ROS_DOMAIN_ID"] = str(domain_id)
-    if environment.get("ROS_DISTRO") == "humble":
-        environment["ROS_LOCALHOST_ONLY"] = "1"
-    else:
-        environment["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
-        environment.pop("ROS_LOCALHOST_ONLY", None)
-    if not environment.get("AMENT_PREFIX_PATH"):
-        environment["AMENT_PREFIX_PATH"] = sys.prefix  # ROS from wheels: nothing was sourced
-    if profile is not None and not any(environment.get(name) for name in DDS_PROFILE_VARIABLES):
-        environment.update(dict.fromkeys(DDS_PROFILE_VARIABLES, str(profile)))
-    environment["PYTHONUNBUFFERED"] = "1"
-    return environment
-
-
 def adopt_environment(domain_id: int | None = None) -> dict[str, str]:
-    """Return ``replay_environment`` after making it this process's own, before rclpy starts.
+    """Set the environment of all processes of a replay and return it; before rclpy starts.
+
+    This machine only, and large images: a Fast DDS profile that the user has set comes first.
 
     Args:
         domain_id: ROS domain, None for a free one.
     """
-    domain = free_domain_id() if domain_id is None else domain_id
-    environment = replay_environment(domain, config_file("fastdds_shm.xml"))
-    os.environ.update(environment)
-    if "ROS_LOCALHOST_ONLY" not in environment:  # it would outrank the range of discovery
-        os.environ.pop("ROS_LOCALHOST_ONLY", None)
-    return environment
+    own = os.environ
+    own["ROS_DOMAIN_ID"] = str(free_domain_id() if domain_id is None else domain_id)
+    if own.get("ROS_DISTRO") == "humble":
+        own["ROS_LOCALHOST_ONLY"] = "1"
+    else:
+        own["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+        own.pop("ROS_LOCALHOST_ONLY", None)  # it would outrank the range
+    if not own.get("AMENT_PREFIX_PATH"):
+        own["AMENT_PREFIX_PATH"] = sys.prefix  # ROS from wheels: nothing was sourced
+    profile = config_file("fastdds_shm.xml")
+    if profile is not None and not any(own.get(name) for name in DDS_PROFILE_VARIABLES):
+        own.update(dict.fromkeys(DDS_PROFILE_VARIABLES, str(profile)))
+    return {**own, "PYTHONUNBUFFERED": "1"}
 
 
 _LOG_PREFIX = re.compile(r"^\[\w+\] \[[\d.]+\] \[[^\]]*\]: ")

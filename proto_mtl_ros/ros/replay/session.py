@@ -32,7 +32,7 @@ CAMERA = "camera"
 RESULT_IMAGES = tuple(
     f"/{CAMERA}/{topic.name}"
     for topic in result_topics()
-    if topic.make is not None and topic.name not in ("segmentation/overlay", "normals/image")
+    if topic.encoding and topic.name not in ("segmentation/overlay", "normals/image")
 )
 """The overlay and the points can be made from these and the recording."""
 
@@ -242,14 +242,12 @@ class ReplaySession:
             "use_sim_time": "true",
             **{name: _yaml(name, value) for name, value in self._options.parameters.items()},
         }
+        # debug: its log tells of every image
         arguments = ["-m", "proto_mtl_ros.cli", "node", "--ros-args"]
-        arguments += ["--log-level", f"{NODE_NAME}:=debug"]  # tells of every image
-        for source, target in remappings.items():
-            if source != target:
-                arguments += ["-r", f"{source}:={target}"]
-        for name, value in parameters.items():
-            arguments += ["-p", f"{name}:={value}"]
-        return arguments
+        arguments += ["--log-level", f"{NODE_NAME}:=debug"]
+        renamed = [f"{source}:={name}" for source, name in remappings.items() if source != name]
+        arguments += [word for one in renamed for word in ("-r", one)]
+        return arguments + [w for k, v in parameters.items() for w in ("-p", f"{k}:={v}")]
 
     def _recorder_arguments(self) -> list[str]:
         topics = {k: v for k, v in RESULT_TOPICS.items() if find_spec(v.split("/")[0])}

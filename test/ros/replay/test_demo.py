@@ -26,10 +26,6 @@ from proto_mtl_ros.errors import (
     INPUT,
     USAGE,
 )
-from proto_mtl_ros.ros.replay.processes import (
-    DDS_PROFILE_VARIABLES,
-    replay_environment,
-)
 from recordings import COLOUR_FRAME, picture, write_recording
 
 pytest.importorskip("rclpy", reason="ROS 2 is not installed")
@@ -120,19 +116,6 @@ def finished(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Iterator[
     stdout, stderr = demo.communicate(timeout=PATIENCE)
     assert demo.returncode == 0, stderr
     yield Finished(out, stdout, json.loads((out / "results.json").read_text()))
-
-
-def test_both_generations_of_fast_dds_get_the_profile_unless_the_user_has_one(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    for name in DDS_PROFILE_VARIABLES:
-        monkeypatch.delenv(name, raising=False)
-    given = replay_environment(5, Path("/ours.xml"))
-    assert {given[name] for name in DDS_PROFILE_VARIABLES} == {"/ours.xml"}
-    monkeypatch.setenv("FASTDDS_DEFAULT_PROFILES_FILE", "/theirs.xml")
-    kept = replay_environment(5, Path("/ours.xml"))
-    assert kept["FASTDDS_DEFAULT_PROFILES_FILE"] == "/theirs.xml"
-    assert "FASTRTPS_DEFAULT_PROFILES_FILE" not in kept
 
 
 def test_it_names_its_report(finished: Finished) -> None:
