@@ -10,6 +10,10 @@ from proto_mtl_ros.errors import (
     EngineError,
     one_line,
 )
+from proto_mtl_ros.files.tensors import (
+    read_safetensors,
+    tensor_shapes,
+)
 from proto_mtl_ros.model import (
     ProtoMTL,
     build_from_manifest,
@@ -18,10 +22,6 @@ from proto_mtl_ros.model.deploy import DeployGraph
 from proto_mtl_ros.runtime.bundle import Bundle
 from proto_mtl_ros.runtime.engine import EngineOptions
 from proto_mtl_ros.runtime.loaded_engine import LoadedEngine
-from proto_mtl_ros.tensor_file import (
-    read_safetensors,
-    tensor_shapes,
-)
 
 
 class TorchEngine(LoadedEngine):
