@@ -41,7 +41,6 @@ PROGRAM = "proto-mtl"
 
 COMMANDS = {
     "train": "Train a network on frames of which most have only some of the labels.",
-    "benchmark": "Train and compare methods by a protocol; write the tables.",
     "evaluate": "Print the metrics of a model on labelled frames.",
     "export": "Make a bundle that a robot can run from a training checkpoint.",
     "bench": "Measure engines and the node on this machine.",
