@@ -19,21 +19,14 @@ from proto_mtl_ros.data.sample import FrameSource
 from proto_mtl_ros.evaluation.dataset import evaluate
 from proto_mtl_ros.model import ProtoMTL
 from proto_mtl_ros.model.deploy import DeployGraph
-from proto_mtl_ros.model.network import (
-    SIZE_MULTIPLE,
-    NetworkOutput,
-)
+from proto_mtl_ros.model.network import NetworkOutput
 from proto_mtl_ros.model.prototypes import entropy
 from proto_mtl_ros.runtime.bundle import Bundle
 from proto_mtl_ros.runtime.loaded_engine import LoadedEngine
-from proto_mtl_ros.runtime.manifest import (
-    ModelManifest,
-    Normalisation,
-    TrainingRecord,
-)
+from proto_mtl_ros.runtime.manifest import ModelManifest
 from proto_mtl_ros.runtime.predictor import Predictor
 from proto_mtl_ros.runtime.torch import run_graph
-from proto_mtl_ros.tasks import Categorical
+from proto_mtl_ros.training.card import manifest
 from proto_mtl_ros.training.config import TrainConfig
 
 
@@ -65,22 +58,6 @@ class NetworkEngine(LoadedEngine):
         self._hook.remove()  # the network stays the caller's
 
 
-def _manifest(config: TrainConfig, network: ProtoMTL) -> ModelManifest:
-    """Return what a bundle of this network would say of its sizes, tasks and camera."""
-    categorical = [task for task in network.tasks if isinstance(task, Categorical)]
-    return ModelManifest(
-        name="benchmark",
-        tasks=network.names,
-        classes=categorical[0].classes if categorical else (),
-        palette=categorical[0].palette if categorical else (),
-        input_size=(config.input_height, config.input_width),
-        size_multiple=SIZE_MULTIPLE,
-        normalisation=Normalisation(mean=network.mean, std=network.std),
-        canonical_fx=config.canonical_fx,
-        training=TrainingRecord(data="see the protocol", licence="see the protocol"),
-    )
-
-
 def figures(
     config: TrainConfig, network: ProtoMTL, frames: FrameSource
 ) -> tuple[dict[str, Any], float | None]:
@@ -98,9 +75,9 @@ def figures(
     Raises:
         DataError: there is no frame, or its classes are not the network's.
     """
-    manifest = _manifest(config, network)
-    engine = NetworkEngine(network, manifest)
-    predictor = Predictor(Bundle(Path(), manifest), engine)
+    record = manifest(config, network)
+    engine = NetworkEngine(network, record)
+    predictor = Predictor(Bundle(Path(), record), engine)
     classes = tuple(frames.label_set.classes)
     try:
         result = evaluate(predictor, _samples(frames), classes)

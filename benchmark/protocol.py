@@ -25,9 +25,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+import benchmark.methods  # noqa: F401  configurations may name them
 from proto_mtl_ros.bounded import read_yaml
 from proto_mtl_ros.errors import ConfigError
-from proto_mtl_ros.training.config import TrainConfig
+from proto_mtl_ros.training.config import TrainConfig, first_error
 
 _NAME = r"^[A-Za-z0-9+][A-Za-z0-9_.+-]*$"
 """Of everything that becomes a part of a file's name."""
@@ -163,10 +164,8 @@ class Protocol(_Section):
         try:
             TrainConfig.model_validate(merged(self.base, {**overrides, "name": "x"}))
         except ValidationError as error:
-            first = error.errors()[0]
-            inner = ".".join(str(part) for part in first["loc"])
-            owner = key if _has(overrides, first["loc"]) else "base"
-            raise ValueError(f"{owner}.{inner}: {first['msg']}") from None
+            owner = key if _has(overrides, error.errors()[0]["loc"]) else "base"
+            raise ValueError(f"{owner}.{first_error(error)}") from None
 
     @property
     def shared(self) -> TrainConfig:
@@ -196,10 +195,7 @@ class Protocol(_Section):
         try:
             return cls.model_validate(content)
         except ValidationError as error:
-            first = error.errors()[0]
-            key = ".".join(str(part) for part in first["loc"])
-            reason = first["msg"].removeprefix("Value error, ")
-            raise ConfigError(f"{path}: {f'{key}: ' if key else ''}{reason}") from error
+            raise ConfigError(f"{path}: {first_error(error)}") from error
 
 
 def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,10 +10,9 @@ from typing import Any
 
 from benchmark.runs import Run
 from proto_mtl_ros.errors import ConfigError
-from proto_mtl_ros.training.config import (
-    TrainConfig,
-    flat,
-)
+from proto_mtl_ros.training.checkpoint import differences
+from proto_mtl_ros.training.config import TrainConfig
+from proto_mtl_ros.training.upgrade import upgraded
 
 TRAINED = "trained.json"
 """Written beside the checkpoint when the training is complete."""
@@ -35,14 +34,23 @@ def difference(before: Mapping[str, Any], config: TrainConfig) -> str | None:
     A key that is younger than the record counts with its default, which is how it was then.
     """
     try:
-        old = flat(recorded(TrainConfig.model_validate(before)))
+        old = recorded(TrainConfig.model_validate(upgraded(_renamed(before))))
     except ValueError as error:
         return f"a configuration of another version ({type(error).__name__})"
-    new = flat(recorded(config))
-    for key in sorted({*old, *new} - _OF_NO_ACCOUNT):
-        if old.get(key) != new.get(key):
-            return f"{key} = {old.get(key)}, not {new.get(key)}"
+    for key, was, now in differences(old, recorded(config)):
+        if key not in _OF_NO_ACCOUNT:
+            return f"{key} = {was}, not {now}"
     return None
+
+
+def _renamed(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a record with the retrievals that were options of their own in the first release."""
+    model = dict(record.get("model", {}))
+    if model.pop("class_chain", False):
+        model["retrieval"] = "class_chain"
+    if model.pop("attention", "softmax") == "linear":
+        model["retrieval"] = "linear_attention"
+    return {**record, "model": model}
 
 
 def check_results(runs: Sequence[Run], results: Path) -> None:

@@ -1,8 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the time of a training step goes."""
+"""Where the time of a training step goes.
+
+python -m tools.training_profile --config nyu13_lite0.yaml --data <nyuv2> --steps 20 --out out
+"""
 
 from __future__ import annotations
 
+import argparse
+import json
 import platform
 import time
 from collections import defaultdict
@@ -15,16 +20,12 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn
 
-from proto_mtl_ros.training.combinations import check_combinations
+from proto_mtl_ros.files import write_text
 from proto_mtl_ros.training.config import TrainConfig
 from proto_mtl_ros.training.frames import training_loader
-from proto_mtl_ros.training.module import MultiTaskModule
+from proto_mtl_ros.training.module import CLIP_NORM, MultiTaskModule
 from proto_mtl_ros.training.sources import split_frames
-from proto_mtl_ros.training.trainer import (
-    EMA_EVERY,
-    placed,
-    training_store,
-)
+from proto_mtl_ros.training.trainer import EMA_EVERY, seed_and_threads, training_store
 
 _WARM_UP = 2
 
@@ -73,15 +74,12 @@ def profile(config: TrainConfig, data: Path, steps: int) -> dict[str, Any]:
     Raises:
         ConfigError, DataError: as ``trainer.train``.
     """
-    check_combinations(config)
-    torch.manual_seed(config.seed)
-    torch.set_flush_denormal(True)
-    if config.threads:
-        torch.set_num_threads(config.threads)
+    config.check()
+    seed_and_threads(config)
     gpu = torch.cuda.is_available()
     device = torch.device("cuda", 0) if gpu else torch.device("cpu")
     frames, _ = split_frames(config, data)
-    store = placed(training_store(config, frames), config, device)
+    store = training_store(config, frames, device)
     module = MultiTaskModule(config, steps + _WARM_UP, frames.label_set).to(device).train()
     watch = Stopwatch(device)
     network = module.network
@@ -89,7 +87,7 @@ def profile(config: TrainConfig, data: Path, steps: int) -> dict[str, Any]:
     for name, layers in (("decoders", network.decoders), ("heads", network.heads)):
         parts += [(layer, f"forward: {name}") for layer in layers]
     parts += [(b, "forward: KRT") for blocks in network.krt for b in blocks]  # type: ignore[attr-defined]
-    parts += [(term, f"losses: {name}") for name, term in module.terms.items()]
+    parts += [(loss, f"losses: {name}") for name, loss in module.auxiliary.items()]
     for part, name in parts:
         watch.watch(part, name)
     optimiser = module.configure_optimizers()["optimizer"]
@@ -121,7 +119,7 @@ def profile(config: TrainConfig, data: Path, steps: int) -> dict[str, Any]:
             with watch.part("backward"):
                 loss.backward()
         with watch.part("optimiser"):
-            nn.utils.clip_grad_norm_(module.parameters(), config.optimiser.clip_norm)
+            nn.utils.clip_grad_norm_(module.parameters(), CLIP_NORM)
             optimiser.step()
             optimiser.zero_grad()
         with watch.part("averaged weights"):
@@ -157,3 +155,21 @@ def described(result: dict[str, Any]) -> str:
         label = f"    {name.partition(': ')[2]}" if inside else f"  {name}"
         lines.append(f"{label:<28}{value:9.1f} ms{100 * value / whole:6.1f} %")
     return "\n".join(lines)
+
+
+def main() -> None:
+    """Print where the time of a step goes, and write it down; nothing is trained."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--config", type=Path, required=True)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--out", type=Path, help="folder for profile.json")
+    given = parser.parse_args()
+    result = profile(TrainConfig.read(given.config), given.data, given.steps)
+    print(described(result))
+    if given.out is not None:
+        write_text(given.out / "profile.json", json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

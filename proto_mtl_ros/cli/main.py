@@ -56,7 +56,6 @@ GROUPS = {
     },
     "Measure": {
         "evaluate": "Print the metrics of a model on labelled frames.",
-        "benchmark": "Train and compare methods by a protocol.",
         "bench": "Print how fast engines and the node are here, as JSON.",
     },
 }

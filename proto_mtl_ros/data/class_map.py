@@ -15,13 +15,8 @@ from proto_mtl_ros.tasks import IGNORE_INDEX, LabelSet
 def class_lookup(
     source: LabelSet, target: LabelSet, class_map: Mapping[str, str] | None
 ) -> np.ndarray:
-    """Return uint8 [256]: the id in ``target`` of every id in ``source``.
-
-    A class that the map does not name, and everything unlabelled, becomes 255. Several classes may
-    map to one.
-
-    Raises:
-        DataError: the sets differ and there is no map, or the map names a class that is in neither.
+    """Return uint8 [256]: the id in ``target`` of every id in ``source``; 255 for what the map
+    does not name. DataError where sets differ without a map, or it names an unknown class.
     """
     if class_map is None:
         if source.classes == target.classes:
@@ -45,11 +40,7 @@ def class_lookup(
 
 
 class ClassMapped:
-    """A source whose segmentation labels count in another label set.
-
-    Raises:
-        DataError: as ``class_lookup`` does.
-    """
+    """A source whose segmentation labels count in another label set; see ``class_lookup``."""
 
     def __init__(
         self,

@@ -21,10 +21,8 @@ from proto_mtl_ros.bounded import check_inside
 from proto_mtl_ros.data.camera_file import camera_for, read_camera
 from proto_mtl_ros.data.label_set import NO_CLASSES, read_label_set
 from proto_mtl_ros.data.map_file import (
-    DEPTH_SUFFIXES,
     IMAGE_SUFFIXES,
-    NORMALS_SUFFIXES,
-    SEGMENTATION_SUFFIXES,
+    SUFFIXES,
     read_depth,
     read_image,
     read_normals,
@@ -39,12 +37,6 @@ from proto_mtl_ros.geometry import Camera, depth_to_normals
 from proto_mtl_ros.tasks import LabelSet
 
 IMAGES = "images"
-SUFFIXES = {
-    "segmentation": SEGMENTATION_SUFFIXES,
-    "depth": DEPTH_SUFFIXES,
-    "normals": NORMALS_SUFFIXES,
-}
-"""Task -> suffixes of its files; the folder has the task's name."""
 
 
 @data_set("folder", looks_like=lambda root: (root / IMAGES).is_dir())
@@ -110,7 +102,10 @@ class Folder(DataSet):
         frame_id = self.frame_ids[index]
         rgb = read_image(self._images[frame_id])
         height, width = rgb.shape[:2]
-        camera = camera_for(self._camera_of(frame_id), width, height, self._images[frame_id])
+        own = self._cameras.get(frame_id)
+        stored = self._camera if own is None else read_camera(own)
+        assert stored is not None  # looked for when the folder was opened
+        camera = camera_for(stored, width, height, self._images[frame_id])
         labels: dict[str, np.ndarray] = {}
         for task in self.has(frame_id):
             path = self._labels[task].get(frame_id)
@@ -127,13 +122,6 @@ class Folder(DataSet):
                 label = self._axes.optical(read_normals(path))
             labels[task] = of_image_size(label, rgb, path)
         return Sample(frame_id, rgb, camera, labels)
-
-    def _camera_of(self, frame_id: str) -> Camera:
-        own = self._cameras.get(frame_id)
-        if own is not None:
-            return read_camera(own)
-        assert self._camera is not None  # looked for when the folder was opened
-        return self._camera
 
     def _label_files(self, task: str) -> dict[str, Path]:
         folder = self.root / task

@@ -34,17 +34,13 @@ from proto_mtl_ros.tasks import TASKS, LabelSet
 
 
 class SourceConfig(BaseModel):
-    """One data set of several.
+    """One data set of several, as ``open_source`` takes it.
 
     Attributes:
         name: prefix of its frame ids.
-        kind: as ``open_source`` takes it.
-        root: its folder or file.
-        split: its name for the split that is asked for; None: the same name.
-        manifest: its label manifest.
+        split: split that is asked for -> its own name for it, where that differs.
         class_map: its classes by name -> classes of the common label set; those left out are
             unlabelled.
-        options: what its kind takes beside these.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -68,11 +64,7 @@ class JoinConfig(BaseModel):
 
     @classmethod
     def read(cls, path: Path) -> JoinConfig:
-        """Read a YAML file; relative paths in it become relative to where it lies.
-
-        Raises:
-            DataError: the file is missing or not YAML, or a key or value is wrong.
-        """
+        """Read a YAML file; relative paths in it are relative to where it lies."""
         try:
             config = cls.model_validate(read_yaml(path, DataError))
         except ValidationError as error:
@@ -96,11 +88,7 @@ class JoinConfig(BaseModel):
         return config.model_copy(update={"sources": sources})
 
     def common_label_set(self) -> LabelSet | None:
-        """Return the label set that is stated, None when none is.
-
-        Raises:
-            DataError: it has an unknown name or is not a list of names.
-        """
+        """Return the label set that is stated, None when none is; DataError for an unknown one."""
         if self.label_set is None:
             return None
         if isinstance(self.label_set, str):
@@ -181,11 +169,7 @@ def open_joined(
     manifest: Path | str | None = None,
     frame_ids: Sequence[str] | None = None,
 ) -> FrameSource:
-    """Open the data sets that a YAML file lists as one.
-
-    Raises:
-        DataError: the file or one of the data sets cannot be used.
-    """
+    """Open the data sets that a YAML file lists as one."""
     config = JoinConfig.read(Path(root))
     sources = {
         entry.name: open_source(

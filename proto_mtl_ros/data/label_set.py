@@ -52,10 +52,7 @@ def read_label_set(folder: Path) -> LabelSet | None:
     """Return the classes that ``folder`` names; None when it has no file of them.
 
     ``classes.txt`` has one name a line; the first one is id 0. ``classes.json`` is a list of names
-    or ``{"name": ..., "classes": [...], "palette": [[r, g, b], ...]}``.
-
-    Raises:
-        DataError: a file is not of that form.
+    or ``{"name": ..., "classes": [...], "palette": [[r, g, b], ...]}``. DataError for another form.
     """
     as_json, as_text = folder / "classes.json", folder / "classes.txt"
     for path in (as_json, as_text):
@@ -64,12 +61,8 @@ def read_label_set(folder: Path) -> LabelSet | None:
     if as_json.is_file():
         content: Any = read_json(as_json, DataError)
         content = content if isinstance(content, dict) else {"classes": content}
-        return named_label_set(
-            str(content.get("name", folder.name)),
-            content.get("classes"),
-            content.get("palette"),
-            as_json,
-        )
+        name = str(content.get("name", folder.name))
+        return named_label_set(name, content.get("classes"), content.get("palette"), as_json)
     if as_text.is_file():
         lines = read_text(as_text, MAX_JSON, DataError).splitlines()
         names = [line.strip() for line in lines if line.strip()]
@@ -79,19 +72,13 @@ def read_label_set(folder: Path) -> LabelSet | None:
 
 def write_label_set(folder: Path, label_set: LabelSet) -> None:
     """Write ``classes.json``."""
-    content = {
-        "name": label_set.name,
-        "classes": label_set.classes,
-        "palette": label_set.palette,
-    }
+    content = {name: getattr(label_set, name) for name in ("name", "classes", "palette")}
     write_text(folder / "classes.json", json.dumps(content, indent=1) + "\n")
 
 
 def named_label_set(name: str, classes: Any, palette: Any, where: object) -> LabelSet:
-    """Return a checked label set; colours are made up when ``palette`` is None.
-
-    Raises:
-        DataError: the values are not names and colours; ``where`` says whose they are.
+    """Return a checked label set; colours are made up when ``palette`` is None. DataError where
+    the values are not names and colours; ``where`` says whose they are.
     """
     if (
         not isinstance(classes, list | tuple)

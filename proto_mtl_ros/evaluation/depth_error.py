@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -31,37 +31,6 @@ REGISTRATIONS = {
     " edges are compared wrongly, so rely on the rows with smooth surroundings.",
 }
 """How measured depth was brought to the image, in a sentence."""
-
-
-class Stamped(Protocol):
-    """Anything with a stamp in nanoseconds."""
-
-    @property
-    def stamp(self) -> int:
-        """Nanoseconds."""
-
-
-A = TypeVar("A", bound=Stamped)
-B = TypeVar("B", bound=Stamped)
-
-
-def with_nearest(
-    first: Iterable[A], second: Iterable[B], tolerance: int
-) -> Iterator[tuple[A, B | None]]:
-    """Pair each of ``first`` with the nearest of ``second``; both ascend in stamp.
-
-    None for what has no partner within ``tolerance`` nanoseconds.
-    """
-    following = iter(second)
-    best = next(following, None)
-    after = next(following, None)
-    for item in first:
-        while after is not None and best is not None:
-            if abs(after.stamp - item.stamp) > abs(best.stamp - item.stamp):
-                break
-            best, after = after, next(following, None)
-        near = best is not None and abs(best.stamp - item.stamp) <= tolerance
-        yield item, best if near else None
 
 
 @dataclass(frozen=True)

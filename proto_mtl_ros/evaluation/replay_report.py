@@ -50,7 +50,7 @@ def write_replay_report(
     stages = figures["latency_ms"]["stages"]
     bins = latency["histogram"] or {"counts": [], "edges_ms": []}
     times = [((stamp - latency["by_stamp"][0][0]) / 1e9, ms) for stamp, ms in latency["by_stamp"]]
-    errors = depth.get("abs_err_m_by_stamp", [])
+    errors = depth["abs_err_m_by_stamp"] if depth else []
     charts = (
         time_series(times, "from image sent to last result received, ms"),
         time_series(figures["confidence_by_s"], "mean confidence of the classes"),
@@ -84,7 +84,11 @@ def write_replay_report(
         ),
         charts=[one for one in charts if one is not None],
         depth=depth,
-        explanation=_explanation(depth) if depth["available"] else "",
+        explanation=REGISTRATIONS.get(figures["registration"], ""),
+        why_not="no frame has depth in common"
+        if recording["depth_topic"]
+        else "the recording has no depth topic",
+        notes=figures["notes"],
         facts=figures["made_with"],
     )
 
@@ -137,14 +141,6 @@ def _tiles(figures: Mapping[str, Any]) -> list[tuple[str, str]]:
             "from image sent to last result received, p50 / p95",
         ),
     ]
-    depth = figures["depth"]
-    return shown + (depth_tiles(depth, depth["registered"]) if depth["available"] else [])
-
-
-def _explanation(depth: Mapping[str, Any]) -> str:
-    frames = f"images in {depth['image_frame'] or 'no frame'}, depth in"
-    return (
-        f"{REGISTRATIONS['same camera' if depth['registered'] else 'none']} ({frames}"
-        f" {depth['depth_frame'] or 'no frame'}.) Compared with {depth['topic']}, nearest stamp"
-        f" within {depth['tolerance_ms']:g} ms (median gap {depth['median_gap_ms']:.1f} ms)."
-    )
+    if figures["depth"] is not None:
+        shown += depth_tiles(figures["depth"], figures["registration"] != "none")
+    return shown

@@ -18,7 +18,7 @@ from proto_mtl_ros.ros.decoding import Frame
 from proto_mtl_ros.ros.parameters import Parameters
 from proto_mtl_ros.ros.topics import CAMERA_INFO, LABEL_INFO, POINTS, result_topics
 from proto_mtl_ros.runtime.predictor import Prediction
-from proto_mtl_ros.tasks import TopicSettings
+from proto_mtl_ros.tasks import IGNORE_INDEX, TopicSettings
 from proto_mtl_ros.tasks.depth import out_of_range
 
 _TYPES: dict[str, Any] = {
@@ -89,33 +89,36 @@ class Results:
         parameters: Parameters,
     ) -> None:
         """Publish what the frame is wanted for and the prediction (and the camera) can give."""
-        settings = TopicSettings(palette, parameters.min_depth, parameters.max_depth)
-        if not prediction:
+        maps = prediction.maps
+        if not maps:
             return
-        height, width = next(iter(prediction.values())).shape[:2]
-        rgb = resize(frame.rgb, width, height)
-        header = frame.message.header
-        for name in self.topics:
-            topic = self.topics[name]
-            if name not in frame.topics:
-                continue
-            if topic.make is not None and prediction.keys() >= set(topic.needs):
-                pixels = topic.make(prediction, rgb, settings)
-                messages.write_image(self._messages[name], header, pixels, topic.encoding)
-                self.publishers[name].publish(self._messages[name])
+        header, rgb = frame.message.header, frame.rgb
+        height, width = next(iter(maps.values())).shape[:2]
+        if rgb.shape[:2] != (height, width):
+            rgb = resize(rgb, width, height)
+        settings = TopicSettings(palette, parameters.min_depth, parameters.max_depth)
+        images = [
+            (topic, topic.make(maps, rgb, settings) if topic.make else maps[topic.needs[0]])
+            for topic in self.topics.values()
+            if topic.encoding and topic.name in frame.topics and maps.keys() >= set(topic.needs)
+        ]
+        points = None
+        if POINTS.name in frame.topics and "depth" in maps and prediction.camera is not None:
+            depth = out_of_range(maps["depth"], parameters.min_depth, parameters.max_depth)
+            points = depth_to_points(depth, prediction.camera)
+        for topic, pixels in images:
+            message = self._messages[topic.name]
+            messages.write_image(message, header, pixels, topic.encoding)
+            self.publishers[topic.name].publish(message)
         scaled = prediction.camera if parameters.output_size == "network" else None
         known = scaled is not None or parameters.output_size == "input"
         if CAMERA_INFO.name in frame.topics and frame.info is not None and known:
             info = messages.scaled_info(frame.info, header, scaled)
             self.publishers[CAMERA_INFO.name].publish(info)
-        if POINTS.name in frame.topics and "depth" in prediction and prediction.camera is not None:
-            depth = out_of_range(prediction["depth"], parameters.min_depth, parameters.max_depth)
-            messages.write_points(
-                self._messages[POINTS.name],
-                header,
-                depth_to_points(depth, prediction.camera),
-                rgb,
-                prediction.get("segmentation", np.full((height, width), 255, np.uint8)),
-                prediction.get("confidence", np.zeros((height, width), np.uint8)),
-            )
-            self.publishers[POINTS.name].publish(self._messages[POINTS.name])
+        if points is not None:
+            message = self._messages[POINTS.name]
+            unlabelled = np.full((height, width), IGNORE_INDEX, np.uint8)
+            ids = maps.get("segmentation", unlabelled)
+            confidence = maps.get("confidence", np.zeros_like(unlabelled))
+            messages.write_points(message, header, points, rgb, ids, confidence)
+            self.publishers[POINTS.name].publish(message)

@@ -72,7 +72,7 @@ class Worker:
         self._condition = threading.Condition()
         self._running = self._stop = self._given_up = False
         self._in_work: Taken = []
-        self._predictor = predictor
+        self._adopt(predictor)
         self._next_predictor: Predictor | None = None
         self._thread = threading.Thread(target=self._run, name=THREAD, daemon=True)
 
@@ -80,6 +80,10 @@ class Worker:
     def predictor(self) -> Predictor | None:
         """The model in use, or the one that is about to be."""
         return self._next_predictor or self._predictor
+
+    def _adopt(self, predictor: Predictor | None) -> None:
+        self._predictor = predictor
+        self._palette = None if predictor is None else predictor.bundle.palette
 
     def start(self) -> None:
         """Start the thread, paused."""
@@ -161,7 +165,8 @@ class Worker:
                     break
                 old, new, self._next_predictor = self._predictor, self._next_predictor, None
                 if new is not None:
-                    self._predictor, self.failures = new, Failures()
+                    self._adopt(new)
+                    self.failures = Failures()
                 self.busy = self._running
                 self.round += 1
                 for stream in list(self.waiting)[: self.parameters.max_batch if self.busy else 0]:
@@ -236,10 +241,9 @@ class Worker:
 
     def _publish(self, stream: CameraStream, frame: Frame, prediction: Prediction) -> None:
         start = time.monotonic()
-        assert self._predictor is not None  # as there was a prediction
+        assert self._palette is not None  # as there was a prediction
         try:
-            palette = self._predictor.bundle.palette
-            stream.results.publish(frame, prediction, palette, self.parameters)
+            stream.results.publish(frame, prediction, self._palette, self.parameters)
         except Exception as error:
             stream.fail(frame, error)
             return

@@ -22,6 +22,9 @@ from proto_mtl_ros.tasks import TASKS, View
 
 OUTPUT_SIZES = ("input", "network")
 
+_VIEWS = 16
+"""Sizes and cameras that are remembered."""
+
 
 @dataclass(frozen=True, eq=False)
 class Prediction(Mapping[str, np.ndarray]):
@@ -122,7 +125,12 @@ class Predictor:
             raise EngineError(f"there is no output size {output_size!r}: use input or network")
         self.output_size = output_size
         self.confidence_threshold = confidence_threshold
+        self._tasks = [
+            (task, frozenset(map_.name for map_ in task.maps)) for task in manifest.task_objects()
+        ]
         self._maps = tuple(promised_outputs(manifest))
+        self._known = tuple(map_.name for task in TASKS.values() for map_ in task.maps)
+        self._views: dict[object, tuple[View, Camera | None]] = {}
 
     @property
     def confidence_threshold(self) -> float:
@@ -230,10 +238,11 @@ class Predictor:
         view, maps = inferred.view, inferred.maps
         fitted: dict[str, np.ndarray] = {}
         invalid: dict[str, float] = {}
-        for task in self.bundle.manifest.task_objects():
-            if task.name in maps and task.name in inferred.names:
-                invalid |= task.invalid(maps)
-            fitted |= task.fit(maps, inferred.names, view)
+        for task, names in self._tasks:
+            if names & inferred.names:
+                if task.name in maps and task.name in inferred.names:
+                    invalid |= task.invalid(maps)
+                fitted |= task.fit(maps, inferred.names, view)
         return Prediction(
             fitted,
             view.camera,
@@ -245,10 +254,10 @@ class Predictor:
     def _checked(self, outputs: Set[str] | None) -> frozenset[str]:
         if outputs is None:
             return frozenset(self._maps)
-        known = tuple(map_.name for task in TASKS.values() for map_ in task.maps)
-        unknown = sorted(set(outputs) - set(known))
+        unknown = sorted(set(outputs) - set(self._known))
         if unknown:
-            raise EngineError(f"there is no map {unknown[0]!r}: use {', '.join(known)}")
+            known = ", ".join(self._known)
+            raise EngineError(f"there is no map {unknown[0]!r}: use {known}")
         return frozenset(outputs)
 
     def _view(self, image: np.ndarray, camera: Camera | None) -> View:
@@ -257,6 +266,17 @@ class Predictor:
                 f"a picture is uint8[H, W, 3], not {image.dtype}{list(image.shape)}: convert it"
             )
         height, width = image.shape[:2]
+        # A camera keeps its size and its calibration, and so its view and the rays of its pixels.
+        key = (height, width, id(camera), self._confidence_threshold)
+        view, of = self._views.get(key, (None, None))
+        if view is None or of is not camera:
+            if len(self._views) >= _VIEWS:
+                self._views.clear()
+            view = self._new_view(height, width, camera)
+            self._views[key] = view, camera
+        return view
+
+    def _new_view(self, height: int, width: int, camera: Camera | None) -> View:
         letterbox = Letterbox.fit(width, height, self.input_size[1], self.input_size[0])
         full_size, threshold = self.output_size == "input", round(self.confidence_threshold * 255)
         if camera is None:

@@ -59,8 +59,8 @@ class ResultTopic:
     Attributes:
         needs: the maps it is made from; what no wanted topic needs is not computed.
         encoding: of an image.
-        make: its pixels from the maps, the image uint8 [H, W, 3] and the settings; None where the
-            node makes the message itself.
+        make: its pixels from the maps, the image uint8 [H, W, 3] and the settings; None where an
+            image is the map as it is, and where the node makes the message itself.
     """
 
     name: str
@@ -81,8 +81,7 @@ def image_topic(
     make: Callable[[Maps, np.ndarray, TopicSettings], np.ndarray] | None = None,
 ) -> ResultTopic:
     """Return a topic of images; without ``make`` they are the map ``needs`` as it is."""
-    pixels = make or (lambda maps, rgb, settings: maps[needs])
-    return ResultTopic(name, "sensor_msgs/Image", f"{encoding}: {text}", (needs,), encoding, pixels)
+    return ResultTopic(name, "sensor_msgs/Image", f"{encoding}: {text}", (needs,), encoding, make)
 
 
 @dataclass(frozen=True)

@@ -10,14 +10,8 @@ import pytest
 import yaml
 
 from benchmark.protocol import Protocol
-from benchmark.record import (
-    check_results,
-    recorded,
-)
-from benchmark.runs import (
-    chosen,
-    runs_of,
-)
+from benchmark.record import check_results, recorded
+from benchmark.runs import chosen, runs_of
 from proto_mtl_ros.errors import ConfigError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -29,7 +23,7 @@ PROTOCOL = {
         "canonical_fx": 100.0,
         "input_height": 64,
         "input_width": 96,
-        "stages": [{"epochs": 2, "height": 64, "width": 64}],
+        "epochs": 2,
         "model": {"retrieval": "none", "width": 16, "heads": 2},
         "loss": {"tke": 0.0, "tc": 0.0, "normals": 3.0},
     },
@@ -89,13 +83,13 @@ def test_a_row_is_the_base_with_its_own_keys_laid_over_it(tmp_path):
     by_key = {run.key: run for run in runs_of(_read(tmp_path, PROTOCOL))}
     ours = by_key["one_label/ours-all-seed1"].config({"depth": Path("d.ckpt")})
     assert (ours.seed, ours.data.manifest) == (1, "manifests/one_label.csv")
-    assert (ours.loss.tke, ours.loss.tc, ours.loss.normals) == (0.1, 0.0, 3.0)
+    assert set(ours.loss.active) == {"tke", "distillation"} and ours.loss.weight("normals") == 3.0
     assert ours.distillation.teachers == {"depth": "d.ckpt"}
     assert "d.ckpt" not in json.dumps(recorded(ours))
     assert by_key["all/ours-all-seed0"].config().data.manifest is None
     alone = by_key["one_label/ablation/alone-all-seed0"]
     assert not alone.teachers
-    assert (alone.config().loss.tke, alone.config().loss.distillation) == (0.1, 0.0)
+    assert set(alone.config().loss.active) == {"tke"}
 
 
 def test_only_takes_the_teachers_along_and_refuses_what_names_nothing(tmp_path):
@@ -114,7 +108,10 @@ def test_only_takes_the_teachers_along_and_refuses_what_names_nothing(tmp_path):
     ("content", "said"),
     [
         (_changed("seed", value=3), "seed"),
-        (_changed("methods", "ours", "loss", "tkee", value=1), r"methods\.ours\.loss\.tkee"),
+        (
+            _changed("methods", "ours", "loss", "tkee", value=1),
+            r"methods\.ours\.loss: 'tkee' is neither",
+        ),
         (_changed("methods", "ours", "optimizer", value={}), r"methods\.ours\.optimizer"),
         (_changed("base", "modl", value={}), r"base\.modl"),
         (_changed("base", "seed", value=1), r"base\.seed"),
@@ -141,14 +138,20 @@ def test_results_of_another_configuration_are_refused(tmp_path):
     config = recorded(run.config())
     path.write_text(json.dumps({"config": {**config, "threads": 7}}))
     check_results(runs, tmp_path)  # the number of threads is of no account
-    config["loss"]["normals"] = 2.0
+    config["loss"]["tasks"]["normals"] = 2.0
     path.write_text(json.dumps({"config": config}))
-    with pytest.raises(ConfigError, match=r"multi_task-all-seed0.json.*loss.normals = 2.0, not 3"):
+    with pytest.raises(ConfigError, match=r"multi_task-all-seed0.json.*loss.*normals = 2.0, not 3"):
         check_results(runs, tmp_path)
     config["loss"]["of_an_older_release"] = 2.0
     path.write_text(json.dumps({"config": config}))
     with pytest.raises(ConfigError, match="made with a configuration of another version"):
         check_results(runs, tmp_path)
+
+
+def test_committed_results_are_of_the_committed_protocol():
+    """They were made by the first release, whose options of the network were others."""
+    protocol = Protocol.read(REPOSITORY / "benchmark" / "protocols" / "cpu.yaml")
+    check_results(runs_of(protocol), REPOSITORY / "benchmark" / "results")
 
 
 @pytest.mark.parametrize("name", ["cpu", "gpu"])

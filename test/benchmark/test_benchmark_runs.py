@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import statistics
 import subprocess
@@ -24,15 +25,8 @@ pytest.importorskip("lightning", reason="training needs lightning")
 
 from benchmark import runner
 from benchmark.protocol import Protocol
-from benchmark.run import (
-    BUSY,
-    FAILURE,
-    main,
-)
-from benchmark.runs import (
-    Run,
-    runs_of,
-)
+from benchmark.run import BUSY, FAILURE, main
+from benchmark.runs import Run, runs_of
 from proto_mtl_ros.files import write_text
 from proto_mtl_ros.locks import sole_use
 
@@ -47,8 +41,8 @@ PROTOCOL = {
         "canonical_fx": 100.0,
         "input_height": 64,
         "input_width": 64,
-        "stages": [{"epochs": 5, "height": 64, "width": 64}],
-        "model": {"width": 16, "slots": 1, "heads": 2, "head_width": 8, "retrieval": "none"},
+        "epochs": 5,
+        "model": {"width": 16, "slots": 1, "heads": 2, "retrieval": "none"},
         "data": {"held_out_blocks": 1, "held_out_length": 2},
         "loss": {"tke": 0.0, "tc": 0.0},
         "optimiser": {"batch": 2, "warmup_steps": 2, "decay_epochs": 1},
@@ -76,7 +70,7 @@ def _command(folder: Path, pack: Path, *more: object) -> list[str]:
         "work": folder / "work",
     }
     pairs = [str(part) for name, value in options.items() for part in (f"--{name}", value)]
-    return [sys.executable, "-m", "proto_mtl_ros.cli", "benchmark", *pairs, *map(str, more)]
+    return [sys.executable, "-m", "benchmark", *pairs, *map(str, more)]
 
 
 def _start(command: list[str]) -> subprocess.Popen:
@@ -120,10 +114,11 @@ def test_killed_benchmark_continues_and_runs_nothing_twice(tmp_path):
     # what could be done was done, what failed is named with its reason
     assert process.returncode == 6
     assert stderr.strip().startswith(
-        "proto-mtl benchmark: 1 runs failed: one_label/ablation/broken"
+        "python -m benchmark: 1 runs failed: one_label/ablation/broken"
     )
     assert "failed   one_label/ablation/broken-all-seed0: optimiser.batch is 500" in stdout
     assert "5 runs, 1 finished before, 2 at a time" in stdout
+    assert re.match(r"about \d+ .*: 4 runs of 6 frames x 5 epochs at .* frames/s, 2 at", stdout)
     assert (first.read_text(), first.stat().st_mtime_ns) == (content, written)
     assert json.loads((second / "attempt.json").read_text())["before"] > 0  # went on, not anew
 
@@ -255,7 +250,7 @@ def test_what_is_trained_is_not_trained_again_nor_with_other_settings(tmp_path, 
     folder, result = tmp_path / "run", tmp_path / "result.json"
     (run,) = _runs(tmp_path, multi_task={})
     settings = run.config().model_dump(mode="json")
-    settings["stages"][0]["epochs"] = 1
+    settings["epochs"] = 1
 
     def done(**changes: object) -> int:
         spec = {

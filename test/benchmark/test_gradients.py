@@ -11,15 +11,12 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="training needs torch")
 
-from proto_mtl_ros.errors import (  # noqa: E402
-    ConfigError,
-    TrainingError,
-)
-from proto_mtl_ros.training.gradients import (  # noqa: E402
-    GradientAggregation,
-    shared_parameters,
-)
+from benchmark.methods.gradients import shared_parameters  # noqa: E402
+from proto_mtl_ros.errors import ConfigError, TrainingError  # noqa: E402
 from proto_mtl_ros.training.guard import FiniteGuard  # noqa: E402
+from proto_mtl_ros.training.weighting import WEIGHTINGS  # noqa: E402
+
+NONE = torch.zeros(())
 
 
 class Tiny(torch.nn.Module):
@@ -60,29 +57,24 @@ def _jacobian(network, x):
     return np.stack(rows)
 
 
-def _run(network, x, method, extra=None, chosen=("a", "b"), step=0):
-    shared = shared_parameters(network)
-    others = list(network.heads.parameters())
+def _run(network, x, method, extra=NONE, chosen=("a", "b"), step=0):
     losses = {name: loss for name, loss in network.losses(x).items() if name in chosen}
-    GradientAggregation(method).backward(losses, extra, shared, others, step)
+    WEIGHTINGS[method](["a", "b"]).backward(losses, extra, Trained(network), step)
     return _gradients(network.backbone.parameters())
+
+
+class Trained(torch.nn.Module):
+    """What Lightning trains: a module that holds the network."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
 
 
 def test_shared_is_what_belongs_to_no_task(tiny):
     network, _ = tiny
     network.backbone.bias.requires_grad_(False)
     assert shared_parameters(network) == [network.backbone.weight]
-
-
-def test_sum_is_the_plain_backward(tiny):
-    network, x = tiny
-    extra = network.backbone.weight.square().sum()
-    got = _run(network, x, "sum", extra)
-    heads = _gradients(network.heads.parameters())
-    network.zero_grad()
-    (sum(network.losses(x).values()) + network.backbone.weight.square().sum()).backward()
-    np.testing.assert_allclose(got, _gradients(network.backbone.parameters()), rtol=1e-12)
-    np.testing.assert_allclose(heads, _gradients(network.heads.parameters()), rtol=1e-12)
 
 
 @pytest.mark.parametrize("method", ["pcgrad", "upgrad"])
@@ -139,9 +131,7 @@ def test_an_absent_task_and_one_without_a_valid_pixel_have_no_say(tiny):
     network.zero_grad()
     losses = network.losses(x)
     losses["b"] = losses["b"] * 0
-    GradientAggregation("pcgrad").backward(
-        losses, None, shared_parameters(network), network.heads.parameters(), 0
-    )
+    WEIGHTINGS["pcgrad"](["a", "b"]).backward(losses, NONE, Trained(network), 0)
     np.testing.assert_allclose(_gradients(network.backbone.parameters()), a, rtol=1e-9)
 
 
@@ -149,7 +139,7 @@ def test_the_order_of_pcgrad_depends_on_seed_and_step_alone():
     _needs("pcgrad")
     generator = torch.Generator().manual_seed(1)
     jacobian = torch.randn(4, 3, generator=generator, dtype=torch.float64)
-    method = GradientAggregation("pcgrad", seed=3)
+    method = WEIGHTINGS["pcgrad"](["a"], seed=3)
     state = torch.get_rng_state()
     first = [method._aggregated(jacobian, step) for step in range(8)]
     assert torch.equal(state, torch.get_rng_state())  # nobody else's draws are disturbed
@@ -162,19 +152,13 @@ def test_the_order_of_pcgrad_depends_on_seed_and_step_alone():
 def test_gradients_that_overflowed_are_passed_on_for_the_scaler_to_see():
     _needs("pcgrad")
     jacobian = torch.tensor([[1.0, float("inf")], [1.0, 2.0]])
-    assert not torch.isfinite(GradientAggregation("pcgrad")._aggregated(jacobian, 0)).all()
-
-
-def test_unknown_method_names_those_there_are():
-    with pytest.raises(ConfigError, match="pcgrad, cagrad, upgrad"):
-        GradientAggregation("pcgard")
+    assert not torch.isfinite(WEIGHTINGS["pcgrad"](["a"])._aggregated(jacobian, 0)).all()
 
 
 def test_missing_library_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "torchjd", None)
     with pytest.raises(ConfigError, match=r"pip install 'proto_mtl_ros\[gradients\]'"):
-        GradientAggregation("pcgrad")
-    GradientAggregation("sum")
+        WEIGHTINGS["pcgrad"](["a"])
 
 
 def _needs(method):
@@ -190,7 +174,7 @@ def _needs(method):
 def _guarded(guard: FiniteGuard, network: Tiny, norm: float, **parts: float) -> None:
     values = {name: torch.tensor(value) for name, value in parts.items()}
     guard.watch(["one", "two"], values)
-    guard.check(torch.tensor(norm), network.named_parameters(), 3, 7, "try again")
+    guard.check(torch.tensor(norm), network, "epoch 3, step 7", "try again")
 
 
 def test_a_gradient_that_broke_with_finite_losses_is_named(tiny):

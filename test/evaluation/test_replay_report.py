@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ import pytest
 from proto_mtl_ros.data.bags.stamp_log import StampLog
 from proto_mtl_ros.drawing import SheetRow
 from proto_mtl_ros.evaluation.charts import histogram, time_series
-from proto_mtl_ros.evaluation.depth_error import DepthComparison, depth_error, with_nearest
+from proto_mtl_ros.evaluation.depth_error import DepthComparison, depth_error
 from proto_mtl_ros.evaluation.frame_album import EXTREMES, THROUGH, FrameAlbum
 from proto_mtl_ros.evaluation.replay_figures import (
     end_to_end,
@@ -60,11 +59,6 @@ CLASSES = ("wall", "<floor>")
 PALETTE = np.array([[200, 30, 30], [30, 200, 30]], np.uint8)
 
 
-@dataclass(frozen=True)
-class Item:
-    stamp: int
-
-
 def test_every_image_is_accounted_for() -> None:
     status = STATUS["proto_mtl: camera"]
     account = frame_account(10, status)
@@ -99,14 +93,6 @@ def test_latency_is_from_sending_to_the_last_result() -> None:
     assert sum(figures["histogram"]["counts"]) == 10
     assert rate([0, 100 * MS, 200 * MS]) == pytest.approx(10)
     assert rate([5]) == rate([]) == 0
-
-
-def test_each_image_is_paired_with_the_nearest_in_time() -> None:
-    first = [Item(s) for s in (0, 33, 66, 100, 500)]
-    second = [Item(s) for s in (4, 30, 39, 70, 200)]
-    pairs = [(a.stamp, b and b.stamp) for a, b in with_nearest(first, second, tolerance=20)]
-    assert pairs == [(0, 4), (33, 30), (66, 70), (100, None), (500, None)]
-    assert list(with_nearest(first[:1], [], tolerance=20)) == [(first[0], None)]
 
 
 def row(place: int) -> SheetRow:
@@ -173,7 +159,9 @@ def test_the_far_end_of_the_depth_colours_is_round() -> None:
     assert far_limit([SheetRow("", rgb)]) == 2
 
 
-def replayed(kind: str, depth: dict[str, Any]) -> dict[str, Any]:
+def replayed(
+    kind: str, depth: dict[str, Any] | None = None, registration: str = ""
+) -> dict[str, Any]:
     """Return the figures of a replay of ten images, of which five have results."""
     sent, received = StampLog(), StampLog()
     for number in range(10):
@@ -184,11 +172,14 @@ def replayed(kind: str, depth: dict[str, Any]) -> dict[str, Any]:
         "title": "tiny on <bag>",
         "recording": {
             "path": "bag", "kind": kind, "images": 10, "duration_s": 0.9, "image_topic": "/<image>",
+            "depth_topic": "/depth" if registration else None,
         },
         "made_with": {"model": "tiny"},
         "live_and_offline": LIVE,
         "confidence_by_s": [[0.0, 0.5], [0.1, 0.7]],
         "depth": depth,
+        "registration": registration,
+        "notes": ["depth of /<infrared>"],
         **replay_figures(sent, received, STATUS, TOPICS),
     }  # fmt: skip
 
@@ -199,19 +190,7 @@ def test_the_page_stands_alone_and_says_what_happened(tmp_path: Path, registered
     for place in range(5):
         measured = row(place).depth
         comparison.add(place * 100 * MS, depth_error(1.25 * measured, measured))
-    figures = replayed(
-        "bag",
-        {
-            "available": True,
-            "topic": "/depth",
-            "image_frame": "colour",
-            "depth_frame": "colour" if registered else "<infrared>",
-            "registered": registered,
-            "tolerance_ms": 20.0,
-            "median_gap_ms": 4.0,
-            **comparison.figures(),
-        },
-    )
+    figures = replayed("bag", comparison.figures(), "same camera" if registered else "none")
     json.dumps(figures, allow_nan=False)
     rows = [row(place) for place in range(3)]
     frames = {"moments": rows, "through": rows[:2], "best": rows[:1], "worst": rows[2:]}
@@ -238,20 +217,20 @@ def test_the_page_stands_alone_and_says_what_happened(tmp_path: Path, registered
 
 
 def test_a_replay_without_results_still_gives_a_page(tmp_path: Path) -> None:
-    figures = replayed("video", {"available": False, "reason": "there is no depth"})
+    figures = replayed("video")
     figures |= replay_figures(StampLog({"/image": [1]}, {"/image": [MS]}), StampLog(), {}, TOPICS)
     figures |= {"live_and_offline": None, "confidence_by_s": []}
     nothing = {"moments": [], "through": [], "best": [], "worst": []}
     write_replay_report(tmp_path / "report.html", figures, nothing, (), np.zeros((0, 3), np.uint8))
     html = (tmp_path / "report.html").read_text()
     assert "No result was recorded" in html
-    assert "0 of 1" in html and "Not compared: there is no depth." in html
+    assert "0 of 1" in html and "Not compared: the recording has no depth topic." in html
 
 
 def test_class_names_cannot_end_the_script_of_the_slider(tmp_path: Path) -> None:
     evil = "</script><script>alert(1)</script>"
     one = SheetRow(evil, picture(0), np.zeros((120, 160), np.uint8))
-    figures = replayed("images", {"available": False, "reason": evil})
+    figures = replayed("images") | {"title": evil}
     frames = {"moments": [one], "through": [one], "best": [], "worst": []}
     write_replay_report(tmp_path / "report.html", figures, frames, (evil, evil), PALETTE)
     assert "<script>alert" not in (tmp_path / "report.html").read_text()

@@ -8,17 +8,11 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the network needs torch")
 
-from proto_mtl_ros.model import (  # noqa: E402
-    ProtoMTL,
-    build_from_manifest,
-)
+from proto_mtl_ros.model import ProtoMTL, build_from_manifest  # noqa: E402
 from proto_mtl_ros.model.backbones import build_backbone  # noqa: E402
 from proto_mtl_ros.model.deploy import DeployGraph  # noqa: E402
-from proto_mtl_ros.tasks import (  # noqa: E402
-    DEPTH,
-    SEGMENTATION,
-    TASKS,
-)
+from proto_mtl_ros.model.prototypes import TaskPrototypes, entropy  # noqa: E402
+from proto_mtl_ros.tasks import DEPTH, SEGMENTATION, TASKS  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -113,3 +107,21 @@ def test_deployed_graph_decodes_what_the_network_predicts(network):
     assert np.abs(confidence.numpy() - 255 * up(best)[:, 0]).max() <= 0.51
     assert np.allclose(depth.numpy(), up(raw["depth"])[:, 0], rtol=1e-5)
     assert np.allclose(np.linalg.norm(normals.numpy(), axis=-1), 1, atol=1e-4)
+
+
+@pytest.mark.parametrize("slots", [1, 4])
+def test_affinity_is_soft_and_retrieval_is_a_mean_of_prototypes(slots):
+    torch.manual_seed(0)
+    prototypes = TaskPrototypes(3, slots, 16, 0.5)
+    tokens = torch.randn(2, 5, 16)
+    knowledge, affinity = prototypes.retrieve(tokens)
+    assert torch.allclose(affinity.sum(-1), torch.ones(2, 5))
+    similarity = prototypes.similarity(tokens)
+    within = torch.softmax(similarity / 0.5, -1)
+    expected = torch.einsum("bnt,bntm,tmd->bnd", affinity, within, prototypes.vectors)
+    assert torch.allclose(knowledge, expected, atol=1e-5)
+    # a token that equals a prototype cannot make the affinity one-hot
+    own = prototypes.affinity(prototypes.similarity(prototypes.vectors[0, 0])).detach()
+    assert own.argmax() == 0
+    assert float(own.max()) < 0.97
+    assert float(entropy(own)) > 0.1

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The network's options: no retrieval, one-hot retrieval, linear attention, the class chain."""
+"""Kinds of retrieval: none, and those that the benchmark brings: one-hot, linear, class chain."""
 
 from __future__ import annotations
 
@@ -8,16 +8,13 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the network needs torch")
 
-from proto_mtl_ros.model import ProtoMTL  # noqa: E402
+import benchmark.methods  # noqa: E402, F401  the rivals register themselves
+from benchmark.methods.class_chain import ClassChain  # noqa: E402
+from benchmark.methods.linear_attention import linear_attention  # noqa: E402
+from proto_mtl_ros.model import ProtoMTL, build_from_manifest, build_network  # noqa: E402
 from proto_mtl_ros.model.backbones import BACKBONES  # noqa: E402
-from proto_mtl_ros.model.class_chain import ClassChain  # noqa: E402
-from proto_mtl_ros.model.retrieval import linear_attention  # noqa: E402
-from proto_mtl_ros.tasks import (  # noqa: E402
-    DEPTH,
-    NORMALS,
-    SEGMENTATION,
-    TASKS,
-)
+from proto_mtl_ros.model.network import NETWORKS  # noqa: E402
+from proto_mtl_ros.tasks import DEPTH, NORMALS, SEGMENTATION, TASKS  # noqa: E402
 
 ALL_TASKS = tuple(TASKS.values())
 
@@ -52,29 +49,20 @@ def tiny(monkeypatch):
     def build(tasks=ALL_TASKS, **options) -> ProtoMTL:
         torch.manual_seed(0)
         sizes = {"width": 16, "slots": 2, "heads": 2, "head_width": 8}
-        return ProtoMTL(tasks, backbone="tiny", **sizes, **options)
+        return build_network(tasks, backbone="tiny", **sizes, **options)
 
     return build
 
 
 IMAGE = torch.randn(2, 3, 64, 96, generator=torch.Generator().manual_seed(2))
 
-VARIANTS = (
-    {},
-    {"retrieval": "one_hot"},
-    {"retrieval": "none"},
-    {"attention": "linear"},
-    {"class_chain": True},
-    {"retrieval": "none", "attention": "linear", "class_chain": True},
-)
 
-
-@pytest.mark.parametrize("options", VARIANTS, ids=str)
-def test_no_parameter_of_any_variant_is_unused(tiny, options):
+@pytest.mark.parametrize("retrieval", NETWORKS)
+def test_no_parameter_of_any_variant_is_unused(tiny, retrieval):
     """A parameter without a gradient stops distributed training."""
-    network = tiny(**options)
+    network = tiny(retrieval=retrieval)
     out = network(IMAGE)
-    assert [tap.shape[2] for tap in out.taps] == [32, 16, 8, 4, 2]
+    assert [level.shape[2] for level in out.pyramid] == [32, 16, 8, 4, 2]
     sum(raw.square().mean() for raw in out.raw.values()).backward()
     assert [name for name, p in network.named_parameters() if p.grad is None] == []
 
@@ -104,7 +92,7 @@ def test_frozen_one_hot_affinity_shows_a_task_its_own_prototypes_only(tiny):
         slots = network.prototypes.vectors[2]
         cosines = torch.stack([token @ slot / (token.norm() * slot.norm()) for slot in slots])
         weights = torch.softmax(cosines / 0.5, 0)
-        found, _ = network.prototypes.retrieve(token, 2)
+        found, _ = network.retrieve(token, 2)
     assert torch.equal(after.raw["segmentation"], before.raw["segmentation"])
     assert torch.equal(after.raw["normals"], before.raw["normals"])
     assert not torch.equal(after.raw["depth"], before.raw["depth"])
@@ -129,14 +117,14 @@ def test_linear_attention_is_a_weighted_mean_for_each_query():
 
 
 def test_linear_attention_has_the_same_weights_and_is_another_function(tiny):
-    softmax, linear = tiny().eval(), tiny(attention="linear").eval()
+    softmax, linear = tiny().eval(), tiny(retrieval="linear_attention").eval()
     linear.load_state_dict(softmax.state_dict(), strict=True)
     with torch.no_grad():
         assert not torch.allclose(linear(IMAGE).raw["depth"], softmax(IMAGE).raw["depth"])
 
 
 def test_the_class_chain_starts_as_if_it_were_not_there(tiny):
-    plain, chained = tiny().eval(), tiny(class_chain=True).eval()
+    plain, chained = tiny().eval(), tiny(retrieval="class_chain").eval()
     missing = chained.load_state_dict(plain.state_dict(), strict=False)
     assert missing.missing_keys and all(key.startswith("chain.") for key in missing.missing_keys)
     with torch.no_grad():
@@ -176,40 +164,44 @@ def test_the_class_chain_adds_the_prototypes_of_the_classes_a_token_sees():
 
 @pytest.mark.parametrize("tasks", [(DEPTH, NORMALS), (DEPTH, SEGMENTATION), (SEGMENTATION,)])
 def test_a_class_chain_that_leads_nowhere_is_refused(tiny, tasks):
-    with pytest.raises(ValueError, match="class_chain needs the segmentation before another task"):
-        tiny(tasks, class_chain=True)
+    with pytest.raises(ValueError, match="needs the segmentation before another task"):
+        tiny(tasks, retrieval="class_chain")
 
 
-def test_unknown_options_are_named(tiny):
+def test_an_unknown_retrieval_is_named(tiny):
     with pytest.raises(ValueError, match="unknown retrieval 'some'.*one_hot"):
         tiny(retrieval="some")
-    with pytest.raises(ValueError, match="unknown attention 'cubic'.*linear"):
-        tiny(attention="cubic")
+
+
+def test_bundles_of_the_first_release_are_built_unless_they_have_what_is_gone():
+    options = {"tasks": ["depth"], "width": 16, "heads": 2, "head_width": 8}
+    network = build_from_manifest({**options, "attention": "softmax", "class_chain": False})
+    assert network.names == ("depth",)
+    for gone in ({"attention": "linear"}, {"class_chain": True}):
+        with pytest.raises(ValueError, match="is no longer part of the network"):
+            build_from_manifest({**options, **gone})
 
 
 class ChainedBlock(torch.nn.Module):
-    """The depth's part of a network with linear attention and the class chain, and nothing else:
-    exporting a whole network takes a minute."""
+    """The depth's part of a network with a class chain and its one-hot retrieval, and a linear
+    block: exporting a whole network takes a minute."""
 
-    def __init__(self, network: ProtoMTL) -> None:
+    def __init__(self, tiny) -> None:
         super().__init__()
-        self.prototypes, self.chain, self.block = (
-            network.prototypes,
-            network.chain,
-            network.krt[1][0],
-        )
+        self.one_hot = tiny(retrieval="one_hot")
+        self.chain = tiny(retrieval="class_chain").chain
+        self.block = tiny(retrieval="linear_attention").krt[1][0]
 
     def forward(self, features, logits):
-        knowledge, _ = self.prototypes.retrieve(features.flatten(2).transpose(1, 2), 1)
+        knowledge, _ = self.one_hot.retrieve(features.flatten(2).transpose(1, 2), 1)
         return self.block(self.chain(features, self.chain.knowledge(logits), 1), knowledge)
 
 
 def test_linear_attention_and_class_chain_export_to_onnx_for_any_size(tiny, tmp_path):
     pytest.importorskip("onnxscript")
     runtime = pytest.importorskip("onnxruntime")
-    network = tiny(retrieval="one_hot", attention="linear", class_chain=True).eval()
-    torch.nn.init.normal_(network.chain.project[0].weight)
-    part = ChainedBlock(network).eval()
+    part = ChainedBlock(tiny).eval()
+    torch.nn.init.normal_(part.chain.project[0].weight)
     rows, columns = torch.export.Dim("rows"), torch.export.Dim("columns")
     torch.onnx.export(
         part,

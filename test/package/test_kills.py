@@ -50,8 +50,8 @@ TRAINING = {
     "input_height": 64,
     "input_width": 64,
     "threads": 1,
-    "stages": [{"epochs": 4, "height": 64, "width": 64}],
-    "model": {"width": 16, "slots": 2, "heads": 2, "head_width": 8},
+    "epochs": 4,
+    "model": {"width": 16, "slots": 2, "heads": 2},
     "data": {"held_out_blocks": 1, "held_out_length": 2, "manifest": "manifests/one_label.csv"},
     "optimiser": {"batch": 4, "warmup_steps": 2, "decay_epochs": 1},
 }

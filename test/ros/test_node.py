@@ -13,7 +13,6 @@ import pytest
 pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 
 from robot import (
-    FX,
     Robot,
     bad_images,
     camera_info,
@@ -29,7 +28,6 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 
 from proto_mtl_ros.encodings import encode_compressed
 from proto_mtl_ros.geometry import (
-    Camera,
     depth_to_points,
 )
 from proto_mtl_ros.ros import decoding, messages
@@ -167,23 +165,8 @@ def test_malformed_images_are_counted_by_cause_and_survived(
         "camera",
         "images that cannot be used, by cause",
         tried=2 * len(faults),
-        survived=2 * len(faults),
-        lost=0,
         seen=f"WARN with what to do, bad.<cause> counts: {', '.join(sorted(faults))}",
     )
-
-
-def test_resolution_changes_mid_stream(robot: Robot) -> None:
-    robot.start()
-    depth = robot.collect("left/depth/image")
-    robot.flow(lambda: image(picture()), depth)
-    for width, height in ((64, 48), (80, 40), (31, 77), (64, 48)):
-        result = one_result(robot, image(picture(width, height)), depth)
-        assert (result.width, result.height) == (width, height)
-        assert pixels(result).shape == (height, width)
-    status = robot.client.status("left")
-    assert {p.key: p.value for p in status.values}["info.resolution_changed"] == "3"
-    assert status.level == b"\x01" and "images were 31x77 and are 64x48 now" in status.message
 
 
 def test_compressed_images(robot: Robot) -> None:
@@ -255,85 +238,3 @@ def test_a_camera_is_processed_no_more_often_than_allowed(robot: Robot) -> None:
     values = robot.client.values("left")
     assert int(values["skipped.max_rate"]) >= 10
     assert "skipped.max_rate" not in robot.client.values("right")
-
-
-def test_camera_info_makes_depth_metric(robot: Robot, record_fault: Callable[..., None]) -> None:
-    robot.start()
-    client = robot.client
-    depth = robot.collect("left/depth/image")
-    points = robot.collect("left/points", PointCloud2)
-    robot.flow(lambda: image(picture()), depth)
-    plain = pixels(one_result(robot, image(picture()), depth))
-    status = client.status("left")
-    assert status.level == b"\x01" and "camera_info_missing" in status.message
-    assert not points.messages
-
-    with_info(robot, camera_info(fx=FX), "calibrated")
-    wait_for(lambda: client.status("left").level == b"\x00", "the end of the warning")
-    wait_for(lambda: points.messages, "points")
-    robot.settle(depth, points)
-    assert np.allclose(pixels(one_result(robot, image(picture()), depth)), plain, rtol=1e-5)
-
-    with_info(robot, uncalibrated := CameraInfo(width=64, height=48), "uncalibrated")
-    assert uncalibrated.k[0] == 0
-    status = client.status("left")
-    assert status.level == b"\x01" and "uncalibrated" in status.message
-    robot.settle(depth, points)
-    assert np.allclose(pixels(one_result(robot, image(picture()), depth)), plain, rtol=1e-5)
-    assert not points.messages
-
-    broken = camera_info()
-    broken.k = [float("nan")] * 9
-    with_info(robot, broken, "unusable")
-    values = client.values("left")
-    assert values["info.bad_camera_info"] == values["camera_info.bad"] != "0"
-    assert not any(key.startswith("bad.") for key in values)
-    accounted = sum(int(values[key]) for key in ("processed", "dropped", "skipped"))
-    assert int(values["received"]) - accounted in (0, 1)  # no image is lost by it
-
-    zoomed = camera_info(128, 96, fx=4 * FX)
-    zoomed.binning_x = zoomed.binning_y = 2  # 64x48 images, fx 300: twice as far
-    with_info_binned(robot, zoomed)
-    robot.settle(depth)
-    assert np.allclose(pixels(one_result(robot, image(picture()), depth)), 2 * plain, rtol=1e-5)
-    record_fault(
-        "camera_info",
-        "camera_info missing, with K = 0, with NaN",
-        tried=3,
-        survived=3,
-        lost=0,
-        seen="WARN camera_info_missing, camera_info_uncalibrated, bad_camera_info; depth is for "
-        "the canonical camera, no cloud; metric again with the next good one",
-    )
-
-
-def with_info_binned(robot: Robot, info: CameraInfo) -> None:
-    """Publish a binned camera_info with images of its binned size."""
-
-    def known() -> bool:
-        robot.publish("left/camera_info", info)
-        robot.publish("left/image", image(picture()))
-        return robot.client.values("left")["camera_info"] == "calibrated"
-
-    wait_for(known, "a binned camera")
-
-
-def test_results_at_the_networks_size(robot: Robot) -> None:
-    robot.start(output_size="network")
-    depth = robot.collect("left/depth/image")
-    info = robot.collect("left/depth/camera_info", CameraInfo)
-    points = robot.collect("left/points", PointCloud2)
-    with_info(robot, camera_info(), "calibrated")
-    robot.flow(lambda: image(picture()), depth, info, points)
-    message = image(picture())
-    result = one_result(robot, message, depth)
-    assert (result.width, result.height) == (128, 96)
-    scaled = wait_for(lambda: info.messages, "camera_info")[-1]
-    assert (scaled.width, scaled.height) == (128, 96)
-    assert scaled.k[0] == pytest.approx(2 * FX) and scaled.p[0] == pytest.approx(2 * FX)
-    assert scaled.header == message.header
-    cloud = wait_for(lambda: points.messages, "points")[-1]
-    assert (cloud.width, cloud.height) == (128, 96)
-    camera = Camera(np.array(scaled.k).reshape(3, 3), 128, 96)
-    xyz = np.frombuffer(cloud.data, messages.POINT).reshape(96, 128)
-    assert np.allclose(xyz["x"], depth_to_points(pixels(result), camera)[..., 0], atol=1e-4)

@@ -5,15 +5,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 pytest.importorskip("rclpy", reason="ROS 2 is not installed")
-pytest.importorskip("onnx", reason="the tiny model is made with onnx")
 
-from onnx import TensorProto, helper, numpy_helper
 from robot import (
     Robot,
     camera_info,
@@ -27,7 +24,7 @@ from robot import (
 from ros_harness import wait_for
 from sensor_msgs.msg import Image
 from std_srvs.srv import SetBool, Trigger
-from tiny_bundle import tiny_graph, tiny_manifest, write_tiny_bundle
+from tiny_bundle import write_tiny_bundle
 
 from proto_mtl_ros.ros.parameters import CONFIGURE, TABLE
 from proto_mtl_ros.runtime.bundle import Bundle
@@ -83,6 +80,14 @@ def test_parameters_are_refused_with_a_reason(robot: Robot) -> None:
     for row in TABLE:
         if row.change == CONFIGURE:
             assert not client.set_parameters(**{row.name: row.default})[0].successful
+
+
+def test_a_parameter_of_an_earlier_version_is_a_warning_at_start(robot: Robot) -> None:
+    said = "there is no parameter trouble_hold any more: a diagnostic stays for 5 s"
+    (line,) = [line for line in robot.process.output.splitlines() if said in line]
+    assert "[WARN]" in line
+    (result,) = robot.client.set_parameters(trouble_hold=3.0)
+    assert not result.successful and result.reason
 
 
 def test_dynamic_parameters_act_at_once(robot: Robot) -> None:
@@ -240,46 +245,8 @@ def test_a_fallback_is_loud(robot: Robot, record_fault: Callable) -> None:
     record_fault(
         "engine",
         "the GPU that is asked for is absent",
-        tried=1,
-        survived=1,
-        lost=0,
         seen=f"WARN: {status.message}; runs on the CPU",
     )
-
-
-def write_fragile_bundle(directory: Path) -> Path:
-    """A tiny model that fails at run time on pictures with a red of 255."""
-    model = tiny_graph()
-    graph = model.graph
-    (last,) = [node for node in graph.node if "late" in node.output]
-    position = list(graph.node).index(last)
-    graph.node.remove(last)
-    one = numpy_helper.from_array(np.zeros(1, np.float32), "one_zero")
-    white = numpy_helper.from_array(np.array(255.0, np.float32), "white")
-    graph.initializer.extend([one, white])
-    chain = [
-        helper.make_node("ReduceMax", ["red"], ["reddest"], keepdims=0),
-        helper.make_node("Div", ["reddest", "white"], ["share"]),
-        helper.make_node("Cast", ["share"], ["index"], to=TensorProto.INT64),
-        helper.make_node("Gather", ["one_zero", "index"], ["late"], axis=0),  # there is no 1
-    ]
-    for offset, node in enumerate(chain):
-        graph.node.insert(position + offset, node)
-    content = {"model.onnx": model.SerializeToString()}
-    return Bundle.write(directory / "fragile", tiny_manifest("fragile"), content).path
-
-
-def test_a_failing_engine_is_told_and_survived(robot: Robot, tmp_path: Path) -> None:
-    robot.start(model=str(write_fragile_bundle(tmp_path)))
-    masks = robot.collect("left/segmentation/image")
-    good = np.full((48, 64, 3), 100, np.uint8)
-    robot.flow(lambda: image(good), masks)
-    robot.publish("left/image", image(np.full((48, 64, 3), 255, np.uint8)))
-    wait_for(lambda: robot.client.status("left").level == b"\x02", "an error on /diagnostics")
-    assert robot.client.values("left")["drops.engine_error"] == "1"
-    assert "a frame failed" in robot.process.output
-    assert not masks.messages
-    one_result(robot, image(good), masks)
 
 
 def test_a_transition_that_is_not_possible_is_answered(robot: Robot) -> None:
@@ -289,10 +256,61 @@ def test_a_transition_that_is_not_possible_is_answered(robot: Robot) -> None:
     assert "not possible" in robot.process.output
 
 
-def test_a_node_on_onnxruntime_has_no_torch(robot: Robot) -> None:
+def new_lines(robot: Robot, before: str) -> list[str]:
+    """What the node has written since its output was `before`."""
+    return robot.process.output.removeprefix(before).strip().splitlines()
+
+
+def test_configuring_that_fails_halfway_leaves_nothing(robot: Robot) -> None:
+    client = robot.client
+    robot.unconfigure()
+    assert client.set_parameters(cameras=["right", "bad_output"])[0].successful
+    for _ in range(2):
+        before = robot.process.output
+        assert not client.change_state("configure")
+        (line,) = [line for line in new_lines(robot, before) if "[ERROR]" in line]
+        assert "configure failed" in line and "perhaps" in line
+        assert client.state() == "unconfigured"
+        assert "perhaps" in client.status("engine").message
+    for topic in ("/right/depth/image", "/bad_output/segmentation/image"):
+        wait_for(lambda t=topic: not client.node.count_publishers(t), f"{topic} to be gone")
     robot.start()
     masks = robot.collect("left/segmentation/image")
     robot.flow(lambda: image(picture()), masks)
-    mapped = Path(f"/proc/{robot.process.process.pid}/maps").read_text()
-    assert "onnxruntime" in mapped
-    assert "libtorch" not in mapped
+    one_result(robot, image(picture()), masks)
+
+
+def test_activating_that_fails_halfway_is_undone(robot: Robot) -> None:
+    client = robot.client
+    robot.unconfigure()
+    assert client.set_parameters(cameras=["right", "bad_input"])[0].successful
+    assert client.change_state("configure")
+    for _ in range(2):
+        before = robot.process.output
+        assert not client.change_state("activate")
+        (line,) = [line for line in new_lines(robot, before) if "[ERROR]" in line]
+        assert "activate failed" in line and "perhaps" in line
+        assert client.state() == "inactive"
+        assert client.values("engine")["state"] == "inactive"
+    for topic in ("/right/image", "/bad_input/image"):
+        wait_for(lambda t=topic: not client.node.count_subscribers(t), f"{topic} to be gone")
+    robot.start()
+    assert client.values("engine")["state"] == "active"
+
+
+def test_cleaning_up_during_a_reload_answers_it(robot: Robot) -> None:
+    robot.start()
+    client = robot.client
+    folder = robot.models["tiny"].parent
+    endless = write_tiny_bundle(folder, "endless", delay_loops=4000)
+    assert client.set_parameters(model=str(endless))[0].successful
+    answer = client.send(Trigger, "reload_model", Trigger.Request())
+    wait_for(lambda: client.values("engine")["loading"] == "true", "the reload")
+    assert client.change_state("deactivate") and client.change_state("cleanup")
+    wait_for(answer.done, "an answer", 10.0)
+    assert not answer.result().success
+    assert "cleaned up" in answer.result().message and "old model" not in answer.result().message
+    robot.start()
+    assert client.set_parameters(model=str(robot.models["other"]))[0].successful
+    assert client.call(Trigger, "reload_model", Trigger.Request()).success
+    assert client.values("engine")["model"] == "other"

@@ -24,7 +24,7 @@ from tiny_bundle import tiny_manifest, write_tiny_bundle
 torch = pytest.importorskip("torch", reason="checkpoints need torch")
 pytest.importorskip("lightning", reason="training needs lightning")
 
-from test_training import CONFIG  # noqa: E402
+from small_training import CONFIG, train_config  # noqa: E402
 
 import proto_mtl_ros  # noqa: E402
 from proto_mtl_ros.cli.main import run_command  # noqa: E402
@@ -34,7 +34,7 @@ from proto_mtl_ros.data.bags.writer import BagWriter  # noqa: E402
 from proto_mtl_ros.errors import ProtoMtlError  # noqa: E402
 from proto_mtl_ros.runtime.bundle import Bundle  # noqa: E402
 from proto_mtl_ros.runtime.engine_cache import EngineCache  # noqa: E402
-from proto_mtl_ros.training.continuation import AtomicCheckpointIO  # noqa: E402
+from proto_mtl_ros.training.checkpoint import AtomicCheckpointIO  # noqa: E402
 from proto_mtl_ros.training.start import (  # noqa: E402
     continued_from,
     starting_network,
@@ -142,8 +142,6 @@ def originals(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "labels.npy").touch()
     (root / "figures").mkdir()
     (root / "figures" / "engine.json").write_text("{}")
-    (root / "results" / "cpu").mkdir(parents=True)
-    (root / "results" / "cpu" / "one.json").write_text("{}")
     (root / "run").mkdir()
     return root
 
@@ -158,7 +156,6 @@ TRAIN = ["train", "--config", "train.yaml", "--data", "pack", "--out", "run"]
 EXPORT = ["export", "--config", "train.yaml", "--data", "pack", "--out", "made"]
 IMPORT = ["dataset", "manifest", "pack", "--kind", "preprocessed", "--out", "m.csv", "--mtpsl"]
 DRAW = ["dataset", "manifest", "hand", "--kind", "folder", "--split", "train", "--out", "m"]
-PROTOCOL = ["benchmark", "--table-only"]
 
 PLACES: dict[str, list[str]] = {
     "pack/splits.csv": EVALUATE,
@@ -203,7 +200,6 @@ PLACES: dict[str, list[str]] = {
     "train.yaml": TRAIN,
     "run/last.ckpt": TRAIN,
     "old.ckpt": [*EXPORT, "--checkpoint", "old.ckpt"],
-    "protocol.yaml": [*PROTOCOL, "--protocol", "protocol.yaml"],
 }
 """File that is replaced -> the command that reads it."""
 
@@ -260,19 +256,13 @@ def _load_in(backend: str, name: str) -> Callable[[bytes, Path], object]:
     return load
 
 
-def _config(**changes: object):  # type: ignore[no-untyped-def]
-    from proto_mtl_ros.training.config import TrainConfig
-
-    return TrainConfig.model_validate({**CONFIG, **changes})
-
-
 def _start_from(content: bytes, folder: Path) -> object:
     from proto_mtl_ros.tasks import (
         NYU13,
         tasks_over,
     )
 
-    config = _config(start_from=str(_in_bundle("weights.safetensors", content, folder)))
+    config = train_config(start_from=str(_in_bundle("weights.safetensors", content, folder)))
     return starting_network(config, tasks_over(config.tasks, NYU13))
 
 
@@ -299,7 +289,7 @@ def _teacher_checkpoint(content: bytes, folder: Path) -> object:
         tasks_over,
     )
 
-    (folder / "config.json").write_text(_config().model_dump_json())
+    (folder / "config.json").write_text(train_config().model_dump_json())
     (folder / "teacher.ckpt").write_bytes(content)
     return _teacher(str(folder / "teacher.ckpt"), tasks_over(("depth",), NYU13)[0])
 
@@ -316,11 +306,11 @@ def _teacher_config(content: bytes, folder: Path) -> object:
 
 
 def _run_config(content: bytes, folder: Path) -> object:
-    from proto_mtl_ros.training.continuation import check_resumable
+    from proto_mtl_ros.training.checkpoint import check_resumable
 
     torch.save({"epoch": 1}, folder / "last.ckpt")
     (folder / "config.json").write_bytes(content)
-    check_resumable(_config(), folder)
+    check_resumable(train_config(), folder)
     return None
 
 
@@ -358,7 +348,7 @@ def _continued(content: bytes, folder: Path) -> object:
     bundle = folder / "next"
     bundle.mkdir()
     (bundle / "model.json").write_bytes(content)
-    return continued_from(_config(start_from="nyu13-lite0"), str(bundle))
+    return continued_from(train_config(start_from="nyu13-lite0"), str(bundle))
 
 
 LOADERS: dict[str, Callable[[bytes, Path], object]] = {

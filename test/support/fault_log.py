@@ -19,7 +19,15 @@ class FaultLog:
         self._entries: dict[str, dict[str, Any]] = {}
 
     def add(
-        self, test: str, group: str, name: str, *, tried: int, survived: int, lost: int, seen: str
+        self,
+        test: str,
+        group: str,
+        name: str,
+        *,
+        seen: str,
+        tried: int = 1,
+        survived: int | None = None,
+        lost: int = 0,
     ) -> None:
         """Note one kind of fault.
 
@@ -27,10 +35,11 @@ class FaultLog:
             test: pytest's id of the test that tried it.
             group: the heading it stands under: "camera", "engine", "disk" ...
             name: what was done, as a reader would say it: "camera stops and returns".
-            tried, survived: how often, and after how many of them everything worked again.
+            tried, survived: how often, and after how many of them everything worked again: all.
             lost: results, frames or files lost that should not have been.
             seen: what an operator sees of it: the diagnosis, the line, the exit code.
         """
+        survived = tried if survived is None else survived
         assert 0 <= survived <= tried and lost >= 0 and seen
         self._entries[name] = {
             "group": group,

@@ -14,6 +14,7 @@ and so are returns: a file that a helper returns to is not called again.
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import json
 import os
@@ -77,6 +78,9 @@ def main() -> None:
 
     from proto_mtl_ros.ros.node import PerceptionNode
 
+    for part in ("cli.main", "cli.node", "ros.process"):  # which `proto-mtl node` loads as well
+        importlib.import_module(f"proto_mtl_ros.{part}")
+
     rclpy.init(args=[])
     types = {"depth/camera_info": CameraInfo, "points": PointCloud2}
     everything = (
@@ -135,11 +139,10 @@ def main() -> None:
         for module in list(sys.modules.values())
         if (getattr(module, "__file__", None) or "").startswith(PACKAGE)
     }
-    print(json.dumps({"complete": complete, "walk": tracer.walk(), "loaded": loaded}))
-    node.trigger_shutdown()
-    nodes.shutdown()
-    listeners.shutdown()
-    rclpy.try_shutdown()
+    libraries = sorted(name for name in sys.modules if "." not in name)
+    report = {"complete": complete, "walk": tracer.walk(), "loaded": loaded, "libraries": libraries}
+    print(json.dumps(report), flush=True)
+    os._exit(0)  # the executors' threads still spin
 
 
 if __name__ == "__main__":

@@ -108,6 +108,7 @@ def running_robot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Robot]:
     overrides = {
         "model": str(models["tiny"]),
         "max_depth": "20",  # an integer where the table has a double
+        "trouble_hold": "1.5",  # of an earlier version
         "qos_overrides./left/normals/image.publisher.reliability": "best_effort",
         "qos_overrides./strict/image.subscription.reliability": "reliable",
         # Mistakes that show when a camera of this name is configured, or activated.

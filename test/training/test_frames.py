@@ -19,26 +19,11 @@ torch = pytest.importorskip("torch", reason="training needs torch")
 from torch.utils.data import DataLoader  # noqa: E402
 
 from proto_mtl_ros.data.sample import Sample  # noqa: E402
-from proto_mtl_ros.geometry import (  # noqa: E402
-    Camera,
-    resize,
-)
-from proto_mtl_ros.tasks import (  # noqa: E402
-    NYU13,
-    TASKS,
-)
-from proto_mtl_ros.training.augmentation import (  # noqa: E402
-    Crop,
-    Windows,
-    crop_images,
-    jitter_colours,
-)
+from proto_mtl_ros.geometry import Camera, resize  # noqa: E402
+from proto_mtl_ros.tasks import NYU13, TASKS  # noqa: E402
+from proto_mtl_ros.training.augmentation import Crop, Windows, crop_images, jitter_colours  # noqa: E402
 from proto_mtl_ros.training.config import TrainConfig  # noqa: E402
-from proto_mtl_ros.training.frames import (  # noqa: E402
-    EpochBatches,
-    TrainingBatches,
-    training_loader,
-)
+from proto_mtl_ros.training.frames import EpochBatches, training_batch, training_loader  # noqa: E402
 from proto_mtl_ros.training.store import FrameStore  # noqa: E402
 
 ALL = list(TASKS.values())
@@ -91,7 +76,7 @@ def wall_depth(camera: Camera, normal: np.ndarray = NORMAL) -> np.ndarray:
 
 
 def _store(source: Walls, smallest: float = 0.5) -> FrameStore:
-    return FrameStore(source, ALL, [(64, 96)], smallest)
+    return FrameStore(source, ALL, (64, 96), smallest)
 
 
 SOURCE = Walls([(120, 160)] * 2 + [(90, 160)], [tuple(TASKS), ("depth",), ("normals",)])
@@ -113,7 +98,7 @@ def test_labels_of_a_crop_are_those_that_its_camera_sees(crop):
 
     Around a frame that is seen from farther away there is grey, and no label.
     """
-    batch = STORE.batch([0], [crop], 64, 96, CANONICAL)
+    batch = STORE.batch([0], [crop], CANONICAL)
     fx, fy, cx, cy = batch["camera"][0].double().tolist()
     camera = Camera(np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]]), 96, 64)
     normal = NORMAL * (-1 if crop.mirrored else 1, 1, 1)
@@ -177,7 +162,7 @@ def test_whole_frame_is_resized_as_on_the_robot():
 
 def test_zoom_divides_canonical_depth_and_leaves_metres():
     whole, half = Crop(), Crop(size=0.5)
-    batch = STORE.batch([0, 0], [whole, half], 64, 96, CANONICAL)
+    batch = STORE.batch([0, 0], [whole, half], CANONICAL)
     centre = batch["depth"][:, 31, 47]
     assert float(centre[0] / centre[1]) == pytest.approx(2.0, rel=0.02)
     metres = centre * batch["depth_factor"]
@@ -189,14 +174,14 @@ def test_zoom_divides_canonical_depth_and_leaves_metres():
 
 def test_mirror_moves_pixels_of_all_maps_alike():
     plain, mirrored = Crop(x=0.2, y=0.3, size=0.7), Crop(x=0.2, y=0.3, size=0.7, mirrored=True)
-    batch = STORE.batch([0, 0], [plain, mirrored], 64, 96, CANONICAL)
+    batch = STORE.batch([0, 0], [plain, mirrored], CANONICAL)
     assert torch.equal(batch["segmentation"][1], batch["segmentation"][0].flip(1))
     assert torch.equal(batch["depth"][1], batch["depth"][0].flip(1))
     assert torch.allclose(batch["image"][1], batch["image"][0].flip(2), atol=1e-3)
 
 
 def test_frames_of_several_sizes_and_missing_labels_share_a_batch():
-    batch = STORE.batch([2, 1, 0], [Crop()] * 3, 64, 96, CANONICAL)
+    batch = STORE.batch([2, 1, 0], [Crop()] * 3, CANONICAL)
     assert batch["frame_id"] == ["wall2", "wall1", "wall0"]
     assert batch["labelled"].tolist() == [
         [False, False, True],
@@ -206,7 +191,7 @@ def test_frames_of_several_sizes_and_missing_labels_share_a_batch():
     for row, name in ((0, "segmentation"), (0, "depth"), (1, "normals")):
         empty = TASKS[name].empty_label(64, 96)
         assert np.array_equal(batch[name][row].numpy(), empty)
-    alone = STORE.batch([0], [Crop()], 64, 96, CANONICAL)
+    alone = STORE.batch([0], [Crop()], CANONICAL)
     for name in ("image", "segmentation", "depth", "normals", "camera"):
         assert torch.equal(batch[name][2], alone[name][0])
 
@@ -219,7 +204,7 @@ def test_ids_beyond_the_classes_are_unlabelled():
             return Sample(sample.frame_id, sample.rgb, sample.camera, {"segmentation": ids})
 
     store = _store(Odd([(120, 160)], [("segmentation",)]))
-    ids = store.batch([0], [Crop()], 64, 96, CANONICAL)["segmentation"]
+    ids = store.batch([0], [Crop()], CANONICAL)["segmentation"]
     assert bool((ids == 255).all())
     assert int(store.class_counts("segmentation", 13).sum()) == 0
 
@@ -227,11 +212,12 @@ def test_ids_beyond_the_classes_are_unlabelled():
 def test_attached_maps_are_cut_as_the_picture_is():
     """A teacher's map that repeats the picture shows what the picture shows."""
     store = _store(SOURCE)
-    whole = store.batch([0], [Crop()], 64, 96, CANONICAL)["image"]
+    whole = store.batch([0], [Crop()], CANONICAL)["image"]
     coarse = torch.nn.functional.avg_pool2d(whole, 4).permute(0, 2, 3, 1) / 255
-    store.attach("teacher_normals", [0], torch.cat([coarse, coarse[..., :1]], -1), (64, 96))
+    maps = torch.cat([coarse, coarse[..., :1]], -1)
+    store.attach("teacher_normals", [0], maps, vectors=True)
     crop = Crop(size=0.6, x=0.3, y=0.8, mirrored=True)
-    batch = store.batch([0, 1], [crop, crop], 64, 96, CANONICAL)
+    batch = store.batch([0, 1], [crop, crop], CANONICAL)
     expected = torch.nn.functional.avg_pool2d(batch["image"][:1], 4).permute(0, 2, 3, 1) / 255
     found = batch["teacher_normals"]
     assert found.shape == (2, 16, 24, 4)
@@ -245,9 +231,9 @@ def test_features_of_the_mirror_image_are_taken_for_mirrored_crops():
     store = _store(SOURCE)
     plain, mirrored = torch.full((1, 4, 6, 2), 1.0), torch.full((1, 4, 6, 2), 2.0)
     mirrored[:, :, 0] = 4.0  # left in the frame, right in its mirror image
-    store.attach("features", [1], plain, (64, 96), 16, mirrored)
+    store.attach("features", [1], plain, 16, mirrored=mirrored)
     crops = [Crop(), Crop(mirrored=True)]
-    first, second = store.batch([1, 1], crops, 64, 96, CANONICAL)["features"]
+    first, second = store.batch([1, 1], crops, CANONICAL)["features"]
     assert torch.equal(first, plain[0])
     assert torch.equal(second, mirrored[0].flip(1))
     assert store.nbytes > _store(SOURCE).nbytes
@@ -272,7 +258,7 @@ def _config(**changes: Any) -> TrainConfig:
             "canonical_fx": CANONICAL,
             "input_height": 64,
             "input_width": 96,
-            "stages": [{"epochs": 3, "height": 64, "width": 96}],
+            "epochs": 3,
             "optimiser": {"batch": 2},
             **changes,
         }
@@ -284,11 +270,11 @@ def test_epochs_differ_and_every_frame_comes_once_per_pass():
     epochs = []
     for epoch in range(2):
         sampler.set_epoch(epoch)
-        epochs.append([index for keys in sampler for _, _, index in keys])
+        epochs.append([index for keys in sampler for _, index in keys])
     assert sorted(epochs[0]) == sorted(epochs[1]) == list(range(6))
     assert epochs[0] != epochs[1]
     # fewer frames than an epoch has places: another pass, in another order
-    more = [index for keys in EpochBatches(3, 3, 2, 0) for _, _, index in keys]
+    more = [index for keys in EpochBatches(3, 3, 2, 0) for _, index in keys]
     assert sorted(more) == [0, 0, 1, 1, 2, 2]
 
 
@@ -306,9 +292,8 @@ def test_the_training_loop_is_told_the_epoch():
 
 
 def test_batches_are_a_function_of_seed_and_step():
-    batches = TrainingBatches(STORE, _config())
     keys = next(iter(EpochBatches(3, 1, 2, 0)))
-    one, two = batches(keys), batches(keys)
-    other = TrainingBatches(STORE, _config(seed=1))(keys)
+    one, two = (training_batch(STORE, _config(), keys) for _ in range(2))
+    other = training_batch(STORE, _config(seed=1), keys)
     assert all(torch.equal(one[name], two[name]) for name in ("image", "depth", "camera"))
     assert not torch.equal(one["image"], other["image"])

@@ -8,16 +8,9 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="training needs torch")
 
-from proto_mtl_ros.model.prototypes import (  # noqa: E402
-    TaskPrototypes,
-    entropy,
-)
-from proto_mtl_ros.tasks import TASKS  # noqa: E402
-from proto_mtl_ros.training.losses import (  # noqa: E402
-    _OF_KIND,
-    LOSSES,
-    supervised,
-)
+from proto_mtl_ros.model.torch_tasks import torch_task  # noqa: E402
+from proto_mtl_ros.tasks import TASKS, binary  # noqa: E402
+from proto_mtl_ros.training.losses import supervised  # noqa: E402
 
 ALL = list(TASKS.values())
 WEIGHTS = {"segmentation": 1.0, "depth": 1.0, "normals": 1.0}
@@ -42,26 +35,6 @@ def _batch(frames: int, seed: int = 0):
     ids = torch.randint(0, 13, (frames, 8, 8), generator=generator, dtype=torch.uint8)
     ids[:, 3] = 255
     return raw, {"segmentation": ids, "depth": depth, "normals": normals}
-
-
-@pytest.mark.parametrize("name", ["segmentation", "depth", "normals"])
-def test_gradient_equals_finite_differences(name):
-    raw, labels = _batch(2)
-    loss = LOSSES[_OF_KIND[type(TASKS[name])]]
-    raw[name].requires_grad_(True)
-    assert torch.autograd.gradcheck(lambda x: loss(x, labels[name]).sum(), (raw[name],))
-
-
-@pytest.mark.parametrize("name", ["segmentation", "depth", "normals"])
-def test_map_without_a_valid_pixel_gives_zero_loss_and_zero_gradient(name):
-    raw, labels = _batch(2)
-    task = TASKS[name]
-    empty = torch.from_numpy(np.stack([task.empty_label(8, 8)] * 2))
-    raw[name].requires_grad_(True)
-    loss = LOSSES[_OF_KIND[type(task)]](raw[name], empty)
-    loss.sum().backward()
-    assert loss.tolist() == [0.0, 0.0]
-    assert torch.count_nonzero(raw[name].grad) == 0
 
 
 @pytest.mark.parametrize(
@@ -96,7 +69,7 @@ def test_supervised_scales_by_tasks_over_labelled_tasks():
     mask = torch.tensor([[True, False, False], [True, True, True]])
     losses, means = supervised(raw, labels, mask, ALL, WEIGHTS)
     loss = sum(losses.values())
-    each = {t.name: LOSSES[_OF_KIND[type(t)]](raw[t.name], labels[t.name]) for t in ALL}
+    each = {t.name: torch_task(t).loss(raw[t.name], labels[t.name]) for t in ALL}
     first = 3.0 / 1.0 * each["segmentation"][0]
     second = sum(each[t.name][1] for t in ALL)
     assert float(loss) == pytest.approx(float((first + second) / 2), rel=1e-9)
@@ -108,7 +81,7 @@ def test_balanced_bce_against_plain_numpy_and_finite_differences():
     label = torch.zeros(2, 4, 4, dtype=torch.uint8)
     label[:, 1] = 1
     label[:, 3] = 255
-    loss = LOSSES["balanced_bce"]
+    loss = torch_task(binary("edges")).loss
     assert torch.autograd.gradcheck(lambda x: loss(x, label).sum(), (logits,))
     x, y = logits.detach().numpy()[0, 0, :3], label.numpy()[0, :3]
     probability = 1 / (1 + np.exp(-x))
@@ -123,28 +96,12 @@ def test_l1_and_cosine_against_plain_numpy():
     label = labels["depth"].numpy()[0]
     valid = np.isfinite(label) & (label > 0)
     expected = np.abs(up - label)[valid].mean()
-    assert float(LOSSES["l1"](raw["depth"], labels["depth"])) == pytest.approx(expected)
+    assert float(torch_task(TASKS["depth"]).loss(raw["depth"], labels["depth"])) == pytest.approx(
+        expected
+    )
     vectors = torch.nn.functional.interpolate(raw["normals"], (8, 8), mode="bilinear").numpy()[0]
     target = labels["normals"].numpy()[0].transpose(2, 0, 1)
     cosine = (vectors * target).sum(0) / np.linalg.norm(vectors, axis=0)
     kept = np.linalg.norm(target, axis=0) > 0.5
-    loss = float(LOSSES["cosine"](raw["normals"], labels["normals"]))
+    loss = float(torch_task(TASKS["normals"]).loss(raw["normals"], labels["normals"]))
     assert loss == pytest.approx((1 - cosine)[kept].mean(), rel=1e-6)
-
-
-@pytest.mark.parametrize("slots", [1, 4])
-def test_affinity_is_soft_and_retrieval_is_a_mean_of_prototypes(slots):
-    torch.manual_seed(0)
-    prototypes = TaskPrototypes(3, slots, 16, 0.5)
-    tokens = torch.randn(2, 5, 16)
-    knowledge, affinity = prototypes.retrieve(tokens)
-    assert torch.allclose(affinity.sum(-1), torch.ones(2, 5))
-    similarity = prototypes.similarity(tokens)
-    within = torch.softmax(similarity / 0.5, -1)
-    expected = torch.einsum("bnt,bntm,tmd->bnd", affinity, within, prototypes.vectors)
-    assert torch.allclose(knowledge, expected, atol=1e-5)
-    # a token that equals a prototype cannot make the affinity one-hot
-    own = prototypes.affinity(prototypes.vectors[0, 0].detach()).detach()
-    assert own.argmax() == 0
-    assert float(own.max()) < 0.97
-    assert float(entropy(own)) > 0.1

@@ -20,29 +20,15 @@ import safetensors.torch  # noqa: E402
 
 from proto_mtl_ros.cli.train import command as train_command  # noqa: E402
 from proto_mtl_ros.data.nyuv2 import NYUv2  # noqa: E402
-from proto_mtl_ros.errors import (  # noqa: E402
-    BundleError,
-    ConfigError,
-    DataError,
-)
+from proto_mtl_ros.errors import BundleError, ConfigError, DataError  # noqa: E402
 from proto_mtl_ros.runtime.bundle import Bundle  # noqa: E402
 from proto_mtl_ros.runtime.engine import create_engine  # noqa: E402
-from proto_mtl_ros.tasks import (  # noqa: E402
-    NYU13,
-    LabelSet,
-    tasks_over,
-)
+from proto_mtl_ros.tasks import NYU13, LabelSet, tasks_over  # noqa: E402
+from proto_mtl_ros.training.auxiliary.auxiliary_loss import TEACHER, TEACHER_FEATURES  # noqa: E402
 from proto_mtl_ros.training.checkpoint import network_from_checkpoint  # noqa: E402
 from proto_mtl_ros.training.config import TrainConfig  # noqa: E402
-from proto_mtl_ros.training.start import (  # noqa: E402
-    continued_from,
-    starting_network,
-)
-from proto_mtl_ros.training.store import (  # noqa: E402
-    TEACHER,
-    TEACHER_FEATURES,
-    FrameStore,
-)
+from proto_mtl_ros.training.start import continued_from, starting_network  # noqa: E402
+from proto_mtl_ros.training.store import FrameStore  # noqa: E402
 from proto_mtl_ros.training.teachers import attach_teachers  # noqa: E402
 
 MODEL = Path(__file__).resolve().parents[2] / "models" / "nyu13-lite0"
@@ -56,7 +42,7 @@ def _config(**changes) -> TrainConfig:
             "canonical_fx": 207.5431604,
             "input_height": 192,
             "input_width": 256,
-            "stages": [{"epochs": 1, "height": 192, "width": 256}],
+            "epochs": 1,
             "start_from": str(MODEL),
             **changes,
         }
@@ -99,11 +85,11 @@ def test_the_shipped_model_teaches_what_frames_have_no_label_for(tmp_path):
         loss={"distillation": 1.0},
         distillation={"teachers": dict.fromkeys(("segmentation", "depth", "normals"), str(MODEL))},
     )
-    store = FrameStore(source, tasks_over(config.tasks, NYU13), [(192, 256)], 1.0)
+    store = FrameStore(source, tasks_over(config.tasks, NYU13), (192, 256), 1.0)
     attach_teachers(store, config)
     from proto_mtl_ros.training.augmentation import Crop
 
-    batch = store.batch(range(3), [Crop()] * 3, 192, 256, config.canonical_fx)
+    batch = store.batch(range(3), [Crop()] * 3, config.canonical_fx)
     # frame 0 has a segmentation label, frame 1 a depth label: nobody teaches those
     assert not batch[f"{TEACHER}segmentation"][0].any()
     assert not batch[f"{TEACHER}depth"][1].any()
@@ -136,18 +122,18 @@ def test_features_of_teachers_come_for_every_frame_and_need_the_same_width(tmp_p
         "distillation": {"teachers": {"depth": str(MODEL)}},
     }
     config = _config(**options)
-    store = FrameStore(source, tasks_over(config.tasks, NYU13), [(192, 256)], 1.0)
+    store = FrameStore(source, tasks_over(config.tasks, NYU13), (192, 256), 1.0)
     attach_teachers(store, config)
     from proto_mtl_ros.training.augmentation import Crop
 
-    whole = store.batch(range(4), [Crop()] * 4, 192, 256, config.canonical_fx)
+    whole = store.batch(range(4), [Crop()] * 4, config.canonical_fx)
     assert f"{TEACHER}depth" not in whole
     features = whole[f"{TEACHER_FEATURES}depth"]
     assert features.shape == (4, 12, 16, config.model.width)
     flat = features.flatten(0, 2)
     assert float(flat.mean(0).abs().max()) < 0.02
     assert float(flat.std(0).median()) == pytest.approx(1, abs=0.02)
-    turned = store.batch([0], [Crop(mirrored=True)], 192, 256, config.canonical_fx)
+    turned = store.batch([0], [Crop(mirrored=True)], config.canonical_fx)
     other = turned[f"{TEACHER_FEATURES}depth"].flip(2)
     assert 0.01 < float((other - features[:1]).square().mean()) < 1.0
     with pytest.raises(ConfigError, match=r"width 192.*model\.width"):
@@ -160,7 +146,7 @@ def test_teacher_with_other_classes_is_refused(tmp_path):
     config = _config(
         loss={"distillation": 1.0}, distillation={"teachers": {"segmentation": str(MODEL)}}
     )
-    store = FrameStore(source, tasks_over(config.tasks, OWN), [(192, 256)], 1.0)
+    store = FrameStore(source, tasks_over(config.tasks, OWN), (192, 256), 1.0)
     with pytest.raises(ConfigError, match="other classes"):
         attach_teachers(store, config)
 
@@ -180,18 +166,11 @@ def test_a_run_is_continued_from_another_bundle_with_all_that_must_fit(tmp_path)
         {"weights.safetensors": shipped.weights_path},
     )
     teachers = {"segmentation": str(MODEL), "depth": "runs/depth/last.ckpt"}
-    config = _config(
-        distillation={"teachers": teachers},
-        stages=[
-            {"epochs": 1, "height": 192, "width": 256},
-            {"epochs": 2, "height": 64, "width": 96},
-        ],
-    )
+    config = _config(distillation={"teachers": teachers})
     found = continued_from(config, str(other.path))
     assert found.start_from == found.distillation.teachers["segmentation"] == str(other.path)
     assert found.distillation.teachers["depth"] == "runs/depth/last.ckpt"
     assert (found.input_height, found.input_width, found.canonical_fx) == (96, 128, 111.0)
-    assert [(s.height, s.width) for s in found.stages] == [(96, 128), (64, 96)]
     assert (found.model.width, found.model.slots) == (64, 2)
     # and what is written down can be read as a configuration
     (tmp_path / "config.json").write_text(found.model_dump_json())

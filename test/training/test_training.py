@@ -10,56 +10,28 @@ import subprocess
 import sys
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
-from typing import Any
 
 import pytest
 import sources
-import typer
-import yaml
 from nyuv2_pack import write_pack
-from typer.testing import CliRunner
 
 torch = pytest.importorskip("torch", reason="training needs torch")
 pytest.importorskip("lightning", reason="training needs lightning")
 
-from proto_mtl_ros.cli.train import command as train_command  # noqa: E402
-from proto_mtl_ros.errors import (  # noqa: E402
-    ConfigError,
-    TrainingError,
-)
+from small_training import config_file, train_config  # noqa: E402
+
+from proto_mtl_ros.errors import ConfigError, TrainingError  # noqa: E402
 from proto_mtl_ros.tasks import NYU13  # noqa: E402
-from proto_mtl_ros.training.config import TrainConfig  # noqa: E402
+from proto_mtl_ros.training.module import MultiTaskModule  # noqa: E402
+from proto_mtl_ros.training.store import FrameStore  # noqa: E402
+from proto_mtl_ros.training.trainer import train, training_store  # noqa: E402
 
 pytestmark = pytest.mark.timeout(600)  # an export alone takes a minute on a busy machine
-
-CONFIG = {
-    "name": "smallest",
-    "canonical_fx": 100.0,
-    "input_height": 64,
-    "input_width": 96,
-    "threads": 1,
-    "stages": [{"epochs": 2, "height": 64, "width": 64}, {"epochs": 1, "height": 64, "width": 96}],
-    "model": {"width": 16, "slots": 2, "heads": 2, "head_width": 8},
-    "data": {
-        "held_out_blocks": 1,
-        "held_out_length": 2,
-        "manifest": "manifests/one_label.csv",
-    },
-    # with terms that own modules, and weights that remember epochs: all of it must be continued
-    "loss": {"cross_task": 0.2, "joint_task": 0.2, "weighting": "dwa"},
-    "optimiser": {"batch": 4, "warmup_steps": 2, "decay_epochs": 1},
-}
 
 
 @pytest.fixture(scope="module")
 def pack(tmp_path_factory) -> Path:
     return write_pack(tmp_path_factory.mktemp("pack"))
-
-
-def _config(folder: Path, **changes) -> Path:
-    path = folder / "config.yaml"
-    path.write_text(yaml.safe_dump({**CONFIG, **changes}))
-    return path
 
 
 def _run(*arguments: object, **options) -> subprocess.CompletedProcess:
@@ -71,7 +43,7 @@ def _run(*arguments: object, **options) -> subprocess.CompletedProcess:
 def uninterrupted(pack, tmp_path_factory) -> Path:
     """The output folder of a training of three epochs in one go."""
     folder = tmp_path_factory.mktemp("uninterrupted")
-    result = _run("train", "--config", _config(folder), "--data", pack, "--out", folder / "run")
+    result = _run("train", "--config", config_file(folder), "--data", pack, "--out", folder / "run")
     assert result.returncode == 0, result.stderr
     return folder
 
@@ -81,7 +53,15 @@ def _weights(run: Path) -> dict:
 
 
 def test_stopped_and_continued_training_equals_an_uninterrupted_one(uninterrupted, pack, tmp_path):
-    arguments = ("train", "--config", _config(tmp_path), "--data", pack, "--out", tmp_path / "run")
+    arguments = (
+        "train",
+        "--config",
+        config_file(tmp_path),
+        "--data",
+        pack,
+        "--out",
+        tmp_path / "run",
+    )
     first = _run(*arguments, "--max-epochs", 1)
     assert first.returncode == 0, first.stderr
     second = _run(*arguments)
@@ -97,21 +77,18 @@ def test_run_of_another_configuration_or_a_damaged_checkpoint_is_refused(
 ):
     shutil.copytree(uninterrupted / "run", tmp_path / "run")
     arguments = ("--data", pack, "--out", tmp_path / "run")
-    other = _config(tmp_path, loss={**CONFIG["loss"], "depth": 3.0})
+    other = config_file(tmp_path, loss={"depth": 3.0})
     result = _run("train", "--config", other, *arguments)
     assert result.returncode == 2
-    assert "loss.depth = 1.0, not 3.0" in result.stderr
+    assert "loss.tasks.depth = 1.0, not 3.0" in result.stderr
     (tmp_path / "run" / "last.ckpt").write_bytes(b"no checkpoint")
-    result = _run("train", "--config", _config(tmp_path), *arguments)
+    result = _run("train", "--config", config_file(tmp_path), *arguments)
     assert result.returncode == 2
     assert "cannot be read as tensors alone" in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
 
 
 def test_a_frame_that_breaks_the_numbers_is_named(pack, tmp_path, monkeypatch):
-    from proto_mtl_ros.training.store import FrameStore
-    from proto_mtl_ros.training.trainer import train
-
     cut = FrameStore.batch
     calls = []
 
@@ -123,9 +100,7 @@ def test_a_frame_that_breaks_the_numbers_is_named(pack, tmp_path, monkeypatch):
         return batch
 
     monkeypatch.setattr(FrameStore, "batch", poisoned)
-    config = TrainConfig.model_validate(
-        {**CONFIG, "stages": [{"epochs": 9, "height": 64, "width": 64}], "loss": {"geometry": 1.0}}
-    )
+    config = train_config(epochs=9, loss={"geometry": 1.0})
     with pytest.raises(TrainingError) as failure:
         train(config, pack, tmp_path / "run")
     line = str(failure.value)
@@ -137,39 +112,18 @@ def test_a_frame_that_breaks_the_numbers_is_named(pack, tmp_path, monkeypatch):
 
 
 def test_same_seed_same_weights_other_seed_others(pack, tmp_path):
-    from proto_mtl_ros.training.trainer import train
-
     def weights(name: str, seed: int) -> dict:
-        config = TrainConfig.model_validate({**CONFIG, "seed": seed})
-        return torch.load(train(config, pack, tmp_path / name, 1), weights_only=True)["state_dict"]
+        last = train(train_config(seed=seed), pack, tmp_path / name, 1)
+        return torch.load(last, weights_only=True)["state_dict"]
 
     first, again, other = weights("a", 0), weights("b", 0), weights("c", 1)
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert any(not torch.equal(first[name], other[name]) for name in first)
 
 
-def test_with_one_task_there_is_no_conflict_and_gradients_are_plain(pack, tmp_path):
-    """The logits of rare classes are adjusted meanwhile, and no depth is there to be scaled."""
-    from proto_mtl_ros.training.trainer import train
-
-    def weights(name: str, **loss: Any) -> dict:
-        changes = {"tasks": ["segmentation"], "model": {**CONFIG["model"], "retrieval": "none"}}
-        off = {"tke": 0.0, "tc": 0.0, **loss}
-        config = TrainConfig.model_validate({**CONFIG, **changes, "loss": off})
-        return torch.load(train(config, pack, tmp_path / name, 1), weights_only=True)["state_dict"]
-
-    plain = weights("plain", logit_adjustment=1.0)
-    pcgrad = weights("pcgrad", logit_adjustment=1.0, gradients="pcgrad")
-    unadjusted = weights("unadjusted", gradients="pcgrad")
-    torch.testing.assert_close(pcgrad, plain, rtol=1e-4, atol=1e-6)
-    assert any(not torch.equal(unadjusted[name], pcgrad[name]) for name in plain)
-
-
 def test_frozen_blocks_of_the_backbone_have_no_gradient():
-    from proto_mtl_ros.training.module import MultiTaskModule
-
     def frozen(blocks: int) -> list[bool]:
-        config = TrainConfig.model_validate({**CONFIG, "optimiser": {"frozen_blocks": blocks}})
+        config = train_config(optimiser={"frozen_blocks": blocks})
         parts = MultiTaskModule(config, 1, NYU13).network.backbone.parts()
         return [not any(p.requires_grad for p in part.parameters()) for part in parts]
 
@@ -186,18 +140,16 @@ class _Terminal(io.StringIO):
 @pytest.fixture(scope="module")
 def depth_run(pack, tmp_path_factory) -> Path:
     """The output folder of a training of depth alone, and beside it what a terminal showed."""
-    from proto_mtl_ros.training.trainer import train
-
-    changes = {
-        "tasks": ["depth"],
-        "model": {**CONFIG["model"], "retrieval": "none"},
-        "loss": {"tke": 0.0, "tc": 0.0},
-        "optimiser": {**CONFIG["optimiser"], "batch": 2, "accumulate": 2},
-    }
+    config = train_config(
+        tasks=["depth"],
+        model={"retrieval": "none"},
+        loss={"tke": 0.0, "tc": 0.0},
+        optimiser={"batch": 2, "accumulate": 2},
+    )
     folder = tmp_path_factory.mktemp("depth")
     terminal, printed = _Terminal(), io.StringIO()
     with redirect_stderr(terminal), redirect_stdout(printed):
-        train(TrainConfig.model_validate({**CONFIG, **changes}), pack, folder / "run", 1)
+        train(config, pack, folder / "run", 1)
     (folder / "terminal.txt").write_text(terminal.getvalue())
     (folder / "printed.txt").write_text(printed.getvalue())
     return folder
@@ -222,8 +174,6 @@ def test_in_a_terminal_a_bar_says_how_far_the_training_is(depth_run):
     ],
 )
 def test_a_teacher_that_cannot_teach_is_refused(task, change, said, depth_run, tmp_path):
-    from proto_mtl_ros.training.trainer import training_store
-
     shutil.copytree(depth_run / "run", tmp_path / "run")
     for name, content in change.items():
         if name == "width":
@@ -234,88 +184,12 @@ def test_a_teacher_that_cannot_teach_is_refused(task, change, said, depth_run, t
             (tmp_path / "run" / name).unlink()
         else:
             (tmp_path / "run" / name).write_text(content)
-    config = TrainConfig.model_validate(
-        {
-            **CONFIG,
-            "loss": {"distillation": 1.0},
-            "distillation": {"teachers": {task: str(tmp_path / "run" / "last.ckpt")}},
-        }
+    config = train_config(
+        loss={"distillation": 1.0},
+        distillation={"teachers": {task: str(tmp_path / "run" / "last.ckpt")}},
     )
     with pytest.raises(ConfigError, match=said):
         training_store(config, sources.Frames({"a": ["segmentation"], "b": ["depth"]}))
-
-
-def test_profile_says_where_the_time_of_a_step_goes(pack, tmp_path):
-    config = _config(tmp_path)
-    arguments = ["--config", config, "--data", pack, "--out", tmp_path / "out", "--profile", 2]
-    arguments += ["--tasks", "segmentation,depth"]
-    app = typer.Typer()
-    app.command()(train_command)
-    done = CliRunner().invoke(app, [str(argument) for argument in arguments])
-    assert done.exit_code == 0, done.output
-    found = json.loads((tmp_path / "out" / "profile.json").read_text())
-    assert (found["steps"], found["batch"], found["threads"]) == (2, 4, 1)
-    whole = found["ms_per_step"]
-    assert found["frames_per_second"] == pytest.approx(1000 * found["batch"] / whole)
-    parts = found["parts"]
-    # the parts of a step are nearly all of it, and those inside of one are no more than it
-    outer = [value for name, value in parts.items() if ": " not in name]
-    assert 0.5 * whole < sum(outer) <= whole
-    for name in ("forward", "losses"):
-        inside = [value for part, value in parts.items() if part.startswith(f"{name}: ")]
-        assert inside and sum(inside) <= parts[name]
-    assert {"losses: cross_task", "losses: joint_task", "forward: KRT"} <= set(parts)
-    assert f"{whole:9.1f} ms" in done.output
-    assert not (tmp_path / "out" / "last.ckpt").exists()  # nothing was trained
-
-
-METHODS: dict[str, dict] = {
-    "single_task": {"tasks": ["depth"], "model": {"retrieval": "none"}},
-    "multi_task": {"model": {"retrieval": "none"}},
-    "mtpsl": {"model": {"retrieval": "none"}, "loss": {"cross_task": 0.5}},
-    "jtr": {"model": {"retrieval": "none"}, "loss": {"joint_task": 0.2}},
-    "paper": {"model": {"slots": 1}, "loss": {"tke": 0.1, "tc": 0.1, "reconstruction": 0.05}},
-    "ours": {"model": {"slots": 4}, "loss": {"tke": 0.1, "tc": 0.1, "entropy": 0.1,
-                                             "geometry": 0.1}},
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_four_frames_can_be_learnt_by_heart(method, pack):
-    """Every method still fits its labels: what it adds does not stand in the way."""
-    from proto_mtl_ros.training.frames import WholeFrames
-    from proto_mtl_ros.training.module import MultiTaskModule
-    from proto_mtl_ros.training.sources import split_frames
-    from proto_mtl_ros.training.trainer import training_store
-
-    row = METHODS[method]
-    off = {"tke": 0.0, "tc": 0.0, "codebook_size": 16, "codebook_width": 16}
-    config = TrainConfig.model_validate(
-        {
-            **CONFIG,
-            **row,
-            "input_width": 64,
-            "input_height": 64,
-            "model": {"width": 32, "heads": 2, "head_width": 16, **row["model"]},
-            "loss": {**off, **row.get("loss", {})},
-            "optimiser": {"batch": 4, "lr": 5e-3, "warmup_steps": 1},
-        }
-    )
-    torch.manual_seed(0)
-    frames, _ = split_frames(config, pack)
-    store = training_store(config, frames)
-    batch = WholeFrames(store, config)(range(4) if method != "single_task" else range(3))
-    module = MultiTaskModule(config, 60, frames.label_set).train()
-    optimiser = module.configure_optimizers()["optimizer"]
-    supervised = []
-    for _ in range(60):
-        losses, extra, _values = module.losses(batch, module(batch["image"]))
-        supervised.append(float(sum(losses.values())))
-        (sum(losses.values()) + extra).backward()
-        torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
-        optimiser.step()
-        optimiser.zero_grad()
-    assert min(supervised[-5:]) < 0.1 * supervised[0]
 
 
 def test_curves_and_the_association_matrix_are_logged(uninterrupted):
@@ -370,7 +244,7 @@ def test_bundle_says_the_metrics_that_evaluate_prints(bundle, pack, tmp_path):
 
 
 def test_bad_input_ends_in_one_line(pack, tmp_path):
-    config = _config(tmp_path)
+    config = config_file(tmp_path)
     cases = [
         (2, "train", "--config", tmp_path / "none.yaml", "--data", pack, "--out", tmp_path / "o"),
         (3, "train", "--config", config, "--data", tmp_path, "--out", tmp_path / "o"),

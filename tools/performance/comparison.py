@@ -32,7 +32,7 @@ def single_task_bundle(bundle: Bundle, task: str, folder: Path) -> Bundle:
     import torch
 
     from proto_mtl_ros.model import build_from_manifest
-    from proto_mtl_ros.training.checkpoint import (
+    from proto_mtl_ros.training.export import (
         onnx_file,
         weights_file,
     )

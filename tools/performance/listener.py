@@ -27,8 +27,7 @@ from proto_mtl_ros.data.bags.stamp_log import (
     StampLog,
     header_stamp,
 )
-from proto_mtl_ros.ros.replay.message_types import message_class
-from proto_mtl_ros.ros.replay.processes import say_json
+from proto_mtl_ros.ros.replay.processes import message_class, say_json
 
 _REPORT_SECONDS = 0.25
 

@@ -35,8 +35,7 @@ from proto_mtl_ros.data.bags.recording import (
 )
 from proto_mtl_ros.data.bags.stamp_log import StampLog
 from proto_mtl_ros.errors import BagError
-from proto_mtl_ros.ros.replay.message_types import message_class
-from proto_mtl_ros.ros.replay.processes import say_json
+from proto_mtl_ros.ros.replay.processes import message_class, say_json
 from tools.soak.schedule import (
     KINDS,
     Fault,

@@ -58,8 +58,6 @@ class BagMessage:
     """A recorded message, still serialised.
 
     Attributes:
-        topic: the topic it was recorded from.
-        type: its ROS type.
         time: when it was recorded, nanoseconds.
         cdr: the serialised message, as ``rclpy`` publishes and receives it.
         definition: of its type, as the recording has it; empty for that of ``distribution``.
@@ -139,8 +137,7 @@ class Bag:
             ``.bag``, whose messages are yielded as ROS 2 serialises them.
 
     Attributes:
-        notes: what is missing of the recording, one line each. Of a recording that was cut off,
-            everything before the cut is there.
+        notes: what is missing of the recording, one line each; before a cut everything is there.
         span: when the first message was recorded, and 1 ns after the last; nanoseconds.
 
     Raises:
@@ -257,10 +254,8 @@ class Bag:
         start: int | None = None,
         stop: int | None = None,
     ) -> Iterator[BagMessage]:
-        """Yield the messages of the named topics (all without ``names``) as they were recorded.
-
-        Args:
-            start, stop: only messages recorded from ``start`` to before ``stop``, nanoseconds.
+        """Yield the messages of the named topics (all without ``names``) by their time of
+        recording, from ``start`` to before ``stop`` (ns).
         """
         with self._one_line_errors():
             for storage in self._storages:
@@ -279,15 +274,9 @@ class Bag:
                         continue
                     if len(data) > MAX_CHUNK:
                         raise ValueError(f"a message of {channel.topic} has {len(data)} bytes")
-                    definition = channel.definition if channel.encoding == "cdr" else ""
-                    yield BagMessage(
-                        channel.topic,
-                        channel.type,
-                        time,
-                        bytes(data),
-                        definition,
-                        self._metadata.distribution,
-                    )
+                    of = (channel.definition, self._metadata.distribution)
+                    of = of if channel.encoding == "cdr" else ("", "")
+                    yield BagMessage(channel.topic, channel.type, time, bytes(data), *of)
 
     def first(self, name: str) -> BagMessage | None:
         """Return the first message of a topic, None when it has none."""

@@ -27,8 +27,7 @@ class Calibration:
     """The cameras of a recording.
 
     Attributes:
-        camera: of the images; None: not calibrated, or no camera_info.
-        depth_camera: of the depth images; None as well.
+        camera, depth_camera: of images and depth; None: not calibrated, or no camera_info.
         registration: how depth comes to the image's pixels. ``same camera``: it has them already;
             ``extrinsics``: by ``transform``; ``none``: unknown, so it is right away from edges
             alone; empty: there is no depth.
@@ -92,7 +91,7 @@ class Calibration:
             registration, why = "same camera", f"registered to the images: both are in {frames[0]}"
         else:
             if transform is None:
-                transform = recorded_transforms(recording).between(*frames)
+                transform = recorded_transform(recording, *frames)
             known = camera is not None and depth_camera is not None
             if transform is not None and known:
                 registration = "extrinsics"
@@ -160,52 +159,20 @@ def recorded_camera(
     roi = info.roi
     try:
         return Camera.from_info(
-            info.height,
-            info.width,
-            info.k,
-            info.d,
-            info.p,
-            info.distortion_model,
-            info.binning_x,
-            info.binning_y,
-            (roi.x_offset, roi.y_offset, roi.height, roi.width),
-            rectified,
-        )
+            info.height, info.width, info.k, info.d, info.p, info.distortion_model,
+            info.binning_x, info.binning_y,
+            (roi.x_offset, roi.y_offset, roi.height, roi.width), rectified,
+        )  # fmt: skip
     except ValueError as error:
         raise DataError(f"{info_topic.name} of {recording.path} cannot be used: {error}") from None
 
 
-class StaticTransforms:
-    """A graph of frames whose edges do not change."""
+def recorded_transform(recording: BagRecording, source: str, target: str) -> np.ndarray | None:
+    """Return the 4x4 matrix that takes points of one frame to another, as /tf_static has it.
 
-    def __init__(self) -> None:
-        self._edges: dict[str, dict[str, np.ndarray]] = {}
-
-    def add(self, parent: str, child: str, transform: np.ndarray) -> None:
-        """Add the 4x4 matrix that takes points of ``child`` to ``parent``; a later one replaces."""
-        parent, child = parent.lstrip("/"), child.lstrip("/")
-        self._edges.setdefault(child, {})[parent] = transform
-        self._edges.setdefault(parent, {})[child] = np.linalg.inv(transform)
-
-    def between(self, source: str, target: str) -> np.ndarray | None:
-        """Return the 4x4 matrix that takes points of ``source`` to ``target``, None without one."""
-        source, target = source.lstrip("/"), target.lstrip("/")
-        found = {source: np.eye(4)}
-        waiting = deque([source])
-        while waiting:
-            frame = waiting.popleft()
-            if frame == target:
-                return found[frame]
-            for neighbour, step in self._edges.get(frame, {}).items():
-                if neighbour not in found:
-                    found[neighbour] = step @ found[frame]
-                    waiting.append(neighbour)
-        return None
-
-
-def recorded_transforms(recording: BagRecording) -> StaticTransforms:
-    """Return what /tf_static says; a transform with a rotation of length zero is passed over."""
-    found = StaticTransforms()
+    None without a way between them. A transform with a rotation of length zero is passed over.
+    """
+    edges: dict[str, dict[str, np.ndarray]] = {}
     for message in recording.messages_of([TF_STATIC]):
         for stated in message.decode().transforms:
             move, turn = stated.transform.translation, stated.transform.rotation
@@ -213,5 +180,15 @@ def recorded_transforms(recording: BagRecording) -> StaticTransforms:
                 matrix = rigid_transform((move.x, move.y, move.z), (turn.x, turn.y, turn.z, turn.w))
             except ValueError:
                 continue
-            found.add(stated.header.frame_id, stated.child_frame_id, matrix)
-    return found
+            parent, child = stated.header.frame_id.lstrip("/"), stated.child_frame_id.lstrip("/")
+            edges.setdefault(child, {})[parent] = matrix  # a later one replaces
+            edges.setdefault(parent, {})[child] = np.linalg.inv(matrix)
+    found = {source.lstrip("/"): np.eye(4)}
+    waiting = deque(found)
+    while waiting:
+        frame = waiting.popleft()
+        for neighbour, step in edges.get(frame, {}).items():
+            if neighbour not in found:
+                found[neighbour] = step @ found[frame]
+                waiting.append(neighbour)
+    return found.get(target.lstrip("/"))

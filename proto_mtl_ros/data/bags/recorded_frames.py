@@ -56,27 +56,17 @@ class RecordedFrame:
     labels: np.ndarray | None = None
 
 
-@dataclass(frozen=True)
-class _Place:
-    """Where a frame lies: recorded time of the image, and stamp and time of each partner."""
-
-    time: int
-    partners: Mapping[str, tuple[int, int]]
-
-
 class RecordedFrames:
     """The frames of a recording, in the order of recording, each stamp once.
 
-    Iterating reads the recording once. An image that cannot be decoded is left out and counted; a
-    partner that cannot is left out of its frame and counted. What was passed can be read again by
-    its stamp with ``at``.
+    Iterating reads the recording once. What cannot be decoded, an image or a partner of one, is
+    left out and counted. What has passed can be read again by its stamp with ``at``.
 
     Attributes:
         passed: images that passed, decoded or not.
-        span: first and last stamp of them.
         repeated: images left out because an earlier one has their stamp.
         matched: topic -> images with a partner there.
-        damaged: (topic, reason) -> messages that could not be decoded.
+        damaged: (topic, reason of the first) -> messages that could not be decoded.
     """
 
     def __init__(
@@ -113,9 +103,9 @@ class RecordedFrames:
         self._reset()
 
     def _reset(self) -> None:
-        self._places: dict[int, _Place] = {}
+        # stamp -> recorded time of the image; topic -> stamp and recorded time of its partner
+        self._places: dict[int, tuple[int, dict[str, tuple[int, int]]]] = {}
         self.passed = self.repeated = 0
-        self.span = (0, 0)
         self.matched = dict.fromkeys(self._partners, 0)
         self.damaged: Counter[tuple[str, str]] = Counter()
 
@@ -131,9 +121,12 @@ class RecordedFrames:
         for image, partners in self._chosen():
             if stamp is None or image.stamp == stamp:
                 stamp = None
-                frame = self._decoded(image, partners)
-                if frame is not None:
-                    yield frame
+                try:
+                    rgb = decode_picture(image)
+                except BagError as error:
+                    self._note_damage(image, error)
+                    continue
+                yield self._frame(rgb, image.stamp, partners)
 
     def index(self) -> list[int]:
         """Pass over the recording without decoding; return the stamps of all frames."""
@@ -141,24 +134,21 @@ class RecordedFrames:
 
     def has_partner(self, stamp: int, topic: str) -> bool:
         """Tell whether a frame that has passed has a partner in a topic."""
-        return topic in self._places[stamp].partners
+        return topic in self._places[stamp][1]
 
     def at(self, stamp: int, only: Collection[str] | None = None) -> RecordedFrame:
-        """Return a frame that has passed, read again.
-
-        Args:
-            only: topics of the partners to read, None for all.
+        """Return a frame that has passed, read again, with its partners in some topics (all).
 
         Raises:
-            BagError: it cannot be decoded, or the recording has changed.
+            BagError: its image cannot be decoded, or the recording has changed.
         """
-        place = self._places[stamp]
+        time, partners = self._places[stamp]
         found = {
             name: self._message(name, *where)
-            for name, where in place.partners.items()
+            for name, where in partners.items()
             if only is None or name in only
         }
-        rgb = decode_picture(self._message(self._image_topic, stamp, place.time))
+        rgb = decode_picture(self._message(self._image_topic, stamp, time))
         return self._frame(rgb, stamp, found)
 
     def images(self, stamps: Collection[int]) -> Iterator[tuple[int, np.ndarray]]:
@@ -193,13 +183,11 @@ class RecordedFrames:
             stamp = image.stamp
             if number % self._every or (last is not None and not first <= stamp <= last):
                 continue
-            self.span = (min(self.span[0] or stamp, stamp), max(self.span[1], stamp))
             self.passed += 1
             for name in partners:
                 self.matched[name] += 1
-            self._places[stamp] = _Place(
-                image.time, {name: (own.stamp, own.time) for name, own in partners.items()}
-            )
+            places = {name: (own.stamp, own.time) for name, own in partners.items()}
+            self._places[stamp] = image.time, places
             yield image, partners
 
     def _stretch(self) -> tuple[int, int | None]:
@@ -254,17 +242,6 @@ class RecordedFrames:
         stamp, image = next(iter(images.items()))
         waited = not newest or message.time - image.time > _PATIENCE
         return waited and all(at > stamp + 2 * self._limit for at in newest.values())
-
-    def _decoded(
-        self, image: BagMessage, partners: Mapping[str, BagMessage]
-    ) -> RecordedFrame | None:
-        """Return a frame without what cannot be decoded, None where that is the image itself."""
-        try:
-            rgb = decode_picture(image)
-        except BagError as error:
-            self._note_damage(image, error)
-            return None
-        return self._frame(rgb, image.stamp, partners)
 
     def _frame(
         self, rgb: np.ndarray, stamp: int, partners: Mapping[str, BagMessage]

@@ -22,12 +22,8 @@ _MOST_BYTES = 64_000_000
 
 @dataclass
 class StampLog:
-    """Messages of one or several topics.
-
-    Attributes:
-        stamps: per topic, header stamps in nanoseconds in the order of sending or arrival.
-        times: per topic, monotonic nanoseconds of the same messages.
-        notes: single figures beside them.
+    """Per topic, header stamps (ns) in the order of sending or arrival, and monotonic times (ns) of
+    the same messages; and single figures beside them.
     """
 
     stamps: dict[str, list[int]] = field(default_factory=dict)
@@ -35,17 +31,14 @@ class StampLog:
     notes: dict[str, float] = field(default_factory=dict)
 
     def add(self, topic: str, stamp: int, time: int) -> None:
-        """Append one message."""
         self.stamps.setdefault(topic, []).append(stamp)
         self.times.setdefault(topic, []).append(time)
 
     def write(self, path: Path) -> None:
-        """Write as JSON; the file appears whole or not at all."""
         write_json(path, asdict(self))
 
     @classmethod
     def read(cls, path: Path) -> StampLog:
-        """Read what :meth:`write` wrote."""
         return cls(**read_json(path, BagError, _MOST_BYTES))
 
 

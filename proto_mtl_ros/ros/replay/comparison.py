@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a replay has recorded, read once: held against an offline pass over the same images, and
-against the depth that was measured beside them; and of every image without a result, what became
-of it."""
+"""A recording and the results of its replay, read side by side, once.
+
+Held against an offline pass over the same images, and against the depth that was measured beside
+them; and of every image without a result, what became of it.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,18 +16,18 @@ from typing import Any
 import numpy as np
 
 from proto_mtl_ros.data.bags.bag import Bag, BagMessage
-from proto_mtl_ros.data.bags.calibration import recorded_camera
+from proto_mtl_ros.data.bags.calibration import Calibration
+from proto_mtl_ros.data.bags.recorded_frames import RecordedFrame, RecordedFrames
 from proto_mtl_ros.data.bags.recording import (
     BagRecording,
-    DepthFrame,
     Recording,
     decode_picture,
     image_arguments,
 )
 from proto_mtl_ros.drawing import SheetRow
 from proto_mtl_ros.encodings import decode_image
-from proto_mtl_ros.errors import BagError
-from proto_mtl_ros.evaluation.depth_error import DepthComparison, depth_error, with_nearest
+from proto_mtl_ros.evaluation.bag_pass import Progress
+from proto_mtl_ros.evaluation.depth_error import DepthComparison, depth_error
 from proto_mtl_ros.evaluation.frame_album import FrameAlbum
 from proto_mtl_ros.ros.outcomes import PROCESSED
 from proto_mtl_ros.ros.replay.session import CAMERA, RESULT_IMAGES, ReplayLogs
@@ -34,13 +36,10 @@ from proto_mtl_ros.runtime.predictor import Predictor
 from proto_mtl_ros.tasks import TopicSettings
 
 LOST = "lost_in_transport"
-"""Fate of an image that was sent and never reached the node."""
+"""Outcome of an image that was sent and never reached the node."""
 
 RESULT_LOST = "result_not_recorded"
-"""Fate of an image that the node processed and of which no result was recorded."""
-
-DEPTH_TOLERANCE_NS = 20_000_000
-"""Colour and depth images that are farther apart in time are not compared."""
+"""Outcome of an image that the node processed and of which no result was recorded."""
 
 IDS, CONFIDENCE = "segmentation/image", "segmentation/confidence"
 DEPTH, NORMALS = "depth/image", "normals/color"
@@ -55,8 +54,8 @@ class MapComparison:
         unit: of ``largest``.
         frames: compared.
         equal: frames of which every value is the same.
-        largest: largest difference of a value, None for another size; for class ids the largest
-            share of other ids.
+        largest: largest difference of a value; for class ids the largest share of other ids; None
+            where the size differs, or one of the two has no value.
     """
 
     unit: str = ""
@@ -79,8 +78,9 @@ class MapComparison:
             with np.errstate(invalid="ignore"):  # inf - inf
                 gap = np.abs(live.astype(np.float64) - offline.astype(np.float64))
             gap[(live == offline) | (np.isnan(live) & np.isnan(offline))] = 0
-            difference = float(np.nan_to_num(gap).max())
-        self.largest = None if self.largest is None else max(self.largest, difference)
+            difference = float(np.nan_to_num(gap, nan=np.inf).max())
+        known = self.largest is not None and np.isfinite(difference)
+        self.largest = max(self.largest or 0.0, difference) if known else None
         return False
 
 
@@ -91,37 +91,38 @@ class LiveComparison:
     Attributes:
         maps: by result topic below the camera.
         different: stamps (ns) of the images of which some map is not equal.
-        fates: stamp (ns) -> what became of an image without a whole set of results.
+        outcomes: stamp (ns) -> what became of an image without a result.
         sent: images that were sent.
         first: stamp (ns) of the first of them.
     """
 
     maps: dict[str, MapComparison] = field(default_factory=dict)
     different: list[int] = field(default_factory=list)
-    fates: dict[int, str] = field(default_factory=dict)
+    outcomes: dict[int, str] = field(default_factory=dict)
     sent: int = 0
     first: int = 0
 
     def figures(self) -> dict[str, Any]:
         """Return all figures, ready for JSON; frames are told by their time in the run."""
         frames = max((one.frames for one in self.maps.values()), default=0)
-        seconds = [
-            [round((stamp - self.first) / 1e9, 6), fate]
-            for stamp, fate in sorted(self.fates.items())
-        ]
+        missing = sorted(self.outcomes.items())
         return {
             "sent": self.sent,
             "compared": frames,
             "equal": frames - len(self.different),
             "maps": {name: asdict(one) for name, one in self.maps.items()},
-            "different_at_s": [round((one - self.first) / 1e9, 6) for one in self.different],
-            "without_result": dict(Counter(self.fates.values())),
-            "without_result_at_s": seconds,
+            "different_at_s": [self.seconds(stamp) for stamp in self.different],
+            "without_result": dict(Counter(self.outcomes.values())),
+            "without_result_at_s": [[self.seconds(stamp), cause] for stamp, cause in missing],
         }
+
+    def seconds(self, stamp: int) -> float:
+        """Return the time in the run."""
+        return round((stamp - self.first) / 1e9, 6)
 
 
 class ResultReader:
-    """Goes through a recording and the results of its replay side by side, once.
+    """Goes through the images that were sent, with what was measured and what was answered.
 
     Attributes:
         live: live results against the offline pass.
@@ -135,7 +136,7 @@ class ResultReader:
         predictor: Predictor | None = None,
         parameters: Mapping[str, Any] | None = None,
     ) -> None:
-        """Prepare.
+        """Nothing is read yet.
 
         Args:
             recording: what was played.
@@ -143,56 +144,42 @@ class ResultReader:
             predictor: for the offline pass, like the node's; None for no such pass.
             parameters: of the node, by name.
         """
-        self._recording, self._logs = recording, logs
         parameters = parameters or {}
-        self._predictor = predictor
-        self._settings = TopicSettings(
-            np.zeros((0, 3), np.uint8),
-            parameters.get("min_depth", 0.0),
-            parameters.get("max_depth", 0.0),
-        )
-        self._sent = next(iter(logs.sent.stamps.values()), [])
-        self._period = int(logs.sent.notes.get("period_ns", 0))
-        self.live = LiveComparison(sent=len(self._sent), first=min(self._sent, default=0))
-        own = [set(logs.received.stamps.get(name, ())) for name in RESULT_IMAGES]
-        answered = set().union(*own).intersection(self._sent)
-        self.album = FrameAlbum(len([one for one in answered if self._first_round(one)]))
-        self._place = 0
-        self._camera = None
+        self._recording, self._logs, self._predictor = recording, logs, predictor
+        near, far = parameters.get("min_depth", 0.0), parameters.get("max_depth", 0.0)
+        self._settings = TopicSettings(np.zeros((0, 3), np.uint8), near, far)
+        self._calibration = None
         if isinstance(recording, BagRecording):
             rectified = bool(parameters.get("rectified", False))
-            self._camera = recorded_camera(recording, recording.topics.camera_info, rectified)
+            self._calibration = Calibration.of(recording, rectified)
+        sent = next(iter(logs.sent.stamps.values()), [])
+        self._place = {stamp: number for number, stamp in enumerate(sent)}
+        self._period = int(logs.sent.notes.get("period_ns", 0))
+        self.live = LiveComparison(sent=len(sent), first=min(sent, default=0))
+        own = [set(logs.received.stamps.get(name, ())) for name in RESULT_IMAGES]
+        answered = set().union(*own).intersection(sent)
+        self.album = FrameAlbum(len([stamp for stamp in answered if self._is_first_round(stamp)]))
+        self._shown = 0
         self._depth = DepthComparison()
-        self._depth_frame = ""
-        self._gaps: list[float] = []
         self._confidence: list[list[float]] = []
 
-    def _first_round(self, stamp: int) -> bool:
+    def _is_first_round(self, stamp: int) -> bool:
         return not self._period or stamp < self.live.first + self._period
 
-    def read(
-        self, results: Path, progress: Callable[[int, int], None] = lambda done, of: None
-    ) -> None:
-        """Read everything.
-
-        Args:
-            results: rosbag2 of the results.
-            progress: called with the images done, and of how many.
-        """
-        place = {stamp: number for number, stamp in enumerate(self._sent)}
-        known: set[int] = set()
+    def read(self, results: Path, progress: Progress = lambda done, of: None) -> None:
+        """Read everything; ``results``: rosbag2 of the results."""
+        self.live.outcomes = {s: self._logs.outcomes.get(s, LOST) for s in self._place}
         with Bag(results) as bag:
             present = {topic.name for topic in bag.topics if topic.count}
             topics = {
-                name.removeprefix(f"/{CAMERA}/"): _InOrder(bag, name, place)
+                name.removeprefix(f"/{CAMERA}/"): _InOrder(bag, name, self._place)
                 for name in RESULT_IMAGES
                 if name in present
             }
             if self._predictor is not None:
-                self.live.maps = {
-                    name: MapComparison(_UNITS.get(name, "of 255")) for name in topics
-                }
-            for number, (image, measured) in enumerate(self._images()):
+                self.live.maps = {n: MapComparison(_UNITS.get(n, "of 255")) for n in topics}
+            for stamp, frame in self._sent_frames():
+                number = self._place[stamp]
                 found = {name: topic.at(number) for name, topic in topics.items()}
                 live = {
                     name: decode_image(*image_arguments(own.decode()))
@@ -200,125 +187,93 @@ class ResultReader:
                     if own is not None
                 }
                 if live:
-                    known.add(self._sent[number])
-                    self._add(self._sent[number], image, live, measured)
-                progress(number + 1, len(self._sent))
-        for stamp in self._sent:
-            if stamp not in known:
-                fate = self._logs.fates.get(stamp, LOST)
-                self.live.fates[stamp] = RESULT_LOST if fate == PROCESSED else fate
+                    del self.live.outcomes[stamp]
+                    self._add(stamp, frame, live)
+                progress(number + 1, len(self._place))
+        for stamp, outcome in self.live.outcomes.items():
+            if outcome == PROCESSED:
+                self.live.outcomes[stamp] = RESULT_LOST
 
-    def _images(self) -> Iterator[tuple[BagMessage, DepthFrame | None]]:
-        """Yield the images as they were sent, again for every loop, with the nearest depth."""
-        number = shift = 0
-
-        def of_this_round() -> Iterator[BagMessage]:
-            nonlocal number
-            for message in self._recording.messages():
-                if number == len(self._sent):
-                    return
-                own = message.topic == self._recording.topics.image.name
-                if own and message.stamp + shift == self._sent[number]:
-                    number += 1
-                    yield message
-
-        while number < len(self._sent):
-            before = number
-            depths = self._recording.depth_frames()
-            yield from with_nearest(of_this_round(), depths, DEPTH_TOLERANCE_NS)
-            if number == before:
+    def _sent_frames(self) -> Iterator[tuple[int, RecordedFrame]]:
+        """Yield stamp and frame of the images that were sent, again for every loop."""
+        last, shift, count = max(self._place, default=0), 0, -1
+        while count and self.live.first + shift <= last:
+            count = 0
+            for frame in self._frames():
+                stamp = frame.stamp + shift
+                if stamp > last:
+                    break
+                if stamp in self._place:
+                    count += 1
+                    yield stamp, frame
+            if not self._period:
                 return
             shift += self._period
 
-    def _add(
-        self,
-        stamp: int,
-        image: BagMessage,
-        live: Mapping[str, np.ndarray],
-        measured: DepthFrame | None,
-    ) -> None:
-        seconds = (stamp - self.live.first) / 1e9
+    def _frames(self) -> Iterable[RecordedFrame]:
+        if isinstance(self._recording, BagRecording) and self._calibration is not None:
+            frames = RecordedFrames(self._recording, self._calibration)
+            return frames.starting_at(self.live.first)
+        own = self._recording.topics.image.name
+        messages = (message for message in self._recording.messages() if message.topic == own)
+        return (RecordedFrame(m.stamp, decode_picture(m), None) for m in messages)
+
+    def _add(self, stamp: int, frame: RecordedFrame, live: Mapping[str, np.ndarray]) -> None:
+        seconds, error = self.live.seconds(stamp), None
         if CONFIDENCE in live:
-            self._confidence.append([round(seconds, 6), float(live[CONFIDENCE].mean()) / 255])
+            self._confidence.append([seconds, float(live[CONFIDENCE].mean()) / 255])
         if self._predictor is not None:
-            self._compare(self._predictor, stamp, decode_picture(image), live)
-        truth, error = self._measured(measured), None
-        if truth is not None and measured is not None and DEPTH in live:
-            of_frame = depth_error(live[DEPTH], truth)
+            self._compare(self._predictor, stamp, frame, live)
+        if frame.depth is not None and DEPTH in live:
+            of_frame = depth_error(live[DEPTH], frame.depth)
             self._depth.add(stamp, of_frame)
-            self._gaps.append((measured.stamp - image.stamp) / 1e6)
             error = of_frame.abs_err
-        if self._first_round(stamp):
+        if self._is_first_round(stamp):
             self.album.add(
-                self._place,
+                self._shown,
                 error,
                 lambda: SheetRow(
                     f"{seconds:.2f} s",
-                    decode_picture(image),
+                    frame.rgb,
                     live.get(IDS),
                     live.get(DEPTH),
                     _unit_vectors(live[NORMALS]) if NORMALS in live else None,
-                    truth,
+                    frame.depth,
                 ),
             )
-            self._place += 1
+            self._shown += 1
 
     def _compare(
-        self, predictor: Predictor, stamp: int, rgb: np.ndarray, live: Mapping[str, np.ndarray]
+        self,
+        predictor: Predictor,
+        stamp: int,
+        frame: RecordedFrame,
+        live: Mapping[str, np.ndarray],
     ) -> None:
-        height, width = rgb.shape[:2]
-        prediction = predictor.predict(rgb, self._camera and self._camera.fitted(width, height))
-        equal = []
-        for topic in result_topics():
-            if topic.name in live and topic.make is not None:
-                offline = topic.make(prediction, rgb, self._settings)
-                one = self.live.maps[topic.name]
-                equal.append(one.add(live[topic.name], offline, topic.name == IDS))
+        prediction = predictor.predict(frame.rgb, frame.camera)
+        equal = [
+            self.live.maps[topic.name].add(
+                live[topic.name],
+                topic.make(prediction.maps, frame.rgb, self._settings)
+                if topic.make
+                else prediction.maps[topic.needs[0]],
+                topic.name == IDS,
+            )
+            for topic in result_topics()
+            if topic.name in live and topic.encoding
+        ]
         if not all(equal):
             self.live.different.append(stamp)
 
-    def _measured(self, frame: DepthFrame | None) -> np.ndarray | None:
-        """Return measured depth, None where there is none or it is damaged."""
-        if frame is None:
-            return None
-        try:
-            depth, self._depth_frame = frame.decode()
-        except BagError:
-            return None
-        return depth
-
     def figures(self) -> dict[str, Any]:
         """Return all figures, ready for JSON."""
+        calibration = self._calibration
         return {
             "live_and_offline": None if self._predictor is None else self.live.figures(),
             "confidence_by_s": self._confidence,
-            "depth": self._depth_figures(),
-        }
-
-    def _depth_figures(self) -> dict[str, Any]:
-        """Return the figures of depth, and how the two were matched; or why there are none."""
-        topic = self._recording.topics.depth
-        reason = ""
-        if topic is None:
-            reason = "the recording has no depth topic"
-        elif not self._depth.frames:
-            limit = DEPTH_TOLERANCE_NS / 1e6
-            reason = f"no depth image within {limit:g} ms of a predicted one"
-        elif not self._depth.scales:
-            frames = self._depth.frames
-            reason = f"in {frames} frames no pixel has both predicted and measured depth"
-        if topic is None or reason:
-            return {"available": False, "reason": reason}
-        image_frame = self._recording.image_frame()
-        return {
-            "available": True,
-            "topic": topic.name,
-            "image_frame": image_frame,
-            "depth_frame": self._depth_frame,
-            "registered": self._depth_frame == image_frame,
-            "tolerance_ms": DEPTH_TOLERANCE_NS / 1e6,
-            "median_gap_ms": float(np.median(self._gaps)),
-            **self._depth.figures(),
+            "depth": self._depth.figures() if self._depth.scales else None,
+            "registration": "" if calibration is None else calibration.registration,
+            "notes": [*self._recording.notes, *(calibration.notes if calibration else ())],
         }
 
 

@@ -20,13 +20,8 @@ DEACTIVATE = Transition.TRANSITION_DEACTIVATE
 CLEANUP = Transition.TRANSITION_CLEANUP
 SHUTDOWN = Transition.TRANSITION_UNCONFIGURED_SHUTDOWN
 
-_NAMES = {
-    CONFIGURE: "configure",
-    ACTIVATE: "activate",
-    DEACTIVATE: "deactivate",
-    CLEANUP: "cleanup",
-    SHUTDOWN: "shutdown",
-}
+_NAMES = {CONFIGURE: "configure", ACTIVATE: "activate", DEACTIVATE: "deactivate",
+          CLEANUP: "cleanup", SHUTDOWN: "shutdown"}  # fmt: skip
 
 
 class LifecycleClient:
@@ -47,26 +42,18 @@ class LifecycleClient:
 
     def wait(self, timeout: float) -> None:
         """Return once the node's services are there; raises ProtoMtlError after ``timeout`` s."""
-        end = time.monotonic() + timeout
-        while not self._change.service_is_ready():
-            self._check()
-            if time.monotonic() > end:
-                raise ProtoMtlError(
-                    f"the node {self._target} did not appear within {timeout:g} s: "
-                    "is the machine overloaded, or multicast on the loopback blocked?"
-                )
-            self._executor.spin_once(timeout_sec=0.05)
+        self._until(
+            self._change.service_is_ready,
+            time.monotonic() + timeout,
+            f"the node {self._target} did not appear within {timeout:g} s: "
+            "is the machine overloaded, or multicast on the loopback blocked?",
+        )
 
     def change(self, transition: int, timeout: float) -> bool:
         """Ask for a transition and return whether it was made."""
         request = ChangeState.Request()
         request.transition.id = transition
-        response = self.call(self._change, request, timeout, _NAMES[transition])
-        return bool(response.success)
-
-    def close(self) -> None:
-        """Stop serving the caller's node."""
-        self._executor.shutdown()
+        return bool(self.call(self._change, request, timeout, _NAMES[transition]).success)
 
     def call(self, client: Any, request: Any, timeout: float, what: str) -> Any:
         """Call a service of the node and return its answer.
@@ -74,13 +61,19 @@ class LifecycleClient:
         Raises:
             ProtoMtlError: no answer within ``timeout`` seconds; ``what`` says what is missing.
         """
-        end = time.monotonic() + timeout
-        future = None
-        while future is None or not future.done():
-            if future is None and client.service_is_ready():  # sent earlier it would get lost
-                future = client.call_async(request)
+        end, text = time.monotonic() + timeout, f"the node did not {what} within {timeout:g} s"
+        self._until(client.service_is_ready, end, f"{text}: see its log")  # else it would get lost
+        future = client.call_async(request)
+        self._until(future.done, end, f"{text}: see its log")
+        return future.result()
+
+    def close(self) -> None:
+        """Stop serving the caller's node."""
+        self._executor.shutdown()
+
+    def _until(self, done: Callable[[], bool], end: float, problem: str) -> None:
+        while not done():
             self._check()
             if time.monotonic() > end:
-                raise ProtoMtlError(f"the node did not {what} within {timeout:g} s: see its log")
+                raise ProtoMtlError(problem)
             self._executor.spin_once(timeout_sec=0.05)
-        return future.result()

@@ -9,40 +9,31 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
-import rclpy
 from rclpy.duration import Duration
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import QoSProfile
-from rclpy.signals import SignalHandlerOptions
 from rosgraph_msgs.msg import Clock
 from std_srvs.srv import SetBool
 
 from proto_mtl_ros.data.bags.bag import BagMessage
-from proto_mtl_ros.data.bags.recording import (
-    Recording,
-    open_recording,
+from proto_mtl_ros.data.bags.recording import Recording, open_recording
+from proto_mtl_ros.data.bags.stamp_log import StampLog, shifted
+from proto_mtl_ros.errors import BagError, ConfigError
+from proto_mtl_ros.ros.replay.processes import (
+    exit_on_sigterm,
+    message_class,
+    run_process,
+    say_json,
 )
-from proto_mtl_ros.data.bags.stamp_log import (
-    StampLog,
-    shifted,
-)
-from proto_mtl_ros.errors import (
-    INTERRUPTED,
-    BagError,
-    ConfigError,
-    ProtoMtlError,
-)
-from proto_mtl_ros.ros.replay.message_types import message_class
-from proto_mtl_ros.ros.replay.processes import exit_on_sigterm, say_json
 
 _HISTORY = 5
 _STALL_NS = 50_000_000
@@ -58,47 +49,51 @@ class Player:
 
     Args:
         node: publishes on its behalf.
-        recording: what to play.
         rate: 2.0 plays twice as fast as recorded.
         clock: publish the recorded times on /clock as well.
+
+    Attributes:
+        log: stamps and times of the images; its note "late_ms" is the longest that a message left
+            behind its time, "period_ns" by how much stamps move from one loop to the next.
     """
 
     def __init__(
         self, node: Node, recording: Recording, rate: float = 1.0, clock: bool = False
     ) -> None:
         check_rate(rate)
-        self._recording = recording
-        self._rate = rate
-        self._image = recording.topics.image
-        topics = [t for t in (self._image, recording.topics.camera_info) if t is not None]
+        self._recording, self._rate = recording, rate
+        self._image, self._info = recording.topics.image, recording.topics.camera_info
         # Reliable serves every subscriber: to a best-effort one it sends as best effort.
         self._publishers: dict[str, Publisher] = {
             t.name: node.create_publisher(message_class(t.type), t.name, QoSProfile(depth=_HISTORY))
-            for t in topics
+            for t in (self._image, self._info)
+            if t is not None
         }
         self._clock = node.create_publisher(Clock, "/clock", QoSProfile(depth=1)) if clock else None
         self._going = threading.Event()
         self._going.set()
+        self._origin = 0
+        self._latest = 0
         self.log = StampLog()
 
     def wait_for_subscriber(self, timeout: float) -> None:
         """Return once somebody subscribes to the images; raises BagError after ``timeout`` s."""
-        if not _wait(self._publishers[self._image.name], timeout):
+        if not _subscribed(self._publishers[self._image.name], timeout):
             raise BagError(
                 f"nobody subscribed to {self._image.name} within {timeout:g} s: "
                 "is the node active, and in the same ROS_DOMAIN_ID?"
             )
         for publisher in self._publishers.values():
-            _wait(publisher, min(timeout, _INFO_PATIENCE_SECONDS))
+            _subscribed(publisher, min(timeout, _INFO_PATIENCE_SECONDS))
 
     def play(
         self,
         seconds: float | None = None,
-        on_image: Callable[[int], None] | None = None,
+        on_image: Callable[[int], None] = lambda count: None,
         start: float = 0.0,
         loops: int = 1,
     ) -> int:
-        """Publish everything in the recorded rhythm.
+        """Publish everything in the recorded rhythm; return the number of images.
 
         Args:
             seconds: stop after so much of the recording, the whole when None.
@@ -107,50 +102,39 @@ class Player:
             loops: how often it is played, 0 for without end. Every time after the first, stamps and
                 times go on where they were, so that nobody sees time jump back.
 
-        Returns:
-            The number of images published. ``log`` has their stamps and times; its note
-            "late_ms" is the longest that a message left behind its time, "period_ns" by how much
-            stamps are moved each time.
-
         Raises:
             BagError: nothing is left to play after ``start``.
         """
         self._publish_calibration()
-        images = latest = 0
-        laps: Iterable[int] = range(loops) if loops else itertools.count()
-        origin, period = time.monotonic_ns(), 0
-        for lap in laps:
+        images = period = 0
+        for lap in range(loops) if loops else itertools.count():
             begin = end = None
             for message in self._stretch(start, seconds):
                 if begin is None:
                     begin = message.time
-                    if not lap:
-                        origin = time.monotonic_ns()
-                end = message.time
-                due = origin + int((lap * period + message.time - begin) / self._rate)
-                wait = due - time.monotonic_ns()
-                if wait > 0:
-                    time.sleep(wait / 1e9)
-                elif -wait > _STALL_NS:
-                    origin -= wait  # one held up goes on at its rate, it sends no burst
-                held = self._while_paused()
-                origin, due = origin + held, due + held
+                    self._origin = self._origin if lap else time.monotonic_ns()
+                end, shift = message.time, lap * period
+                self._wait_until(int((shift + end - begin) / self._rate))
                 now = time.monotonic_ns()
-                latest = max(latest, now - due)  # what was held up may be a camera_info
-                self._publish(message, lap * period)
+                self._publish(message, shift)
                 if message.topic == self._image.name:
                     images += 1
-                    self.log.add(message.topic, message.stamp + lap * period, now)
-                    if on_image is not None:
-                        on_image(images)
+                    self.log.add(message.topic, message.stamp + shift, now)
+                    on_image(images)
             if begin is None or end is None:
                 raise BagError(f"nothing is recorded after {start:g} s: give a smaller --start")
             period = period or end - begin + round(1e9 / (self._recording.rate or _RATE))
-        self.log.notes["late_ms"] = latest / 1e6
-        self.log.notes["period_ns"] = period
+        self.log.notes |= {"late_ms": self._latest / 1e6, "period_ns": period}
         with suppress(RuntimeError):  # not every middleware can tell
             self._publishers[self._image.name].wait_for_all_acked(Duration(seconds=2))
         return images
+
+    def pause(self, paused: bool) -> None:
+        """Hold the recording, or let it go on; may be called from any thread."""
+        if paused:
+            self._going.clear()
+        else:
+            self._going.set()
 
     def _stretch(self, start: float, seconds: float | None) -> Iterator[BagMessage]:
         """Yield the messages of a part of the recording."""
@@ -163,20 +147,19 @@ class Player:
             if offset >= 0:
                 yield message
 
-    def pause(self, paused: bool) -> None:
-        """Hold the recording, or let it go on; may be called from any thread."""
-        if paused:
-            self._going.clear()
-        else:
-            self._going.set()
-
-    def _while_paused(self) -> int:
-        """Wait while the player is paused and return how long, in nanoseconds."""
-        if self._going.is_set():
-            return 0
+    def _wait_until(self, offset: int) -> None:
+        """Wait for a time, in nanoseconds since the origin, and while the player is paused."""
+        due = self._origin + offset
+        wait = due - time.monotonic_ns()
+        if wait > 0:
+            time.sleep(wait / 1e9)
+        elif -wait > _STALL_NS:
+            self._origin -= wait  # one held up goes on at its rate, it sends no burst
         since = time.monotonic_ns()
         self._going.wait()
-        return time.monotonic_ns() - since
+        now = time.monotonic_ns()
+        self._origin += now - since
+        self._latest = max(self._latest, since - due)  # what was held up may be a camera_info
 
     def _publish(self, message: BagMessage, shift: int) -> None:
         if self._clock is not None:
@@ -188,12 +171,11 @@ class Player:
 
     def _publish_calibration(self) -> None:
         """Publish the first camera_info ahead: a camera's driver has long been running."""
-        info = self._recording.topics.camera_info
-        if info is None:
+        if self._info is None:
             return
-        first = next((m for m in self._recording.messages() if m.topic == info.name), None)
+        first = next((m for m in self._recording.messages() if m.topic == self._info.name), None)
         if first is not None:
-            self._publishers[info.name].publish(first.cdr)
+            self._publishers[self._info.name].publish(first.cdr)
             time.sleep(0.1)
 
 
@@ -203,17 +185,15 @@ def check_rate(rate: float) -> None:
         raise ConfigError(f"a rate of {rate:g} cannot be played: give --rate between 0.01 and 100")
 
 
-def _wait(publisher: Publisher, timeout: float) -> bool:
+def _subscribed(publisher: Publisher, timeout: float) -> bool:
     end = time.monotonic() + timeout
-    while publisher.get_subscription_count() == 0:
-        if time.monotonic() > end:
-            return False
+    while publisher.get_subscription_count() == 0 and time.monotonic() <= end:
         time.sleep(_POLL_SECONDS)
-    return True
+    return publisher.get_subscription_count() > 0
 
 
 @contextmanager
-def _pausable(node: Node, player: Player) -> Iterator[None]:
+def pausable(node: Node, player: Player) -> Iterator[None]:
     """Offer the service ~/pause (std_srvs/SetBool) while the recording is played."""
 
     def on_pause(request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
@@ -250,38 +230,26 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+def _play(given: argparse.Namespace, node: Node) -> None:
+    with open_recording(
+        given.recording, given.fps, given.image_topic, given.info_topic
+    ) as recording:
+        player = Player(node, recording, given.rate, given.clock)
+        player.wait_for_subscriber(given.wait)
+        try:
+            with pausable(node, player):
+                player.play(
+                    given.seconds, lambda count: say_json(played=count), given.start, given.loops
+                )
+        finally:
+            if given.log is not None:
+                player.log.write(given.log)
+
+
 def main(argv: list[str] | None = None) -> int:
-    """Run the player process; 0 after the whole recording, 2 after an error of one line."""
+    """Run the player process; 0 after the whole recording, else the status of an error."""
     exit_on_sigterm()
-    arguments = _arguments(argv)
-    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
-    node = Node("proto_mtl_player")
-    try:
-        topics = (arguments.image_topic, arguments.info_topic)
-        recording = open_recording(arguments.recording, arguments.fps, *topics)
-        with recording:
-            player = Player(node, recording, arguments.rate, arguments.clock)
-            player.wait_for_subscriber(arguments.wait)
-            try:
-                with _pausable(node, player):
-                    player.play(
-                        arguments.seconds,
-                        lambda count: say_json(played=count),
-                        arguments.start,
-                        arguments.loops,
-                    )
-            finally:
-                if arguments.log is not None:
-                    player.log.write(arguments.log)
-    except ProtoMtlError as error:
-        print(f"player: {error}", file=sys.stderr)
-        return error.exit_status
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    finally:
-        node.destroy_node()
-        rclpy.try_shutdown()
-    return 0
+    return run_process("player", partial(_play, _arguments(argv)))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The child processes of a replay: their environment, their output, their end."""
+"""The processes of a replay: their environment, their output, their end."""
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import queue
@@ -13,14 +14,22 @@ import socket
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import rclpy
+from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
+
 from proto_mtl_ros.errors import (
     EXIT_STATUSES,
+    INPUT,
+    INTERRUPTED,
+    ConfigError,
     ProtoMtlError,
+    file_trouble,
 )
 from proto_mtl_ros.ros.replay.installation import config_file
 from proto_mtl_ros.runtime.orphans import end_with_parent
@@ -42,6 +51,33 @@ def say_json(**fields: object) -> None:
     print(json.dumps(fields), flush=True)
 
 
+def run_process(name: str, work: Callable[[Node], None]) -> int:
+    """Give ``work`` a node of its own; return an exit status, after an error of one line."""
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+    node = Node(f"proto_mtl_{name}")
+    try:
+        work(node)
+    except (ProtoMtlError, OSError) as error:
+        text = file_trouble(error) if isinstance(error, OSError) else str(error)
+        print(f"{name}: {text}", file=sys.stderr)
+        return error.exit_status if isinstance(error, ProtoMtlError) else INPUT
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    finally:
+        node.destroy_node()
+        rclpy.try_shutdown()
+    return 0
+
+
+def message_class(type_name: str) -> Any:
+    """Return the class of ``package/msg/Type``; raises ConfigError when it is not installed."""
+    package, _, name = type_name.replace("/msg/", "/").partition("/")
+    try:
+        return getattr(importlib.import_module(f"{package}.msg"), name)
+    except (ImportError, AttributeError, ValueError):
+        raise ConfigError(f"messages of type {type_name} are not installed") from None
+
+
 def free_domain_id() -> int:
     """Return a ROS domain that no participant of this machine uses now."""
     for domain in random.sample(_DOMAINS, len(_DOMAINS)):
@@ -59,41 +95,27 @@ def _is_free(port: int) -> bool:
     return True
 
 
-def replay_environment(domain_id: int, profile: Path | None) -> dict[str, str]:
-    """Return the environment of all processes of a replay: this machine only, large images.
-
-    Args:
-        domain_id: their ROS domain.
-        profile: Fast DDS profile with a large shared-memory segment, None for the default. One
-            that the user has set comes first.
-    """
-    environment = dict(os.environ)
-    environment["ROS_DOMAIN_ID"] = str(domain_id)
-    if environment.get("ROS_DISTRO") == "humble":
-        environment["ROS_LOCALHOST_ONLY"] = "1"
-    else:
-        environment["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
-        environment.pop("ROS_LOCALHOST_ONLY", None)
-    if not environment.get("AMENT_PREFIX_PATH"):
-        environment["AMENT_PREFIX_PATH"] = sys.prefix  # ROS from wheels: nothing was sourced
-    if profile is not None and not any(environment.get(name) for name in DDS_PROFILE_VARIABLES):
-        environment.update(dict.fromkeys(DDS_PROFILE_VARIABLES, str(profile)))
-    environment["PYTHONUNBUFFERED"] = "1"
-    return environment
-
-
 def adopt_environment(domain_id: int | None = None) -> dict[str, str]:
-    """Return ``replay_environment`` after making it this process's own, before rclpy starts.
+    """Set the environment of all processes of a replay and return it; before rclpy starts.
+
+    This machine only, and large images: a Fast DDS profile that the user has set comes first.
 
     Args:
         domain_id: ROS domain, None for a free one.
     """
-    domain = free_domain_id() if domain_id is None else domain_id
-    environment = replay_environment(domain, config_file("fastdds_shm.xml"))
-    os.environ.update(environment)
-    if "ROS_LOCALHOST_ONLY" not in environment:  # it would outrank the range of discovery
-        os.environ.pop("ROS_LOCALHOST_ONLY", None)
-    return environment
+    own = os.environ
+    own["ROS_DOMAIN_ID"] = str(free_domain_id() if domain_id is None else domain_id)
+    if own.get("ROS_DISTRO") == "humble":
+        own["ROS_LOCALHOST_ONLY"] = "1"
+    else:
+        own["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+        own.pop("ROS_LOCALHOST_ONLY", None)  # it would outrank the range
+    if not own.get("AMENT_PREFIX_PATH"):
+        own["AMENT_PREFIX_PATH"] = sys.prefix  # ROS from wheels: nothing was sourced
+    profile = config_file("fastdds_shm.xml")
+    if profile is not None and not any(own.get(name) for name in DDS_PROFILE_VARIABLES):
+        own.update(dict.fromkeys(DDS_PROFILE_VARIABLES, str(profile)))
+    return {**own, "PYTHONUNBUFFERED": "1"}
 
 
 _LOG_PREFIX = re.compile(r"^\[\w+\] \[[\d.]+\] \[[^\]]*\]: ")
@@ -201,7 +223,6 @@ class Child:
 
     def wait(self, timeout: float) -> bool:
         """Wait for its end; False when it still runs after ``timeout`` seconds."""
-        end = time.monotonic() + timeout
-        while self.status is None and time.monotonic() < end:
-            time.sleep(0.02)
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout)
         return self.status is not None

@@ -18,30 +18,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
-from rclpy.signals import SignalHandlerOptions
 
-from proto_mtl_ros.data.bags.bag import (
-    decode,
-    typestore,
-)
-from proto_mtl_ros.data.bags.stamp_log import (
-    StampLog,
-    header_stamp,
-)
+from proto_mtl_ros.data.bags.bag import decode, typestore
+from proto_mtl_ros.data.bags.stamp_log import StampLog, header_stamp
 from proto_mtl_ros.data.bags.writer import BagWriter
-from proto_mtl_ros.errors import (
-    INPUT,
-    BagError,
-    ConfigError,
-    ProtoMtlError,
-    file_trouble,
-)
-from proto_mtl_ros.ros.replay.message_types import message_class
-from proto_mtl_ros.ros.replay.processes import say_json
+from proto_mtl_ros.errors import BagError, ConfigError, ProtoMtlError, file_trouble
+from proto_mtl_ros.ros.replay.processes import message_class, run_process, say_json
 
 DIAGNOSTICS = "/diagnostics"
 LABEL_INFO = "vision_msgs/msg/LabelInfo"
@@ -57,8 +42,11 @@ class Recorder:
 
     Args:
         node: subscribes on its behalf.
-        writer: the recording.
         topics: ROS type by topic name; LabelInfo topics are subscribed as latched ones.
+
+    Attributes:
+        log: stamps and times of arrival.
+        diagnostics: what /diagnostics said last, values by status name.
 
     Raises:
         ConfigError: a type is not installed.
@@ -97,8 +85,7 @@ class Recorder:
         self.log.add(name, header_stamp(data) if self._has_header[name] else 0, now)
         if name == DIAGNOSTICS:
             for status in decode(self._topics[name], data).status:
-                values = {item.key: item.value for item in status.values}
-                self.diagnostics[status.name] = values
+                self.diagnostics[status.name] = {item.key: item.value for item in status.values}
 
     def _write(self) -> None:
         while (item := self._queue.get()) is not None:
@@ -122,11 +109,33 @@ class Recorder:
 
     def waiting_for(self) -> list[str]:
         """Return the topics that nobody publishes yet."""
-        return [s.topic_name for s in self._subscriptions if _publishers(self._node, s) == 0]
+        names = [subscription.topic_name for subscription in self._subscriptions]
+        return [name for name in names if not self._node.count_publishers(name)]
 
     def results(self) -> int:
         """Return how many messages the fullest topic besides diagnostics has."""
         return max((len(v) for k, v in self.log.stamps.items() if k != DIAGNOSTICS), default=0)
+
+    def record(self, stop: threading.Event) -> None:
+        """Record until ``stop`` is set or the disk refuses; stdout is told how far it is."""
+        executor = SingleThreadedExecutor()
+        executor.add_node(self._node)
+        ready = False
+        last_report = 0.0
+        while not stop.is_set() and not self.failed:
+            executor.spin_once(timeout_sec=_REPORT_SECONDS)
+            now = time.monotonic()
+            if now - last_report < _REPORT_SECONDS:
+                continue
+            last_report = now
+            waiting = [] if ready else self.waiting_for()
+            ready = not waiting
+            say_json(
+                results=self.results(),
+                diagnostics=len(self.log.stamps.get(DIAGNOSTICS, ())),
+                waiting=waiting,
+                status=self.diagnostics,
+            )
 
 
 def _topic(item: str) -> tuple[str, str]:
@@ -134,12 +143,6 @@ def _topic(item: str) -> tuple[str, str]:
     if not name or not kind:
         raise ConfigError(f"{item} is not NAME=TYPE: for example /tf=tf2_msgs/msg/TFMessage")
     return name, kind
-
-
-def _publishers(node: Node, subscription: Any) -> int:
-    if hasattr(subscription, "get_publisher_count"):
-        return int(subscription.get_publisher_count())
-    return int(node.count_publishers(subscription.topic_name))  # ROS 2 Humble
 
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -153,63 +156,35 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def record(recorder: Recorder, node: Node, stop: threading.Event) -> None:
-    """Record until ``stop`` is set or the disk refuses; stdout is told how far it is."""
-    executor = SingleThreadedExecutor()
-    executor.add_node(node)
-    ready = False
-    last_report = 0.0
-    while not stop.is_set() and not recorder.failed:
-        executor.spin_once(timeout_sec=_REPORT_SECONDS)
-        now = time.monotonic()
-        if now - last_report < _REPORT_SECONDS:
-            continue
-        last_report = now
-        waiting = [] if ready else recorder.waiting_for()
-        ready = ready or not waiting
-        say_json(
-            results=recorder.results(),
-            diagnostics=len(recorder.log.stamps.get(DIAGNOSTICS, ())),
-            waiting=waiting,
-            ready=ready,
-            status=recorder.diagnostics,
-        )
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Run the recorder process; 0 when it was ended by a signal, 2 after an error of one line."""
-    stop = threading.Event()  # a signal must not cut a message that is being written
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-    arguments = _arguments(argv)
-    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
-    node = Node("proto_mtl_recorder")
-    writer: BagWriter | None = None
+def _record(given: argparse.Namespace, stop: threading.Event, node: Node) -> None:
+    topics = dict(_topic(item) for item in given.topics)
+    # what a replay gives can be replayed; what a robot has seen is not seen again
+    writer = BagWriter(given.out, keep_cut=not given.replace)
+    for kept in writer.kept:
+        print(f"recorder: a recording that was cut off is now {kept}", file=sys.stderr)
+    writer.kept.clear()
     try:
-        topics = dict(_topic(item) for item in arguments.topics)
-        # what a replay gives can be replayed; what a robot has seen is not seen again
-        writer = BagWriter(arguments.out, keep_cut=not arguments.replace)
-        for kept in writer.kept:
-            print(f"recorder: a recording that was cut off is now {kept}", file=sys.stderr)
-        writer.kept.clear()
         with writer:
             recorder = Recorder(node, writer, topics)
             try:
-                record(recorder, node, stop)
+                recorder.record(stop)
             finally:
                 recorder.close()
-            if arguments.log is not None:
-                recorder.log.write(arguments.log)
+            if given.log is not None:
+                recorder.log.write(given.log)
     except (ProtoMtlError, OSError) as error:
+        if not writer.kept:
+            raise
         text = file_trouble(error) if isinstance(error, OSError) else str(error)
-        if writer is not None and writer.kept:
-            text += f"; what was recorded before is in {writer.kept[0]}"
-        print(f"recorder: {text}", file=sys.stderr)
-        return error.exit_status if isinstance(error, ProtoMtlError) else INPUT
-    finally:
-        node.destroy_node()
-        rclpy.try_shutdown()
-    return 0
+        raise BagError(f"{text}; what was recorded before is in {writer.kept[0]}") from None
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the recorder process; 0 when it was ended by a signal, else the status of an error."""
+    stop = threading.Event()  # a signal must not cut a message that is being written
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    return run_process("recorder", partial(_record, _arguments(argv), stop))
 
 
 if __name__ == "__main__":

@@ -139,16 +139,13 @@ def _predictor(
 
 def _inventory(recording: Recording) -> str:
     topics = recording.topics
-    parts = [f"{recording.path}: {recording.frames} images of {topics.image.name}"]
-    if recording.rate:
-        parts.append(f"{recording.rate:.1f} Hz")
-    parts.append(
-        f"camera_info {topics.camera_info.name}"
-        if topics.camera_info
-        else "no camera_info: depth is for the model's own camera"
-    )
-    parts.append(f"depth {topics.depth.name}" if topics.depth else "no depth to compare with")
-    return ", ".join(parts)
+    info, depth = topics.camera_info, topics.depth
+    rate = f", {recording.rate:.1f} Hz" if recording.rate else ""
+    camera = f"camera_info {info.name}" if info else "no camera_info"
+    without = "" if info else ": depth is for the model's own camera"
+    compared = f"depth {depth.name}" if depth else "no depth to compare with"
+    images = f"{recording.path}: {recording.frames} images of {topics.image.name}{rate}"
+    return f"{images}, {camera}{without}, {compared}"
 
 
 def _description(recording: Recording) -> dict[str, Any]:

@@ -32,7 +32,7 @@ CAMERA = "camera"
 RESULT_IMAGES = tuple(
     f"/{CAMERA}/{topic.name}"
     for topic in result_topics()
-    if topic.make is not None and topic.name not in ("segmentation/overlay", "normals/image")
+    if topic.encoding and topic.name not in ("segmentation/overlay", "normals/image")
 )
 """The overlay and the points can be made from these and the recording."""
 
@@ -121,13 +121,13 @@ class ReplayLogs:
     Attributes:
         sent: the images, in the player's log.
         received: all result topics, in the recorder's log.
-        fates: stamp (ns) of an image that reached the node -> "processed", or why it was not.
+        outcomes: stamp (ns) of an image that reached the node -> "processed", or why it was not.
         status: the node's last diagnostics, values by status name.
     """
 
     sent: StampLog
     received: StampLog
-    fates: dict[int, str]
+    outcomes: dict[int, str]
     status: dict[str, dict[str, str]]
 
 
@@ -139,16 +139,14 @@ class ReplayState:
         played: images that the player has sent.
         results: messages of the fullest result topic.
         diagnostics: messages of /diagnostics.
-        waiting: topics that nobody publishes yet.
-        ready: nothing is waited for.
+        waiting: topics that nobody publishes yet, None before that is known.
         status: what /diagnostics said last, values by status name.
     """
 
     played: int = 0
     results: int = 0
     diagnostics: int = 0
-    waiting: list[str] = field(default_factory=list)
-    ready: bool = False
+    waiting: list[str] | None = None
     status: dict[str, dict[str, str]] = field(default_factory=dict)
 
 
@@ -196,9 +194,9 @@ class ReplaySession:
                 raise ProtoMtlError(f"the node could not start: {node.last_lines(1)}")
         self._tell("connecting")
         end = time.monotonic() + _APPEAR_SECONDS
-        while not self._state.ready:
+        while self._state.waiting != []:
             if time.monotonic() > end:
-                missing = ", ".join(self._state.waiting) or "its results"
+                missing = ", ".join(self._state.waiting or ()) or "its results"
                 raise ProtoMtlError(f"the node does not publish {missing}: see {out / 'node.log'}")
             self._poll()
         self._tell("playing")
@@ -244,14 +242,12 @@ class ReplaySession:
             "use_sim_time": "true",
             **{name: _yaml(name, value) for name, value in self._options.parameters.items()},
         }
+        # debug: its log tells of every image
         arguments = ["-m", "proto_mtl_ros.cli", "node", "--ros-args"]
-        arguments += ["--log-level", f"{NODE_NAME}:=debug"]  # tells of every image
-        for source, target in remappings.items():
-            if source != target:
-                arguments += ["-r", f"{source}:={target}"]
-        for name, value in parameters.items():
-            arguments += ["-p", f"{name}:={value}"]
-        return arguments
+        arguments += ["--log-level", f"{NODE_NAME}:=debug"]
+        renamed = [f"{source}:={name}" for source, name in remappings.items() if source != name]
+        arguments += [word for one in renamed for word in ("-r", one)]
+        return arguments + [w for k, v in parameters.items() for w in ("-p", f"{k}:={v}")]
 
     def _recorder_arguments(self) -> list[str]:
         topics = {k: v for k, v in RESULT_TOPICS.items() if find_spec(v.split("/")[0])}

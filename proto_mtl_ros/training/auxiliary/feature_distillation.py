@@ -9,35 +9,35 @@ they are those of the task's own branch, each channel standardised.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor, nn
 
-from proto_mtl_ros.model import ProtoMTL
 from proto_mtl_ros.model.network import NetworkOutput
-from proto_mtl_ros.tasks import Task
-from proto_mtl_ros.training.auxiliary.auxiliary_loss import Term
-from proto_mtl_ros.training.config import TrainConfig
-from proto_mtl_ros.training.store import TEACHER_FEATURES
+from proto_mtl_ros.training.auxiliary.auxiliary_loss import (
+    TEACHER_FEATURES,
+    AuxiliaryLoss,
+    Setup,
+    auxiliary_loss,
+)
 
 
-class FeatureDistillation(Term):
+@auxiliary_loss("feature_distillation")
+class FeatureDistillation(AuxiliaryLoss):
     """Mean squared error between the adapted features of the student and those of the teacher.
 
     The adapter is linear, 1x1; it is trained with the network and left behind. The error of a task
     without any knowledge is 1, of all tasks T. Frames count alike, whatever labels they have.
     """
 
-    def __init__(self, tasks: Sequence[Task], network: ProtoMTL, config: TrainConfig) -> None:
-        super().__init__(tasks, network, config)
-        taught = set(config.distillation.teachers)
+    title = "distillation of their features"
+    wants = frozenset({TEACHER_FEATURES})
+
+    def __init__(self, setup: Setup) -> None:
+        super().__init__(setup)
+        width = setup.network.width
         self.adapters = nn.ModuleDict(
-            {
-                task.name: nn.Conv2d(network.width, network.width, 1)
-                for task in tasks
-                if task.name in taught
-            }
+            {t.name: nn.Conv2d(width, width, 1) for t in setup.tasks if t.name in setup.taught}
         )
 
     def forward(self, batch: dict[str, Any], out: NetworkOutput) -> Tensor:

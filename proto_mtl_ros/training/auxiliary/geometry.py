@@ -3,24 +3,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from proto_mtl_ros.model import ProtoMTL
 from proto_mtl_ros.model.depth_normals import depth_normals
-from proto_mtl_ros.model.network import (
-    RAW_STRIDE,
-    NetworkOutput,
+from proto_mtl_ros.model.network import NetworkOutput
+from proto_mtl_ros.model.torch_tasks import RAW_STRIDE, torch_task
+from proto_mtl_ros.training.auxiliary.auxiliary_loss import (
+    DERIVED_NORMALS,
+    AuxiliaryLoss,
+    Setup,
+    auxiliary_loss,
 )
-from proto_mtl_ros.tasks import Task
-from proto_mtl_ros.training.auxiliary.auxiliary_loss import Term
-from proto_mtl_ros.training.config import TrainConfig
-from proto_mtl_ros.training.losses import cosine
-from proto_mtl_ros.training.store import DERIVED_NORMALS
 
 _FLAT = 0.97
 """Least length of the mean label vector of a stride-4 cell: shorter, and an edge runs through."""
@@ -29,7 +26,8 @@ _PREDICTED = 0.2
 """Weight where depth and normals are both predicted: agreement of two guesses tells little."""
 
 
-class DepthNormalsGeometry(Term):
+@auxiliary_loss("geometry")
+class DepthNormalsGeometry(AuxiliaryLoss):
     """Normals and depth of one frame belong to the same surface.
 
     - depth labelled, normals not: predicted normals against those of the labelled depth;
@@ -39,11 +37,15 @@ class DepthNormalsGeometry(Term):
     Each frame counts T / n_b, as in the supervised loss.
     """
 
-    def __init__(self, tasks: Sequence[Task], network: ProtoMTL, config: TrainConfig) -> None:
-        super().__init__(tasks, network, config)
-        names = [task.name for task in tasks]
+    title = "depth-normals geometry"
+    needs_tasks = frozenset({"depth", "normals"})
+    wants = frozenset({DERIVED_NORMALS})
+
+    def __init__(self, setup: Setup) -> None:
+        super().__init__(setup)
+        names = [task.name for task in setup.tasks]
         self.depth, self.normals = names.index("depth"), names.index("normals")
-        self.normals_weight = config.loss.normals
+        self.normals_weight = setup.weights["normals"]
 
     def forward(self, batch: dict[str, Any], out: NetworkOutput) -> Tensor:
         labelled = batch["labelled"]
@@ -53,7 +55,8 @@ class DepthNormalsGeometry(Term):
         total = raw_depth.sum() * 0.0 + raw_normals.sum() * 0.0
         derive = has_depth & ~has_normals
         if DERIVED_NORMALS in batch and bool(derive.any()):
-            values = cosine(raw_normals[derive], batch[DERIVED_NORMALS][derive])
+            kind = torch_task(self.tasks[self.normals])
+            values = kind.loss(raw_normals[derive], batch[DERIVED_NORMALS][derive])
             total = total + self.normals_weight * (scale[derive] * values).sum()
         lift = ~has_depth
         if bool(lift.any()):

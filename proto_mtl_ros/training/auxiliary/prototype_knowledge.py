@@ -8,23 +8,22 @@ ours.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from proto_mtl_ros.model import ProtoMTL
 from proto_mtl_ros.model.network import NetworkOutput
-from proto_mtl_ros.model.prototypes import (
-    TaskPrototypes,
-    entropy,
-)
-from proto_mtl_ros.tasks import Task
-from proto_mtl_ros.training.auxiliary.auxiliary_loss import Term
-from proto_mtl_ros.training.config import TrainConfig
+from proto_mtl_ros.model.prototypes import TaskPrototypes, entropy
+from proto_mtl_ros.training.auxiliary.auxiliary_loss import AuxiliaryLoss, Setup, auxiliary_loss
 from proto_mtl_ros.training.processes import gathered
+
+_MARGIN = 0.3
+"""Of the triplets, in cosine distance."""
+
+_FLOOR = 0.7
+"""The affinity's entropy is pushed up below this share of log T."""
 
 
 def knowledge_embedding(pooled: Tensor, prototypes: TaskPrototypes) -> Tensor:
@@ -33,12 +32,12 @@ def knowledge_embedding(pooled: Tensor, prototypes: TaskPrototypes) -> Tensor:
     Args:
         pooled: [B, T, d], mean of each task's tokens.
     """
-    affinity = prototypes.affinity(pooled)
+    affinity = prototypes.affinity(prototypes.similarity(pooled))
     target = torch.arange(pooled.shape[1], device=pooled.device).expand(pooled.shape[0], -1)
     return F.nll_loss(affinity.clamp_min(1e-12).log().flatten(0, 1), target.flatten())
 
 
-def consistency(pooled: Tensor, margin: float) -> Tensor:
+def consistency(pooled: Tensor, margin: float = _MARGIN) -> Tensor:
     """TC: triplet loss in the batch on cosine distances; same task near, different tasks apart.
 
     For every anchor (b, t): the farthest (b', t), b' != b, must be nearer by ``margin`` than the
@@ -60,7 +59,7 @@ def consistency(pooled: Tensor, margin: float) -> Tensor:
     return F.relu(positive - negative + margin).mean()
 
 
-def entropy_floor(affinity: Tensor, floor: float) -> Tensor:
+def entropy_floor(affinity: Tensor, floor: float = _FLOOR) -> Tensor:
     """How far the mean entropy of the token-level affinity is below ``floor`` * log T, squared.
 
     TKE alone is smallest where every affinity is one-hot, and there retrieval gives every token
@@ -74,34 +73,43 @@ def entropy_floor(affinity: Tensor, floor: float) -> Tensor:
     return F.relu(floor - entropy(affinity).mean() / largest).square()
 
 
-class _PrototypeTerm(Term):
-    """A term that needs prototypes."""
-
-    def __init__(self, tasks: Sequence[Task], network: ProtoMTL, config: TrainConfig) -> None:
-        super().__init__(tasks, network, config)
-        assert network.prototypes is not None, "combinations.py refuses such a configuration"
-        # in a tuple: the prototypes are the network's, not this module's
-        self._prototypes = (network.prototypes,)
-        self.margin, self.floor = config.loss.margin, config.loss.entropy_floor
-
-
-class TaskKnowledgeEmbedding(_PrototypeTerm):
+@auxiliary_loss("tke")
+class TaskKnowledgeEmbedding(AuxiliaryLoss):
     """TKE, see ``knowledge_embedding``."""
+
+    title = "TKE"
+    default = 0.1
+    needs_prototypes = True
+
+    def __init__(self, setup: Setup) -> None:
+        super().__init__(setup)
+        assert setup.network.prototypes is not None, "config.py refuses such a configuration"
+        # in a tuple: the prototypes are the network's, not this module's
+        self._prototypes = (setup.network.prototypes,)
 
     def forward(self, batch: dict[str, Any], out: NetworkOutput) -> Tensor:
         return knowledge_embedding(out.pooled, self._prototypes[0])
 
 
-class TaskConsistency(_PrototypeTerm):
+@auxiliary_loss("tc")
+class TaskConsistency(AuxiliaryLoss):
     """TC, see ``consistency``; the triplets see the frames of all processes."""
 
+    title = "TC"
+    default = 0.1
+    needs_prototypes = True
+
     def forward(self, batch: dict[str, Any], out: NetworkOutput) -> Tensor:
-        return consistency(gathered(out.pooled), self.margin)
+        return consistency(gathered(out.pooled))
 
 
-class EntropyFloor(_PrototypeTerm):
+@auxiliary_loss("entropy")
+class EntropyFloor(AuxiliaryLoss):
     """See ``entropy_floor``; the mean is over the frames of all processes."""
+
+    title = "entropy floor"
+    needs_prototypes = True
 
     def forward(self, batch: dict[str, Any], out: NetworkOutput) -> Tensor:
         assert out.affinity is not None
-        return entropy_floor(gathered(out.affinity), self.floor)
+        return entropy_floor(gathered(out.affinity))

@@ -26,10 +26,6 @@ from proto_mtl_ros.errors import (
     INPUT,
     USAGE,
 )
-from proto_mtl_ros.ros.replay.processes import (
-    DDS_PROFILE_VARIABLES,
-    replay_environment,
-)
 from recordings import COLOUR_FRAME, picture, write_recording
 
 pytest.importorskip("rclpy", reason="ROS 2 is not installed")
@@ -122,19 +118,6 @@ def finished(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Iterator[
     yield Finished(out, stdout, json.loads((out / "results.json").read_text()))
 
 
-def test_both_generations_of_fast_dds_get_the_profile_unless_the_user_has_one(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    for name in DDS_PROFILE_VARIABLES:
-        monkeypatch.delenv(name, raising=False)
-    given = replay_environment(5, Path("/ours.xml"))
-    assert {given[name] for name in DDS_PROFILE_VARIABLES} == {"/ours.xml"}
-    monkeypatch.setenv("FASTDDS_DEFAULT_PROFILES_FILE", "/theirs.xml")
-    kept = replay_environment(5, Path("/ours.xml"))
-    assert kept["FASTDDS_DEFAULT_PROFILES_FILE"] == "/theirs.xml"
-    assert "FASTRTPS_DEFAULT_PROFILES_FILE" not in kept
-
-
 def test_it_names_its_report(finished: Finished) -> None:
     report = re.search(r"Report: (.+report\.html)", finished.stdout)
     assert report is not None
@@ -170,7 +153,7 @@ def test_results_carry_the_stamps_and_frames_of_the_images(finished: Finished) -
 
 def test_depth_agrees_with_the_recording(finished: Finished) -> None:
     depth = finished.figures["depth"]
-    assert depth["registered"] is True
+    assert finished.figures["registration"] == "same camera"
     assert depth["frames"] == finished.figures["frames"]["recorded"]
     # JPEG and two resizes are between the two.
     assert depth["all"]["abs_err"] < 0.15
@@ -210,7 +193,7 @@ def test_a_careless_recording_is_reported_as_such(
     figures = json.loads((tmp_path / "results.json").read_text())
     assert figures["frames"]["published"] == pytest.approx(61, abs=1)
     assert figures["frames"]["unaccounted"] == 0
-    assert figures["depth"]["registered"] is False
+    assert figures["registration"] == "none"
     assert figures["depth"]["compared_pixels"]["tolerant"] > 1000
     assert "Measured depth is of another camera" in (tmp_path / "report.html").read_text()
 

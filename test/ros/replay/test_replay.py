@@ -230,7 +230,7 @@ def test_a_player_can_be_paused(bag: Path) -> None:
 
     from proto_mtl_ros.ros.replay.player import (
         Player,
-        _pausable,
+        pausable,
     )
 
     context = rclpy.Context()
@@ -239,7 +239,7 @@ def test_a_player_can_be_paused(bag: Path) -> None:
     asking = rclpy.create_node("asking", context=context)
     seen: list[float] = []
     try:
-        with open_recording(bag) as recording, _pausable(node, player := Player(node, recording)):
+        with open_recording(bag) as recording, pausable(node, player := Player(node, recording)):
             client = asking.create_client(SetBool, "/proto_mtl_player/pause")
             assert client.wait_for_service(20.0)
             thread = threading.Thread(

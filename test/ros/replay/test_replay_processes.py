@@ -44,6 +44,7 @@ from proto_mtl_ros.ros.replay import (
     recorder,
 )
 from proto_mtl_ros.ros.replay.processes import (
+    DDS_PROFILE_VARIABLES,
     Child,
     adopt_environment,
     free_domain_id,
@@ -245,6 +246,21 @@ def test_processes_stay_on_this_machine_in_every_release(monkeypatch: pytest.Mon
     given = adopt_environment(5)
     assert given["ROS_AUTOMATIC_DISCOVERY_RANGE"] == "LOCALHOST"
     assert "ROS_LOCALHOST_ONLY" not in given and "ROS_LOCALHOST_ONLY" not in os.environ
+
+
+def test_both_generations_of_fast_dds_get_the_profile_unless_the_user_has_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(processes, "config_file", lambda name: Path("/ours.xml"))
+    for name in DDS_PROFILE_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    given = adopt_environment(5)
+    assert {given[name] for name in DDS_PROFILE_VARIABLES} == {"/ours.xml"}
+    first, second = DDS_PROFILE_VARIABLES
+    monkeypatch.delenv(first)
+    monkeypatch.setenv(second, "/theirs.xml")
+    kept = adopt_environment(5)
+    assert kept[second] == "/theirs.xml" and first not in kept
 
 
 STUBBORN = """

@@ -27,23 +27,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from proto_mtl_ros.model import ProtoMTL
+from benchmark.methods.partial_labels import connected_zero, full_precision, partly_labelled
 from proto_mtl_ros.model.network import NetworkOutput
-from proto_mtl_ros.tasks import Task
-from proto_mtl_ros.training.auxiliary.auxiliary_loss import Term
-from proto_mtl_ros.training.auxiliary.task_maps import (
-    connected_zero,
-    full_precision,
-    label_map,
-    partly_labelled,
-    prediction_map,
-)
-from proto_mtl_ros.training.config import TrainConfig
+from proto_mtl_ros.model.torch_tasks import torch_task
+from proto_mtl_ros.training.auxiliary import AuxiliaryLoss, Setup, auxiliary_loss
 
 _WIDTH = 32
 _GROUPS = 8
 _STRIDE16 = 3
-"""Index of the features at stride 16 among the backbone's taps."""
+"""Index of the features at stride 16 in the pyramid."""
 _FEATURE_WEIGHT = 0.5
 """Of the agreement with the backbone's features."""
 
@@ -87,23 +79,27 @@ class PairEncoder(nn.Module):
         return self.project(self.coarse(self.middle(x, pair), pair))
 
 
-class CrossTask(Term):
+@auxiliary_loss("cross_task")
+class CrossTask(AuxiliaryLoss):
     """The loss above; 0 where no frame has both a labelled and an unlabelled task."""
 
-    def __init__(self, tasks: Sequence[Task], network: ProtoMTL, config: TrainConfig) -> None:
-        super().__init__(tasks, network, config)
+    title = "cross-task consistency (MTPSL)"
+    least_tasks = 2
+
+    def __init__(self, setup: Setup) -> None:
+        super().__init__(setup)
+        self.kinds = [torch_task(task) for task in self.tasks]
         count = len(self.tasks)
         self.pairs = [(s, t) for s in range(count) for t in range(count) if s != t]
-        embedding = int(network.backbone.channels[_STRIDE16])  # type: ignore[index, union-attr, arg-type]
-        self.encoder = PairEncoder(
-            [task.channels for task in self.tasks], len(self.pairs), embedding
-        )
+        channels = [task.channels for task in self.tasks]
+        embedding = setup.network.channels[_STRIDE16]
+        self.encoder = PairEncoder(channels, len(self.pairs), embedding)
 
     def forward(self, batch: dict[str, Any], out: NetworkOutput) -> Tensor:
         raw = full_precision(out.raw, self.tasks)
-        features, labelled = out.taps[_STRIDE16].detach(), batch["labelled"]
+        features, labelled = out.pyramid[_STRIDE16].detach(), batch["labelled"]
         dtype, height, width = raw[0].dtype, *raw[0].shape[2:]
-        maps = [label_map(task, batch[task.name], (height, width), dtype) for task in self.tasks]
+        maps = [k.label_map(batch[k.task.name], (height, width), dtype) for k in self.kinds]
         labels, valid = [label for label, _ in maps], [mask for _, mask in maps]
         has, _ = partly_labelled(labelled, valid)
         nothing = connected_zero((*raw, *self.parameters()))
@@ -113,7 +109,7 @@ class CrossTask(Term):
             if len(rows) == 0:
                 continue
             mask = valid[t][rows].to(dtype)
-            predicted = prediction_map(self.tasks[s], raw[s][rows]) * mask
+            predicted = self.kinds[s].map(raw[s][rows]) * mask
             sources.append(self.encoder.stems[s](predicted))
             targets.append(self.encoder.stems[t](labels[t][rows]))
             pairs.append(torch.full_like(rows, index))

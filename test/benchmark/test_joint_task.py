@@ -4,16 +4,16 @@
 from __future__ import annotations
 
 import math
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="training needs torch")
 
+from small_training import made  # noqa: E402
+
 from proto_mtl_ros.model.network import NetworkOutput  # noqa: E402
 from proto_mtl_ros.tasks import TASKS  # noqa: E402
-from proto_mtl_ros.training.auxiliary import TERMS  # noqa: E402
 
 ALL = list(TASKS.values())
 NAMES = [task.name for task in ALL]
@@ -60,8 +60,7 @@ def _stacks(term, batch, out):
 @pytest.fixture
 def term():
     torch.manual_seed(0)
-    network = SimpleNamespace(backbone=SimpleNamespace(channels=(8,) * 5))
-    return TERMS["joint_task"](ALL, network, None).double()
+    return made("joint_task").double()
 
 
 def test_the_reliable_stack_has_labels_where_there_are_valid_ones_and_predictions_elsewhere(term):

@@ -16,19 +16,16 @@ label, and nothing of it is deployed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from proto_mtl_ros.model import ProtoMTL
 from proto_mtl_ros.model.decoder import upsample
 from proto_mtl_ros.model.network import NetworkOutput
-from proto_mtl_ros.tasks import Task
-from proto_mtl_ros.training.auxiliary.auxiliary_loss import Term
-from proto_mtl_ros.training.config import TrainConfig
+from proto_mtl_ros.training.auxiliary import AuxiliaryLoss, Options, Setup, auxiliary_loss
 
 _COMMITMENT = 0.25
 """beta of van den Oord et al."""
@@ -64,21 +61,27 @@ class Codebook(nn.Module):
         return codes[index], index
 
 
-class Reconstruction(Term):
-    """The image from quantised stride-16 features: an L1 distance and the codebook's two terms.
+class ReconstructionOptions(Options):
+    """K and D of the codebook; the paper has 4096 and 1024."""
 
-    ``loss.codebook_size`` and ``loss.codebook_width`` are K and D (the paper: 4096 and 1024).
-    """
+    codebook_size: int = Field(512, ge=2)
+    codebook_width: int = Field(128, ge=8)
 
+
+@auxiliary_loss("reconstruction")
+class Reconstruction(AuxiliaryLoss):
+    """The image from quantised stride-16 features: an L1 distance and the codebook's two terms."""
+
+    title = "task-agnostic enhancement"
+    Options = ReconstructionOptions
     _mean: Tensor
     _std: Tensor
 
-    def __init__(self, tasks: Sequence[Task], network: ProtoMTL, config: TrainConfig) -> None:
-        super().__init__(tasks, network, config)
-        width = config.loss.codebook_width
-        channels = int(network.backbone.channels[3])  # type: ignore[index, arg-type, union-attr]
-        self.project = nn.Conv2d(channels, width, 1)
-        self.codebook = Codebook(config.loss.codebook_size, width)
+    def __init__(self, setup: Setup) -> None:
+        super().__init__(setup)
+        network, width = setup.network, setup.options.codebook_width
+        self.project = nn.Conv2d(network.channels[3], width, 1)
+        self.codebook = Codebook(setup.options.codebook_size, width)
         self.decode16 = nn.Conv2d(width, 64, 3, padding=1)
         self.decode8 = nn.Conv2d(64, 32, 3, padding=1)
         self.decode4 = nn.Conv2d(32, 3, 3, padding=1)
@@ -92,7 +95,7 @@ class Reconstruction(Term):
 
     def embed(self, out: NetworkOutput) -> Tensor:
         """Return z: float32 [B, H/16, W/16, D], of zero mean and unit variance over D."""
-        z = self.project(out.taps[3]).float()
+        z = self.project(out.pyramid[3]).float()
         # what all of a picture shares would make its features alike and leave few codes in use
         z = (z - z.mean((2, 3), keepdim=True)).permute(0, 2, 3, 1)
         return F.layer_norm(z, z.shape[-1:])

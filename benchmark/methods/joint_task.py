@@ -27,25 +27,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from proto_mtl_ros.model import ProtoMTL
+from benchmark.methods.partial_labels import connected_zero, full_precision, partly_labelled
 from proto_mtl_ros.model.decoder import upsample
 from proto_mtl_ros.model.network import NetworkOutput
-from proto_mtl_ros.tasks import (
-    Binary,
-    Categorical,
-    Scalar,
-    Task,
-    UnitVector,
-)
-from proto_mtl_ros.training.auxiliary.auxiliary_loss import Term
-from proto_mtl_ros.training.auxiliary.task_maps import (
-    connected_zero,
-    full_precision,
-    label_map,
-    partly_labelled,
-    prediction_map,
-)
-from proto_mtl_ros.training.config import TrainConfig
+from proto_mtl_ros.model.torch_tasks import torch_task
+from proto_mtl_ros.tasks import Scalar, Task, UnitVector
+from proto_mtl_ros.training.auxiliary import AuxiliaryLoss, Setup, auxiliary_loss
 
 _DISTANCE_WEIGHT = 4.0
 _RECONSTRUCTION_WEIGHT = 2.0
@@ -79,11 +66,16 @@ class AutoEncoder(nn.Module):
         return self.fine(upsample(self.middle(upsample(self.coarse(F.relu(latent)), 2)), 2))
 
 
-class JointTask(Term):
+@auxiliary_loss("joint_task")
+class JointTask(AuxiliaryLoss):
     """The loss above; 0 where no frame has both a labelled and an unlabelled task."""
 
-    def __init__(self, tasks: Sequence[Task], network: ProtoMTL, config: TrainConfig) -> None:
-        super().__init__(tasks, network, config)
+    title = "joint-task regularisation (JTR)"
+    least_tasks = 2
+
+    def __init__(self, setup: Setup) -> None:
+        super().__init__(setup)
+        self.kinds = [torch_task(task) for task in self.tasks]
         self.auto_encoder = AutoEncoder(sum(task.channels for task in self.tasks))
 
     def forward(self, batch: dict[str, Any], out: NetworkOutput) -> Tensor:
@@ -103,18 +95,18 @@ class JointTask(Term):
         """Return (Y^, Y), each [n, C, h, w], of the n partly labelled frames; None if n = 0."""
         labelled = batch["labelled"]
         dtype, height, width = raw[0].dtype, *raw[0].shape[2:]
-        maps = [label_map(task, batch[task.name], (height, width), dtype) for task in self.tasks]
+        maps = [k.label_map(batch[k.task.name], (height, width), dtype) for k in self.kinds]
         _, partly = partly_labelled(labelled, [valid for _, valid in maps])
         rows = torch.nonzero(partly).squeeze(1)
         if len(rows) == 0:
             return None
         noisy, reliable = [], []
-        for index, (task, (label, valid)) in enumerate(zip(self.tasks, maps)):
-            predicted = prediction_map(task, raw[index][rows])
+        for index, (kind, (label, valid)) in enumerate(zip(self.kinds, maps)):
+            predicted = kind.map(raw[index][rows])
             has = labelled[rows, index][:, None, None, None]
             predicted = torch.where(has, predicted.detach(), predicted)
             target = torch.where(has & valid[rows], label[rows], predicted)
-            offset, scale = (0.5, 0.5) if isinstance(task, UnitVector) else (0.0, 1.0)
+            offset, scale = (0.5, 0.5) if kind.vectors else (0.0, 1.0)
             noisy.append(predicted * scale + offset)
             reliable.append(target * scale + offset)
         return torch.cat(noisy, 1), torch.cat(reliable, 1)
@@ -139,10 +131,8 @@ class JointTask(Term):
 
 def reconstruction_error(task: Task, rebuilt: Tensor, target: Tensor) -> Tensor:
     """Return the mean error of a task's part of the reconstruction."""
-    if isinstance(task, Categorical):
-        return F.cross_entropy(rebuilt, target)
-    if isinstance(task, Binary):
-        return F.binary_cross_entropy_with_logits(rebuilt, target)
     if isinstance(task, Scalar):
-        return (rebuilt.sigmoid() - target).abs().mean()
-    return 1.0 - F.cosine_similarity(rebuilt, 2.0 * target - 1.0, dim=1, eps=1e-6).mean()
+        rebuilt = rebuilt.sigmoid()
+    elif isinstance(task, UnitVector):
+        target = 2.0 * target - 1.0
+    return torch_task(task).disagreement(rebuilt, target).mean()

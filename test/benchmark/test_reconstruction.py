@@ -11,19 +11,11 @@ import pytest
 torch = pytest.importorskip("torch", reason="the term needs torch")
 pytest.importorskip("lightning", reason="training needs lightning")
 
+from small_training import made  # noqa: E402
+
+from benchmark.methods.reconstruction import Codebook  # noqa: E402
 from proto_mtl_ros.model import ProtoMTL  # noqa: E402
 from proto_mtl_ros.tasks import DEPTH  # noqa: E402
-from proto_mtl_ros.training.auxiliary import TERMS  # noqa: E402
-from proto_mtl_ros.training.auxiliary.reconstruction import Codebook  # noqa: E402
-from proto_mtl_ros.training.config import TrainConfig  # noqa: E402
-
-CONFIG = TrainConfig.model_validate(
-    {
-        "name": "smallest", "canonical_fx": 100.0, "input_height": 64, "input_width": 64,
-        "stages": [{"epochs": 1, "height": 64, "width": 64}],
-        "loss": {"reconstruction": 1.0, "codebook_size": 32, "codebook_width": 16},
-    }
-)  # fmt: skip
 
 
 @pytest.fixture
@@ -35,7 +27,7 @@ def network() -> ProtoMTL:
 @pytest.fixture
 def term(network):
     torch.manual_seed(1)
-    return TERMS["reconstruction"](network.tasks, network, CONFIG)
+    return made("reconstruction", network, codebook_size=32, codebook_width=16)
 
 
 def pictures(seed: int = 0) -> torch.Tensor:
@@ -78,7 +70,7 @@ def test_gradient_goes_straight_through_the_codes_to_the_backbone(network, term)
     """Without the commitment, the backbone's only way to a gradient is the quantised picture."""
     image = pictures()
     out = network(network.normalise(image))
-    out.taps[3].retain_grad()
+    out.pyramid[3].retain_grad()
     z = term.embed(out)
     z.retain_grad()
     e = term.codebook(z.flatten(0, 2))[0].view_as(z)
@@ -86,7 +78,7 @@ def test_gradient_goes_straight_through_the_codes_to_the_backbone(network, term)
     (expected,) = torch.autograd.grad(term.decode(through).abs().mean(), through, retain_graph=True)
     term.decode(through).abs().mean().backward()
     assert torch.equal(z.grad, expected) and expected.abs().max() > 0
-    assert out.taps[3].grad.abs().max() > 0
+    assert out.pyramid[3].grad.abs().max() > 0
 
 
 def test_every_part_learns_and_the_network_is_not_counted_twice(network, term):
@@ -109,7 +101,9 @@ def test_loss_falls_on_four_pictures_and_alike_each_time(network, term):
         optimiser = torch.optim.Adam([*patches.parameters(), *term.parameters()], lr=3e-3)
         losses = []
         for _ in range(30):
-            loss = term({"image": image}, SimpleNamespace(taps=(None, None, None, patches(pixels))))
+            loss = term(
+                {"image": image}, SimpleNamespace(pyramid=(None, None, None, patches(pixels)))
+            )
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
@@ -124,9 +118,9 @@ def test_loss_falls_on_four_pictures_and_alike_each_time(network, term):
 
 def test_a_picture_of_one_colour_is_no_trouble(network, term):
     image = torch.zeros(1, 64, 64, 3, dtype=torch.uint8)
-    flat = [torch.zeros_like(tap) for tap in network.eval()(network.normalise(image)).taps]
+    flat = [torch.zeros_like(level) for level in network.eval()(network.normalise(image)).pyramid]
     flat[3].requires_grad_()
-    loss = term({"image": image}, SimpleNamespace(taps=flat))
+    loss = term({"image": image}, SimpleNamespace(pyramid=flat))
     loss.backward()
     assert torch.isfinite(loss)
     assert torch.isfinite(flat[3].grad).all() and flat[3].grad.abs().max() < 1e3

@@ -12,15 +12,14 @@ idea of a chain of class prototypes is that of CauPsi, arXiv 2604.07651; the for
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from proto_mtl_ros.tasks import (
-    Categorical,
-    Task,
-)
+from proto_mtl_ros.model.network import ProtoMTL, network
+from proto_mtl_ros.tasks import Categorical, Task
 
 _POOL = 4
 """Raw maps have stride 4, tokens stride 16."""
@@ -47,9 +46,9 @@ class ClassChain(nn.Module):
         sources = [index for index, task in enumerate(tasks) if isinstance(task, Categorical)]
         if not sources or sources[0] == len(tasks) - 1:
             raise ValueError(
-                "class_chain needs the segmentation before another task, not the tasks "
+                "a class chain needs the segmentation before another task, not the tasks "
                 f"{', '.join(task.name for task in tasks) or '(none)'}: "
-                "put segmentation first, or set class_chain to false"
+                "put segmentation first, or choose another model.retrieval"
             )
         self.source = sources[0]
         self.embeddings = nn.Parameter(torch.empty(tasks[self.source].channels, width))
@@ -75,3 +74,17 @@ class ClassChain(nn.Module):
         """Return ``features`` [B, d, h, w] of the later task ``task`` with its addition."""
         added = self.project[task - self.source - 1](knowledge)
         return features + added.transpose(1, 2).unflatten(2, features.shape[-2:])
+
+
+@network("class_chain")
+class ClassChainMTL(ProtoMTL):
+    """The network with a class chain."""
+
+    def __init__(self, tasks: Sequence[Task], **options: Any) -> None:
+        super().__init__(tasks, **options)
+        self.chain = ClassChain(tasks, self.width)
+
+    def enter(self, features: Tensor, index: int, raw: dict[str, Tensor]) -> Tensor:
+        if index <= self.chain.source:
+            return features
+        return self.chain(features, self.chain.knowledge(raw[self.names[self.chain.source]]), index)

@@ -4,16 +4,16 @@
 from __future__ import annotations
 
 import math
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="training needs torch")
 
+from small_training import made  # noqa: E402
+
 from proto_mtl_ros.model.network import NetworkOutput  # noqa: E402
 from proto_mtl_ros.tasks import TASKS  # noqa: E402
-from proto_mtl_ros.training.auxiliary import TERMS  # noqa: E402
 
 ALL = list(TASKS.values())
 ONE_LABEL = torch.eye(3, dtype=torch.bool)
@@ -53,8 +53,7 @@ def _out(frames, seed=0):
 @pytest.fixture
 def term():
     torch.manual_seed(0)
-    network = SimpleNamespace(backbone=SimpleNamespace(channels=(FEATURES,) * 5))
-    term = TERMS["cross_task"](ALL, network, None).double()
+    term = made("cross_task").double()
     with torch.no_grad():
         # as after some training: every pair differs
         for name, parameter in term.named_parameters():
@@ -101,7 +100,7 @@ def _naive(term, batch, out):
     order = [(0, 1), (0, 2), (1, 0), (1, 2), (2, 0), (2, 1)]
     total = 0.0
     for b, labelled in enumerate(batch["labelled"].tolist()):
-        feature = out.taps[3][b].detach().numpy()
+        feature = out.pyramid[3][b].detach().numpy()
         for pair, (s, t) in enumerate(order):
             if labelled[s] or not labelled[t]:
                 continue
@@ -146,7 +145,7 @@ def test_predictions_of_unlabelled_tasks_learn_and_the_features_do_not(term):
     assert not out.raw["segmentation"].grad.any()
     assert out.raw["depth"].grad.abs().max() > 0
     assert out.raw["normals"].grad.abs().max() > 0
-    assert out.taps[3].grad is None
+    assert out.pyramid[3].grad is None
 
 
 @pytest.mark.parametrize("case", ["full", "none", "invalid"])

@@ -12,124 +12,33 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch", reason="training needs torch")
+from small_training import WIDTH, batch, made, output, small_network, train_config  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 
-from proto_mtl_ros.geometry import (  # noqa: E402
-    Camera,
-    depth_to_normals,
-)
-from proto_mtl_ros.model import ProtoMTL  # noqa: E402
+from proto_mtl_ros.errors import ConfigError  # noqa: E402
+from proto_mtl_ros.geometry import Camera, depth_to_normals  # noqa: E402
 from proto_mtl_ros.model.depth_normals import depth_normals  # noqa: E402
 from proto_mtl_ros.model.network import NetworkOutput  # noqa: E402
-from proto_mtl_ros.model.prototypes import (  # noqa: E402
-    TaskPrototypes,
-    entropy,
+from proto_mtl_ros.model.prototypes import TaskPrototypes, entropy  # noqa: E402
+from proto_mtl_ros.tasks import NYU13  # noqa: E402
+from proto_mtl_ros.training.auxiliary import (  # noqa: E402
+    AUXILIARY_LOSSES,
+    AuxiliaryLoss,
+    Options,
+    auxiliary_loss,
 )
-from proto_mtl_ros.tasks import (  # noqa: E402
-    NYU13,
-    TASKS,
-    Binary,
-)
-from proto_mtl_ros.training.auxiliary import TERMS  # noqa: E402
-from proto_mtl_ros.training.auxiliary.distillation import (  # noqa: E402
-    disagreement,
-    teacher_maps,
-)
-from proto_mtl_ros.training.auxiliary.joint_task import reconstruction_error  # noqa: E402
+from proto_mtl_ros.training.auxiliary.auxiliary_loss import TEACHER, TEACHER_FEATURES  # noqa: E402
 from proto_mtl_ros.training.auxiliary.prototype_knowledge import (  # noqa: E402
     consistency,
     entropy_floor,
     knowledge_embedding,
 )
-from proto_mtl_ros.training.auxiliary.task_maps import (  # noqa: E402
-    label_map,
-    prediction_map,
-)
-from proto_mtl_ros.training.config import TrainConfig  # noqa: E402
 from proto_mtl_ros.training.module import MultiTaskModule  # noqa: E402
-from proto_mtl_ros.training.store import (  # noqa: E402
-    DERIVED_NORMALS,
-    TEACHER,
-    TEACHER_FEATURES,
-)
-
-ALL = list(TASKS.values())
-SIZE, COARSE, FINE, WIDTH = 32, 8, 2, 16
-WALL = F.normalize(torch.tensor([0.1, -0.2, -0.9]), dim=0)
-CHANNELS = (16, 24, 40, 112, 320)
-
-
-def _config(**loss: float) -> TrainConfig:
-    return TrainConfig.model_validate(
-        {
-            "name": "t",
-            "canonical_fx": 50.0,
-            "input_height": 64,
-            "input_width": 64,
-            "stages": [{"epochs": 1, "height": 64, "width": 64}],
-            "loss": {"codebook_size": 8, "codebook_width": 8, "entropy_floor": 1.0, **loss},
-            "distillation": {"teachers": dict.fromkeys(TASKS, "none.ckpt")},
-        }
-    )
 
 
 @pytest.fixture(scope="module")
-def network() -> ProtoMTL:
-    torch.manual_seed(0)
-    return ProtoMTL(ALL, width=WIDTH, slots=2, heads=2, head_width=8)
-
-
-def _output(frames: int, dtype=torch.float32) -> NetworkOutput:
-    """Return an output that a network could give, whose parts need a gradient."""
-    generator = torch.Generator().manual_seed(1)
-
-    def randn(*shape):
-        return torch.randn(*shape, generator=generator, dtype=dtype)
-
-    raw = {
-        "segmentation": randn(frames, 13, COARSE, COARSE),
-        "depth": 2 + 0.1 * randn(frames, 1, COARSE, COARSE),
-        "normals": randn(frames, 3, COARSE, COARSE),
-    }
-    taps = tuple(
-        randn(frames, c, SIZE // s, SIZE // s) for c, s in zip(CHANNELS, (2, 4, 8, 16, 32))
-    )
-    affinity = randn(frames, 3, 4, 3).softmax(-1)
-    pooled = randn(frames, 3, WIDTH)
-    features = {task.name: randn(frames, WIDTH, FINE, FINE) for task in ALL}
-    for tensor in (*raw.values(), *features.values(), pooled, affinity):
-        tensor.requires_grad_(True)
-    return NetworkOutput(raw, pooled, affinity, taps, features)
-
-
-def _batch(labelled: list[list[bool]], empty: bool = False, dtype=torch.float32) -> dict[str, Any]:
-    """Return a batch with labels where ``labelled``; ``empty``: without a single valid pixel."""
-    frames = len(labelled)
-    generator = torch.Generator().manual_seed(2)
-    batch: dict[str, Any] = {
-        "image": torch.randint(0, 256, (frames, SIZE, SIZE, 3), generator=generator).byte(),
-        "labelled": torch.tensor(labelled),
-        "camera": torch.tensor([[30.0, 30.0, 15.5, 15.5]] * frames),
-        "depth_factor": torch.ones(frames),
-        "frame_id": [str(index) for index in range(frames)],
-        "segmentation": torch.randint(0, 13, (frames, SIZE, SIZE), generator=generator).byte(),
-        "depth": 1 + torch.rand(frames, SIZE, SIZE, generator=generator),
-        "normals": WALL.expand(frames, SIZE, SIZE, 3),
-    }  # fmt: skip
-    batch[DERIVED_NORMALS] = batch["normals"].clone()
-    for index, task in enumerate(ALL):
-        missing = ~batch["labelled"][:, index] | empty
-        batch[task.name] = batch[task.name].clone()
-        batch[task.name][missing] = torch.from_numpy(task.empty_label(SIZE, SIZE))
-        teacher = torch.rand(frames, COARSE, COARSE, task.channels + 1, generator=generator)
-        batch[f"{TEACHER}{task.name}"] = teacher.to(dtype) * (0 if empty else 1)
-        features = torch.randn(frames, FINE, FINE, WIDTH, generator=generator)
-        batch[f"{TEACHER_FEATURES}{task.name}"] = features.to(dtype)
-    if empty:
-        batch[DERIVED_NORMALS].zero_()
-    for name in ("depth", "normals", DERIVED_NORMALS, "camera"):
-        batch[name] = batch[name].to(dtype)
-    return batch
+def network():
+    return small_network()
 
 
 def _gradients(out: NetworkOutput) -> list[Any]:
@@ -147,11 +56,11 @@ MASKS = {
 
 @pytest.mark.parametrize("labelled", MASKS.values(), ids=MASKS.keys())
 @pytest.mark.parametrize("empty", [False, True], ids=["valid", "all invalid"])
-@pytest.mark.parametrize("name", TERMS)
+@pytest.mark.parametrize("name", AUXILIARY_LOSSES)
 def test_missing_labels_never_make_a_term_or_its_gradient_nan(name, labelled, empty, network):
     torch.manual_seed(0)
-    term, out = TERMS[name](ALL, network, _config(**{name: 1.0})), _output(2)
-    value = term(_batch(labelled, empty), out)
+    term, out = made(name, network), output(2)
+    value = term(batch(labelled, empty), out)
     assert value.ndim == 0
     value.backward()
     assert bool(torch.isfinite(value))
@@ -165,17 +74,17 @@ def test_missing_labels_never_make_a_term_or_its_gradient_nan(name, labelled, em
 def test_terms_that_learn_from_other_labels_are_zero_where_there_are_none(name, network):
     """Labels without a valid pixel, or teachers without confidence, teach nothing."""
     torch.manual_seed(0)
-    term, out = TERMS[name](ALL, network, _config(**{name: 1.0})), _output(2)
-    value = term(_batch(MASKS["a task without any label"], empty=True), out)
+    term, out = made(name, network), output(2)
+    value = term(batch(MASKS["a task without any label"], empty=True), out)
     value.backward()
     assert float(value) == 0.0
     assert all(torch.count_nonzero(gradient) == 0 for gradient in _gradients(out))
 
 
 def test_geometry_without_a_valid_pixel_leaves_labelled_frames_alone(network):
-    term, out = TERMS["geometry"](ALL, network, _config(geometry=1.0)), _output(2)
+    term, out = made("geometry", network), output(2)
     # depth labelled, nothing derived from it; normals labelled, none of it valid
-    value = term(_batch([[False, True, False], [False, False, True]], empty=True), out)
+    value = term(batch([[False, True, False], [False, False, True]], empty=True), out)
     value.backward()
     assert float(value) == 0.0
     assert all(torch.count_nonzero(gradient) == 0 for gradient in _gradients(out))
@@ -183,13 +92,13 @@ def test_geometry_without_a_valid_pixel_leaves_labelled_frames_alone(network):
 
 @pytest.mark.parametrize("name", ["geometry", "distillation"])
 def test_gradient_of_terms_on_maps_equals_finite_differences(name, network):
-    term = TERMS[name](ALL, network, _config(**{name: 1.0}))
-    out = _output(2, torch.float64)
-    batch = _batch([[True, True, False], [False, False, True]], dtype=torch.float64)
+    term = made(name, network)
+    out = output(2, torch.float64)
+    frames = batch([[True, True, False], [False, False, True]], dtype=torch.float64)
     names = list(out.raw)
 
     def value(*maps):
-        return term(batch, NetworkOutput(dict(zip(names, maps)), out.pooled, None, out.taps))
+        return term(frames, NetworkOutput(dict(zip(names, maps)), out.pooled, None, out.pyramid))
 
     # fast mode: a random projection of the Jacobian, the maps have thousands of values
     inputs = tuple(out.raw.values())
@@ -254,104 +163,65 @@ def test_entropy_floor_pushes_up_below_it_and_rests_above():
 
 
 def test_distillation_counts_missing_labels_only_and_by_confidence(network):
-    term, out = TERMS["distillation"](ALL, network, _config(distillation=1.0)), _output(1)
-    batch = _batch([[True, False, True]])
+    term, out = made("distillation", network), output(1)
+    frames = batch([[True, False, True]])
     raw = out.raw["depth"].detach()
-    teacher = batch[f"{TEACHER}depth"].permute(0, 3, 1, 2)
+    teacher = frames[f"{TEACHER}depth"].permute(0, 3, 1, 2)
     expected = 3 / 1 * ((raw - teacher[:, :1]).abs() * teacher[:, 1:]).mean()
-    value = term(batch, out)
+    value = term(frames, out)
     assert float(value.detach()) == pytest.approx(float(expected), rel=1e-5)
-
-
-def test_teachers_are_confident_where_frame_and_mirror_image_agree():
-    depth = TASKS["depth"]
-    near = teacher_maps(depth, torch.full((1, 1, 1, 1), 2.0), torch.full((1, 1, 1, 1), 2.0))
-    apart = teacher_maps(depth, torch.full((1, 1, 1, 1), 2.0), torch.full((1, 1, 1, 1), 3.0))
-    assert near.flatten().tolist() == pytest.approx([2.0, 1.0])
-    assert apart.flatten().tolist() == pytest.approx([2.5, math.exp(-math.log(1.5) / 0.1)])
-    # normals 30 degrees apart: the mean lies between them
-    first, second = (F.normalize(torch.tensor([x, 0.0, -1.0]), dim=0) for x in (0.0, 3**-0.5))
-    both = teacher_maps(
-        TASKS["normals"], 2 * first[None, :, None, None], second[None, :, None, None]
-    )
-    between = F.normalize(first + second, dim=0)
-    assert both.flatten().tolist() == pytest.approx(
-        [*between.tolist(), math.exp(-30 / 15)], rel=1e-4
-    )
-    # a flat posterior says itself that the teacher does not know
-    flat = teacher_maps(TASKS["segmentation"], torch.zeros(1, 13, 1, 1), torch.zeros(1, 13, 1, 1))
-    assert flat.flatten().tolist() == pytest.approx([1 / 13] * 13 + [1.0], abs=1e-6)
-
-
-EDGES = Binary("edges", 1, "balanced_bce", ("max_f",))
-
-
-def test_a_task_of_yes_or_no_is_learnt_from_teachers_as_from_labels():
-    """No task of the product is of this kind, a task that is added may be."""
-    raw = torch.tensor([-20.0, 0.0, 20.0]).view(1, 1, 1, 3)
-    assert prediction_map(EDGES, raw).flatten().tolist() == pytest.approx([0, 0.5, 1], abs=1e-6)
-    label = torch.tensor([[[0, 1, 255, 255], [1, 1, 255, 255]]], dtype=torch.uint8)
-    values, valid = label_map(EDGES, label, (1, 2), torch.float32)
-    assert (float(values[0, 0, 0, 0]), valid.flatten().tolist()) == (0.75, [True, False])
-    taught = teacher_maps(EDGES, raw, raw.flip(3))
-    assert taught[0, :, 0].tolist() == [pytest.approx([0.5, 0.5, 0.5], abs=1e-6), [1, 1, 1]]
-    # least where the prediction is the teacher's: log 2 where the teacher does not know
-    loss = disagreement(EDGES, raw, prediction_map(EDGES, raw))
-    assert loss.flatten().tolist() == pytest.approx([0, math.log(2), 0], abs=1e-6)
-    assert float(disagreement(EDGES, -raw, prediction_map(EDGES, raw)).sum()) > 39
-    # and the joint space rebuilds it: the least error is that of the map itself
-    target, wrong = prediction_map(EDGES, raw), prediction_map(EDGES, -raw)
-    assert float(reconstruction_error(EDGES, raw, target)) == pytest.approx(math.log(2) / 3)
-    assert float(reconstruction_error(EDGES, raw, wrong)) > 13
 
 
 def test_features_of_teachers_are_met_up_to_a_linear_map(network):
     """Adapters that undo the map leave no error; without any knowledge it is one per task."""
-    term, batch = _feature_term(network), _batch([[False] * 3] * 8)
-    out, generator = _output(8), torch.Generator().manual_seed(3)
+    term, frames = _feature_term(network), batch([[False] * 3] * 8)
+    out, generator = output(8), torch.Generator().manual_seed(3)
     blind = NetworkOutput(
-        out.raw, out.pooled, None, out.taps, {k: v * 0 for k, v in out.features.items()}
+        out.raw, out.pooled, None, out.pyramid, {k: v * 0 for k, v in out.features.items()}
     )
     for name, adapter in term.adapters.items():
         mixing = torch.linalg.qr(torch.randn(WIDTH, WIDTH, generator=generator)).Q
-        student = batch[f"{TEACHER_FEATURES}{name}"] @ mixing
+        student = frames[f"{TEACHER_FEATURES}{name}"] @ mixing
         out.features[name] = student.permute(0, 3, 1, 2)
         with torch.no_grad():
             adapter.weight.copy_(mixing[:, :, None, None])
             adapter.bias.zero_()
-    assert float(term(batch, out).detach()) < 1e-8
-    assert float(term(batch, blind).detach()) == pytest.approx(3.0, abs=0.3)
+    assert float(term(frames, out).detach()) < 1e-8
+    assert float(term(frames, blind).detach()) == pytest.approx(3.0, abs=0.3)
 
 
 def test_gradient_of_features_equals_finite_differences(network):
-    term, batch = _feature_term(network).double(), _batch([[True] * 3] * 2, dtype=torch.float64)
-    out = _output(2, torch.float64)
+    term, frames = _feature_term(network).double(), batch([[True] * 3] * 2, dtype=torch.float64)
+    out = output(2, torch.float64)
     names = list(out.features)
 
     def value(*maps):
         features = dict(zip(names, maps))
-        return term(batch, NetworkOutput(out.raw, out.pooled, None, out.taps, features))
+        return term(frames, NetworkOutput(out.raw, out.pooled, None, out.pyramid, features))
 
     assert torch.autograd.gradcheck(value, tuple(out.features.values()), fast_mode=True)
 
 
 def _feature_term(network):
-    return TERMS["feature_distillation"](ALL, network, _config(feature_distillation=1.0))
+    return made("feature_distillation", network)
 
 
 def test_a_teacher_of_frequent_classes_and_the_logit_adjustment_agree():
     """Adjusted logits that equal the teacher's posterior are a minimum, the plain ones are not."""
     counts = torch.tensor([10.0 ** (3 + index % 3) for index in range(13)])
-    config = _config(distillation=1.0, logit_adjustment=1.0, tke=0.0, tc=0.0, depth=0, normals=0)
+    config = train_config(
+        loss={"distillation": 1.0, "logit_adjustment": 1.0, "tke": 0, "tc": 0, "depth": 0},
+        distillation={"teachers": {"segmentation": "none.ckpt"}},
+    )
     module = MultiTaskModule(config, 10, NYU13, counts)
-    out, batch = _output(1), _batch([[False, True, True]])
+    out, frames = output(1), batch([[False, True, True]])
     raw = out.raw["segmentation"]
     share = (counts / counts.sum()).log()[:, None, None]
 
     def slope(posterior: torch.Tensor) -> float:
         teacher = torch.cat([posterior, torch.ones_like(posterior[:, :1])], 1)
-        batch[f"{TEACHER}segmentation"] = teacher.permute(0, 2, 3, 1)
-        _, extra, _ = module.losses(batch, out)
+        frames[f"{TEACHER}segmentation"] = teacher.permute(0, 2, 3, 1)
+        _, extra, _ = module.losses(frames, out)
         (gradient,) = torch.autograd.grad(extra, raw, retain_graph=True)
         return float(gradient.abs().max())
 
@@ -385,3 +255,43 @@ def test_normals_of_predicted_planes_are_those_of_geometry(
     assert known.mean() > 0.5
     cosine = (inner * other).sum(-1)[known]
     assert np.degrees(np.arccos(cosine.clip(-1, 1))).max() < 1.0
+
+
+def test_an_auxiliary_loss_from_outside_is_one_class(monkeypatch):
+    """It brings its name, its options and what it needs; the configuration knows it from then."""
+
+    class FlatnessOptions(Options):
+        power: float = 1.0
+
+    monkeypatch.setitem(AUXILIARY_LOSSES, "flatness", AuxiliaryLoss)  # gone after the test
+    with pytest.raises(ValueError, match="'flat' is neither a task nor .*flatness"):
+        train_config(loss={"flat": 0.1})
+
+    @auxiliary_loss("flatness")
+    class Flatness(AuxiliaryLoss):
+        """Depth that changes from pixel to pixel costs."""
+
+        title = "flat depth"
+        Options = FlatnessOptions
+        needs_tasks = frozenset({"depth"})
+
+        def __init__(self, setup):
+            super().__init__(setup)
+            self.power = setup.options.power
+
+        def forward(self, batch, out):
+            depth = out.raw["depth"]
+            return (depth[..., 1:] - depth[..., :-1]).abs().pow(self.power).mean()
+
+    config = train_config(loss={"flatness": {"weight": 0.5, "power": 2.0}, "tke": 0, "tc": 0})
+    module = MultiTaskModule(config, 10)
+    out = output(1)
+    _, extra, values = module.losses(batch([[True, True, True]]), out)
+    expected = (out.raw["depth"][..., 1:] - out.raw["depth"][..., :-1]).square().mean()
+    assert values["flatness"] == pytest.approx(float(expected.detach()), rel=1e-6)
+    assert float(extra.detach()) == pytest.approx(0.5 * float(expected.detach()), rel=1e-6)
+    assert type(config).model_validate(config.model_dump(mode="json")) == config
+    with pytest.raises(ValueError, match="flatness.powr"):
+        train_config(loss={"flatness": {"weight": 0.5, "powr": 2.0}})
+    with pytest.raises(ConfigError, match="loss.flatness needs the task depth"):
+        train_config(loss={"flatness": 0.5}, tasks=["normals"]).check()
