@@ -35,10 +35,7 @@ def command(
 
     bundle = Bundle.load(model)
     found: dict[str, Any] = {"model": bundle.name, "machine": machine(), "engines": []}
-    for backend, precision in _choices():
-        found["engines"].append(_engine(bundle, backend, precision, threads, seconds))
-        _tell(found["engines"][-1])
-    if node:
+    if node:  # first: a process without the engines' threads is forked
         try:
             from proto_mtl_ros.ros.replay.node_rate import node_rate
 
@@ -46,6 +43,9 @@ def command(
         except (ImportError, ProtoMtlError) as error:
             found["node"] = {"error": one_line(error)}
         _tell(found["node"])
+    for backend, precision in _choices():
+        found["engines"].append(_engine(bundle, backend, precision, threads, seconds))
+        _tell(found["engines"][-1])
     typer.echo(json.dumps(found, indent=1))
 
 
