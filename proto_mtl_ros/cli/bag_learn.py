@@ -8,10 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
+import proto_mtl_ros
 from proto_mtl_ros.cli import comma_list
 from proto_mtl_ros.cli.engine_options import (
     SHIPPED_MODEL,
-    open_predictor,
 )
 from proto_mtl_ros.cli.train import own_robot_config
 from proto_mtl_ros.errors import ConfigError
@@ -147,7 +147,7 @@ def _judged(
 
     with BagRecording(recording) as opened:
         calibration = Calibration.of(opened, registered=registered)
-        predictor = open_predictor(model, "onnxruntime", "cpu")
+        predictor = proto_mtl_ros.load(model, "onnxruntime", "cpu")
         options = PassOptions(part=part, depth_scale=scale)
         figures = BagPass(opened, predictor, calibration, options).figures(out / RECORDS)
         predictor.close()
@@ -170,7 +170,7 @@ def _miou(data: Path, model: str) -> float:
     from proto_mtl_ros.evaluation.dataset import evaluate
 
     frames = NYUv2(data, "val")
-    predictor = open_predictor(model, "onnxruntime", "cpu")
+    predictor = proto_mtl_ros.load(model, "onnxruntime", "cpu")
     samples = (frames[index] for index in range(len(frames)))
     result = evaluate(predictor, samples, frames.label_set.classes)
     predictor.close()
