@@ -244,7 +244,6 @@ def recording(
     ] = None,
 ) -> None:
     """`bag evaluate`: frames per second beside the engine's own, and memory of long recordings."""
-    from proto_mtl_ros.cli.bag_learn import FIGURES as RECORDINGS
     from proto_mtl_ros.files import write_json_part
     from proto_mtl_ros.runtime.machine import machine
     from tools.performance.recording import (
@@ -271,7 +270,7 @@ def recording(
         **memory,
     }
     if docs is not None:
-        write_json_part(docs / RECORDINGS, "offline_pass", {**found, "machine": machine()})
+        write_json_part(docs / "recordings.json", "offline_pass", {**found, "machine": machine()})
     typer.echo(
         f"{found['pass_fps']:.1f} frames/s, the engine alone {found['engine_fps']:.1f}"
         f" ({100 * found['pass_over_engine']:.0f} %); at most {found['peak_mib']:.0f} MiB,"
