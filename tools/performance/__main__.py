@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
+import proto_mtl_ros
 from proto_mtl_ros.cli import comma_list
 from proto_mtl_ros.cli.dataset import (
     Data,
@@ -26,7 +27,6 @@ from proto_mtl_ros.cli.engine_options import (
     Model,
     Precision,
     Threads,
-    open_predictor,
 )
 from proto_mtl_ros.cli.group import command_group
 from proto_mtl_ros.cli.main import run_tool
@@ -216,7 +216,7 @@ def accuracy(
     with _progress() as bar:
         task = bar.add_task("evaluating", total=len(chosen) * len(frames))
         for size in chosen:
-            predictor = open_predictor(model, backend, precision=precision, input_size=size)
+            predictor = proto_mtl_ros.load(model, backend, precision=precision, input_size=size)
             samples = (frames[index] for index in range(len(frames)))
             found = evaluate(
                 predictor, samples, frames.label_set.classes, lambda _: bar.advance(task)
@@ -251,7 +251,7 @@ def recording(
         peak_memory,
     )
 
-    predictor = open_predictor(model, backend, "cpu", threads=threads)
+    predictor = proto_mtl_ros.load(model, backend, "cpu", threads=threads)
     with _progress() as bar:
         task = bar.add_task("speed", total=rounds + 1)
         speed = pass_speed(
