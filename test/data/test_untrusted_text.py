@@ -28,7 +28,6 @@ from proto_mtl_ros.data.camera_file import read_camera
 from proto_mtl_ros.data.joined import JoinConfig
 from proto_mtl_ros.data.label_set import read_label_set
 from proto_mtl_ros.data.manifest import read_manifest
-from proto_mtl_ros.data.registry import open_source
 from proto_mtl_ros.data.table import check_frame_id, read_splits
 from proto_mtl_ros.errors import ConfigError, DataError, ProtoMtlError
 
@@ -82,13 +81,6 @@ def test_yaml_that_is_a_bomb_is_refused_by_every_reader(
 def test_shipped_yaml_is_read_as_it_is_meant(path: Path) -> None:
     text = path.read_text()
     assert parse_yaml(text, path, ConfigError) == yaml.safe_load(text)
-
-
-def test_a_joined_data_set_does_not_join_itself(tmp_path: Path) -> None:
-    path = tmp_path / "all.yaml"
-    path.write_text("sources: [{name: a, kind: joined, root: all.yaml}]\n")
-    with pytest.raises(DataError, match="list its sources here"):
-        open_source("joined", path, "train")
 
 
 JSON_BOMBS = {
