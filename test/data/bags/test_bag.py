@@ -263,12 +263,12 @@ def images(count: int) -> list[np.ndarray]:
     return [rng.integers(0, 256, (40, 60, 3), np.uint8) for _ in range(count)]
 
 
-def chunked(path: Path, pictures: list[np.ndarray]) -> Path:
-    """A file of many small chunks, as a long recording has."""
+def chunked(path: Path, pictures: list[np.ndarray], **layout: Any) -> Path:
+    """A file of many small chunks, as a long recording has, or of another layout."""
     kind = "sensor_msgs/msg/Image"
     text, _ = typestore().generate_msgdef(kind)
     with path.open("wb") as sink:
-        writer = mcap.writer.Writer(sink, chunk_size=20_000)
+        writer = mcap.writer.Writer(sink, chunk_size=20_000, **layout)
         writer.start("ros2")
         schema = writer.register_schema(kind, "ros2msg", text.encode())
         channel = writer.register_channel("/image", "cdr", schema, {"offered_qos_profiles": ""})
@@ -280,6 +280,36 @@ def chunked(path: Path, pictures: list[np.ndarray]) -> Path:
             )
         writer.finish()
     return path
+
+
+LAYOUTS: dict[str, dict[str, Any]] = {
+    "no chunks": {"use_chunking": False},
+    "no index": {"index_types": mcap.writer.IndexType.NONE, "use_statistics": False},
+    "no repeated channels": {"repeat_channels": False, "repeat_schemas": False},
+    "nothing": {
+        "use_chunking": False, "use_statistics": False, "use_summary_offsets": False,
+        "repeat_channels": False, "repeat_schemas": False,
+        "index_types": mcap.writer.IndexType.NONE,
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_mcap_files_of_every_layout_are_read(layout: str, tmp_path: Path) -> None:
+    pictures = images(40)
+    path = chunked(tmp_path / "x.mcap", pictures, **LAYOUTS[layout])
+    whole = path.read_bytes()
+    for share, least in ((1.0, 40), (0.6, 18)):
+        path.write_bytes(whole[: int(share * len(whole))])
+        with Bag(path) as bag:
+            found = list(bag.messages(["/image"]))
+            assert least <= len(found) <= 40 * share
+            assert sum(topic.count for topic in bag.topics) == len(found)
+            part = list(bag.messages(None, found[3].time, found[6].time))
+            assert [m.time for m in part] == [m.time for m in found[3:6]]
+            assert bool(bag.notes) == (share < 1)
+        assert [m.stamp for m in found] == sorted(m.stamp for m in found)
+        assert (found[7].decode().data.reshape(40, 60, 3) == pictures[7]).all()
 
 
 def sqlite(path: Path, pictures: list[np.ndarray]) -> Path:
