@@ -14,7 +14,14 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proto_mtl_ros.bounded import (
+from proto_mtl_ros.cli.main import run_command
+from proto_mtl_ros.data.camera_file import read_camera
+from proto_mtl_ros.data.joined import JoinConfig
+from proto_mtl_ros.data.label_set import read_label_set
+from proto_mtl_ros.data.manifest import read_manifest
+from proto_mtl_ros.data.table import check_frame_id, read_splits
+from proto_mtl_ros.errors import ConfigError, DataError, ProtoMtlError
+from proto_mtl_ros.files import (
     MAX_DEPTH,
     MAX_YAML,
     check_inside,
@@ -23,13 +30,6 @@ from proto_mtl_ros.bounded import (
     parse_yaml,
     read_bytes,
 )
-from proto_mtl_ros.cli.main import run_command
-from proto_mtl_ros.data.camera_file import read_camera
-from proto_mtl_ros.data.joined import JoinConfig
-from proto_mtl_ros.data.label_set import read_label_set
-from proto_mtl_ros.data.manifest import read_manifest
-from proto_mtl_ros.data.table import check_frame_id, read_splits
-from proto_mtl_ros.errors import ConfigError, DataError, ProtoMtlError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
