@@ -8,12 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from proto_mtl_ros.cli.dataset import (
-    Kind,
-    Options,
-    Split,
-    open_dataset,
-)
+from proto_mtl_ros.cli.dataset import Kind, Options, Split, open_dataset
 from proto_mtl_ros.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -126,12 +121,7 @@ def _int8(
     from rich.progress import Progress
 
     from proto_mtl_ros.runtime.bundle import Bundle
-    from proto_mtl_ros.training.quantisation.accuracy import Loss
     from proto_mtl_ros.training.quantisation.export import export_int8
-
-    def found(loss: Loss) -> None:
-        for line in loss.lines():
-            bar.print(f"  {line}")
 
     with Progress() as bar:
         task = bar.add_task("reading", total=None)
@@ -145,6 +135,6 @@ def _int8(
             most,
             lambda what, done, of: bar.update(task, description=what, completed=done, total=of),
             judges,
-            found,
+            bar.print,
         )
     _wrote(bundle)

@@ -44,10 +44,7 @@ def command(
     Stop it whenever you like: the same command continues at the last finished epoch, with exactly
     the frames and the random numbers that an uninterrupted run would have had.
     """
-    from proto_mtl_ros.training.config import (
-        CONFIG,
-        TrainConfig,
-    )
+    from proto_mtl_ros.training.config import CONFIG, TrainConfig
 
     if config is None:
         if init is None:

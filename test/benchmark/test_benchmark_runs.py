@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import statistics
 import subprocess
@@ -24,17 +25,9 @@ pytest.importorskip("lightning", reason="training needs lightning")
 
 from benchmark import runner
 from benchmark.protocol import Protocol
-from benchmark.run import (
-    BUSY,
-    FAILURE,
-    main,
-)
-from benchmark.runs import (
-    Run,
-    runs_of,
-)
-from proto_mtl_ros.files import write_text
-from proto_mtl_ros.locks import sole_use
+from benchmark.run import BUSY, FAILURE, main
+from benchmark.runs import Run, runs_of
+from proto_mtl_ros.files import sole_use, write_text
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -124,6 +117,7 @@ def test_killed_benchmark_continues_and_runs_nothing_twice(tmp_path):
     )
     assert "failed   one_label/ablation/broken-all-seed0: optimiser.batch is 500" in stdout
     assert "5 runs, 1 finished before, 2 at a time" in stdout
+    assert re.match(r"about \d+ .*: 4 runs of 6 frames x 5 epochs at .* frames/s, 2 at", stdout)
     assert (first.read_text(), first.stat().st_mtime_ns) == (content, written)
     assert json.loads((second / "attempt.json").read_text())["before"] > 0  # went on, not anew
 

@@ -12,26 +12,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch", reason="training needs torch")
-from small_training import (  # noqa: E402
-    WIDTH,
-    batch,
-    made,
-    output,
-    small_network,
-    train_config,
-)
+from small_training import WIDTH, batch, made, output, small_network, train_config  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 
+from proto_mtl_ros.errors import ConfigError  # noqa: E402
 from proto_mtl_ros.geometry import Camera, depth_to_normals  # noqa: E402
 from proto_mtl_ros.model.depth_normals import depth_normals  # noqa: E402
 from proto_mtl_ros.model.network import NetworkOutput  # noqa: E402
 from proto_mtl_ros.model.prototypes import TaskPrototypes, entropy  # noqa: E402
 from proto_mtl_ros.tasks import NYU13  # noqa: E402
-from proto_mtl_ros.training.auxiliary import AUXILIARY_LOSSES  # noqa: E402
-from proto_mtl_ros.training.auxiliary.auxiliary_loss import (  # noqa: E402
-    TEACHER,
-    TEACHER_FEATURES,
+from proto_mtl_ros.training.auxiliary import (  # noqa: E402
+    AUXILIARY_LOSSES,
+    AuxiliaryLoss,
+    Options,
+    auxiliary_loss,
 )
+from proto_mtl_ros.training.auxiliary.auxiliary_loss import TEACHER, TEACHER_FEATURES  # noqa: E402
 from proto_mtl_ros.training.auxiliary.prototype_knowledge import (  # noqa: E402
     consistency,
     entropy_floor,
@@ -259,3 +255,43 @@ def test_normals_of_predicted_planes_are_those_of_geometry(
     assert known.mean() > 0.5
     cosine = (inner * other).sum(-1)[known]
     assert np.degrees(np.arccos(cosine.clip(-1, 1))).max() < 1.0
+
+
+def test_an_auxiliary_loss_from_outside_is_one_class(monkeypatch):
+    """It brings its name, its options and what it needs; the configuration knows it from then."""
+
+    class FlatnessOptions(Options):
+        power: float = 1.0
+
+    monkeypatch.setitem(AUXILIARY_LOSSES, "flatness", AuxiliaryLoss)  # gone after the test
+    with pytest.raises(ValueError, match="'flat' is neither a task nor .*flatness"):
+        train_config(loss={"flat": 0.1})
+
+    @auxiliary_loss("flatness")
+    class Flatness(AuxiliaryLoss):
+        """Depth that changes from pixel to pixel costs."""
+
+        title = "flat depth"
+        Options = FlatnessOptions
+        needs_tasks = frozenset({"depth"})
+
+        def __init__(self, setup):
+            super().__init__(setup)
+            self.power = setup.options.power
+
+        def forward(self, batch, out):
+            depth = out.raw["depth"]
+            return (depth[..., 1:] - depth[..., :-1]).abs().pow(self.power).mean()
+
+    config = train_config(loss={"flatness": {"weight": 0.5, "power": 2.0}, "tke": 0, "tc": 0})
+    module = MultiTaskModule(config, 10)
+    out = output(1)
+    _, extra, values = module.losses(batch([[True, True, True]]), out)
+    expected = (out.raw["depth"][..., 1:] - out.raw["depth"][..., :-1]).square().mean()
+    assert values["flatness"] == pytest.approx(float(expected.detach()), rel=1e-6)
+    assert float(extra.detach()) == pytest.approx(0.5 * float(expected.detach()), rel=1e-6)
+    assert type(config).model_validate(config.model_dump(mode="json")) == config
+    with pytest.raises(ValueError, match="flatness.powr"):
+        train_config(loss={"flatness": {"weight": 0.5, "powr": 2.0}})
+    with pytest.raises(ConfigError, match="loss.flatness needs the task depth"):
+        train_config(loss={"flatness": 0.5}, tasks=["normals"]).check()

@@ -19,15 +19,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from proto_mtl_ros.errors import (
-    DataError,
-    one_line,
-)
+from proto_mtl_ros.errors import DataError, one_line
 from proto_mtl_ros.runtime.bundle import INPUT
-from proto_mtl_ros.runtime.onnx_weights import (
-    fold_casts,
-    halve_weights,
-)
+from proto_mtl_ros.runtime.onnx_weights import fold_casts, halve_weights
 
 Target = Literal["cpu", "tensorrt"]
 
@@ -50,9 +44,7 @@ def int8_graph(model: bytes, images: Iterable[np.ndarray], target: Target = "cpu
 
     Args:
         model: the fp32 graph of a bundle.
-        images: uint8 [1, H, W, 3] to calibrate with, one or more, all of one size; a hundred are
-            plenty.
-        target: what it shall run on.
+        images: uint8 [1, H, W, 3] to calibrate with, all of one size; a hundred are plenty.
 
     Raises:
         QuantisationError: NNCF cannot quantise it.

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from tiny_bundle import write_tiny_bundle
 
-from proto_mtl_ros.cli.engine_options import open_predictor
+import proto_mtl_ros
 from proto_mtl_ros.data.bags.bag import Bag
 from proto_mtl_ros.data.bags.recording import open_recording
 from proto_mtl_ros.data.bags.stamp_log import StampLog
@@ -140,7 +140,7 @@ def compared(
         log.stamps.update(dict.fromkeys(log.stamps, sent))
     outcomes = read_outcomes(out / "node.log", "camera")
     logs = ReplayLogs(log, StampLog.read(out / "recorder.json"), outcomes, {})
-    predictor = open_predictor(str(model), "onnxruntime", "cpu")
+    predictor = proto_mtl_ros.load(str(model), "onnxruntime", "cpu")
     with open_recording(played) as recording:
         reader = ResultReader(recording, logs, predictor, settings)
         reader.read(out / "results")
