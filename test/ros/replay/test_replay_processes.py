@@ -281,7 +281,7 @@ def test_processes_stay_on_this_machine_in_every_release(monkeypatch: pytest.Mon
 def test_both_generations_of_fast_dds_get_the_profile_unless_the_user_has_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(processes, "config_file", lambda name: Path("/ours.xml"))
+    monkeypatch.setattr(processes, "shared_file", lambda name: Path("/ours.xml"))
     for name in DDS_PROFILE_VARIABLES:
         monkeypatch.delenv(name, raising=False)
     given = adopt_environment(5)
