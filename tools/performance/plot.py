@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,7 +11,6 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from tools.performance.node_suite import MOST_LOSS
-from tools.soak.plot import png
 
 Row = Mapping[str, Any]
 Series = dict[str, list[tuple[float, float]]]
@@ -73,3 +73,10 @@ def camera_series(rows: Sequence[Row]) -> Series:
             name = "one at a time" if case["max_batch"] == 1 else "in batches"
             found[name].append((case["cameras"], row["rate"]))
     return {name: sorted(points) for name, points in found.items()}
+
+
+def png(figure: Figure) -> bytes:
+    """Return a figure as a file; the same figure gives the same bytes."""
+    content = io.BytesIO()
+    figure.savefig(content, format="png", metadata={"Software": None})
+    return content.getvalue()

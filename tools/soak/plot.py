@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
+from tools.performance.plot import png
 from tools.soak.schedule import KINDS
 
 _PANELS = {
@@ -44,10 +44,3 @@ def soak_plot(figures: Mapping[str, Any]) -> bytes:
     lanes.invert_yaxis()
     lanes.set_xlabel("minutes")
     return png(figure)
-
-
-def png(figure: Figure) -> bytes:
-    """Return a figure as a file; the same figure gives the same bytes."""
-    content = io.BytesIO()
-    figure.savefig(content, format="png", metadata={"Software": None})
-    return content.getvalue()
