@@ -24,13 +24,7 @@ from proto_mtl_ros.errors import (
     ProtoMtlError,
 )
 from proto_mtl_ros.runtime.bundle import Bundle
-from proto_mtl_ros.runtime.machine import (
-    cpu_seconds,
-    machine,
-    memory,
-    processor,
-    usable_cores,
-)
+from proto_mtl_ros.runtime.machine import machine, processor, usable_cores
 from recordings import write_recording
 from tools.performance.engine import (
     EngineProcess,
@@ -53,6 +47,7 @@ from tools.performance.ratios import (
     ratios,
 )
 from tools.performance.recording import repeated
+from tools.process_use import cpu_seconds, memory
 
 MS = 1_000_000
 TOPICS = {"front": ["/front/depth", "/front/normals"], "rear": ["/rear/depth", "/rear/normals"]}
