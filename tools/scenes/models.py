@@ -19,6 +19,7 @@ import numpy as np
 LIBRARY_TERMS = {
     "BlendSwap-CC-0": ("CC0 1.0", "https://creativecommons.org/publicdomain/zero/1.0/"),
     "BlendSwap-CC-BY": ("CC BY 3.0", "https://creativecommons.org/licenses/by/3.0/"),
+    "Reallusion": ("CC BY 3.0 US", "https://creativecommons.org/licenses/by/3.0/us/"),
     "KatorLegaz": ("CC BY 3.0 US", "https://creativecommons.org/licenses/by/3.0/us/"),
     "Scopia": ("CC BY 3.0", "https://creativecommons.org/licenses/by/3.0/"),
 }
