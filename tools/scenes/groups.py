@@ -103,7 +103,7 @@ def eating(plan: Plan) -> None:
             if plan.fits(chair, (table,), 0.02):
                 plan.items.append(chair)
                 litter(plan, chair, 0.15, "cloth", "box", "books", "pillow")
-    litter(plan, table, 6, SMALL[plan.kind], "kitchensmall", "kitchensmall", "plant", "books")
+    litter(plan, table, 8, SMALL[plan.kind], "kitchensmall", "kitchensmall", "plant", "books")
     if rng.random() < 0.4:
         rug(plan, table, 0.0)
 
@@ -188,7 +188,7 @@ def storing(*roles: str) -> Callable[[Plan], None]:
     def group(plan: Plan) -> None:
         for role in roles:
             if plan.rng.random() < 0.6:
-                litter(plan, plan.against(role), 2.5)
+                litter(plan, plan.against(role), 3.5)
 
     return group
 

@@ -22,11 +22,20 @@ class Lens:
     contrast: float = 1.0
 
 
+def film(exposed: np.ndarray) -> np.ndarray:
+    """Exposed linear light to sRGB 0..1, highlights soft."""
+    film = 1 - np.exp(-1.3 * np.clip(exposed, 0, None))
+    return np.where(film < 0.0031308, film * 12.92, 1.055 * film ** (1 / 2.4) - 0.055)
+
+
 def draw(color: np.ndarray, rng: np.random.Generator) -> Lens:
     """A random way to take a picture of linear ``color`` [H,W,3]: automatic exposure, mostly."""
-    grey = color @ np.array([0.2126, 0.7152, 0.0722], np.float32)
-    exposure = 0.25 / np.exp(0.85 * np.log(grey + 1e-3).mean() + 0.15 * np.log(grey.mean() + 1e-3))
-    exposure *= 2 ** rng.normal(0, 0.45)
+    grey = color[::4, ::4] @ np.array([0.2126, 0.7152, 0.0722], np.float32)
+    target, low, high = float(np.clip(rng.normal(0.41, 0.09), 0.2, 0.6)), -12.0, 12.0
+    for _ in range(10):
+        middle = (low + high) / 2
+        low, high = (low, middle) if film(grey * 2**middle).mean() > target else (middle, high)
+    exposure = 2**low
     # Automatic white balance takes half of the light's tint away.
     mean = color.mean((0, 1)) + 1e-3
     balance = (mean.mean() / mean) ** rng.uniform(0.2, 0.9) * (1 + rng.normal(0, 0.04, 3))
@@ -55,7 +64,6 @@ def develop(color: np.ndarray, lens: Lens, rng: np.random.Generator) -> np.ndarr
     sigma = np.sqrt(lens.noise * (1.2e-5 + 1.0e-4 * np.clip(exposed, 0, 2)))
     grain = rng.standard_normal(exposed.shape, dtype=np.float32)
     exposed = exposed + sigma * cv2.GaussianBlur(grain, (0, 0), 0.6) * 1.6
-    film = 1 - np.exp(-1.3 * np.clip(exposed, 0, None))
-    srgb = np.where(film < 0.0031308, film * 12.92, 1.055 * film ** (1 / 2.4) - 0.055)
+    srgb = film(exposed)
     srgb = (srgb - 0.45) * lens.contrast + 0.45
     return np.clip(srgb * 255 + 0.5, 0, 255).astype(np.uint8)

@@ -15,24 +15,24 @@ STORAGE = groups.storing("shelf", "dresser", "shelf", "cabinet")
 
 KINDS: dict[str, tuple[float, tuple[float, float], tuple[tuple[Group, float], ...]]] = {
     # share, smallest and largest side in metres, groups with their chances
-    "living": (0.26, (3.2, 6.5), (
+    "living": (0.26, (3.0, 5.8), (
         (groups.seating, 1.0), (groups.television, 0.8), (groups.eating, 0.35), (STORAGE, 0.9),
-        (groups.corner, 0.5), (groups.working, 0.2), (groups.storing("big"), 0.4),
+        (STORAGE, 0.6), (groups.corner, 0.5), (groups.working, 0.2), (groups.storing("big"), 0.4),
     )),
-    "bed": (0.22, (2.8, 5.0), (
+    "bed": (0.22, (2.6, 4.5), (
         (groups.sleeping, 1.0), (groups.storing("wardrobe", "dresser", "rack"), 1.0),
-        (groups.working, 0.4), (STORAGE, 0.4), (groups.corner, 0.3), (groups.television, 0.2),
+        (groups.working, 0.4), (STORAGE, 0.8), (groups.corner, 0.3), (groups.television, 0.2),
         (groups.sleeping, 0.15),
     )),
-    "dining": (0.12, (3.0, 5.5), (
+    "dining": (0.12, (2.7, 5.0), (
         (groups.eating, 1.0), (STORAGE, 0.9), (groups.seating, 0.3), (groups.eating, 0.15),
         (groups.storing("big"), 0.2), (groups.corner, 0.2),
     )),
-    "kitchen": (0.16, (2.4, 5.0), (
+    "kitchen": (0.16, (2.2, 4.4), (
         (groups.cooking, 1.0), (groups.eating, 0.6), (STORAGE, 0.25),
     )),
     "bath": (0.07, (1.8, 3.6), ((groups.washing, 1.0),)),
-    "office": (0.12, (2.6, 6.0), (
+    "office": (0.12, (2.5, 5.2), (
         (groups.working, 1.0), (groups.working, 0.6), (STORAGE, 0.9), (groups.working, 0.3),
         (groups.storing("cooler", "shelf"), 0.5), (groups.seating, 0.2), (groups.eating, 0.15),
     )),
@@ -44,7 +44,7 @@ def clutter(plan: Plan) -> None:
     """What lies and stands around, in small heaps rather than evenly."""
     rng = plan.rng
     area = plan.width * plan.length
-    for _ in range(int(rng.poisson(0.35 * area * rng.choice((0.3, 1.0, 1.8))))):
+    for _ in range(int(rng.poisson(0.6 * area * rng.choice((0.3, 1.0, 1.8))))):
         role = str(rng.choice(("clutter", "clutter", "box", "toy", "shoes", "cloth", "books",
                                "floorplant", "pillow", "pouf")))  # fmt: skip
         item = plan.against(role, tries=4) if rng.random() < 0.55 else plan.free(role, 4)
@@ -69,7 +69,7 @@ def hang(plan: Plan) -> None:
             plan.against("heater", o.wall, (o.start + o.end) / 2, 0.08)
         elif o.kind != "window":
             plan.against("switch", o.wall, o.end + 0.18, 1.1, 0.0, 2)
-    for role, mean, low, high in (("picture", 2.2, 1.2, 1.7), ("wallthing", 0.35, 1.3, 1.8),
+    for role, mean, low, high in (("picture", 3.0, 1.2, 1.7), ("wallthing", 0.35, 1.3, 1.8),
                                   ("switch", 0.8, 0.2, 0.25), ("mirror", 0.2, 0.9, 1.2)):  # fmt: skip
         for _ in range(int(rng.poisson(mean))):
             plan.against(role, None, None, float(rng.uniform(low, high)), 0.0, 6)

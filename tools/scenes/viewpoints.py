@@ -61,7 +61,7 @@ def worth(hits: Hits, rng: np.random.Generator) -> bool:
     if (hits.labels == 255).mean() > 0.01:
         return False
     near, middle = np.percentile(hits.depth, (2, 50))
-    if near < 0.12 or middle < 0.55 or not np.isfinite(hits.depth).all():
+    if near < 0.15 or middle < 0.55 or (middle < 1.2 and rng.random() < 0.6) or not np.isfinite(hits.depth).all():
         return False
     counts = np.bincount(hits.labels, minlength=256)[: len(CLASSES)] / len(hits.labels)
     bare = counts[WALL] + counts[CEILING] + counts[FLOOR]
