@@ -1,7 +1,8 @@
 # make demo [BAG=path] [OUT=out/demo]   a recording through the node, and a report; more options of
 #                                       `proto-mtl demo` in DEMO_ARGS
-# make test                             everything that is checked: style, types, tests
-# make lint                             style and types alone
+# make test                             style, types, import rules, and the tests of the default tier
+# make test-all                         the same with all tests: trainings to the end, kills, faults
+# make lint                             style, types and import rules alone
 # make lock [LOCK_ARGS=--upgrade]       requirements/*.txt anew from setup.py; --upgrade: newest versions
 # make audit                            what is pinned there, looked up among known vulnerabilities
 # make licences                         docs/licences.md anew from what `make test` has installed
@@ -84,13 +85,19 @@ LOCK := $(UV) pip compile --quiet --generate-hashes --no-annotate --python-versi
 
 AUDIT := $(TOOLS)/bin/pip-audit --strict --disable-pip --progress-spinner off
 
-.PHONY: demo test lint lock audit licences coverage mutation clean
+# A worker for each core; a file of tests stays in one worker, as its tests share processes.
+PYTEST = $(BIN)/python -m pytest -n auto --dist loadfile
+
+.PHONY: demo test test-all lint lock audit licences coverage mutation clean
 
 demo: $(VENV)/.demo
 	$(BIN)/proto-mtl demo --recording "$(BAG)" --out "$(OUT)" $(DEMO_ARGS)
 
 test: $(VENV)/.test lint
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(PYTEST) -m "not slow" $(PYTEST_ARGS)
+
+test-all: $(VENV)/.test lint
+	$(PYTEST) $(PYTEST_ARGS)
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
@@ -120,7 +127,7 @@ licences: $(VENV)/.test
 
 coverage mutation: $(VENV)/.test
 	$(PIP) -e '.[check]'
-	$(BIN)/python benchmark/reliability/measure_$@.py
+	$(BIN)/python tools/reliability/measure_$@.py
 
 clean:
 	rm -rf .venv .venv-ros .venv-tools build dist *.egg-info

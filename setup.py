@@ -63,14 +63,24 @@ ROS_WHEELS = [
         "ros-jazzy-rosgraph-msgs==2.0.3",  # /clock
     )
 ]
-DEMO = [*ONNXRUNTIME, *BAG]
+REPORT = [
+    "Jinja2>=3.0,<4",  # reports are templates, what recordings are called is escaped
+]
+TOOLS = [
+    "matplotlib>=3.8,<4",  # charts of measurements
+    "pip-licenses>=5,<6",  # what is installed, and under which terms
+]
+DEMO = [*ONNXRUNTIME, *BAG, *REPORT]
 TEST = [
     *TRAIN,
     *GRADIENTS,
     *BAG,
     *OPENVINO,
     *QUANTISE,
+    *REPORT,
+    *TOOLS,
     "pytest>=7.4",  # 7 runs beside launch_testing of Jazzy, newer ones elsewhere
+    "pytest-xdist>=3.5,<4",  # the tests run on all cores
     "pytest-timeout>=2.2",  # a node that hangs fails its test, not the run
     "hypothesis>=6.100",  # property tests of geometry and encodings
     "torchmetrics>=1.4,<2",  # the oracle of our metrics
@@ -90,7 +100,7 @@ CHECK = [
     "cosmic-ray>=8.4,<9",  # `make mutation`: makes the mutants
 ]
 FUZZ = [
-    "atheris>=3,<4",  # test/fuzz_files.py; guided by what code an input reaches
+    "atheris>=3,<4",  # test/support/fuzz_files.py; guided by what code an input reaches
 ]
 
 
@@ -105,7 +115,7 @@ def tree(folder: str) -> list[tuple[str, list[str]]]:
 
 setup(
     name=NAME,
-    version="0.1.0",
+    version="0.2.0",
     description="Segmentation, metric depth and surface normals for every pixel, as a ROS 2 node",
     long_description=Path("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
@@ -137,9 +147,10 @@ setup(
         "train": TRAIN,
         "quantise": QUANTISE,
         "gradients": GRADIENTS,
-        "bag": BAG,
+        "bag": [*BAG, *REPORT],
         "ros-wheels": ROS_WHEELS,
         "demo": DEMO,
+        "tools": TOOLS,
         "test": TEST,
         "check": CHECK,
         "fuzz": FUZZ,

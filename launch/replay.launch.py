@@ -80,7 +80,7 @@ def recorded(path: Path, image: str, info: str) -> tuple[str, str, bool, str, bo
     Raises RuntimeError, one line, where the recording cannot be read.
     """
     try:
-        from proto_mtl_ros.data.recording import open_recording
+        from proto_mtl_ros.data.bags.recording import open_recording
         from proto_mtl_ros.errors import ProtoMtlError
     except ModuleNotFoundError as error:
         raise RuntimeError(
@@ -108,7 +108,7 @@ def play_command(
     if rosbag2:
         command = ["ros2", "bag", "play", str(path), "--rate", f"{rate:g}"]
         return command + (["--clock"] if clock else []) + (["--loop"] if loop else [])
-    command = ["python3", "-m", f"{PACKAGE}.replay.player", str(path), "--rate", f"{rate:g}"]
+    command = ["python3", "-m", f"{PACKAGE}.ros.replay.player", str(path), "--rate", f"{rate:g}"]
     command += ["--clock"] if clock else []
     command += ["--image-topic", image] if image else []
     return command + (["--info-topic", info] if info else [])

@@ -1,4 +1,4 @@
 # SPDX-License-Identifier: Apache-2.0
 """Segmentation, metric depth and surface normals for every pixel of a robot's cameras."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -16,7 +16,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from .errors import ProtoMtlError, one_line
+from proto_mtl_ros.errors import (
+    ProtoMtlError,
+    one_line,
+)
 
 MAX_JSON = 4_000_000
 """Bytes of a JSON file, where a caller says nothing else."""

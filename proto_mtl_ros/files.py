@@ -20,7 +20,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from .locks import is_at, lock
+from proto_mtl_ros.locks import (
+    is_at,
+    lock,
+)
 
 PART = ".part"
 """Ending of the hidden name of what is not whole."""

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from .errors import ConfigError
+from proto_mtl_ros.errors import ConfigError
 
 _POLL_SECONDS = 0.02
 

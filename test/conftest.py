@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 from fault_log import FaultLog
+from ros_domain import claim_domain
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
-# Tests talk to nobody else: a domain of their own, this machine only. Up to 101 its ports lie
-# below those that Linux gives to outgoing connections.
-os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 101)
+# Tests talk to nobody else: a domain of their own, this machine only.
+os.environ["ROS_DOMAIN_ID"] = str(claim_domain())
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 os.environ["ROS_PYTHON_CHECK_FIELDS"] = "1"  # without it a wrong type fails late or never
 os.environ.setdefault("AMENT_PREFIX_PATH", sys.prefix)
@@ -38,7 +38,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         type=Path,
         default=None,
         help="JSON file to which the fault campaign's outcomes are joined: "
-        "benchmark/reliability/faults.json is the one docs/reliability.md is made from",
+        "tools/reliability/results/faults.json is the one docs/reliability.md is made from",
     )
 
 

@@ -1,26 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`proto-mtl bag`: look into a recording, play it, record topics."""
+"""`proto-mtl bag`: look into a recording, judge a model by it, replay it, learn from it."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from proto_mtl_ros.cli.bag_dataset import to_dataset
 from proto_mtl_ros.cli.bag_evaluate import evaluate
 from proto_mtl_ros.cli.bag_learn import learn
 from proto_mtl_ros.cli.bag_replay import replay
 from proto_mtl_ros.cli.group import command_group
 
 if TYPE_CHECKING:
-    from proto_mtl_ros.data.bag import Bag
+    from proto_mtl_ros.data.bags.bag import Bag
 
-app = command_group(
-    "Look into a recording (rosbag2, video, folder of images), play it, record topics."
-)
+app = command_group("Look into a recording, judge a model by it, replay it, learn from it.")
 
 
 @app.command()
@@ -35,7 +31,10 @@ def info(
 
     Of a recording that was cut off, what lies before the cut is read.
     """
-    from proto_mtl_ros.data.bag import Bag, is_bag
+    from proto_mtl_ros.data.bags.bag import (
+        Bag,
+        is_bag,
+    )
 
     if not recording.exists() or not is_bag(recording):
         _info_of_images(recording)
@@ -43,7 +42,7 @@ def info(
         with Bag(recording) as bag:
             _info_of_bag(recording, bag)
     if pictures is not None:
-        from proto_mtl_ros.data.recording import open_recording
+        from proto_mtl_ros.data.bags.recording import open_recording
         from proto_mtl_ros.evaluation.recording_sheet import recording_sheet
         from proto_mtl_ros.files import write_bytes
 
@@ -53,7 +52,7 @@ def info(
 
 
 def _info_of_bag(path: Path, bag: Bag) -> None:
-    from proto_mtl_ros.data.bag_summary import summarise
+    from proto_mtl_ros.data.bags.summary import summarise
 
     summary = summarise(bag)
     typer.echo(f"{path}: {summary.duration:.2f} s")
@@ -65,7 +64,7 @@ def _info_of_bag(path: Path, bag: Bag) -> None:
         typer.echo(f"  {one.count:7d}  {one.topic.name}  [{one.topic.type}]")
         if one.count > 1:
             typer.echo(f"           {', '.join(facts)}")
-    for note in summary.notes:
+    for note in (*summary.notes, *summary.decisions):
         typer.echo(f"note: {note}")
     if summary.camera is None:
         typer.echo(f"images: none ({summary.problem})")
@@ -77,53 +76,12 @@ def _info_of_bag(path: Path, bag: Bag) -> None:
 
 
 def _info_of_images(path: Path) -> None:
-    from proto_mtl_ros.data.recording import open_recording
+    from proto_mtl_ros.data.bags.recording import open_recording
 
     with open_recording(path) as opened:
         typer.echo(f"{path}: {opened.kind}, {opened.frames} frames at {opened.rate:.2f} Hz")
 
 
 app.command()(evaluate)
-app.command("to-dataset")(to_dataset)
 app.command()(learn)
 app.command()(replay)
-
-
-@app.command()
-def play(
-    recording: Annotated[Path, typer.Argument(help="A rosbag2, a video, a folder.")],
-    rate: Annotated[float, typer.Option(help="Playing speed, 1 as recorded.")] = 1.0,
-    seconds: Annotated[
-        float | None, typer.Option(help="Play only the first so many seconds.")
-    ] = None,
-    fps: Annotated[
-        float | None, typer.Option(help="Images a second of a folder or a video.")
-    ] = None,
-    clock: Annotated[bool, typer.Option(help="Publish the recorded times on /clock.")] = False,
-    wait: Annotated[
-        float, typer.Option(help="Seconds to wait for a subscriber of the images.")
-    ] = 30.0,
-) -> None:
-    """Play the colour images and camera_info of a recording over ROS at its own rate."""
-    from proto_mtl_ros.replay import player
-
-    arguments = [str(recording), f"--rate={rate}", f"--wait={wait}"]
-    arguments += [f"--seconds={seconds}"] if seconds is not None else []
-    arguments += [f"--fps={fps}"] if fps is not None else []
-    sys.exit(player.main(arguments + (["--clock"] if clock else [])))
-
-
-@app.command()
-def record(
-    out: Annotated[Path, typer.Argument(help="Folder of the new recording.")],
-    topics: Annotated[
-        list[str],
-        typer.Argument(
-            help="name=package/msg/Type, for example /camera/depth/image=sensor_msgs/msg/Image"
-        ),
-    ],
-) -> None:
-    """Record topics into a rosbag2 (mcap) until Ctrl-C."""
-    from proto_mtl_ros.replay import recorder
-
-    sys.exit(recorder.main([str(out), *topics]))

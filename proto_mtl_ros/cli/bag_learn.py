@@ -4,18 +4,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from proto_mtl_ros.cli import comma_list
-from proto_mtl_ros.cli.bag_dataset import to_dataset
-from proto_mtl_ros.cli.engine_options import SHIPPED_MODEL, open_predictor
+from proto_mtl_ros.cli.engine_options import (
+    SHIPPED_MODEL,
+    open_predictor,
+)
 from proto_mtl_ros.cli.train import own_robot_config
 from proto_mtl_ros.errors import ConfigError
-
-if TYPE_CHECKING:
-    from proto_mtl_ros.training.config import TrainConfig
 
 FIGURES = "recordings.json"
 
@@ -32,7 +31,7 @@ def learn(
     ] = 0.5,
     judge: Annotated[float, typer.Option(min=0.05, max=0.9, help="Last part, to judge by.")] = 1
     / 3,
-    motion: Annotated[float, typer.Option(min=0, help="See `bag to-dataset`.")] = 0.008,
+    motion: Annotated[float, typer.Option(min=0, help="See `dataset convert`.")] = 0.008,
     steps: Annotated[
         int, typer.Option(min=10, help="Optimiser steps, about, whatever the number of frames.")
     ] = 600,
@@ -84,8 +83,10 @@ def _learnt(
     docs: Path | None,
 ) -> dict[str, Any]:
     """Do what is not done yet; return the figures, which are written down."""
-    from proto_mtl_ros.data.recording import BagRecording
+    from proto_mtl_ros.data.bags.conversion import convert_recording
+    from proto_mtl_ros.data.bags.recording import BagRecording
     from proto_mtl_ros.files import write_json_part
+    from proto_mtl_ros.training.learn import fine_tune
 
     with BagRecording(recording) as opened:
         if opened.topics.depth is None:
@@ -93,12 +94,12 @@ def _learnt(
 
     data = out / "data"
     between = 1 - learn_from - judge
-    skip = f"skip {between:.6f}, " if between > 0.01 else ""
-    to_dataset(
-        recording, data, f"train {learn_from:.6f}, {skip}test {judge:.6f}", motion,
-        registered=registered,
-    )  # fmt: skip
-    models = {seed: _fine_tuned(config, init, data, out, seed, steps) for seed in numbers}
+    skip = [("skip", round(between, 6))] if between > 0.01 else []
+    blocks = [("train", round(learn_from, 6)), *skip, ("test", round(judge, 6))]
+    options = {"registered": registered}
+    convert_recording(recording, data, blocks, motion, options, say=typer.echo)
+    run = config or own_robot_config()
+    models = {seed: fine_tune(run, init, data, out, seed, steps) for seed in numbers}
     last, first = (1 - judge, 1.0), (0.0, learn_from)
     scale = _judged(recording, init, out / "first-part", first, registered)["median_scale"]
     found: dict[str, Any] = {
@@ -129,47 +130,6 @@ def _learnt(
     return found
 
 
-def _fine_tuned(
-    config: Path | None, init: str, data: Path, out: Path, seed: int, steps: int
-) -> Path:
-    """Return the bundle of a fine-tuned model, after making it where it is not there yet."""
-    from proto_mtl_ros.cli.export import from_checkpoint
-    from proto_mtl_ros.data.folder import Folder
-    from proto_mtl_ros.training.config import CONFIG, TrainConfig
-    from proto_mtl_ros.training.start import continued_from
-    from proto_mtl_ros.training.trainer import train
-
-    bundle = out / "models" / f"seed{seed}"
-    if (bundle / "model.json").is_file():
-        return bundle
-    settings = continued_from(TrainConfig.read(config or own_robot_config()), init)
-    settings = _for_few_frames(settings, len(Folder(data, "train")), steps)
-    settings = settings.model_copy(update={"seed": seed, "name": f"{settings.name}-seed{seed}"})
-    run = out / f"seed{seed}"
-    checkpoint = train(settings, data, run)
-    from_checkpoint(run / CONFIG, checkpoint, data, bundle, val=False)
-    return bundle
-
-
-def _for_few_frames(settings: TrainConfig, frames: int, steps: int) -> TrainConfig:
-    """Return a run of so many steps, a tenth of the frames held out, and the last half decaying."""
-    held_out = max(1, frames // 20)
-    if frames - 2 * held_out < settings.optimiser.batch:
-        raise ConfigError(
-            f"only {frames} frames to learn from: take more with a smaller --motion, or a larger"
-            " part with --learn"
-        )
-    epochs = max(2, round(steps * settings.optimiser.batch / max(1, frames - 2 * held_out)))
-    first = settings.stages[0].model_copy(update={"epochs": epochs})
-    data = settings.data.model_copy(
-        update={"held_out_blocks": 2, "held_out_length": held_out, "train_split": "train"}
-    )
-    optimiser = settings.optimiser.model_copy(update={"decay_epochs": max(1, epochs // 2)})
-    return settings.model_copy(
-        update={"stages": (first,), "data": data, "optimiser": optimiser, "validations": 3}
-    )
-
-
 def _judged(
     recording: Path,
     model: str,
@@ -179,20 +139,19 @@ def _judged(
     scale: float = 1.0,
 ) -> dict[str, Any]:
     """Return the figures of a model on a part of the recording."""
-    from proto_mtl_ros.cli.bag_evaluate import RECORDS
-    from proto_mtl_ros.data.recorded_camera import recorded_camera
-    from proto_mtl_ros.data.recording import BagRecording
+    from proto_mtl_ros.data.bags.calibration import Calibration
+    from proto_mtl_ros.data.bags.recording import BagRecording
+    from proto_mtl_ros.evaluation.bag_evaluation import RECORDS
     from proto_mtl_ros.evaluation.bag_pass import BagPass, PassOptions
     from proto_mtl_ros.evaluation.depth_error import fair_mask
 
     with BagRecording(recording) as opened:
-        camera = recorded_camera(opened, opened.topics.camera_info)
-        options = PassOptions(registered=registered, part=part, depth_scale=scale)
+        calibration = Calibration.of(opened, registered=registered)
         predictor = open_predictor(model, "onnxruntime", "cpu")
-        run = BagPass(opened, predictor, camera, None, options)
-        figures = run.figures(out / RECORDS)
+        options = PassOptions(part=part, depth_scale=scale)
+        figures = BagPass(opened, predictor, calibration, options).figures(out / RECORDS)
         predictor.close()
-        mask = fair_mask(run.registration != "none")
+        mask = fair_mask(calibration.registration != "none")
     depth, normals = figures["depth"], figures["normals"]
     return {
         "frames": figures["frames"],

@@ -10,8 +10,17 @@ from typing import Annotated, Any
 import typer
 
 from proto_mtl_ros.cli import comma_list
-from proto_mtl_ros.cli.bench_soak import reliability, soak
-from proto_mtl_ros.cli.dataset import Data, Kind, Options, Split, open_dataset
+from proto_mtl_ros.cli.bench_soak import (
+    reliability,
+    soak,
+)
+from proto_mtl_ros.cli.dataset import (
+    Data,
+    Kind,
+    Options,
+    Split,
+    open_dataset,
+)
 from proto_mtl_ros.cli.engine_options import (
     SHIPPED_MODEL,
     Backend,
@@ -27,7 +36,7 @@ app = command_group("Measure engines, the node, and one network against three.")
 
 Out = Annotated[Path, typer.Option(help="Folder of the figures; the page is made from it.")]
 
-FIGURES = Path("benchmark/performance")
+FIGURES = Path("tools/performance/results")
 BACKENDS = "torch,onnxruntime,openvino,tensorrt"
 
 
@@ -51,9 +60,9 @@ def engine(
     Every engine has a process of its own; they take turns. A combination that this machine cannot
     run stands in the table with its reason.
     """
-    from proto_mtl_ros.bench.engine import measure
-    from proto_mtl_ros.bench.engine_worker import EngineSetting
     from proto_mtl_ros.runtime.bundle import Bundle
+    from tools.performance.engine import measure
+    from tools.performance.engine_worker import EngineSetting
 
     bundle = Bundle.load(model)
     own = bundle.manifest.input_size
@@ -108,8 +117,11 @@ def node(
 
     With --only, the rows of other cases in an earlier node.json stay.
     """
-    from proto_mtl_ros.bench.node_suite import cases, run_cases
     from proto_mtl_ros.runtime.bundle import Bundle
+    from tools.performance.node_suite import (
+        cases,
+        run_cases,
+    )
 
     bundle = Bundle.load(model)
     chosen = cases(comma_list.sizes(input_sizes, "--input-sizes"))
@@ -150,9 +162,9 @@ def compare(
 ) -> None:
     """One multi-task node against three single-task nodes of the same backbone."""
 
-    from proto_mtl_ros.bench import comparison
     from proto_mtl_ros.files import ScratchFolder
     from proto_mtl_ros.runtime.bundle import Bundle
+    from tools.performance import comparison
 
     bundle = Bundle.load(model)
     tasks = bundle.manifest.tasks
@@ -195,8 +207,8 @@ def accuracy(
     out: Out = FIGURES,
 ) -> None:
     """What smaller and larger inputs are worth: the metrics of a model on labelled frames."""
-    from proto_mtl_ros.bench.page import MAIN_METRICS
     from proto_mtl_ros.evaluation.dataset import evaluate
+    from tools.performance.page import MAIN_METRICS
 
     frames = open_dataset(data, kind, split, None, option)
     chosen = comma_list.sizes(sizes, "--sizes")
@@ -232,10 +244,13 @@ def recording(
     ] = None,
 ) -> None:
     """`bag evaluate`: frames per second beside the engine's own, and memory of long recordings."""
-    from proto_mtl_ros.bench.recording import pass_speed, peak_memory
     from proto_mtl_ros.cli.bag_learn import FIGURES as RECORDINGS
     from proto_mtl_ros.files import write_json_part
-    from proto_mtl_ros.machine import machine
+    from proto_mtl_ros.runtime.machine import machine
+    from tools.performance.recording import (
+        pass_speed,
+        peak_memory,
+    )
 
     predictor = open_predictor(model, backend, "cpu", threads=threads)
     with _progress() as bar:
@@ -270,7 +285,10 @@ def page(
     docs: Annotated[Path, typer.Option(help="Folder of the page.")] = Path("docs"),
 ) -> None:
     """Write docs/performance.md and docs/performance.json from the figures."""
-    from proto_mtl_ros.bench.page import PAGE, write_page
+    from tools.performance.page import (
+        PAGE,
+        write_page,
+    )
 
     for name, value in write_page(out, docs)["ratios"].items():
         typer.echo(f"{name}: {value}")
@@ -292,7 +310,7 @@ def _other_rows(path: Path, names: set[str]) -> list[dict[str, Any]]:
 
 def _write(path: Path, model: str, **content: Any) -> None:
     from proto_mtl_ros.files import write_text
-    from proto_mtl_ros.machine import machine
+    from proto_mtl_ros.runtime.machine import machine
 
     path.parent.mkdir(parents=True, exist_ok=True)
     whole = {"model": model, "machine": machine(), **content}

@@ -10,10 +10,15 @@ from typing import Annotated
 import typer
 
 from proto_mtl_ros.cli import comma_list
-from proto_mtl_ros.cli.engine_options import SHIPPED_MODEL, Backend, Model, Threads
+from proto_mtl_ros.cli.engine_options import (
+    SHIPPED_MODEL,
+    Backend,
+    Model,
+    Threads,
+)
 from proto_mtl_ros.errors import ConfigError
 
-FIGURES = Path("benchmark/reliability")
+FIGURES = Path("tools/reliability/results")
 
 Docs = Annotated[Path, typer.Option(help="Folder of the page.")]
 
@@ -47,13 +52,20 @@ def soak(
 
     Ends with status 1 when something is wrong.
     """
-    from proto_mtl_ros.bench.soak import Soak, SoakSetting, verdict
-    from proto_mtl_ros.bench.soak_plot import soak_plot
-    from proto_mtl_ros.bench.soak_schedule import KINDS
-    from proto_mtl_ros.files import write_bytes, write_text
-    from proto_mtl_ros.machine import machine
-    from proto_mtl_ros.replay.installation import shared_file
+    from proto_mtl_ros.files import (
+        write_bytes,
+        write_text,
+    )
+    from proto_mtl_ros.ros.replay.installation import shared_file
     from proto_mtl_ros.runtime.bundle import Bundle
+    from proto_mtl_ros.runtime.machine import machine
+    from tools.soak.plot import soak_plot
+    from tools.soak.schedule import KINDS
+    from tools.soak.soak import (
+        Soak,
+        SoakSetting,
+        verdict,
+    )
 
     recording = recording or shared_file("recordings/room")
     if recording is None:
@@ -114,7 +126,10 @@ def reliability(
 
     A part that has no file yet is named as missing.
     """
-    from proto_mtl_ros.bench.reliability import PAGE, write_page
+    from tools.reliability.page import (
+        PAGE,
+        write_page,
+    )
 
     data = write_page(results, docs)
     typer.echo(

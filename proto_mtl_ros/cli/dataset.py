@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`proto-mtl dataset`: look at labels, draw or import label manifests, write folders."""
+"""`proto-mtl dataset`: write folders to train from, look at labels, draw label manifests."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,19 +15,23 @@ from proto_mtl_ros.cli.group import command_group
 from proto_mtl_ros.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from proto_mtl_ros.data.source import FrameSource
+    from proto_mtl_ros.data.sample import FrameSource
 
-app = command_group(
-    "Look at the labels of a data set, draw or import label manifests, write folders."
-)
+app = command_group("Write folders to train from, look at labels, draw label manifests.")
 
-KINDS = (
-    "nyuv2 (the compact pack), preprocessed (numbered .npy files of NYUv2 or Cityscapes), folder "
-    "(images/, depth/, segmentation/, normals/), bag (a rosbag2 with depth) or joined (a YAML "
-    "file that lists several)."
-)
+Place = Annotated[
+    Path,
+    typer.Argument(
+        help="A recording (rosbag2, ROS 1 bag), a folder (images/, depth/, segmentation/,"
+        " normals/), the compact NYUv2 pack, numbered .npy files of NYUv2 or Cityscapes, or a YAML"
+        " file that joins several."
+    ),
+]
 Data = Annotated[Path, typer.Option(help="Folder of the data set, recording, or YAML file.")]
-Kind = Annotated[str, typer.Option(help=KINDS)]
+Kind = Annotated[
+    str | None,
+    typer.Option(help="bag, folder, nyuv2, preprocessed or joined; told by its look without it."),
+]
 Split = Annotated[str, typer.Option(help="Which split, usually train or val.")]
 Manifest = Annotated[
     Path | None, typer.Option(help="Label manifest (CSV): use only the labels that it allows.")
@@ -34,26 +40,83 @@ Options = Annotated[
     list[str] | None,
     typer.Option(
         "--option",
-        help="NAME=VALUE of the kind, repeatable: normal_axes=x,-y,-z, derive_normals=true, "
-        "every=10, registered=true ... A wrong name is answered with those there are.",
+        help="NAME=VALUE of the kind, repeatable. Of a recording: masks=DIR, registered=true,"
+        " rectified=true, every=10, tolerance=0.05, near=0.3, far=10, image_topic, info_topic,"
+        " depth_topic. A wrong name is answered with those there are.",
     ),
 ]
-Tasks = Annotated[
-    str | None, typer.Option(help="Tasks, with commas between; all of the data set without it.")
-]
+
+_FRAMES, _PICTURES = 200, 9
+"""Frames that a report counts pixels of, and that it shows."""
+
+
+@app.command()
+def convert(
+    data: Place,
+    out: Annotated[Path, typer.Option(help="Folder to write; can be continued.")],
+    kind: Kind = None,
+    split: Annotated[
+        str, typer.Option(help="Of a data set: which split; run it once for each.")
+    ] = "train",
+    manifest: Manifest = None,
+    option: Options = None,
+    images: Annotated[
+        str | None,
+        typer.Option(
+            help="png keeps every pixel, jpg (quality 95) takes a fifth; jpg of a recording."
+        ),
+    ] = None,
+    blocks: Annotated[
+        str,
+        typer.Option(
+            help="Of a recording: splits in the order of time, each with its part; skip leaves"
+            " frames out."
+        ),
+    ] = "train 0.7, val 0.15, test 0.15",
+    motion: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            help="Of a recording: part of the width by which the image has moved on; 0 takes every"
+            " frame.",
+        ),
+    ] = 0.05,
+) -> None:
+    """Write a recording, or a split of a data set, as a folder of images and label maps.
+
+    Of a recording, frames that show nothing new or are blurred are left out, depth is cleaned, and
+    where it is not registered to the images only what lies away from edges becomes a label. Splits
+    are stretches of time. Labels that the manifest withholds are not written. Stopped, the same
+    command goes on where it was.
+    """
+    from proto_mtl_ros.data.folder_writer import write_folder
+    from proto_mtl_ros.data.registry import kind_of
+
+    if (kind or kind_of(data)) != "bag":
+        source = open_dataset(data, kind, split, manifest, option)
+        with typer.progressbar(length=len(source), label=f"{split} to {out.name}") as bar:
+            written = write_folder(source, out, split, images or "png", bar.update)
+        typer.echo(f"{out}: {len(source)} frames of {split}, {written} written now")
+        return
+    from proto_mtl_ros.data.bags.conversion import blocks_of, convert_recording
+
+    values = option_values(option or [])
+    if manifest is not None:
+        raise ConfigError("--manifest: a recording's labels are all written; train with it instead")
+    with _bars() as progress:
+        convert_recording(
+            data, out, blocks_of(blocks), motion, values, images or "jpg", typer.echo, progress
+        )
+    typer.echo(f"wrote {out}; look at it with: proto-mtl dataset report {out}")
 
 
 @app.command()
 def report(
-    data: Data,
-    kind: Kind = "nyuv2",
+    data: Place,
+    kind: Kind = None,
     split: Split = "train",
     manifest: Manifest = None,
     option: Options = None,
-    frames: Annotated[
-        int, typer.Option(min=1, help="Count classes and depths on so many frames at most.")
-    ] = 200,
-    pictures: Annotated[int, typer.Option(min=0, help="Frames to show.")] = 9,
     out: Annotated[
         Path | None,
         typer.Option(help="Also write a page (.html) or the pictures alone (.png)."),
@@ -65,13 +128,8 @@ def report(
     that task affinity measured by gradients is not evidence on these labels.
     """
     from proto_mtl_ros import __version__
-    from proto_mtl_ros.data.dataset_statistics import (
-        count_labels,
-        count_pixels,
-        examples,
-        spread,
-    )
-    from proto_mtl_ros.data.source import notes_of
+    from proto_mtl_ros.data.dataset_statistics import count_labels, count_pixels, examples, spread
+    from proto_mtl_ros.data.sample import notes_of
     from proto_mtl_ros.evaluation.dataset_report import (
         dataset_table,
         write_dataset_page,
@@ -82,7 +140,7 @@ def report(
         raise ConfigError(f"--out {out} must end in .html or .png")
     source = open_dataset(data, kind, split, manifest, option)
     counts = count_labels(source)
-    chosen = spread(len(source), frames)
+    chosen = spread(len(source), _FRAMES)
     with typer.progressbar(length=len(chosen), label="frames") as bar:
         pixels = count_pixels(source, chosen, bar.update)
     typer.echo(dataset_table(counts, pixels, source.label_set))
@@ -90,13 +148,11 @@ def report(
         typer.echo(f"note: {note}")
     if out is None:
         return
-    samples = [source[index] for index in examples(source, pictures)]
+    samples = [source[index] for index in examples(source, _PICTURES)]
     if out.suffix == ".png":
-        if not samples:
-            raise ConfigError("--pictures 0 leaves nothing to draw")
         write_dataset_picture(out, samples, source.label_set)
     else:
-        facts = {"kind": kind, "split": split, "manifest": str(manifest.name) if manifest else ""}
+        facts = {"split": split, "manifest": manifest.name if manifest else "", "kind": kind or ""}
         facts = {name: value for name, value in facts.items() if value}
         facts["proto-mtl"] = __version__
         title = f"Data set {data.resolve().name}"
@@ -108,7 +164,7 @@ def report(
 
 @app.command()
 def manifest(
-    data: Data,
+    data: Place,
     out: Annotated[Path, typer.Option(help="CSV to write.")],
     draw: Annotated[
         str,
@@ -116,10 +172,17 @@ def manifest(
             "--setting", help="one_label: one per frame, balanced. random_label: 1 to T - 1."
         ),
     ] = "one_label",
-    kind: Kind = "nyuv2",
+    mtpsl: Annotated[
+        Path | None,
+        typer.Option(help="Instead of a draw: the rows of a label file of MTPSL (.pth, .npy)."),
+    ] = None,
+    kind: Kind = None,
     split: Split = "train",
     option: Options = None,
-    tasks: Tasks = None,
+    tasks: Annotated[
+        str | None,
+        typer.Option(help="Tasks, with commas between; all of the data set without it."),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Another seed is another draw.")] = 0,
 ) -> None:
     """Draw which task labels every frame of a split may use, and write it as a CSV.
@@ -127,84 +190,41 @@ def manifest(
     one_label gives every frame one label; the tasks get equally many frames, or one more.
     random_label gives every frame 1 to T - 1 of its T labels. The same seed and frames give the
     same manifest. Frames are named by their id, so the order of files does not matter.
+
+    In a label file of MTPSL row i belongs to the i-th frame of the split, so the data set must be
+    the preprocessed one that the file was made for. Nothing pickled is loaded.
     """
-    from proto_mtl_ros.data.manifest import DRAWS, write_manifest
+    from proto_mtl_ros.data.manifest import DRAWS, import_mtpsl, write_manifest
 
     if draw not in DRAWS:
         raise ConfigError(f"--setting {draw!r} is not known; there are: {', '.join(DRAWS)}")
     source = open_dataset(data, kind, split, None, option)
     names = _tasks(tasks, source)
-    for frame_id in source.frame_ids:
-        missing = [name for name in names if name not in source.has(frame_id)]
-        if missing:
-            raise DataError(
-                f"frame {frame_id} has no label of {missing[0]}, so none can be withheld: labels "
-                "are drawn for frames that have all of --tasks; without a manifest every label "
-                "that is there is used"
-            )
-    drawn = DRAWS[draw](source.frame_ids, names, seed)
+    if mtpsl is not None:
+        drawn = import_mtpsl(mtpsl, source.frame_ids, names)
+    else:
+        for frame_id in source.frame_ids:
+            missing = [name for name in names if name not in source.has(frame_id)]
+            if missing:
+                raise DataError(
+                    f"frame {frame_id} has no label of {missing[0]}, so none can be withheld:"
+                    " labels are drawn for frames that have all of --tasks; without a manifest"
+                    " every label that is there is used"
+                )
+        drawn = DRAWS[draw](source.frame_ids, names, seed)
     write_manifest(out, drawn)
-    _echo_counts(out, drawn, names)
-
-
-@app.command("import-mtpsl")
-def import_mtpsl(
-    labels: Annotated[Path, typer.Argument(help="The .pth (or .npy, .csv, .txt) file.")],
-    data: Data,
-    out: Annotated[Path, typer.Option(help="CSV to write.")],
-    kind: Kind = "preprocessed",
-    split: Split = "train",
-    option: Options = None,
-    tasks: Tasks = None,
-) -> None:
-    """Turn a label file of MTPSL, whose rows are numbered, into a manifest by frame id.
-
-    Row i belongs to the i-th frame of the split, so the data set must be the one the file was made
-    for: the preprocessed NYUv2 (tasks segmentation,depth,normals) or Cityscapes
-    (segmentation,depth). Another number of frames or tasks is refused. Nothing pickled is loaded.
-    """
-    from proto_mtl_ros.data.manifest import write_manifest
-    from proto_mtl_ros.data.mtpsl import import_mtpsl as read_labels
-
-    source = open_dataset(data, kind, split, None, option)
-    names = _tasks(tasks, source)
-    imported = read_labels(labels, source.frame_ids, names)
-    write_manifest(out, imported)
-    _echo_counts(out, imported, names)
-
-
-@app.command()
-def convert(
-    data: Data,
-    out: Annotated[Path, typer.Option(help="Folder to write; can be continued.")],
-    kind: Kind = "bag",
-    split: Split = "train",
-    manifest: Manifest = None,
-    option: Options = None,
-    images: Annotated[
-        str, typer.Option(help="png keeps every pixel, jpg (quality 95) takes a fifth.")
-    ] = "png",
-) -> None:
-    """Write a split of any data set as a folder of images and label maps (kind folder).
-
-    Stopped, the same command goes on where it was. Run it once per split. Labels that the manifest
-    withholds are not written.
-    """
-    from proto_mtl_ros.data.folder_writer import write_folder
-
-    source = open_dataset(data, kind, split, manifest, option)
-    with typer.progressbar(length=len(source), label=f"{split} to {out.name}") as bar:
-        written = write_folder(source, out, split, images, bar.update)
-    typer.echo(f"{out}: {len(source)} frames of {split}, {written} written now")
+    counts = ", ".join(f"{task} {sum(row[task] for row in drawn.values())}" for task in names)
+    typer.echo(f"wrote {out}: {len(drawn)} frames; {counts}")
 
 
 def open_dataset(
-    data: Path, kind: str, split: str, manifest: Path | None, options: list[str] | None
+    data: Path, kind: str | None, split: str, manifest: Path | None, options: list[str] | None
 ) -> FrameSource:
     """Open a split of the data set that a command line describes."""
-    from proto_mtl_ros.data.registry import open_source
+    from proto_mtl_ros.data.registry import kind_of, open_source
 
-    return open_source(kind, data, split, manifest=manifest, options=option_values(options or []))
+    values = option_values(options or [])
+    return open_source(kind or kind_of(data), data, split, manifest=manifest, options=values)
 
 
 def option_values(options: list[str]) -> dict[str, Any]:
@@ -230,6 +250,17 @@ def _tasks(text: str | None, source: FrameSource) -> list[str]:
     return names
 
 
-def _echo_counts(out: Path, drawn: dict[str, dict[str, bool]], tasks: list[str]) -> None:
-    counts = ", ".join(f"{task} {sum(row[task] for row in drawn.values())}" for task in tasks)
-    typer.echo(f"wrote {out}: {len(drawn)} frames; {counts}")
+@contextmanager
+def _bars() -> Iterator[Callable[[str, int, int], None]]:
+    """Give what draws a bar for each thing that is done."""
+    from rich.progress import Progress
+
+    with Progress() as progress:
+        bars: dict[str, Any] = {}
+
+        def update(label: str, done: int, of: int) -> None:
+            if label not in bars:
+                bars[label] = progress.add_task(label, total=of)
+            progress.update(bars[label], completed=done, total=of)
+
+        yield update

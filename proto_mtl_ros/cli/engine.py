@@ -11,10 +11,22 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from proto_mtl_ros.cli import comma_list
-from proto_mtl_ros.cli.dataset import Kind, Options, Split, open_dataset
-from proto_mtl_ros.cli.engine_options import SHIPPED_MODEL, Device, Model
+from proto_mtl_ros.cli.dataset import (
+    Kind,
+    Options,
+    Split,
+    open_dataset,
+)
+from proto_mtl_ros.cli.engine_options import (
+    SHIPPED_MODEL,
+    Device,
+    Model,
+)
 from proto_mtl_ros.cli.group import command_group
-from proto_mtl_ros.errors import ConfigError, EngineError
+from proto_mtl_ros.errors import (
+    ConfigError,
+    EngineError,
+)
 
 if TYPE_CHECKING:
     from proto_mtl_ros.runtime.engine_plan import EnginePlan
@@ -55,7 +67,10 @@ def build(
     from proto_mtl_ros.runtime.bundle import Bundle
     from proto_mtl_ros.runtime.cuda import Cuda
     from proto_mtl_ros.runtime.engine_cache import EngineCache
-    from proto_mtl_ros.runtime.engine_plan import EngineNotBuilt, EnginePlan
+    from proto_mtl_ros.runtime.engine_plan import (
+        EngineNotBuilt,
+        EnginePlan,
+    )
 
     bundle = Bundle.load(model)
     options = {"size": input_size, "max_batch": max_batch, "level": level}
@@ -109,10 +124,13 @@ def check(
     """
     from proto_mtl_ros.evaluation.engine_check import check_engines
     from proto_mtl_ros.files import write_text
-    from proto_mtl_ros.machine import machine
-    from proto_mtl_ros.quantisation.frames import network_images, spread
-    from proto_mtl_ros.replay.installation import shared_file
+    from proto_mtl_ros.ros.replay.installation import shared_file
     from proto_mtl_ros.runtime.bundle import Bundle
+    from proto_mtl_ros.runtime.machine import machine
+    from proto_mtl_ros.training.quantisation.frames import (
+        network_images,
+        spread,
+    )
 
     counts = comma_list.numbers(batches, "--batches")
     where = data or shared_file("recordings/room")

@@ -8,12 +8,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from proto_mtl_ros.cli.dataset import Kind, Options, Split, open_dataset
+from proto_mtl_ros.cli.dataset import (
+    Kind,
+    Options,
+    Split,
+    open_dataset,
+)
 from proto_mtl_ros.errors import ConfigError
 
 if TYPE_CHECKING:
-    from proto_mtl_ros.data.source import FrameSource
-    from proto_mtl_ros.quantisation.int8 import Target
+    from proto_mtl_ros.data.sample import FrameSource
+    from proto_mtl_ros.runtime.bundle import Bundle
+    from proto_mtl_ros.training.quantisation.int8 import Target
 
 
 def command(
@@ -77,7 +83,34 @@ def command(
     elif config is None or checkpoint is None or data is None:
         raise ConfigError("fp32 needs --config, --checkpoint and --data; see --help")
     else:
-        from_checkpoint(config, checkpoint, data, out, val)
+        _from_checkpoint(config, checkpoint, data, out, val)
+
+
+def _from_checkpoint(config: Path, checkpoint: Path, data: Path, out: Path, val: bool) -> None:
+    from rich.progress import Progress
+
+    from proto_mtl_ros.evaluation.table import markdown
+    from proto_mtl_ros.training.export import export_checkpoint
+
+    with Progress() as bar:
+        task = bar.add_task("exporting", total=None)
+        bundle, result = export_checkpoint(
+            config,
+            checkpoint,
+            data,
+            out,
+            val,
+            bar.print,
+            lambda what, done, of: bar.update(task, description=what, completed=done, total=of),
+        )
+    _wrote(bundle)
+    if result is not None:
+        typer.echo(markdown(result, f"{bundle.name}, on frames that were not trained on"))
+
+
+def _wrote(bundle: Bundle) -> None:
+    size = sum(path.stat().st_size for path in bundle.path.iterdir()) / 1e6
+    typer.echo(f"wrote {bundle.path} ({size:.1f} MB)")
 
 
 def _int8(
@@ -92,9 +125,9 @@ def _int8(
 ) -> None:
     from rich.progress import Progress
 
-    from proto_mtl_ros.quantisation.accuracy import Loss
-    from proto_mtl_ros.quantisation.export import export_int8
     from proto_mtl_ros.runtime.bundle import Bundle
+    from proto_mtl_ros.training.quantisation.accuracy import Loss
+    from proto_mtl_ros.training.quantisation.export import export_int8
 
     def found(loss: Loss) -> None:
         for line in loss.lines():
@@ -114,75 +147,4 @@ def _int8(
             judges,
             found,
         )
-    size = sum(path.stat().st_size for path in bundle.path.iterdir()) / 1e6
-    typer.echo(f"wrote {bundle.path} ({size:.1f} MB)")
-
-
-def from_checkpoint(config: Path, checkpoint: Path, data: Path, out: Path, val: bool) -> None:
-    """Write the bundle of a checkpoint, with figures of the val split if they are asked for."""
-    from proto_mtl_ros.evaluation.dataset import Evaluation, evaluate
-    from proto_mtl_ros.evaluation.parity import compare
-    from proto_mtl_ros.files import ScratchFolder
-    from proto_mtl_ros.runtime.bundle import CARD, ONNX, WEIGHTS, Bundle
-    from proto_mtl_ros.runtime.engine import create_engine
-    from proto_mtl_ros.runtime.predictor import Predictor
-    from proto_mtl_ros.training.card import manifest, model_card
-    from proto_mtl_ros.training.checkpoint import (
-        network_from_checkpoint,
-        onnx_file,
-        weights_file,
-    )
-    from proto_mtl_ros.training.config import TrainConfig
-    from proto_mtl_ros.training.frames import evaluation_loader
-    from proto_mtl_ros.training.sources import reported_frames, split_frames
-    from proto_mtl_ros.training.temperature import fit_temperature
-    from proto_mtl_ros.training.trainer import held_out_store
-
-    settings = TrainConfig.read(config)
-    network, epochs = network_from_checkpoint(checkpoint, settings)
-    frames, held_out = split_frames(settings, data)
-    loader = evaluation_loader(held_out_store(settings, held_out), settings)
-    before = Bundle.load(settings.start_from).manifest.temperature if settings.start_from else 1.0
-    temperature = fit_temperature(network, loader, settings.seed, before)
-    typer.echo(f"{epochs} of {settings.epochs} epochs; confidence temperature {temperature}")
-    height, width = settings.input_height, settings.input_width
-    files: dict[str, Path | bytes] = {
-        WEIGHTS: weights_file(network),
-        ONNX: onnx_file(network, temperature, height, width),
-    }
-    made_by = (
-        f"proto-mtl train --config {config} --data <data> --out {checkpoint.parent}"
-        f" && proto-mtl export --config {config} --checkpoint {checkpoint} --data <data>"
-        f" --out {out}"
-    )
-    record = manifest(settings, network, temperature, epochs, len(frames), len(held_out), made_by)
-    with ScratchFolder("export") as folder:
-        # judged as a robot would load it; only then written to where a robot finds it
-        draft = Bundle.write(folder / settings.name, record, files)
-        onnx_engine = create_engine(draft, "onnxruntime")
-        batches = (batch["image"].numpy() for batch in loader)
-        parity = compare(create_engine(draft, "torch"), onnx_engine, batches)
-        typer.echo("ONNX against torch, relative error per output:")
-        for line in parity.lines():
-            typer.echo(f"  {line}")
-        parity.check()
-        result: Evaluation | None = None
-        reported_on = ""
-        if val:
-            samples, reported_on = reported_frames(settings, data)
-            with typer.progressbar(length=len(samples), label=reported_on) as bar:
-                result = evaluate(
-                    Predictor(draft, onnx_engine),
-                    (samples[index] for index in range(len(samples))),
-                    samples.label_set.classes,
-                    lambda _: bar.update(1),
-                )
-            record = record.model_copy(update={"metrics": result.metrics})
-    files[CARD] = model_card(record, settings, parity.lines(), result, reported_on).encode()
-    bundle = Bundle.write(out, record, files)
-    size = sum(path.stat().st_size for path in bundle.path.iterdir()) / 1e6
-    typer.echo(f"wrote {bundle.path} ({size:.1f} MB)")
-    if result is not None:
-        from proto_mtl_ros.evaluation.table import markdown
-
-        typer.echo(markdown(result, f"{bundle.name}, {reported_on}"))
+    _wrote(bundle)

@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from proto_mtl_ros import licences
-from proto_mtl_ros.licences import Licence
-from proto_mtl_ros.replay.installation import shared_file
+from proto_mtl_ros.ros.replay.installation import shared_file
+from tools import licences
+from tools.licences import Licence
 
 _INTRODUCTION = """# Licences
 

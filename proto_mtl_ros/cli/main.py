@@ -41,13 +41,12 @@ PROGRAM = "proto-mtl"
 
 COMMANDS = {
     "train": "Train a network on frames of which most have only some of the labels.",
-    "benchmark": "Train and compare methods by a protocol; write the tables.",
     "evaluate": "Print the metrics of a model on labelled frames.",
     "export": "Make a bundle that a robot can run from a training checkpoint.",
     "bench": "Measure engines and the node on this machine.",
     "engine": "Build engines ahead of time, check those of this machine.",
     "dataset": "Look at labels, draw or import label manifests, write folders.",
-    "bag": "Look into a recording, play it, record topics.",
+    "bag": "Look into a recording, judge a model by it, replay it, learn from it.",
     "demo": "Play a recording through the node over DDS and write a report.",
     "node": "Run the ROS 2 perception node.",
     "licences": "List the licences of what is installed and needed.",

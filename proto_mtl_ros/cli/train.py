@@ -3,9 +3,8 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -39,21 +38,16 @@ def command(
             "teacher for distillation."
         ),
     ] = None,
-    profile: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Measure this many steps and where their time goes instead of training; "
-            "OUT/profile.json gets the figures.",
-        ),
-    ] = None,
 ) -> None:
     """Train a network on frames of which most may have only some of the labels.
 
     Stop it whenever you like: the same command continues at the last finished epoch, with exactly
     the frames and the random numbers that an uninterrupted run would have had.
     """
-    from proto_mtl_ros.training.config import CONFIG, TrainConfig
+    from proto_mtl_ros.training.config import (
+        CONFIG,
+        TrainConfig,
+    )
 
     if config is None:
         if init is None:
@@ -69,9 +63,6 @@ def command(
         config = out / CONFIG
     if tasks is not None:
         settings = settings.with_tasks(comma_list.parts(tasks))
-    if profile is not None:
-        _profile(settings, data, out, profile)
-        return
     from proto_mtl_ros.training.trainer import train
 
     checkpoint = train(settings, data, out, max_epochs)
@@ -88,19 +79,9 @@ def own_robot_config() -> Path:
     Raises:
         ConfigError: it is not installed.
     """
-    from proto_mtl_ros.replay.installation import config_file
+    from proto_mtl_ros.ros.replay.installation import config_file
 
     found = config_file("training/own_robot.yaml")
     if found is None:
         raise ConfigError("own_robot.yaml is not installed: give --config")
     return found
-
-
-def _profile(settings: Any, data: Path, out: Path, steps: int) -> None:
-    """Print where the time of a step goes, and write it down."""
-    from proto_mtl_ros.files import write_text
-    from proto_mtl_ros.training.profile import described, profile
-
-    result = profile(settings, data, steps)
-    typer.echo(described(result))
-    write_text(out / "profile.json", json.dumps(result, indent=1) + "\n")

@@ -10,19 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from ..bounded import read_json
-from ..errors import DataError, one_line
-from ..geometry import Camera
+from proto_mtl_ros.bounded import read_json
+from proto_mtl_ros.errors import DataError, one_line
+from proto_mtl_ros.geometry import Camera
 
 _NEEDED = ("fx", "fy", "cx", "cy", "width", "height")
 
 
 def read_camera(path: Path) -> Camera:
-    """Return the camera of a JSON file.
-
-    Raises:
-        DataError: the file is no such JSON, or its numbers cannot be a camera.
-    """
+    """Return the camera of a JSON file; DataError where it is none."""
     return camera_of(read_json(path, DataError), path)
 
 
@@ -34,9 +30,8 @@ def camera_of(content: Any, where: object) -> Camera:
     Raises:
         DataError: a value is missing or cannot be; ``where`` says whose it is.
     """
-    missing = (
-        _NEEDED if not isinstance(content, Mapping) else [k for k in _NEEDED if k not in content]
-    )
+    there = content if isinstance(content, Mapping) else ()
+    missing = [key for key in _NEEDED if key not in there]
     if missing:
         raise DataError(
             f"{where} lacks {', '.join(missing)}: a camera is "
@@ -57,14 +52,7 @@ def camera_of(content: Any, where: object) -> Camera:
 
 def camera_json(camera: Camera) -> str:
     """Return the JSON that ``read_camera`` reads."""
-    content: dict[str, Any] = {
-        "fx": camera.fx,
-        "fy": camera.fy,
-        "cx": camera.cx,
-        "cy": camera.cy,
-        "width": camera.width,
-        "height": camera.height,
-    }
+    content: dict[str, Any] = {name: getattr(camera, name) for name in _NEEDED}
     if camera.distorted:
         content["distortion_model"] = camera.distortion_model
         content["D"] = [] if camera.D is None else camera.D.tolist()

@@ -7,22 +7,16 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ..errors import DataError
-from ..tasks import IGNORE_INDEX, LabelSet
-from .sample import Sample
-from .source import FrameSource, notes_of
+from proto_mtl_ros.data.sample import FrameSource, Sample, notes_of
+from proto_mtl_ros.errors import DataError
+from proto_mtl_ros.tasks import IGNORE_INDEX, LabelSet
 
 
 def class_lookup(
     source: LabelSet, target: LabelSet, class_map: Mapping[str, str] | None
 ) -> np.ndarray:
-    """Return uint8 [256]: the id in ``target`` of every id in ``source``.
-
-    A class that the map does not name, and everything unlabelled, becomes 255. Several classes may
-    map to one.
-
-    Raises:
-        DataError: the sets differ and there is no map, or the map names a class that is in neither.
+    """Return uint8 [256]: the id in ``target`` of every id in ``source``; 255 for what the map
+    does not name. DataError where sets differ without a map, or it names an unknown class.
     """
     if class_map is None:
         if source.classes == target.classes:
@@ -46,11 +40,7 @@ def class_lookup(
 
 
 class ClassMapped:
-    """A source whose segmentation labels count in another label set.
-
-    Raises:
-        DataError: as ``class_lookup`` does.
-    """
+    """A source whose segmentation labels count in another label set; see ``class_lookup``."""
 
     def __init__(
         self,

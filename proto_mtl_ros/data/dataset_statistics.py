@@ -10,9 +10,8 @@ from itertools import combinations
 
 import numpy as np
 
-from ..geometry import valid_depth
-from .sample import Sample
-from .source import FrameSource
+from proto_mtl_ros.data.sample import FrameSource, Sample
+from proto_mtl_ros.tasks import TASKS
 
 ENOUGH_OVERLAP = 0.30
 """Below this overlap of two tasks' labelled frames, measures of task affinity that compare the
@@ -41,7 +40,6 @@ class LabelCounts:
     """Counts over all frames; no image is decoded for them.
 
     Attributes:
-        frames: number of frames.
         labelled: task -> frames that have its label.
         combinations: tasks that a frame has -> number of such frames, the most frequent first.
         overlap: pair of tasks -> how their frames overlap.
@@ -88,7 +86,7 @@ class PixelCounts:
             self.unlabelled_pixels += int(counts[len(self.class_pixels) :].sum())
         if "depth" in sample.labels:
             depth = sample.labels["depth"][every]
-            bins = (depth[valid_depth(depth)] / _DEPTH_STEP).astype(np.int64)
+            bins = (depth[TASKS["depth"].valid(depth)] / _DEPTH_STEP).astype(np.int64)
             self.depth_bins += np.bincount(np.minimum(bins, _DEPTH_BINS - 1), minlength=_DEPTH_BINS)
 
     @property

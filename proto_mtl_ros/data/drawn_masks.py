@@ -11,10 +11,10 @@ from typing import Any
 import cv2
 import numpy as np
 
-from ..bounded import read_json
-from ..encodings import MAX_PIXELS
-from ..errors import DataError, one_line
-from ..tasks import IGNORE_INDEX
+from proto_mtl_ros.bounded import read_json
+from proto_mtl_ros.encodings import MAX_PIXELS
+from proto_mtl_ros.errors import DataError, one_line
+from proto_mtl_ros.tasks import IGNORE_INDEX
 
 _MOST_BYTES = 64_000_000
 """Bytes of a file; as Python's values they are twenty times as many."""

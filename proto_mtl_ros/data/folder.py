@@ -12,42 +12,35 @@ maps are those of :mod:`.map_file`; depth maps and masks have the size of their 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from ..bounded import check_inside
-from ..errors import DataError
-from ..geometry import Camera, depth_to_normals
-from ..tasks import LabelSet
-from .camera_file import camera_for, read_camera
-from .frame_list import NoSplitError, read_splits, select_frames
-from .label_set_file import NO_CLASSES, read_label_set
-from .manifest import allowed, manifest_for
-from .map_file import (
-    DEPTH_SUFFIXES,
+from proto_mtl_ros.bounded import check_inside
+from proto_mtl_ros.data.camera_file import camera_for, read_camera
+from proto_mtl_ros.data.label_set import NO_CLASSES, read_label_set
+from proto_mtl_ros.data.map_file import (
     IMAGE_SUFFIXES,
-    NORMALS_SUFFIXES,
-    SEGMENTATION_SUFFIXES,
+    SUFFIXES,
     read_depth,
     read_image,
     read_normals,
     read_segmentation,
 )
-from .normal_axes import OPTICAL, NormalAxes
-from .sample import Sample
+from proto_mtl_ros.data.normal_axes import OPTICAL, NormalAxes
+from proto_mtl_ros.data.registry import data_set
+from proto_mtl_ros.data.sample import DataSet, Sample, of_image_size
+from proto_mtl_ros.data.table import NoSplitError, read_splits
+from proto_mtl_ros.errors import DataError
+from proto_mtl_ros.geometry import Camera, depth_to_normals
+from proto_mtl_ros.tasks import LabelSet
 
 IMAGES = "images"
-SUFFIXES = {
-    "segmentation": SEGMENTATION_SUFFIXES,
-    "depth": DEPTH_SUFFIXES,
-    "normals": NORMALS_SUFFIXES,
-}
-"""Task -> suffixes of its files; the folder has the task's name."""
 
 
-class Folder:
+@data_set("folder", looks_like=lambda root: (root / IMAGES).is_dir())
+class Folder(DataSet):
     """Frames of one split of a folder.
 
     Args:
@@ -82,9 +75,12 @@ class Folder:
                 f"{self.root / IMAGES} holds no images ({', '.join(IMAGE_SUFFIXES)}); "
                 "--data must be a folder with the subfolder images"
             )
-        self.notes: tuple[str, ...] = ()
         self._labels = {task: self._label_files(task) for task in SUFFIXES}
-        self.frame_ids = select_frames(self._split(split), frame_ids, self.root)
+        own = self.root / "manifest.csv"
+        if manifest is None and own.is_file():
+            check_inside(own, self.root, DataError)
+            manifest = own
+        self.choose(self._split(split), frame_ids, manifest, self.root)
         self.tasks = tuple(
             task
             for task in SUFFIXES
@@ -94,68 +90,38 @@ class Folder:
         self.label_set = self._read_label_set()
         self._cameras = _files(self.root / "cameras", (".json",))
         self._camera = self._read_camera()
-        own = self.root / "manifest.csv"
-        if manifest is None and own.is_file():
-            check_inside(own, self.root, DataError)
-            manifest = own
-        self.manifest = manifest_for(manifest, self.frame_ids)
-        self._known = frozenset(self.frame_ids)
 
-    def __len__(self) -> int:
-        return len(self.frame_ids)
-
-    def has(self, frame_id: str) -> tuple[str, ...]:
-        """Return the tasks that the frame has a label for and may use."""
-        if frame_id not in self._known:
-            raise DataError(f"{self.root} has no frame {frame_id!r} in this split")
-        may = allowed(self.manifest, frame_id, tuple(SUFFIXES))
-        here = [task for task in may if frame_id in self._labels[task]]
-        if self._derives(frame_id) and ("depth" in here or "normals" in may):
-            here.append("normals")
-        return tuple(task for task in SUFFIXES if task in here)
-
-    def _derives(self, frame_id: str) -> bool:
-        return (
-            self.derive_normals
-            and frame_id not in self._labels["normals"]
-            and frame_id in self._labels["depth"]
-        )
+    def labelled(self, frame_id: str, may: Collection[str]) -> Collection[str]:
+        here = {task for task in may if frame_id in self._labels[task]}
+        derived = self.derive_normals and frame_id in self._labels["depth"]
+        if derived and frame_id not in self._labels["normals"] and {"depth", "normals"} & set(may):
+            here.add("normals")
+        return here
 
     def __getitem__(self, index: int) -> Sample:
         frame_id = self.frame_ids[index]
         rgb = read_image(self._images[frame_id])
         height, width = rgb.shape[:2]
-        camera = camera_for(self._camera_of(frame_id), width, height, self._images[frame_id])
+        own = self._cameras.get(frame_id)
+        stored = self._camera if own is None else read_camera(own)
+        assert stored is not None  # looked for when the folder was opened
+        camera = camera_for(stored, width, height, self._images[frame_id])
         labels: dict[str, np.ndarray] = {}
         for task in self.has(frame_id):
             path = self._labels[task].get(frame_id)
             if path is None:
-                depth = self._checked(read_depth(self._labels["depth"][frame_id]), rgb, frame_id)
+                path = self._labels["depth"][frame_id]
+                depth = of_image_size(read_depth(path), rgb, frame_id)
                 labels[task] = depth_to_normals(depth, camera)
                 continue
             if task == "segmentation":
                 label = read_segmentation(path, len(self.label_set.classes))
+            elif task == "depth":
+                label = read_depth(path)
             else:
-                label = (
-                    read_depth(path) if task == "depth" else self._axes.optical(read_normals(path))
-                )
-            labels[task] = self._checked(label, rgb, path)
+                label = self._axes.optical(read_normals(path))
+            labels[task] = of_image_size(label, rgb, path)
         return Sample(frame_id, rgb, camera, labels)
-
-    def _checked(self, label: np.ndarray, rgb: np.ndarray, where: object) -> np.ndarray:
-        if label.shape[:2] != rgb.shape[:2]:
-            raise DataError(
-                f"{where} is {label.shape[1]}x{label.shape[0]}, its image "
-                f"{rgb.shape[1]}x{rgb.shape[0]}; labels must have the size of the image"
-            )
-        return label
-
-    def _camera_of(self, frame_id: str) -> Camera:
-        own = self._cameras.get(frame_id)
-        if own is not None:
-            return read_camera(own)
-        assert self._camera is not None  # looked for when the folder was opened
-        return self._camera
 
     def _label_files(self, task: str) -> dict[str, Path]:
         folder = self.root / task

@@ -12,24 +12,23 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from ..bounded import MAX_JSON, read_json, read_text
-from ..errors import DataError
-from ..files import write_text
-from ..locks import sole_use
-from .camera_file import camera_json
-from .csv_table import check_frame_id
-from .folder import IMAGES, SUFFIXES
-from .frame_list import read_splits, write_splits
-from .label_set_file import write_label_set
-from .map_file import (
+from proto_mtl_ros.bounded import MAX_JSON, read_json, read_text
+from proto_mtl_ros.data.camera_file import camera_json
+from proto_mtl_ros.data.folder import IMAGES
+from proto_mtl_ros.data.label_set import write_label_set
+from proto_mtl_ros.data.map_file import (
+    SUFFIXES,
     depth_suffix,
     write_depth,
     write_image,
     write_normals,
     write_segmentation,
 )
-from .sample import Sample
-from .source import FrameSource
+from proto_mtl_ros.data.sample import FrameSource, Sample
+from proto_mtl_ros.data.table import check_frame_id, read_splits, write_splits
+from proto_mtl_ros.errors import DataError
+from proto_mtl_ros.files import write_text
+from proto_mtl_ros.locks import sole_use
 
 IMAGE_KINDS = ("png", "jpg")
 
@@ -56,32 +55,25 @@ def write_folder(
         DataError: ``out`` holds something else, or a frame id cannot be a file name.
         FolderInUse: another process is writing there.
     """
-    with sole_use(out):
-        return _write_folder(source, out, split, image_kind, done)
-
-
-def _write_folder(
-    source: FrameSource, out: Path, split: str, image_kind: str, done: Callable[[int], None]
-) -> int:
     if image_kind not in IMAGE_KINDS:
         raise DataError(f"images are written as {' or '.join(IMAGE_KINDS)}, not {image_kind!r}")
     for frame_id in source.frame_ids:
         check_frame_id(frame_id)
-    _claim(source, out, split, image_kind)
-    for folder in (IMAGES, "cameras", *SUFFIXES):
-        for leftover in (out / folder).rglob(".*"):
-            leftover.unlink()
-    if "segmentation" in source.tasks:
-        write_label_set(out, source.label_set)
     written = 0
-    for index, frame_id in enumerate(source.frame_ids):
-        image = out / IMAGES / f"{frame_id}.{image_kind}"
-        if not image.is_file():
-            _write_frame(source[index], out, image)
-            written += 1
-        done(1)
-    splits = read_splits(out / "splits.csv") if (out / "splits.csv").is_file() else {}
-    write_splits(out / "splits.csv", {**splits, split: source.frame_ids})
+    with sole_use(out):
+        splits = _claim(source, out, split, image_kind)
+        for folder in (IMAGES, "cameras", *SUFFIXES):
+            for leftover in (out / folder).rglob(".*"):
+                leftover.unlink()
+        if "segmentation" in source.tasks:
+            write_label_set(out, source.label_set)
+        for index, frame_id in enumerate(source.frame_ids):
+            image = out / IMAGES / f"{frame_id}.{image_kind}"
+            if not image.is_file():
+                _write_frame(source[index], out, image)
+                written += 1
+            done(1)
+        write_splits(out / "splits.csv", {**splits, split: source.frame_ids})
     return written
 
 
@@ -104,8 +96,9 @@ def _write_frame(sample: Sample, out: Path, image: Path) -> None:
     write_image(image, sample.rgb)
 
 
-def _claim(source: FrameSource, out: Path, split: str, image_kind: str) -> None:
-    """Note in ``out`` what is being written there; refuse when it is something else."""
+def _claim(source: FrameSource, out: Path, split: str, image_kind: str) -> dict[str, list[str]]:
+    """Note in ``out`` what is being written there, return its splits; refuse something else."""
+    splits = read_splits(out / "splits.csv") if (out / "splits.csv").is_file() else {}
     content = {
         "split": split,
         "frames": len(source.frame_ids),
@@ -122,7 +115,7 @@ def _claim(source: FrameSource, out: Path, split: str, image_kind: str) -> None:
     if note.is_file():
         if read_json(note, DataError) != content:
             raise DataError(f"{out} holds a conversion of other frames or labels; {advice}")
-        return
+        return splits
     others = list(out.glob(".conversion-*.json"))
     strangers = out.exists() and any(not path.name.startswith(".") for path in out.iterdir())
     if strangers and not others:
@@ -133,8 +126,8 @@ def _claim(source: FrameSource, out: Path, split: str, image_kind: str) -> None:
         if not isinstance(before, dict) or any(before.get(k) != content[k] for k in shared):
             raise DataError(f"{out} was written with other classes or images; {advice}")
     ids = set(source.frame_ids)
-    splits = read_splits(out / "splits.csv") if (out / "splits.csv").is_file() else {}
     for other_split, frame_ids in splits.items():
         if other_split != split and ids & set(frame_ids):
             raise DataError(f"{out} has frames of {split} in {other_split} already; {advice}")
     write_text(note, json.dumps(content, indent=1) + "\n")
+    return splits

@@ -17,40 +17,30 @@ Paths are relative to the file. Frame ids are ``<name>/<frame id>``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ..bounded import read_yaml
-from ..errors import DataError, one_line
-from ..tasks import NYU13, TASKS, LabelSet
-from .cityscapes_classes import CITYSCAPES7, CITYSCAPES19
-from .class_map import ClassMapped
-from .frame_list import select_frames
-from .label_set_file import NO_CLASSES, named_label_set
-from .manifest import allowed, manifest_for
-from .sample import Sample
-from .source import FrameSource, notes_of
-
-LABEL_SETS = {label_set.name: label_set for label_set in (NYU13, CITYSCAPES7, CITYSCAPES19)}
-"""The label sets that can be named instead of spelt out."""
+from proto_mtl_ros.bounded import read_yaml
+from proto_mtl_ros.data.class_map import ClassMapped
+from proto_mtl_ros.data.label_set import LABEL_SETS, NO_CLASSES, named_label_set
+from proto_mtl_ros.data.registry import data_set, open_source
+from proto_mtl_ros.data.sample import DataSet, FrameSource, Sample, notes_of
+from proto_mtl_ros.errors import DataError, one_line
+from proto_mtl_ros.tasks import TASKS, LabelSet
 
 
 class SourceConfig(BaseModel):
-    """One data set of several.
+    """One data set of several, as ``open_source`` takes it.
 
     Attributes:
         name: prefix of its frame ids.
-        kind: as ``open_source`` takes it.
-        root: its folder or file.
-        split: its name for the split that is asked for; None: the same name.
-        manifest: its label manifest.
+        split: split that is asked for -> its own name for it, where that differs.
         class_map: its classes by name -> classes of the common label set; those left out are
             unlabelled.
-        options: what its kind takes beside these.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -74,11 +64,7 @@ class JoinConfig(BaseModel):
 
     @classmethod
     def read(cls, path: Path) -> JoinConfig:
-        """Read a YAML file; relative paths in it become relative to where it lies.
-
-        Raises:
-            DataError: the file is missing or not YAML, or a key or value is wrong.
-        """
+        """Read a YAML file; relative paths in it are relative to where it lies."""
         try:
             config = cls.model_validate(read_yaml(path, DataError))
         except ValidationError as error:
@@ -102,11 +88,7 @@ class JoinConfig(BaseModel):
         return config.model_copy(update={"sources": sources})
 
     def common_label_set(self) -> LabelSet | None:
-        """Return the label set that is stated, None when none is.
-
-        Raises:
-            DataError: it has an unknown name or is not a list of names.
-        """
+        """Return the label set that is stated, None when none is; DataError for an unknown one."""
         if self.label_set is None:
             return None
         if isinstance(self.label_set, str):
@@ -119,7 +101,7 @@ class JoinConfig(BaseModel):
         return named_label_set("joined", self.label_set, None, "label_set")
 
 
-class Joined:
+class Joined(DataSet):
     """Several sources one behind the other.
 
     Args:
@@ -157,28 +139,18 @@ class Joined:
             for name, source in self._sources.items()
             for frame_id in source.frame_ids
         ]
-        self.frame_ids = select_frames(every, frame_ids, "the joined data set")
+        self.choose(every, frame_ids, manifest, "the joined data set")
         self._place = {frame_id: place for place, frame_id in enumerate(every)}
         self._starts = [0, *accumulate(len(source) for source in self._sources.values())]
-        self.tasks = tuple(
-            task for task in TASKS if any(task in s.tasks for s in self._sources.values())
-        )
-        self.manifest = manifest_for(manifest, self.frame_ids)
-        self._known = frozenset(self.frame_ids)
+        there = [task for source in self._sources.values() for task in source.tasks]
+        self.tasks = tuple(t for t in dict.fromkeys((*TASKS, *there)) if t in there)
         self.notes = tuple(
             f"{name}: {note}" for name, s in self._sources.items() for note in notes_of(s)
         )
 
-    def __len__(self) -> int:
-        return len(self.frame_ids)
-
-    def has(self, frame_id: str) -> tuple[str, ...]:
-        """Return the tasks that the frame has a label for and may use."""
-        if frame_id not in self._known:
-            raise DataError(f"the joined data set has no frame {frame_id!r}")
+    def labelled(self, frame_id: str, may: Collection[str]) -> Collection[str]:
         name, _, own_id = frame_id.partition("/")
-        here = self._sources[name].has(own_id)
-        return tuple(task for task in allowed(self.manifest, frame_id, self.tasks) if task in here)
+        return set(may) & set(self._sources[name].has(own_id))
 
     def __getitem__(self, index: int) -> Sample:
         frame_id = self.frame_ids[index]
@@ -188,3 +160,26 @@ class Joined:
         may = self.has(frame_id)
         labels = {task: label for task, label in sample.labels.items() if task in may}
         return Sample(frame_id, sample.rgb, sample.camera, labels)
+
+
+@data_set("joined", looks_like=lambda root: root.suffix in (".yaml", ".yml"))
+def open_joined(
+    root: Path | str,
+    split: str,
+    manifest: Path | str | None = None,
+    frame_ids: Sequence[str] | None = None,
+) -> FrameSource:
+    """Open the data sets that a YAML file lists as one."""
+    config = JoinConfig.read(Path(root))
+    sources = {
+        entry.name: open_source(
+            entry.kind,
+            entry.root,
+            (entry.split or {}).get(split, split),
+            manifest=entry.manifest,
+            options=entry.options,
+        )
+        for entry in config.sources
+    }
+    class_maps = {entry.name: entry.class_map for entry in config.sources}
+    return Joined(sources, config.common_label_set(), class_maps, manifest, frame_ids)

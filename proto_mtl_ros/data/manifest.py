@@ -2,21 +2,25 @@
 """Label manifests: which task labels a frame may use, keyed by the frame's id.
 
 A CSV with the column ``frame_id`` and one column of 0 and 1 per task. Keys are frame ids, never
-positions, so neither another order of the files nor a missing one can misalign labels.
+positions, so neither another order of the files nor a missing one can misalign labels. The label
+files of MTPSL (Li, Liu, Bilen: "Learning Multiple Dense Prediction Tasks from Partially Annotated
+Data", CVPR 2022), which are keyed by position, can be imported.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from ..errors import DataError
-from ..files import write_text
-from .csv_table import FRAME_ID, read_table
+from proto_mtl_ros.bounded import read_text
+from proto_mtl_ros.data.map_file import read_array
+from proto_mtl_ros.data.table import FRAME_ID, read_table, write_table
+from proto_mtl_ros.errors import DataError, one_line
+
+_KEY = "labels_weights"
+_MOST_BYTES = 4_000_000
 
 Manifest = dict[str, dict[str, bool]]
 """Frame id -> task -> whether that frame may use its label of that task."""
@@ -49,14 +53,11 @@ def write_manifest(path: Path, manifest: Mapping[str, Mapping[str, bool]]) -> No
     if not manifest:
         raise DataError("a label manifest needs at least one frame")
     tasks = list(next(iter(manifest.values())))
-    content = io.StringIO()
-    writer = csv.writer(content, lineterminator="\n")
-    writer.writerow(("frame_id", *tasks))
     for frame_id, row in manifest.items():
         if list(row) != tasks:
             raise DataError(f"frame {frame_id} names the tasks {list(row)}, the first one {tasks}")
-        writer.writerow((frame_id, *(int(row[task]) for task in tasks)))
-    write_text(path, content.getvalue())
+    rows = [(frame_id, *map(int, row.values())) for frame_id, row in manifest.items()]
+    write_table(path, tasks, rows)
 
 
 def one_label(frame_ids: Sequence[str], tasks: Sequence[str], seed: int) -> Manifest:
@@ -142,3 +143,65 @@ def allowed(
         return tuple(tasks)
     row = manifest[frame_id]
     return tuple(task for task in tasks if row.get(task, False))
+
+
+def import_mtpsl(path: Path, frame_ids: Sequence[str], tasks: Sequence[str]) -> Manifest:
+    """Return the manifest of a label file of MTPSL.
+
+    Args:
+        path: ``.pth`` with a tensor [frames, tasks] of 0 and 1 under ``labels_weights``, or the
+            same table as ``.npy``, ``.csv`` or ``.txt``. Nothing pickled is ever loaded.
+        frame_ids: the frame of every row, in the order of the data set the file was made for.
+        tasks: the task of every column.
+
+    Raises:
+        DataError: the file cannot be read without running what is in it, its size is not
+            frames x tasks, or a value is neither 0 nor 1.
+    """
+    table = _read_table(path)
+    if table.ndim != 2 or table.shape != (len(frame_ids), len(tasks)):
+        raise DataError(
+            f"{path} holds a table of {' x '.join(map(str, table.shape))}, but there are "
+            f"{len(frame_ids)} frames x {len(tasks)} tasks ({', '.join(tasks)}): give the split "
+            "and the tasks it was made for; rows are matched to frames by position"
+        )
+    if not np.isin(table, (0, 1)).all():
+        raise DataError(f"{path} holds values other than 0 and 1; it is not a label file")
+    if len(set(frame_ids)) != len(frame_ids):
+        raise DataError("a frame stands twice in the list that rows are matched to")
+    return {
+        frame_id: {task: bool(value) for task, value in zip(tasks, row, strict=True)}
+        for frame_id, row in zip(frame_ids, table, strict=True)
+    }
+
+
+def _read_table(path: Path) -> np.ndarray:
+    if not path.is_file():
+        raise DataError(f"label file {path} not found; check the path")
+    if path.suffix in (".pth", ".pt"):
+        return _read_tensor(path)
+    if path.suffix == ".npy":
+        return read_array(path)
+    if path.suffix in (".csv", ".txt"):
+        text = read_text(path, _MOST_BYTES, DataError).replace(",", " ")
+        try:
+            return np.loadtxt(text.splitlines(), ndmin=2)
+        except (ValueError, OverflowError) as error:
+            raise DataError(f"{path} is not a table of numbers: {one_line(error)}") from None
+    raise DataError(f"{path} is of an unknown kind; .pth, .npy, .csv and .txt are read")
+
+
+def _read_tensor(path: Path) -> np.ndarray:
+    # a label file is imported once; only that needs torch
+    import torch
+
+    from proto_mtl_ros.tensor_file import read_torch
+
+    content = read_torch(path, DataError, "save its table as .csv")
+    if isinstance(content, Mapping):
+        if _KEY not in content:
+            raise DataError(f"{path} has no entry {_KEY!r}; it is not a label file of MTPSL")
+        content = content[_KEY]
+    if not isinstance(content, torch.Tensor):
+        raise DataError(f"{path} holds no tensor; it is not a label file of MTPSL")
+    return content.numpy()

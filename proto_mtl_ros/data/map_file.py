@@ -15,16 +15,19 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ..bounded import read_bytes
-from ..encodings import EncodingError, decode_file
-from ..errors import DataError, one_line
-from ..files import write_bytes
-from ..geometry import valid_depth
+from proto_mtl_ros.bounded import read_bytes
+from proto_mtl_ros.encodings import EncodingError, decode_file
+from proto_mtl_ros.errors import DataError, one_line
+from proto_mtl_ros.files import write_bytes
+from proto_mtl_ros.tasks import TASKS
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
-DEPTH_SUFFIXES = (".png", ".tiff", ".tif", ".npy")
-SEGMENTATION_SUFFIXES = (".png",)
-NORMALS_SUFFIXES = (".png", ".webp", ".npy")
+SUFFIXES = {
+    "segmentation": (".png",),
+    "depth": (".png", ".tiff", ".tif", ".npy"),
+    "normals": (".png", ".webp", ".npy"),
+}
+"""Task -> suffixes of its files."""
 
 MAX_PICTURE_BYTES = 256_000_000
 """Bytes of a picture's file; its pixels have a limit of their own, ``encodings.MAX_PIXELS``."""
@@ -48,11 +51,7 @@ def read_image(path: Path) -> np.ndarray:
 
 
 def read_segmentation(path: Path, classes: int) -> np.ndarray:
-    """Return uint8 ids [H, W].
-
-    Raises:
-        DataError: the file has several channels, or an id that is neither a class nor 255.
-    """
+    """Return uint8 ids [H, W]; DataError for one that is neither a class nor 255."""
     ids = decoded(path, cv2.IMREAD_UNCHANGED)
     if ids.ndim != 2 or ids.dtype != np.uint8:
         raise DataError(
@@ -125,7 +124,9 @@ def depth_suffix(metres: np.ndarray) -> str:
 def write_depth(path: Path, metres: np.ndarray) -> None:
     """Write depth [H, W], 0 where invalid: millimetres as ``.png``, float32 metres as ``.npy``."""
     if path.suffix == ".npy":
-        write_array(path, _positive(metres))
+        content = io.BytesIO()
+        np.save(content, _positive(metres), allow_pickle=False)
+        write_bytes(path, content.getvalue())
     else:
         _encode(path, np.round(_positive(metres) * 1000).astype(np.uint16), [])
 
@@ -133,7 +134,7 @@ def write_depth(path: Path, metres: np.ndarray) -> None:
 def _positive(depth: np.ndarray) -> np.ndarray:
     """Return float32 depth with 0 wherever it is not finite and positive."""
     metres = depth.astype(np.float32)
-    return np.where(valid_depth(metres), metres, np.float32(0))
+    return np.where(TASKS["depth"].valid(metres), metres, np.float32(0))
 
 
 def write_normals(path: Path, normals: np.ndarray) -> None:
@@ -141,13 +142,6 @@ def write_normals(path: Path, normals: np.ndarray) -> None:
     coded = np.round((normals + 1) * 127.5).astype(np.uint8)
     coded[np.linalg.norm(normals, axis=-1) < _LEAST_NORM] = 0
     _encode(path, coded[..., ::-1], [])
-
-
-def write_array(path: Path, array: np.ndarray) -> None:
-    """Write a ``.npy`` file; it appears whole or not at all."""
-    content = io.BytesIO()
-    np.save(content, array, allow_pickle=False)
-    write_bytes(path, content.getvalue())
 
 
 def _encode(path: Path, pixels: np.ndarray, options: list[int]) -> None:

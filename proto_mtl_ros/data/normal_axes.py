@@ -14,8 +14,8 @@ from itertools import permutations, product
 
 import numpy as np
 
-from ..errors import DataError
-from ..geometry import Camera, depth_to_normals
+from proto_mtl_ros.errors import DataError
+from proto_mtl_ros.geometry import Camera, depth_to_normals
 
 OPTICAL = "x,y,z"
 """The stored frame is the optical one: x right, y down, z forward, facing the camera."""
@@ -26,23 +26,14 @@ _LEAST_COSINE, _LEAST_LEAD = 0.75, 0.05
 
 @dataclass(frozen=True)
 class NormalAxes:
-    """The optical axes in terms of the stored components.
-
-    Attributes:
-        order: the stored component that holds x right, y down, z forward.
-        signs: 1 or -1 for each of them.
-    """
+    """The stored component that holds x right, y down, z forward, and the sign of each."""
 
     order: tuple[int, int, int]
     signs: tuple[int, int, int]
 
     @classmethod
     def parse(cls, text: str) -> NormalAxes:
-        """Return what a text such as ``x,-y,-z`` (OpenGL) or ``x,y,-z`` says.
-
-        Raises:
-            DataError: the text does not name every component once.
-        """
+        """Return what a text such as ``x,-y,-z`` (OpenGL) says; DataError for another."""
         parts = [part.strip() for part in str(text).split(",")]
         letters = [part.lstrip("+-") for part in parts]
         if sorted(letters) != list(_NAMES) or any(len(part) > 2 for part in parts):
@@ -71,7 +62,6 @@ def find_normal_axes(
 
     Args:
         frames: depth float32 [H, W] in metres and stored unit normals [H, W, 3] of a few frames.
-        camera: of these maps.
         where: whose normals they are, for the message.
 
     Raises:

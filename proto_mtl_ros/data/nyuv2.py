@@ -12,20 +12,20 @@ ECCV 2012. Academic data set without an explicit licence.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from ..bounded import check_inside
-from ..errors import DataError
-from ..geometry import Camera, resize
-from ..tasks import IGNORE_INDEX, NYU13
-from .frame_list import NoSplitError, read_splits
-from .manifest import allowed, manifest_for
-from .map_file import decoded
-from .sample import Sample
+from proto_mtl_ros.bounded import check_inside
+from proto_mtl_ros.data.map_file import decoded
+from proto_mtl_ros.data.registry import data_set
+from proto_mtl_ros.data.sample import DataSet, Sample
+from proto_mtl_ros.data.table import NoSplitError, read_splits
+from proto_mtl_ros.errors import DataError
+from proto_mtl_ros.geometry import Camera, resize
+from proto_mtl_ros.tasks import IGNORE_INDEX, NYU13
 
 WIDTH, HEIGHT = 640, 480
 _K = np.array([[518.857901, 0.0, 325.582449], [0.0, 519.469611, 253.736166], [0.0, 0.0, 1.0]])
@@ -40,12 +40,12 @@ LICENCE = (
 )
 
 
-class NYUv2:
-    """Frames of one split with their labels.
+@data_set("nyuv2", looks_like=lambda root: (root / "label13").is_dir())
+class NYUv2(DataSet):
+    """Frames of one split, ``train`` or ``val``, with their labels.
 
     Args:
         root: folder of the pack.
-        split: ``train`` or ``val``.
         manifest: CSV with ``frame_id`` and a 0/1 column per task: which labels a frame may use.
             None: every label.
         frame_ids: keep only these frames, in this order.
@@ -57,7 +57,6 @@ class NYUv2:
     label_set = NYU13
     depth_step = 1 / 25.5
     """Quantisation of the depth labels in metres."""
-    tasks = ("segmentation", "depth", "normals")
 
     def __init__(
         self,
@@ -67,20 +66,13 @@ class NYUv2:
         frame_ids: Sequence[str] | None = None,
     ) -> None:
         self.root = Path(root)
-        self.frame_ids = list(frame_ids) if frame_ids is not None else read_split(self.root, split)
-        if not self.frame_ids:
+        known = read_splits(self.root / "splits.csv").get(split, [])
+        if not known:
             raise NoSplitError(f"{self.root}/splits.csv names no frame of split {split!r}")
-        self.manifest = manifest_for(manifest, self.frame_ids)
-        self._known = frozenset(self.frame_ids)
+        self.choose(known, frame_ids, manifest, self.root)
 
-    def __len__(self) -> int:
-        return len(self.frame_ids)
-
-    def has(self, frame_id: str) -> tuple[str, ...]:
-        """Return the tasks that the frame may use a label of."""
-        if frame_id not in self._known:
-            raise DataError(f"{self.root} has no frame {frame_id!r} in this split")
-        return allowed(self.manifest, frame_id, self.tasks)
+    def labelled(self, frame_id: str, may: Collection[str]) -> Collection[str]:
+        return may
 
     def _read(self, kind: str, frame_id: str, suffix: str, flags: int) -> np.ndarray:
         path = self.root / kind / f"{frame_id}{suffix}"
@@ -90,39 +82,29 @@ class NYUv2:
             raise DataError(f"{path} has other pixels than the data set; fetch it again")
         return array
 
-    def _maps(self, frame_id: str) -> dict[str, np.ndarray]:
-        """Return the maps of a frame as they are stored, 8 bits each."""
-        bgr = self._read("rgb", frame_id, ".jpg", cv2.IMREAD_COLOR)
-        normal = self._read("normal", frame_id, ".webp", cv2.IMREAD_COLOR)
-        maps = {
-            "rgb": cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB),
-            "depth": self._read("depth", frame_id, ".png", cv2.IMREAD_UNCHANGED),
-            "segmentation": self._read("label13", frame_id, ".png", cv2.IMREAD_UNCHANGED),
-            "normals": cv2.cvtColor(normal, cv2.COLOR_BGR2RGB),
-        }
-        for name in ("rgb", "depth", "segmentation"):
-            if maps[name].shape[:2] != (HEIGHT, WIDTH):
+    def __getitem__(self, index: int) -> Sample:
+        frame_id = self.frame_ids[index]
+        names = self.has(frame_id)
+        maps = {"rgb": self._read("rgb", frame_id, ".jpg", cv2.IMREAD_COLOR)[..., ::-1]}
+        if "segmentation" in names:
+            ids = self._read("label13", frame_id, ".png", cv2.IMREAD_UNCHANGED)
+            maps["segmentation"] = _without_border(ids, IGNORE_INDEX)
+        if "depth" in names:
+            stored = self._read("depth", frame_id, ".png", cv2.IMREAD_UNCHANGED)
+            maps["depth"] = _without_border(decode_depth(stored))
+        if "normals" in names:
+            stored = self._read("normal", frame_id, ".webp", cv2.IMREAD_COLOR)[..., ::-1]
+            # nearest keeps unit vectors; the stored map is 0.6 times the size of the image
+            vectors = resize(decode_normals(stored), WIDTH, HEIGHT, "nearest")
+            maps["normals"] = _without_border(vectors)
+        for name, map_ in maps.items():
+            if map_.shape[:2] != (HEIGHT, WIDTH):
                 raise DataError(
                     f"{name} of frame {frame_id} of {self.root} is not {WIDTH}x{HEIGHT}; "
                     "fetch the data set again"
                 )
-        return maps
-
-    def __getitem__(self, index: int) -> Sample:
-        frame_id = self.frame_ids[index]
-        maps = self._maps(frame_id)
-        names = self.has(frame_id)
-        labels = {}
-        if "segmentation" in names:
-            labels["segmentation"] = _without_border(maps["segmentation"], IGNORE_INDEX)
-        if "depth" in names:
-            labels["depth"] = _without_border(decode_depth(maps["depth"]))
-        if "normals" in names:
-            # nearest keeps unit vectors; the stored map is 0.6 times the size of the image
-            vectors = resize(decode_normals(maps["normals"]), WIDTH, HEIGHT, "nearest")
-            labels["normals"] = _without_border(vectors)
-        camera = Camera(K=_K.copy(), width=WIDTH, height=HEIGHT)
-        return Sample(frame_id, maps["rgb"], camera, labels)
+        rgb = np.ascontiguousarray(maps.pop("rgb"))
+        return Sample(frame_id, rgb, Camera(_K.copy(), WIDTH, HEIGHT), maps)
 
 
 def _without_border(label: np.ndarray, invalid: int = 0) -> np.ndarray:
@@ -148,26 +130,3 @@ def decode_normals(encoded: np.ndarray) -> np.ndarray:
     norm = np.sqrt(np.einsum("hwc,hwc->hw", vectors, vectors))
     scale = np.where(encoded.any(-1), 1.0 / np.maximum(norm, 1e-6), 0.0).astype(np.float32)
     return vectors * scale[..., None]
-
-
-def read_split(root: Path, split: str) -> list[str]:
-    """Return the frame ids of ``split`` in the order of ``splits.csv``."""
-    return read_splits(root / "splits.csv").get(split, [])
-
-
-def hold_out(frame_ids: Sequence[str], blocks: int, length: int) -> tuple[list[str], list[str]]:
-    """Split ``frame_ids`` into (kept, held out): ``blocks`` contiguous blocks of ``length`` frames.
-
-    Neighbouring frames show the same room, so single frames drawn at random would leak.
-    """
-    if blocks * length >= len(frame_ids):
-        raise DataError(
-            f"cannot hold {blocks * length} of {len(frame_ids)} frames out: give more frames (of a"
-            " recording a smaller `every`), or lower data.held_out_blocks and data.held_out_length"
-        )
-    held: set[int] = set()
-    for block in range(blocks):
-        start = (2 * block + 1) * len(frame_ids) // (2 * blocks) - length // 2
-        held.update(range(max(start, 0), max(start, 0) + length))
-    kept = [f for i, f in enumerate(frame_ids) if i not in held]
-    return kept, [f for i, f in enumerate(frame_ids) if i in held]

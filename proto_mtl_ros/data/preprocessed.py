@@ -23,35 +23,107 @@ CVPR 2019) without the code that made them, so some of it is inferred here, and 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..bounded import check_inside
-from ..errors import DataError
-from ..geometry import Camera
-from .camera_file import camera_for, camera_of
-from .frame_list import NoSplitError, select_frames
-from .manifest import allowed, manifest_for
-from .map_file import read_array, unit_vectors
-from .normal_axes import NormalAxes, find_normal_axes
-from .preprocessed_array import (
-    BASELINE_FX,
-    FARTHEST,
-    disparity_to_depth,
-    flat,
-    ids_of,
-    rgb_of,
-)
-from .preprocessed_layout import LAYOUTS, label_folders, label_set_of, layout_of
-from .sample import Sample
+from proto_mtl_ros.bounded import check_inside
+from proto_mtl_ros.data.camera_file import camera_for, camera_of
+from proto_mtl_ros.data.label_set import CITYSCAPES7, CITYSCAPES19
+from proto_mtl_ros.data.map_file import read_array, unit_vectors
+from proto_mtl_ros.data.normal_axes import NormalAxes, find_normal_axes
+from proto_mtl_ros.data.registry import data_set
+from proto_mtl_ros.data.sample import DataSet, Sample, of_image_size
+from proto_mtl_ros.data.table import NoSplitError
+from proto_mtl_ros.errors import DataError
+from proto_mtl_ros.geometry import Camera
+from proto_mtl_ros.tasks import IGNORE_INDEX, NYU13, LabelSet
+
+BASELINE_FX = 0.209313 * 2262.52
+"""Nominal product of Cityscapes' stereo baseline and focal length, metre pixels."""
+
+FARTHEST = 250.0
+"""Metres; Cityscapes disparities below two pixels are noise."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One of the published packs.
+
+    Attributes:
+        folders: task -> folders that may hold its maps, the first that is there is taken.
+        label_sets: folder -> what its ids mean.
+        camera: of the image that was resized to the stored size.
+    """
+
+    folders: Mapping[str, tuple[str, ...]]
+    label_sets: Mapping[str, LabelSet]
+    camera: Camera
+
+
+def _camera(fx: float, fy: float, cx: float, cy: float, width: int, height: int) -> Camera:
+    return Camera(np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]]), width, height)
+
+
+_NYUV2_CAMERA = _camera(518.857901, 519.469611, 325.582449, 253.736166, 640, 480)
+LAYOUTS = {
+    "nyuv2": Layout(
+        {"segmentation": ("label",), "depth": ("depth",), "normals": ("normal",)},
+        {"label": NYU13},
+        _NYUV2_CAMERA.cropped(40, 44, 561, 427),
+    ),
+    "cityscapes": Layout(
+        {"segmentation": ("label_7", "label", "label_19"), "depth": ("depth",)},
+        {"label_7": CITYSCAPES7, "label": CITYSCAPES7, "label_19": CITYSCAPES19},
+        _camera(2262.52, 2265.3017905988554, 1096.98, 513.137, 2048, 1024),
+    ),
+}
+
+
+def layout_of(root: Path, layout: str) -> str:
+    if layout in LAYOUTS:
+        return layout
+    if layout != "auto":
+        raise DataError(f"unknown layout {layout!r}; there are: auto, {', '.join(LAYOUTS)}")
+    if (root / "normal").is_dir():
+        return "nyuv2"
+    if (root / "label_7").is_dir() or (root / "label_19").is_dir():
+        return "cityscapes"
+    raise DataError(
+        f"{root} has neither normal nor label_7: say which it is with layout nyuv2 or cityscapes"
+    )
+
+
+def label_folders(root: Path, layout: Layout, label: str | None) -> dict[str, Path]:
+    found = {}
+    for task, names in layout.folders.items():
+        if task == "segmentation" and label is not None:
+            if label not in layout.label_sets or not (root / label).is_dir():
+                raise DataError(
+                    f"{root} has no class ids {label!r}; those it may have: "
+                    f"{', '.join(layout.label_sets)}"
+                )
+            names = (label,)
+        there = [root / name for name in names if (root / name).is_dir()]
+        if there:
+            found[task] = there[0]
+    return found
+
+
+def label_set_of(layout: Layout, folders: Mapping[str, Path]) -> LabelSet:
+    folder = folders.get("segmentation")
+    first = next(iter(layout.label_sets.values()))
+    return first if folder is None else layout.label_sets[folder.name]
+
 
 _AXES_FROM_FRAMES = 8
 
 
-class Preprocessed:
+@data_set("preprocessed", looks_like=lambda root: (root / "train" / "image").is_dir())
+class Preprocessed(DataSet):
     """Frames of one split; frame ids are ``<split>-<number>``.
 
     Args:
@@ -97,26 +169,18 @@ class Preprocessed:
         self._there = {task: _numbered(folder) for task, folder in self._folders.items()}
         self.tasks = tuple(self._folders)
         self.label_set = label_set_of(LAYOUTS[self.layout], self._folders)
-        self.frame_ids = select_frames(list(self._numbers), frame_ids, self.root)
-        self.manifest = manifest_for(manifest, self.frame_ids)
-        self._known = frozenset(self.frame_ids)
+        self.choose(list(self._numbers), frame_ids, manifest, self.root)
         if not baseline_fx > 0:
             raise DataError(f"baseline_fx is {baseline_fx}; it is baseline times fx, positive")
         self._baseline_fx = baseline_fx
         self._camera = self._stored_camera(camera)
-        self._axes = self._find_axes(normal_axes) if "normals" in self.tasks else None
+        self._axes: NormalAxes | None = None
+        if "normals" in self.tasks:
+            self._axes = self._find_axes(normal_axes)
         self.notes = tuple(self._say(camera is None, normal_axes == "auto"))
 
-    def __len__(self) -> int:
-        return len(self.frame_ids)
-
-    def has(self, frame_id: str) -> tuple[str, ...]:
-        """Return the tasks that the frame has a label for and may use."""
-        if frame_id not in self._known:
-            raise DataError(f"{self.root} has no frame {frame_id!r}")
-        number = self._numbers[frame_id]
-        may = allowed(self.manifest, frame_id, self.tasks)
-        return tuple(task for task in may if number in self._there[task])
+    def labelled(self, frame_id: str, may: Collection[str]) -> Collection[str]:
+        return [task for task in may if self._numbers[frame_id] in self._there.get(task, ())]
 
     def __getitem__(self, index: int) -> Sample:
         frame_id = self.frame_ids[index]
@@ -130,13 +194,8 @@ class Preprocessed:
             )
         labels: dict[str, np.ndarray] = {}
         for task in self.has(frame_id):
-            labels[task] = self._label(task, number)
-            if labels[task].shape[:2] != rgb.shape[:2]:
-                raise DataError(
-                    f"{self._folders[task] / f'{number}.npy'} is "
-                    f"{labels[task].shape[1]}x{labels[task].shape[0]}, its image "
-                    f"{rgb.shape[1]}x{rgb.shape[0]}; labels must have the size of the image"
-                )
+            where = self._folders[task] / f"{number}.npy"
+            labels[task] = of_image_size(self._label(task, number), rgb, where)
         return Sample(frame_id, rgb, self._camera, labels)
 
     def _label(self, task: str, number: int) -> np.ndarray:
@@ -172,7 +231,6 @@ class Preprocessed:
             )
         step = max(1, len(both) // _AXES_FROM_FRAMES)
         # self._axes is not there yet, so the labels come as they are stored
-        self._axes = None
         frames = (
             (self._label("depth", number), self._label("normals", number))
             for number in both[::step][:_AXES_FROM_FRAMES]
@@ -208,3 +266,49 @@ def _numbered(folder: Path) -> dict[int, None]:
             check_inside(path, folder.parents[1], DataError)
             found[int(path.stem)] = None
     return dict(sorted(found.items()))
+
+
+def disparity_to_depth(stored: np.ndarray, baseline_fx: float = BASELINE_FX) -> np.ndarray:
+    """Return metres float32 from Cityscapes' stored disparity, 0 where invalid or too far.
+
+    Args:
+        stored: the 16 bit disparity image divided by 65535.
+        baseline_fx: stereo baseline in metres times fx in pixels of the full width.
+    """
+    pixels = (stored.astype(np.float64) * 65535 - 1) / 256
+    with np.errstate(divide="ignore", invalid="ignore"):
+        depth = baseline_fx / pixels
+    valid = np.isfinite(depth) & (pixels > 0) & (depth <= FARTHEST)
+    return np.where(valid, depth, 0).astype(np.float32)
+
+
+def rgb_of(image: np.ndarray, path: Path) -> np.ndarray:
+    if image.ndim != 3 or image.shape[2] != 3:
+        raise DataError(f"{path} has shape {image.shape}; images are [H, W, 3]")
+    if image.dtype == np.uint8:
+        return image
+    if not np.isfinite(image).all() or image.min() < -0.01 or image.max() > 1.01:
+        raise DataError(
+            f"{path} has values from {image.min():g} to {image.max():g}; "
+            "images are floats from 0 to 1 or uint8"
+        )
+    return np.round(np.clip(image, 0, 1) * 255).astype(np.uint8)
+
+
+def ids_of(array: np.ndarray, classes: int, path: Path) -> np.ndarray:
+    label = flat(array, path)
+    void = (label == -1) | (label == IGNORE_INDEX)
+    if not (void | ((label >= 0) & (label < classes) & (label == np.floor(label)))).all():
+        raise DataError(
+            f"{path} has values from {label.min():g} to {label.max():g}; class ids are 0 to "
+            f"{classes - 1}, -1 = void"
+        )
+    return np.where(void, IGNORE_INDEX, label).astype(np.uint8)
+
+
+def flat(array: np.ndarray, path: Path) -> np.ndarray:
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[..., 0]
+    if array.ndim != 2:
+        raise DataError(f"{path} has shape {array.shape}; one channel [H, W] is needed")
+    return array.astype(np.float32)

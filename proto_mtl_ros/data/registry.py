@@ -1,59 +1,88 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The kinds of data sets there are, by name. A new one adds a file and two lines here."""
+"""The kinds of data sets there are, by name. A new one is one file with a decorated class:
+
+@data_set("mine", looks_like=lambda root: (root / "mine.txt").is_file())
+class Mine(DataSet):
+    def __init__(self, root, split, manifest=None, frame_ids=None, *, option=1): ...
+"""
 
 from __future__ import annotations
 
+import importlib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from ..errors import DataError
-from ..tasks import LabelSet
-from .class_map import ClassMapped
-from .source import FrameSource
+from proto_mtl_ros.data.class_map import ClassMapped
+from proto_mtl_ros.data.sample import FrameSource
+from proto_mtl_ros.errors import DataError
+from proto_mtl_ros.tasks import LabelSet
 
-Opener = Callable[..., FrameSource]
-_COMMON = {"root", "split", "manifest", "frame_ids", "limit"}
+_COMMON = {"root", "split", "manifest", "frame_ids"}
 
-
-def _nyuv2() -> Opener:
-    from .nyuv2 import NYUv2
-
-    return NYUv2
-
-
-def _preprocessed() -> Opener:
-    from .preprocessed import Preprocessed
-
-    return Preprocessed
-
-
-def _folder() -> Opener:
-    from .folder import Folder
-
-    return Folder
-
-
-def _bag() -> Opener:
-    from .bag_frames import BagFrames
-
-    return BagFrames
-
-
-def _joined() -> Opener:
-    return open_joined
-
-
-# the modules are imported when they are needed: one of them needs the library for recordings
-KINDS: dict[str, Callable[[], Opener]] = {
-    "nyuv2": _nyuv2,
-    "preprocessed": _preprocessed,
-    "folder": _folder,
-    "bag": _bag,
-    "joined": _joined,
+# imported when they are asked for: one of them needs the library for recordings
+_BUILT_IN = {
+    "bag": "bags.frames",
+    "joined": "joined",
+    "nyuv2": "nyuv2",
+    "preprocessed": "preprocessed",
+    "folder": "folder",
 }
-"""Kind -> what returns its opener, which takes (root, split, manifest, frame_ids, **options)."""
+
+Opener = TypeVar("Opener", bound=Callable[..., FrameSource])
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of data sets: what opens one, and what tells one from others by its place."""
+
+    opener: Callable[..., FrameSource]
+    looks_like: Callable[[Path], bool]
+
+
+_KINDS: dict[str, Kind] = {}
+
+
+def data_set(
+    name: str, looks_like: Callable[[Path], bool] = lambda root: False
+) -> Callable[[Opener], Opener]:
+    """Register what opens a split of a kind of data sets.
+
+    It takes (root, split, manifest, frame_ids) and, by name alone, the options of the kind.
+
+    Args:
+        looks_like: tells whether a path is such a data set; without it the kind has to be named.
+    """
+
+    def register(opener: Opener) -> Opener:
+        _KINDS[name] = Kind(opener, looks_like)
+        return opener
+
+    return register
+
+
+def kinds() -> tuple[str, ...]:
+    """Return the names of all kinds."""
+    return tuple(dict.fromkeys((*_BUILT_IN, *_KINDS)))
+
+
+def _kind(name: str) -> Kind:
+    if name not in _KINDS and name in _BUILT_IN:
+        importlib.import_module(f"proto_mtl_ros.data.{_BUILT_IN[name]}")
+    if name not in _KINDS:
+        raise DataError(f"unknown kind of data set {name!r}; there are: {', '.join(kinds())}")
+    return _KINDS[name]
+
+
+def kind_of(root: Path) -> str:
+    """Return the kind of data set that a path looks like; raises DataError."""
+    _check_there(root)
+    found = next((name for name in kinds() if _kind(name).looks_like(root)), None)
+    if found is None:
+        raise DataError(f"{root} looks like no data set: name its kind ({', '.join(kinds())})")
+    return found
 
 
 def open_source(
@@ -70,7 +99,7 @@ def open_source(
     """Open one split of a data set.
 
     Args:
-        kind: a key of ``KINDS``.
+        kind: one of ``kinds``.
         root: folder (of ``bag``: recording, of ``joined``: YAML file) of the data set.
         split: name of the split, usually ``train`` or ``val``.
         manifest: label manifest; None: every label may be used.
@@ -78,21 +107,16 @@ def open_source(
         class_map: name of a class of the data set -> name of a class of ``label_set``; classes
             that it leaves out become unlabelled.
         label_set: the classes that labels are wanted in; None: the data set's own.
-        options: what this kind takes beside these, see ``options_of``.
+        options: what this kind takes beside these.
 
     Raises:
         DataError: there is no such kind or option, the classes do not fit, or the data set
             cannot be used.
         BagError: the recording cannot be read.
     """
-    if not Path(root).exists():
-        raise DataError(f"there is no data set at {root}; check the path")
-    known = options_of(kind)
-    for name in options or {}:
-        if name not in known:
-            there = f"it has: {', '.join(known)}" if known else "it has none"
-            raise DataError(f"kind {kind} has no option {name!r}; {there}")
-    opener = KINDS[kind]()
+    _check_there(Path(root))
+    check_options(kind, options or {})
+    opener = _kind(kind).opener
     try:
         source = opener(root, split, manifest=manifest, frame_ids=frame_ids, **(options or {}))
     except TypeError as error:
@@ -100,46 +124,19 @@ def open_source(
         raise DataError(f"an option of kind {kind} cannot be used: {error}") from error
     if class_map is not None and label_set is None:
         raise DataError("a class_map needs the label set that it maps to; state label_set")
-    if label_set is not None:
-        return ClassMapped(source, label_set, class_map)
-    return source
+    return source if label_set is None else ClassMapped(source, label_set, class_map)
 
 
-def options_of(kind: str) -> tuple[str, ...]:
-    """Return the names of the options of a kind.
-
-    Raises:
-        DataError: there is no such kind; the message names those there are.
-    """
-    if kind not in KINDS:
-        raise DataError(f"unknown kind of data set {kind!r}; there are: {', '.join(KINDS)}")
-    names = inspect.signature(KINDS[kind]()).parameters
-    return tuple(name for name in names if name not in _COMMON)
+def check_options(kind: str, options: Mapping[str, Any]) -> None:
+    """Refuse options that a kind does not have, or a kind that there is not; raises DataError."""
+    names = inspect.signature(_kind(kind).opener).parameters
+    known = [name for name in names if name not in _COMMON]
+    for name in options:
+        if name not in known:
+            there = f"it has: {', '.join(known)}" if known else "it has none"
+            raise DataError(f"kind {kind} has no option {name!r}; {there}")
 
 
-def open_joined(
-    root: Path | str,
-    split: str,
-    manifest: Path | str | None = None,
-    frame_ids: Sequence[str] | None = None,
-) -> FrameSource:
-    """Open the data sets that a YAML file lists as one; its form is told in :mod:`.joined`.
-
-    Raises:
-        DataError: the file or one of the data sets cannot be used.
-    """
-    from .joined import JoinConfig, Joined
-
-    config = JoinConfig.read(Path(root))
-    sources = {
-        entry.name: open_source(
-            entry.kind,
-            entry.root,
-            (entry.split or {}).get(split, split),
-            manifest=entry.manifest,
-            options=entry.options,
-        )
-        for entry in config.sources
-    }
-    class_maps = {entry.name: entry.class_map for entry in config.sources}
-    return Joined(sources, config.common_label_set(), class_maps, manifest, frame_ids)
+def _check_there(root: Path) -> None:
+    if not root.exists():
+        raise DataError(f"there is no data set at {root}; check the path")

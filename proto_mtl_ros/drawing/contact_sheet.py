@@ -18,8 +18,16 @@ from proto_mtl_ros.drawing.legend import (
     text_width,
     write,
 )
-from proto_mtl_ros.drawing.maps import RGB, draw_depth, draw_normals, overlay
-from proto_mtl_ros.geometry import height_at, resize
+from proto_mtl_ros.drawing.maps import (
+    RGB,
+    draw_depth,
+    draw_normals,
+    overlay,
+)
+from proto_mtl_ros.geometry import (
+    height_at,
+    resize,
+)
 
 TINT = 0.55
 """Weight of the class colours over a picture."""

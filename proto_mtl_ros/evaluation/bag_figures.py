@@ -3,77 +3,70 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from ..tasks import named_task
-from .bag_frame import HALF_DEGREES
-from .depth_error import DepthComparison, DepthFrameError
-from .metrics import SegmentationMetric
+from proto_mtl_ros.evaluation.bag_frame import HALF_DEGREES, AngleSums, FrameRecord
+from proto_mtl_ros.evaluation.depth_error import DepthComparison
+from proto_mtl_ros.tasks import named_task
+from proto_mtl_ros.tasks.segmentation import SegmentationMetric
 
 _STAGES = ("preprocess", "infer", "postprocess")
+_STEADY = ("followed", "flicker", "jitter", "motion")
 
 
-def bag_figures(records: Iterable[Mapping[str, Any]], classes: tuple[str, ...]) -> dict[str, Any]:
-    """Return all figures and their course over time, ready for JSON.
+def bag_figures(records: Iterable[FrameRecord], classes: tuple[str, ...]) -> dict[str, Any]:
+    """Return all figures, ready for JSON, with those of every frame as a time series.
 
     Args:
-        records: of ``bag_frame.frame_record``, in the order of the recording.
+        records: in the order of the recording.
         classes: of the model.
     """
     depth = DepthComparison()
-    angles = {"normals": _Angles(), "consistency": _Angles()}
+    frames: list[FrameRecord] = []
     confusion = np.zeros((len(classes), len(classes)), np.int64)
-    labelled = 0
-    course: dict[str, list[float | None]] = {
-        name: []
-        for name in ("seconds", "ms", "abs_err", "scale", "confidence", "flicker", "jitter",
-                     "normals_deg", "consistency_deg")
-    }  # fmt: skip
-    stages: dict[str, list[float]] = {name: [] for name in _STAGES}
-    stability: dict[str, list[float]] = {}
-    first: int | None = None
-    frames = 0
-    for record in records:
-        frames += 1
-        first = record["stamp"] if first is None else first
-        for name, values in stages.items():
-            values.append(record["ms"].get(name, 0.0))
-        for name, value in record.get("stability", {}).items():
-            if value is not None:
-                stability.setdefault(name, []).append(value)
-        if "depth" in record:
-            depth.add_error(record["stamp"], DepthFrameError.of_record(record["depth"]))
-        for name, of in angles.items():
-            if name in record:
-                of.add(record[name])
-        if "confusion" in record:
-            confusion += np.array(record["confusion"])
-            labelled += 1
-        own = record.get("depth", {})
-        course["seconds"].append((record["stamp"] - first) / 1e9)
-        course["ms"].append(sum(record["ms"].values()))
-        course["abs_err"].append(own.get("abs_err"))
-        course["scale"].append(own.get("scale"))
-        course["confidence"].append(record.get("confidence"))
-        for name in ("flicker", "jitter"):
-            course[name].append(record.get("stability", {}).get(name))
-        for name in angles:
-            course[f"{name}_deg"].append(_mean_angle(record.get(name)))
-    confidences = [value for value in course["confidence"] if value is not None]
-    return {
-        "frames": frames,
-        "ms": {name: _spread(values) for name, values in stages.items()},
-        "depth": depth.figures() if depth.scales else None,
-        "normals": angles["normals"].figures(),
-        "consistency": angles["consistency"].figures(),
-        "segmentation": _segmentation(confusion, classes) if labelled else None,
-        "confidence": float(np.mean(confidences)) if confidences else None,
-        "stability": {name: float(np.mean(values)) for name, values in stability.items()},
-        "course": course,
+    normals, consistency = _Angles(), _Angles()
+    for one in records:
+        if one.depth is not None:
+            depth.add(one.stamp, one.depth)
+        if one.confusion is not None:
+            confusion += np.array(one.confusion)
+        normals.add(one.normals)
+        consistency.add(one.consistency)
+        frames.append(_without_sums(one))
+    steady = [one.stability for one in frames if one.stability is not None]
+    series: dict[str, list[Any]] = {
+        "seconds": [(one.stamp - frames[0].stamp) / 1e9 for one in frames],
+        "ms": [sum(one.ms.values()) for one in frames],
+        "abs_err": [one.depth and one.depth.abs_err for one in frames],
+        "scale": [one.depth and one.depth.scale for one in frames],
+        "confidence": [one.confidence for one in frames],
+        "flicker": [one.stability and one.stability.flicker for one in frames],
+        "jitter": [one.stability and one.stability.jitter for one in frames],
+        "normals_deg": [one.normals and one.normals.mean for one in frames],
+        "consistency_deg": [one.consistency and one.consistency.mean for one in frames],
     }
+    means = {name: _mean([getattr(one, name) for one in steady]) for name in _STEADY}
+    return {
+        "frames": len(frames),
+        "ms": {name: _spread([one.ms.get(name, 0.0) for one in frames]) for name in _STAGES},
+        "depth": depth.figures() if depth.scales else None,
+        "normals": normals.figures(),
+        "consistency": consistency.figures(),
+        "segmentation": _segmentation(confusion, classes) if confusion.any() else None,
+        "confidence": _mean(series["confidence"]),
+        "stability": {name: value for name, value in means.items() if value is not None},
+        "time_series": series,
+    }
+
+
+def _without_sums(record: FrameRecord) -> FrameRecord:
+    """Return a record without what is large and has been added up."""
+    depth = record.depth and replace(record.depth, sums={})
+    return replace(record, depth=depth, confusion=None)
 
 
 class _Angles:
@@ -81,10 +74,11 @@ class _Angles:
         self.total, self.count = 0.0, 0
         self.histogram = np.zeros(HALF_DEGREES, np.int64)
 
-    def add(self, own: Mapping[str, Any]) -> None:
-        self.total += own["sum"]
-        self.count += own["count"]
-        self.histogram[: len(own["histogram"])] += np.array(own["histogram"], np.int64)
+    def add(self, own: AngleSums | None) -> None:
+        if own is not None:
+            self.total += own.total
+            self.count += own.count
+            self.histogram[: len(own.histogram)] += np.array(own.histogram, np.int64)
 
     def figures(self) -> dict[str, Any] | None:
         if not self.count:
@@ -97,10 +91,6 @@ class _Angles:
         }
 
 
-def _mean_angle(own: Mapping[str, Any] | None) -> float | None:
-    return own["sum"] / own["count"] if own and own["count"] else None
-
-
 def _segmentation(confusion: np.ndarray, classes: tuple[str, ...]) -> dict[str, Any]:
     metric = SegmentationMetric(named_task("segmentation", classes))  # type: ignore[arg-type]
     metric.confusion = confusion
@@ -110,7 +100,10 @@ def _segmentation(confusion: np.ndarray, classes: tuple[str, ...]) -> dict[str, 
     return {**metric.compute(), "iou": per_class, "confusion": confusion.tolist()}
 
 
-def _spread(values: list[float]) -> dict[str, float] | None:
-    if not values:
-        return None
-    return {f"p{p}": float(np.percentile(values, p)) for p in (50, 95)}
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
+
+
+def _spread(values: Sequence[float]) -> dict[str, float] | None:
+    return {f"p{p}": float(np.percentile(values, p)) for p in (50, 95)} if values else None

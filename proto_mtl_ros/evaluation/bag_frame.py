@@ -4,17 +4,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from ..geometry import Camera, depth_to_normals, resize, resize_to_width
-from ..geometry.depth_cleaning import smooth_surroundings
-from ..runtime.predictor import Prediction
-from ..tasks import NORMALS, named_task
-from .depth_error import depth_error
-from .metrics import NormalsMetric, SegmentationMetric
-from .stability import FrameStability
+from proto_mtl_ros.data.bags.recorded_frames import RecordedFrame
+from proto_mtl_ros.evaluation.depth_error import DepthFrameError, depth_error
+from proto_mtl_ros.evaluation.stability import FrameStability
+from proto_mtl_ros.geometry import Camera, depth_to_normals, resize, resize_to_width
+from proto_mtl_ros.geometry.depth_cleaning import smooth_surroundings
+from proto_mtl_ros.runtime.predictor import Prediction
+from proto_mtl_ros.tasks import NORMALS, named_task
+from proto_mtl_ros.tasks.normals import NormalsMetric
+from proto_mtl_ros.tasks.segmentation import SegmentationMetric
 
 HALF_DEGREES = 360
 """Bins of the angles of normals."""
@@ -26,58 +27,76 @@ angle of one of 11 pixels at twice the width, in a quarter of the time."""
 
 
 @dataclass(frozen=True)
-class Measured:
-    """What a frame is compared with; all at the size of the image, or None.
+class AngleSums:
+    """Angles between two normal maps in degrees: their sum, number and histogram by half degrees,
+    which ends with the last bin that is not empty."""
+
+    total: float
+    count: int
+    histogram: list[int]
+
+    @property
+    def mean(self) -> float | None:
+        """Degrees, None without a pixel."""
+        return self.total / self.count if self.count else None
+
+
+@dataclass(frozen=True)
+class FrameRecord:
+    """The figures of a frame; None for what the model or the recording does not give.
 
     Attributes:
-        depth: float32 [H, W] metres, invalid where not finite or not positive.
-        registered: whether its pixels are those of the image.
-        labels: class ids uint8 [H, W], 255 = unlabelled.
+        stamp: nanoseconds.
+        ms: milliseconds by stage.
+        confidence: mean of the classes, 0..1.
+        consistency: predicted normals against those of the predicted depth.
+        normals: predicted normals against those of the measured depth; where that is not
+            registered, of pixels with smooth surroundings alone.
+        confusion: pixels by label and prediction, [C, C].
     """
 
-    depth: np.ndarray | None = None
-    registered: bool = True
-    labels: np.ndarray | None = None
+    stamp: int
+    ms: dict[str, float]
+    confidence: float | None = None
+    stability: FrameStability | None = None
+    depth: DepthFrameError | None = None
+    normals: AngleSums | None = None
+    consistency: AngleSums | None = None
+    confusion: list[list[int]] | None = None
 
 
 def frame_record(
-    stamp: int,
+    frame: RecordedFrame,
     prediction: Prediction,
-    measured: Measured,
+    registered: bool,
     stability: FrameStability | None,
     classes: tuple[str, ...],
-) -> dict[str, Any]:
-    """Return the figures of a frame, ready for JSON.
-
-    ``consistency``: angle between the predicted normals and those of the predicted depth.
-    ``normals``: angle between the predicted normals and those of the measured depth; where that is
-    not registered, of pixels with smooth surroundings alone.
-    """
-    record: dict[str, Any] = {"stamp": stamp, "ms": dict(prediction.timings)}
-    if prediction.confidence is not None:
-        record["confidence"] = float(prediction.confidence.mean()) / 255
-    if stability is not None:
-        record["stability"] = {
-            name: None if np.isnan(value) else value for name, value in vars(stability).items()
-        }
-    if prediction.depth is not None and measured.depth is not None:
-        record["depth"] = depth_error(prediction.depth, measured.depth).record()
+) -> FrameRecord:
+    """Return the figures of a frame; ``registered``: its depth pixels are those of the image."""
+    confidence = depth = normals = consistency = confusion = None
+    if "confidence" in prediction:
+        confidence = float(prediction["confidence"].mean()) / 255
+    if "depth" in prediction and frame.depth is not None:
+        depth = depth_error(prediction["depth"], frame.depth)
     camera = prediction.camera
-    if prediction.normals is not None and camera is not None:
-        small, normals = _small(camera, prediction.normals)
-        if prediction.depth is not None:
-            record["consistency"] = _angles(normals, _derived(prediction.depth, small))
-        if measured.depth is not None:
-            truth = _derived(measured.depth, small)
-            if not measured.registered:
-                depth = resize(measured.depth, small.width, small.height, "nearest")
-                truth[~smooth_surroundings(depth)] = 0
-            record["normals"] = _angles(normals, truth)
-    if prediction.segmentation is not None and measured.labels is not None:
+    if "normals" in prediction and camera is not None:
+        small, own = _small(camera, prediction["normals"])
+        if "depth" in prediction:
+            consistency = _angles(own, _derived(prediction["depth"], small))
+        if frame.depth is not None:
+            truth = _derived(frame.depth, small)
+            if not registered:
+                nearest = resize(frame.depth, small.width, small.height, "nearest")
+                truth[~smooth_surroundings(nearest)] = 0
+            normals = _angles(own, truth)
+    if "segmentation" in prediction and frame.labels is not None:
         metric = SegmentationMetric(named_task("segmentation", classes))  # type: ignore[arg-type]
-        metric.update(prediction.segmentation, measured.labels)
-        record["confusion"] = metric.confusion.tolist()
-    return record
+        metric.update(prediction["segmentation"], frame.labels)
+        confusion = metric.confusion.tolist()
+    ms = dict(prediction.timings)
+    return FrameRecord(
+        frame.stamp, ms, confidence, stability, depth, normals, consistency, confusion
+    )
 
 
 def _small(camera: Camera, normals: np.ndarray) -> tuple[Camera, np.ndarray]:
@@ -94,11 +113,8 @@ def _derived(depth: np.ndarray, camera: Camera) -> np.ndarray:
     return depth_to_normals(known, camera, _DERIVED_WINDOW)
 
 
-def _angles(first: np.ndarray, second: np.ndarray) -> dict[str, Any]:
-    """Return sum, count and histogram of the angles between two normal maps in degrees."""
+def _angles(first: np.ndarray, second: np.ndarray) -> AngleSums:
     metric = NormalsMetric(NORMALS)
     metric.update(first, second)
     coarse = metric.histogram.reshape(HALF_DEGREES, -1).sum(1)
-    filled = np.flatnonzero(coarse)
-    last = int(filled[-1]) + 1 if len(filled) else 0
-    return {"sum": metric.total, "count": metric.count, "histogram": coarse[:last].tolist()}
+    return AngleSums(metric.total, metric.count, np.trim_zeros(coarse, "b").tolist())

@@ -1,93 +1,96 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Small charts as inline SVG; their colours come from the page's style sheet."""
+"""Where the parts of a small chart lie; the template ``macros.html`` draws it as inline SVG."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from html import escape
+from dataclasses import dataclass, field
 
-import numpy as np
+from proto_mtl_ros.drawing.legend import tick_step
 
-_WIDTH, _HEIGHT = 560, 150
-_LEFT, _BOTTOM, _TOP, _RIGHT = 44, 24, 8, 8
+WIDTH, HEIGHT = 480.0, 170.0
+LEFT, RIGHT, TOP, BOTTOM = 46.0, 14.0, 8.0, 38.0
+"""Of the drawing, and of what lies around the axes; the template uses the same units."""
 
 
-def histogram(counts: Sequence[int], edges: Sequence[float], unit: str, label: str) -> str:
-    """Return a bar chart of how often values fall between edges; "" without values."""
+@dataclass(frozen=True)
+class Chart:
+    """A chart in SVG units.
+
+    Attributes:
+        title: what is drawn, with the unit of y.
+        x_label: what x is, with its unit.
+        x_ticks, y_ticks: place and text.
+        line: points of a polyline, "" for a histogram.
+        bars: (left, top, width, height, text) of a histogram.
+    """
+
+    title: str
+    x_label: str
+    x_ticks: list[tuple[float, str]]
+    y_ticks: list[tuple[float, str]]
+    line: str = ""
+    bars: list[tuple[float, float, float, float, str]] = field(default_factory=list)
+
+
+def time_series(points: Sequence[tuple[float, float | None]], title: str) -> Chart | None:
+    """Return a line from zero upwards; None for fewer than two points with a value.
+
+    Args:
+        points: seconds and values, those without a value are left out.
+    """
+    known = [(x, y) for x, y in points if y is not None]
+    if len(known) < 2:
+        return None
+    x, y = _Axis.over(min(x for x, _ in known), max(x for x, _ in known)), _Axis.upwards(known)
+    line = " ".join(f"{x.place(a, across=True):.1f},{y.place(b):.1f}" for a, b in known)
+    return Chart(title, "time in s", x.ticks(across=True), y.ticks(), line)
+
+
+def histogram(
+    counts: Sequence[float], edges: Sequence[float], title: str, x_label: str
+) -> Chart | None:
+    """Return how often values fall between edges; None without values."""
     if not counts:
-        return ""
-    plot_width, plot_height = _plot_size()
-    step = plot_width / len(counts)
-    highest = max(counts) or 1
+        return None
+    x, y = _Axis.over(edges[0], edges[-1]), _Axis.upwards(list(enumerate(counts)))
     bars = []
-    for index, count in enumerate(counts):
-        height = plot_height * count / highest
-        x, y = _LEFT + index * step, _TOP + plot_height - height
-        title = f"{edges[index]:.4g} to {edges[index + 1]:.4g} {unit}: {count}"
-        bars.append(
-            f'<rect class="bar" x="{x:.1f}" y="{y:.1f}" width="{max(step - 1.5, 1):.1f}" '
-            f'height="{height:.1f}"><title>{escape(title)}</title></rect>'
-        )
-    return _frame("".join(bars), edges[0], edges[-1], 0, highest, unit, label)
+    for count, left, right in zip(counts, edges, edges[1:]):
+        start, end = x.place(left, across=True), x.place(right, across=True)
+        top, bottom = y.place(count), y.place(0)
+        text = f"{left:.4g} to {right:.4g}: {count:g}"
+        bars.append((start, top, max(end - start - 1.5, 1), bottom - top, text))
+    return Chart(title, x_label, x.ticks(across=True), y.ticks(), bars=bars)
 
 
-def course(x: Sequence[float], y: Sequence[float], unit: str, label: str) -> str:
-    """Return a line chart from zero upwards; "" for fewer than two points."""
-    if len(x) < 2:
-        return ""
-    plot_width, plot_height = _plot_size()
-    highest = max(max(y), 1e-9) * 1.05
-    span = (max(x) - min(x)) or 1.0
-    points = " ".join(
-        f"{_LEFT + plot_width * (a - min(x)) / span:.1f},"
-        f"{_TOP + plot_height * (1 - b / highest):.1f}"
-        for a, b in zip(x, y)
-    )
-    line = f'<polyline class="line" points="{points}"/>'
-    return _frame(line, min(x), max(x), 0.0, highest, unit, label)
+@dataclass(frozen=True)
+class _Axis:
+    low: float
+    high: float
+    step: float
 
+    @classmethod
+    def over(cls, low: float, high: float) -> _Axis:
+        high = high if high > low else low + 1
+        return cls(low, high, tick_step(high - low, 6))
 
-def _plot_size() -> tuple[float, float]:
-    return _WIDTH - _LEFT - _RIGHT, _HEIGHT - _TOP - _BOTTOM
+    @classmethod
+    def upwards(cls, points: Sequence[tuple[float, float]]) -> _Axis:
+        """Return an axis from zero to the tick above the highest value."""
+        most = max(max(y for _, y in points), 1e-9)
+        step = tick_step(most, 4)
+        return cls(0.0, step * math.ceil(most / step - 1e-6), step)
 
+    def place(self, value: float, across: bool = False) -> float:
+        part = (value - self.low) / (self.high - self.low)
+        if across:
+            return LEFT + part * (WIDTH - LEFT - RIGHT)
+        return TOP + (1 - part) * (HEIGHT - TOP - BOTTOM)
 
-def _frame(
-    content: str, left: float, right: float, low: float, high: float, unit: str, label: str
-) -> str:
-    """Put axes with three ticks each around the content."""
-    plot_width, plot_height = _plot_size()
-    marks = []
-    for part in (0.0, 0.5, 1.0):
-        x = _LEFT + part * plot_width
-        anchor = ("start", "middle", "end")[round(part * 2)]
-        text = f"{_number(left + part * (right - left))} {unit}"
-        marks.append(f'<text x="{x:.0f}" y="{_HEIGHT - 6}" text-anchor="{anchor}">{text}</text>')
-        y = _TOP + (1 - part) * plot_height
-        marks.append(
-            f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
-            f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">'
-            f"{_number(low + part * (high - low))}</text>"
-        )
-    return (
-        f'<svg class="chart" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" '
-        f'aria-label="{escape(label)}">{"".join(marks)}{content}</svg>'
-    )
-
-
-def _number(value: float) -> str:
-    if value == 0:
-        return "0"
-    decimals = int(np.clip(2 - np.floor(np.log10(abs(value))), 0, 3))
-    return f"{value:.{decimals}f}"
-
-
-def shares(parts: Sequence[tuple[str, int, str]]) -> str:
-    """Return a stacked bar: (name, count, CSS class) of each part; parts of 0 are left out."""
-    total = sum(count for _, count, _ in parts) or 1
-    segments = "".join(
-        f'<span class="{kind}" style="flex:{count}" title="{escape(name)}: {count}">'
-        f"{escape(name) + ' ' + str(count) if count / total > 0.12 else ''}</span>"
-        for name, count, kind in parts
-        if count
-    )
-    return f'<div class="shares">{segments}</div>'
+    def ticks(self, across: bool = False) -> list[tuple[float, str]]:
+        first = math.ceil(self.low / self.step - 1e-6)
+        last = math.floor(self.high / self.step + 1e-6)
+        decimals = max(0, -math.floor(math.log10(self.step) + 1e-6))
+        values = [number * self.step for number in range(first, last + 1)]
+        return [(self.place(value, across), f"{value:.{decimals}f}") for value in values]

@@ -6,11 +6,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from ..data.sample import Sample
-from ..errors import DataError
-from ..runtime.predictor import Predictor
-from ..tasks import named_task
-from .metrics import Metric, SegmentationMetric, metric_for
+from proto_mtl_ros.data.sample import Sample
+from proto_mtl_ros.errors import DataError
+from proto_mtl_ros.runtime.predictor import Predictor
+from proto_mtl_ros.tasks import named_task
+from proto_mtl_ros.tasks.segmentation import SegmentationMetric
+from proto_mtl_ros.tasks.task import Metric
 
 
 @dataclass
@@ -58,8 +59,8 @@ def evaluate(
         for name in manifest.tasks:
             label = sample.labels.get(name)
             if label is not None:
-                metric = metrics.setdefault(name, metric_for(named_task(name, classes)))
-                metric.update(getattr(prediction, name), label)
+                metric = metrics.setdefault(name, named_task(name, classes).metric())
+                metric.update(prediction[name], label)
         result.frames += 1
         progress(result.frames)
     if not result.frames:

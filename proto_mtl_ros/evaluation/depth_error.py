@@ -3,90 +3,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 import numpy as np
 
-from proto_mtl_ros.evaluation.metrics import DepthMetric
+from proto_mtl_ros.evaluation.report import number, percent
 from proto_mtl_ros.geometry import resize
-from proto_mtl_ros.geometry.depth_cleaning import smooth_surroundings
+from proto_mtl_ros.geometry.depth_cleaning import SHIFT, VARIATION, smooth_surroundings
 from proto_mtl_ros.tasks import DEPTH
+from proto_mtl_ros.tasks.depth import DepthMetric
 
 ENOUGH_PIXELS = 20_000
 """Of larger images a regular grid of about so many pixels is compared: neighbours say the same."""
-
-
-class Stamped(Protocol):
-    """Anything with a stamp in nanoseconds."""
-
-    @property
-    def stamp(self) -> int:
-        """Nanoseconds."""
-
-
-A = TypeVar("A", bound=Stamped)
-B = TypeVar("B", bound=Stamped)
-
-
-def nearest_pairs(first: Iterable[A], second: Iterable[B], tolerance: int) -> Iterator[tuple[A, B]]:
-    """Pair each of ``first`` with the nearest of ``second``; both ascend in stamp.
-
-    What has no partner within ``tolerance`` nanoseconds is left out.
-    """
-    following = iter(second)
-    best = next(following, None)
-    after = next(following, None)
-    for item in first:
-        while after is not None and best is not None:
-            if abs(after.stamp - item.stamp) > abs(best.stamp - item.stamp):
-                break
-            best, after = after, next(following, None)
-        if best is not None and abs(best.stamp - item.stamp) <= tolerance:
-            yield item, best
-
-
-@dataclass(frozen=True)
-class DepthFrameError:
-    """How far one predicted depth image is from the measured one.
-
-    Attributes:
-        measured_pixels: that were compared or could have been.
-        scale: measured over predicted median; NaN where nothing was valid.
-        affine: (a, b) of the best a * predicted + b in least squares; NaN likewise.
-        abs_err: metres, the mean over all valid pixels; NaN likewise.
-        sums: name -> float64 [bands, 7], the sums of ``DepthMetric`` by band of measured depth.
-            Names: "all" pixels and "tolerant" ones, each as it is, "_aligned" by the scale, and
-            "_affine".
-    """
-
-    measured_pixels: int
-    scale: float
-    affine: tuple[float, float]
-    abs_err: float
-    sums: dict[str, np.ndarray]
-
-    def record(self) -> dict[str, Any]:
-        """Return it ready for JSON, which has no NaN: None in its place."""
-        valid = bool(np.isfinite(self.scale))
-        return {
-            "measured_pixels": self.measured_pixels,
-            "scale": self.scale if valid else None,
-            "affine": list(self.affine) if valid else None,
-            "abs_err": self.abs_err if valid else None,
-            "sums": {name: sums.tolist() for name, sums in self.sums.items()},
-        }
-
-    @classmethod
-    def of_record(cls, record: Mapping[str, Any]) -> DepthFrameError:
-        """Return what was written by ``record``."""
-        scale = np.nan if record["scale"] is None else record["scale"]
-        slope, offset = record["affine"] or (np.nan, np.nan)
-        error = np.nan if record["abs_err"] is None else record["abs_err"]
-        sums = {name: np.array(values) for name, values in record["sums"].items()}
-        return cls(record["measured_pixels"], scale, (slope, offset), error, sums)
-
 
 BANDS = (0.0, 1.0, 2.0, 3.0, 5.0, 10.0)
 """Where bands of measured depth begin, in metres; the last one has no end."""
@@ -94,19 +24,38 @@ BANDS = (0.0, 1.0, 2.0, 3.0, 5.0, 10.0)
 MASKS = ("all", "tolerant")
 ALIGNMENTS = ("", "_aligned", "_affine")
 
+REGISTRATIONS = {
+    "same camera": "The pixels of the measured depth are those of the image.",
+    "extrinsics": "Measured depth was brought to the image by its camera matrix and extrinsics.",
+    "none": "Measured depth is of another camera, and how that lies to the image is not known:"
+    " edges are compared wrongly, so rely on the rows with smooth surroundings.",
+}
+"""How measured depth was brought to the image, in a sentence."""
+
+
+@dataclass(frozen=True)
+class DepthFrameError:
+    """How far one predicted depth image is from the measured one; None where nothing was valid.
+
+    Attributes:
+        measured_pixels: that were compared or could have been.
+        scale: measured over predicted median.
+        affine: (a, b) of the best a * predicted + b in least squares.
+        abs_err: metres, the mean over all valid pixels.
+        sums: name -> [bands, 7], the sums of ``DepthMetric`` by band of measured depth. Names:
+            "all" pixels and "tolerant" ones, each as it is, "_aligned" by the scale, and "_affine".
+    """
+
+    measured_pixels: int
+    scale: float | None = None
+    affine: tuple[float, float] | None = None
+    abs_err: float | None = None
+    sums: dict[str, list[list[float]]] = field(default_factory=dict)
+
 
 def fair_mask(registered: bool) -> str:
     """Return which of ``MASKS`` to judge by: beside edges, depth of another camera is wrong."""
     return "all" if registered else "tolerant"
-
-
-def _no_sums() -> dict[str, np.ndarray]:
-    """Return the sums of no pixels, see ``DepthFrameError.sums``."""
-    return {
-        f"{mask}{alignment}": np.zeros((len(BANDS), 7))
-        for mask in MASKS
-        for alignment in ALIGNMENTS
-    }
 
 
 def depth_error(predicted: np.ndarray, measured: np.ndarray) -> DepthFrameError:
@@ -131,32 +80,29 @@ def depth_error(predicted: np.ndarray, measured: np.ndarray) -> DepthFrameError:
     valid = known & DEPTH.valid(predicted)
     count = int(known.sum())
     if not valid.any():
-        return DepthFrameError(count, np.nan, (np.nan, np.nan), np.nan, _no_sums())
-    scale = float(np.median(measured[valid]) / np.median(predicted[valid]))
-    slope, offset = _affine(predicted[valid], measured[valid], scale)
+        return DepthFrameError(count)
     label, guess = measured[valid], predicted[valid]
+    scale = float(np.median(label) / np.median(guess))
+    slope, offset = _affine(guess, label, scale)
     band, tolerant = np.digitize(label, BANDS) - 1, smooth[valid]
     sums = {}
-    for name, aligned in (
-        ("", guess),
-        ("_aligned", guess * scale),
-        ("_affine", guess * slope + offset),
-    ):
-        terms = DepthMetric.terms(aligned, label)
+    aligned = (guess, guess * scale, guess * slope + offset)
+    for name, own in zip(ALIGNMENTS, aligned, strict=True):
+        terms = DepthMetric.terms(own, label)
         sums[f"all{name}"] = _by_band(terms, band)
         sums[f"tolerant{name}"] = _by_band(terms[:, tolerant], band[tolerant])
-    total = sums["all"].sum(0)
+    total = np.sum(sums["all"], axis=0)
     return DepthFrameError(count, scale, (slope, offset), float(total[0] / total[-1]), sums)
 
 
-def _by_band(terms: np.ndarray, band: np.ndarray) -> np.ndarray:
-    """Return the sums of ``DepthMetric`` by band of the label, float64 [bands, 7].
+def _by_band(terms: np.ndarray, band: np.ndarray) -> list[list[float]]:
+    """Return the sums of ``DepthMetric`` by band of the label, [bands, 7].
 
     Args:
         terms: of ``DepthMetric``, float64 [7, N].
         band: of each of the N pixels.
     """
-    return np.stack([np.bincount(band, term, len(BANDS)) for term in terms], axis=1)
+    return np.stack([np.bincount(band, term, len(BANDS)) for term in terms], axis=1).tolist()
 
 
 def _affine(predicted: np.ndarray, measured: np.ndarray, scale: float) -> tuple[float, float]:
@@ -169,49 +115,47 @@ def _affine(predicted: np.ndarray, measured: np.ndarray, scale: float) -> tuple[
     return slope, float(m.mean() - slope * p.mean())
 
 
-@dataclass
 class DepthComparison:
-    """Compares frames one by one and keeps the sums; see ``depth_error``."""
+    """Adds up the errors of frames; see ``depth_error``."""
 
-    frames: int = 0
-    measured_pixels: int = 0
-    sums: dict[str, np.ndarray] = field(default_factory=_no_sums)
-    scales: list[float] = field(default_factory=list)
-    per_frame: list[tuple[int, float]] = field(default_factory=list)
+    def __init__(self) -> None:
+        self.frames = 0
+        self.scales: list[float] = []
+        self._measured_pixels = 0
+        self._sums = {m + a: np.zeros((len(BANDS), 7)) for m in MASKS for a in ALIGNMENTS}
+        self._by_stamp: list[tuple[int, float]] = []
 
-    def add(self, stamp: int, predicted: np.ndarray, measured: np.ndarray) -> None:
-        """Add a frame; ``stamp``, in nanoseconds, is for the course over time."""
-        self.add_error(stamp, depth_error(predicted, measured))
-
-    def add_error(self, stamp: int, error: DepthFrameError) -> None:
-        """Add a frame that was compared before."""
+    def add(self, stamp: int, error: DepthFrameError) -> None:
+        """Add a frame; ``stamp``, in nanoseconds, is for the error over time."""
         self.frames += 1
-        self.measured_pixels += error.measured_pixels
-        if np.isnan(error.scale):
+        self._measured_pixels += error.measured_pixels
+        if error.scale is None or error.abs_err is None:
             return
         self.scales.append(error.scale)
-        self.per_frame.append((stamp, error.abs_err))
+        self._by_stamp.append((stamp, error.abs_err))
         for name, sums in error.sums.items():
-            self.sums[name] = self.sums[name] + sums
+            self._sums[name] += np.array(sums)
 
-    def figures(self) -> dict[str, object]:
+    def figures(self) -> dict[str, Any]:
         """Return the figures of all frames, ready for JSON."""
         return {
             "frames": self.frames,
-            "measured_pixels": self.measured_pixels,
-            "compared_pixels": {name: int(self.sums[name][:, -1].sum()) for name in MASKS},
+            "measured_pixels": self._measured_pixels,
+            "compared_pixels": {name: int(self._sums[name][:, -1].sum()) for name in MASKS},
+            "tolerant_shift": SHIFT,
+            "tolerant_variation": VARIATION,
             "median_scale": float(np.median(self.scales)) if self.scales else None,
-            **{name: _computed(sums.sum(0)) for name, sums in self.sums.items()},
+            **{name: _computed(sums.sum(0)) for name, sums in self._sums.items()},
             "bands": [
                 {
                     "from_m": start,
                     "to_m": end,
-                    "pixels": int(self.sums["all"][number, -1]),
-                    **{name: _computed(self.sums[name][number]) for name in self.sums},
+                    "pixels": int(self._sums["all"][number, -1]),
+                    **{name: _computed(self._sums[name][number]) for name in self._sums},
                 }
                 for number, (start, end) in enumerate(zip(BANDS, (*BANDS[1:], None), strict=True))
             ],
-            "abs_err_m_by_stamp": [list(item) for item in self.per_frame],
+            "abs_err_m_by_stamp": [list(item) for item in self._by_stamp],
         }
 
 
@@ -220,3 +164,21 @@ def _computed(sums: np.ndarray) -> dict[str, float | None]:
     metric = DepthMetric(DEPTH)
     metric.sums = sums
     return {name: v if np.isfinite(v) else None for name, v in metric.compute().items()}
+
+
+def depth_tiles(figures: Mapping[str, Any], registered: bool) -> list[tuple[str, str]]:
+    """Return the main figures of a ``DepthComparison`` as text, each with what it means."""
+    mask = fair_mask(registered)
+    where = "" if registered else " where surroundings are smooth"
+    within = percent(figures[mask]["delta1"])
+    return [
+        (
+            f"{number(figures[mask]['abs_err'], 2)} m",
+            f"mean depth error against the recording's own depth{where}; {within} within a factor"
+            " of 1.25",
+        ),
+        (
+            f"{number(figures[f'{mask}_aligned']['abs_err'], 2)} m",
+            f"each frame scaled to fit, by {number(figures['median_scale'], 2)} in the median",
+        ),
+    ]

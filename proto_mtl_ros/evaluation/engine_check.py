@@ -8,14 +8,15 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import product
 
 import numpy as np
 
-from ..errors import ProtoMtlError, one_line
-from ..runtime.bundle import Bundle
-from ..runtime.engine import PRECISIONS, Engine, available_backends, create_engine
-from ..runtime.engine_plan import EngineNotBuilt
-from .parity import compare
+from proto_mtl_ros.errors import ProtoMtlError, one_line
+from proto_mtl_ros.evaluation.parity import compare
+from proto_mtl_ros.runtime.bundle import Bundle
+from proto_mtl_ros.runtime.engine import PRECISIONS, Engine, available_backends, create_engine
+from proto_mtl_ros.runtime.engine_plan import EngineNotBuilt
 
 REFERENCE = "onnxruntime"
 """In fp32 on the CPU; every machine has it."""
@@ -33,7 +34,6 @@ class CheckedEngine:
         errors: by output, see ``parity.compare``.
         milliseconds: of a call, the median; None where it did not run.
         problem: why it did not run, or what differs more than allowed; None when all is well.
-        ran: whether it ran at all.
     """
 
     backend: str
@@ -46,6 +46,7 @@ class CheckedEngine:
 
     @property
     def ran(self) -> bool:
+        """Whether it ran at all."""
         return bool(self.device)
 
 
@@ -55,12 +56,13 @@ def check_engines(
     backends: Sequence[str] | None = None,
     device: str = "auto",
     batches: Sequence[int] = (1, 4),
-    build: Callable[[EngineNotBuilt], object] = lambda missing: missing.plan.build(_silent),
+    build: Callable[[EngineNotBuilt], object] = lambda missing: missing.plan.build(
+        lambda share, what: None
+    ),
 ) -> Iterator[CheckedEngine]:
     """Yield the result of every backend, precision and batch that can be asked for here.
 
     Args:
-        bundle: the model.
         images: uint8 [1, H, W, 3] as the network sees them, all of one size.
         backends: names of those to check, None for all that are installed.
         device: that they shall run on; another one counts as not having run.
@@ -69,33 +71,22 @@ def check_engines(
     """
     reference = create_engine(bundle, REFERENCE, "cpu", precision="fp32")
     size = (images[0].shape[1], images[0].shape[2])
-    for backend in backends or available_backends():
-        for precision in PRECISIONS:
-            for batch in batches:
-                asked = (backend, precision, batch)
-                load = partial(
-                    create_engine,
-                    bundle,
-                    backend,
-                    device,
-                    precision=precision,
-                    input_size=size,
-                    max_batch=batch,
-                )
-                try:
-                    try:
-                        engine = load()
-                    except EngineNotBuilt as missing:
-                        build(missing)
-                        engine = load()
-                    yield _checked(asked, engine, reference, images, device)
-                except ProtoMtlError as error:
-                    yield CheckedEngine(*asked, problem=one_line(error, 400))
+    for asked in product(backends or available_backends(), PRECISIONS, batches):
+        backend, precision, batch = asked
+        load = partial(
+            create_engine, bundle, backend, device,
+            precision=precision, input_size=size, max_batch=batch,
+        )  # fmt: skip
+        try:
+            try:
+                engine = load()
+            except EngineNotBuilt as missing:
+                build(missing)
+                engine = load()
+            yield _checked(asked, engine, reference, images, device)
+        except ProtoMtlError as error:
+            yield CheckedEngine(*asked, problem=one_line(error, 400))
     reference.close()
-
-
-def _silent(share: float, what: str) -> None:
-    """Report no progress."""
 
 
 def _checked(
@@ -118,8 +109,7 @@ def _checked(
             start = time.perf_counter()
             engine.infer(stacked[number % len(stacked)])
             times.append(1e3 * (time.perf_counter() - start))
-        return CheckedEngine(
-            *asked, engine.device, parity.errors, statistics.median(times), parity.problem()
-        )
+        median, problem = statistics.median(times), parity.problem()
+        return CheckedEngine(*asked, engine.device, parity.errors, median, problem)
     finally:
         engine.close()

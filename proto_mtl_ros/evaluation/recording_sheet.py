@@ -3,12 +3,10 @@
 
 from __future__ import annotations
 
-import numpy as np
-
-from ..data.recording import Recording
-from ..drawing.contact_sheet import SheetRow, contact_sheet
-from ..encodings import encode_compressed
-from ..errors import BagError
+from proto_mtl_ros.data.bags.recording import DepthFrame, Recording
+from proto_mtl_ros.drawing.contact_sheet import SheetRow, contact_sheet
+from proto_mtl_ros.encodings import encode_compressed
+from proto_mtl_ros.errors import BagError
 
 
 def recording_sheet(recording: Recording) -> bytes:
@@ -22,21 +20,17 @@ def recording_sheet(recording: Recording) -> bytes:
         raise BagError(f"{recording.path} has no images to show")
     chosen = sorted({stamps[0], stamps[len(stamps) // 2], stamps[-1]})
     pictures = recording.pictures(chosen)
-    depths = _depths(recording, chosen)
-    rows = [
-        SheetRow(f"{(stamp - stamps[0]) / 1e9:.2f} s", pictures[stamp], depth=depths.get(stamp))
-        for stamp in chosen
-    ]
-    sheet = contact_sheet(rows, (), ())
-    return encode_compressed(sheet, "png").tobytes()
-
-
-def _depths(recording: Recording, stamps: list[int]) -> dict[int, np.ndarray]:
-    """Return stamp of an image -> the depth image nearest in time."""
-    best: dict[int, tuple[int, np.ndarray]] = {}
+    nearest: dict[int, DepthFrame | None] = dict.fromkeys(chosen)
     for frame in recording.depth_frames():
-        for stamp in stamps:
-            distance = abs(frame.stamp - stamp)
-            if stamp not in best or distance < best[stamp][0]:
-                best[stamp] = distance, frame.decode()[0]
-    return {stamp: depth for stamp, (_, depth) in best.items()}
+        for stamp, best in nearest.items():
+            if best is None or abs(frame.stamp - stamp) < abs(best.stamp - stamp):
+                nearest[stamp] = frame
+    rows = [
+        SheetRow(
+            f"{(stamp - stamps[0]) / 1e9:.2f} s",
+            pictures[stamp],
+            depth=None if frame is None else frame.decode()[0],
+        )
+        for stamp, frame in nearest.items()
+    ]
+    return encode_compressed(contact_sheet(rows, (), ()), "png").tobytes()

@@ -1,23 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The figures of a replay: what became of every image, rates, latencies, depth error."""
+"""The figures of a replay from its logs: what became of every image, rates, latencies."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from proto_mtl_ros.data.bag import Bag, BagMessage
-from proto_mtl_ros.data.recording import Recording, image_arguments
-from proto_mtl_ros.data.stamp_log import StampLog
-from proto_mtl_ros.encodings import to_depth
-from proto_mtl_ros.evaluation.depth_error import DepthComparison, nearest_pairs
-from proto_mtl_ros.geometry.depth_cleaning import SHIFT, VARIATION
-
-DEPTH_TOLERANCE_NS = 20_000_000
-"""Colour and depth images that are farther apart in time are not compared."""
+from proto_mtl_ros.data.bags.stamp_log import StampLog
 
 _LATENCY_BINS = 24
 
@@ -82,27 +73,17 @@ def end_to_end(sent: StampLog, received: StampLog, topics: Sequence[str]) -> dic
             else:
                 arrived[stamp] = max(time, arrived.get(stamp, 0))
     latencies = np.array([(arrived[s] - sent_at[s]) / 1e6 for s in arrived])
+    some = latencies.size > 0
     counts, edges = np.histogram(latencies, _LATENCY_BINS)
     return {
-        **percentiles(latencies),
-        "histogram": {"counts": counts.tolist(), "edges_ms": edges.tolist()}
-        if latencies.size
-        else None,
+        "count": int(latencies.size),
+        "p50": float(np.percentile(latencies, 50)) if some else None,
+        "p95": float(np.percentile(latencies, 95)) if some else None,
+        "max": float(latencies.max()) if some else None,
+        "histogram": {"counts": counts.tolist(), "edges_ms": edges.tolist()} if some else None,
         "by_stamp": [list(one) for one in sorted(zip(arrived, latencies.tolist()))],
         "results_with_unknown_stamp": unknown,
         "results_with_doubled_stamp": doubled,
-    }
-
-
-def percentiles(values: np.ndarray) -> dict[str, float | int | None]:
-    """Return count, p50, p95 and max of milliseconds; None where there are none."""
-    if not values.size:
-        return {"count": 0, "p50": None, "p95": None, "max": None}
-    return {
-        "count": int(values.size),
-        "p50": float(np.percentile(values, 50)),
-        "p95": float(np.percentile(values, 95)),
-        "max": float(values.max()),
     }
 
 
@@ -112,89 +93,33 @@ def rate(times_ns: Iterable[int]) -> float:
     return (len(times) - 1) * 1e9 / (times[-1] - times[0]) if len(times) > 1 else 0.0
 
 
-def depth_figures(
-    recording: Recording, results: Path, depth_topic: str, tolerance: int = DEPTH_TOLERANCE_NS
-) -> dict[str, Any]:
-    """Compare the recorded predictions with the recording's own depth.
-
-    Returns:
-        The figures of :class:`DepthComparison`, how the two were matched, and ``available``: False,
-        with a reason, when there is nothing to compare.
-    """
-    if recording.topics.depth is None:
-        return {"available": False, "reason": "the recording has no depth topic"}
-    comparison = DepthComparison()
-    frame = ""
-    image_frame = recording.image_frame()
-    gaps: list[float] = []
-    with Bag(results) as bag:
-        predictions = bag.messages([depth_topic])
-        for prediction, truth in nearest_pairs(predictions, recording.depth_frames(), tolerance):
-            measured, frame = truth.decode()
-            comparison.add(prediction.stamp, read_depth(prediction), measured)
-            gaps.append((truth.stamp - prediction.stamp) / 1e6)
-    if not comparison.frames:
-        reason = f"no depth image within {tolerance / 1e6:g} ms of a predicted one"
-        return {"available": False, "reason": reason}
-    if not comparison.scales:
-        reason = f"in {comparison.frames} frames no pixel has both predicted and measured depth"
-        return {"available": False, "reason": reason}
-    return {
-        "available": True,
-        "topic": recording.topics.depth.name,
-        "image_frame": image_frame,
-        "depth_frame": frame,
-        "registered": frame == image_frame,
-        "tolerance_ms": tolerance / 1e6,
-        "median_gap_ms": float(np.median(gaps)),
-        "tolerant_shift": SHIFT,
-        "tolerant_variation": VARIATION,
-        **comparison.figures(),
-    }
-
-
-def read_depth(message: BagMessage) -> np.ndarray:
-    """Return a recorded depth image as float32[H, W] metres, NaN where invalid."""
-    return to_depth(*image_arguments(message.decode()))
-
-
 def replay_figures(
-    recording: Recording,
     sent: StampLog,
     received: StampLog,
     status: Mapping[str, Mapping[str, str]],
-    results: Path,
-    camera: str,
+    result_images: Sequence[str],
 ) -> dict[str, Any]:
-    """Return all figures of a replay, ready for JSON.
+    """Return the figures that the logs of a replay give, ready for JSON.
 
     Args:
-        recording: what was played.
         sent: the player's log.
         received: the recorder's log.
-        status: the node's last diagnostics by status name.
-        results: the recorded results.
-        camera: namespace of the result topics.
+        status: the node's last diagnostics by status name, the camera's named after ``camera``.
+        result_images: topics of a camera's results, ``/<camera>/...``.
     """
+    topics = [name for name in result_images if name in received.stamps]
+    camera = result_images[0].split("/")[1]
     own = next((v for k, v in status.items() if k.endswith(f": {camera}")), {})
-    image_topics = [
-        f"/{camera}/{name}"
-        for name in ("segmentation/image", "depth/image", "normals/color")
-        if f"/{camera}/{name}" in received.stamps
-    ]
     sent_times = [time for times in sent.times.values() for time in times]
-    first = received.times.get(image_topics[0], []) if image_topics else []
-    account = frame_account(len(sent_times), own)
-    account["recorded"] = len(first)
+    first = received.times.get(topics[0], []) if topics else []
     return {
-        "frames": account,
+        "frames": {**frame_account(len(sent_times), own), "recorded": len(first)},
         "rate_in_hz": rate(sent_times),
         "rate_out_hz": rate(first),
         "latency_ms": {
-            "end_to_end": end_to_end(sent, received, image_topics),
+            "end_to_end": end_to_end(sent, received, topics),
             "stages": stage_latencies(own),
         },
         "recorded_messages": {topic: len(stamps) for topic, stamps in received.stamps.items()},
-        "depth": depth_figures(recording, results, f"/{camera}/depth/image"),
         "diagnostics": {name: dict(values) for name, values in status.items()},
     }

@@ -8,9 +8,15 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from ..geometry import resize, resize_to_width
-from ..geometry.optical_flow import OpticalFlow
-from ..tasks import DEPTH, IGNORE_INDEX
+from proto_mtl_ros.geometry import (
+    resize,
+    resize_to_width,
+)
+from proto_mtl_ros.geometry.optical_flow import OpticalFlow
+from proto_mtl_ros.tasks import (
+    DEPTH,
+    IGNORE_INDEX,
+)
 
 WIDTH = 240
 """Flow is computed on images of this width: finer motion says nothing more about flicker."""
@@ -26,7 +32,7 @@ _LEAST_PIXELS = 200
 
 @dataclass(frozen=True)
 class FrameStability:
-    """Of one frame against the one before; NaN where it cannot be said.
+    """Of one frame against the one before; None where it cannot be said.
 
     Attributes:
         followed: share of the pixels that could be followed from the frame before.
@@ -37,8 +43,8 @@ class FrameStability:
     """
 
     followed: float
-    flicker: float
-    jitter: float
+    flicker: float | None
+    jitter: float | None
     motion: float
 
 
@@ -90,7 +96,7 @@ class Stability:
             & (np.abs(was - grey) < SAME_BRIGHTNESS)
         )
         place = row[followed], column[followed]
-        flicker = jitter = float("nan")
+        flicker = jitter = None
         if ids[0] is not None and ids[1] is not None:
             old, new = ids[0][place], ids[1][followed]
             known = (old != IGNORE_INDEX) & (new != IGNORE_INDEX)

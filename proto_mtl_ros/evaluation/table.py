@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 
-from .dataset import Evaluation
+from proto_mtl_ros.evaluation.dataset import Evaluation
 
 
 def _figure(value: float) -> str:

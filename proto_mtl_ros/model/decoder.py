@@ -47,8 +47,8 @@ class TaskDecoder(nn.Module):
         self.fine = conv_norm(c8, width)
         self.refine = nn.Sequential(SeparableBlock(width, 5), SeparableBlock(width, 3))
 
-    def forward(self, taps: Sequence[Tensor]) -> Tensor:
-        _, _, f8, f16, f32 = taps
+    def forward(self, pyramid: Sequence[Tensor]) -> Tensor:
+        _, _, f8, f16, f32 = pyramid
         coarse = upsample(self.context(F.relu(self.coarse(f32))), 2)
         # pooling before the 1x1 convolution costs a quarter and gives the same: both are linear
         fine = self.fine(F.avg_pool2d(f8, 2))

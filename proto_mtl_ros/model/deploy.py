@@ -7,77 +7,61 @@ disagree. Everything in here is plain arithmetic that exports to ONNX.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from .decoder import upsample
-from .network import RAW_STRIDE, ProtoMTL
+from proto_mtl_ros.model.decoder import upsample
+from proto_mtl_ros.model.network import ProtoMTL
+from proto_mtl_ros.model.torch_tasks import RAW_STRIDE, torch_task
+from proto_mtl_ros.tasks import Task
 
-OUTPUTS = ("segmentation", "confidence", "depth", "normals")
-"""Names of the graph's outputs, in order."""
 
-
-def decode(raw: Mapping[str, Tensor], temperature: float = 1.0) -> dict[str, Tensor]:
-    """Return the maps of raw predictions at a quarter of the image's size, by name.
+def decode(
+    raw: Mapping[str, Tensor], tasks: Sequence[Task], temperature: float = 1.0
+) -> dict[str, Tensor]:
+    """Return the maps of raw predictions at the image's size, in the order of the tasks' maps.
 
     Args:
-        raw: of ``ProtoMTL``: segmentation (logits [B, C, h, w]), depth [B, 1, h, w], normals
-            [B, 3, h, w]; those there are.
+        raw: of ``ProtoMTL``, of every task.
         temperature: what logits are divided by before the confidence is taken of them.
 
     Returns:
-        segmentation: uint8 [B, H, W], the argmax of the upsampled logits. confidence: uint8
-        [B, H, W], 255 x the largest softmax; it is taken before upsampling, at a sixteenth of the
-        exponentials. depth: float32 [B, H, W], canonical metres. normals: float32 [B, H, W, 3].
+        [B, H, W], or [B, H, W, C] for vectors. Ids and confidence are uint8, the rest is float32;
+        depth is canonical.
     """
-    maps: dict[str, Tensor] = {}
-    small = {name: raw[name] for name in ("normals", "depth") if name in raw}
-    if "segmentation" in raw:
-        # channels last: over the channels of planes, runtimes compute an argmax pixel by pixel
-        logits = upsample(raw["segmentation"], RAW_STRIDE).permute(0, 2, 3, 1)
-        maps["segmentation"] = logits.argmax(-1).to(torch.uint8)
-        scores = torch.softmax(raw["segmentation"] / temperature, dim=1)
-        small["confidence"] = scores.amax(1, keepdim=True)
-    # The narrow ones are upsampled together: runtimes work on blocks of eight or sixteen channels,
-    # and one channel costs them as much.
-    large = upsample(torch.cat(list(small.values()), 1), RAW_STRIDE)
+    kinds = [torch_task(task) for task in tasks]
+    coarse = [kind.coarse(raw[kind.task.name], temperature) for kind in kinds]
+    # Enlarged together: runtimes work on blocks of eight or sixteen channels, and one channel
+    # costs them as much.
+    parts = [values for maps in coarse for values in maps.values()]
+    large = upsample(torch.cat(parts, 1), RAW_STRIDE)
+    found: dict[str, Tensor] = {}
     first = 0
-    for name, part in small.items():
-        maps[name] = large[:, first : first + part.shape[1]]
-        first += part.shape[1]
-    if "confidence" in maps:
-        confidence = (maps["confidence"].squeeze(1) * 255.0 + 0.5).clamp(0, 255)
-        maps["confidence"] = confidence.to(torch.uint8)
-    if "depth" in maps:
-        maps["depth"] = maps["depth"].squeeze(1)
-    if "normals" in maps:
-        vectors = maps["normals"]
-        length = vectors.square().sum(1, keepdim=True).sqrt().clamp_min(1e-6)
-        maps["normals"] = (vectors / length).permute(0, 2, 3, 1)
-    return maps
+    for kind, maps in zip(kinds, coarse, strict=True):
+        own = {}
+        for name, values in maps.items():
+            own[name] = large[:, first : first + values.shape[1]]
+            first += values.shape[1]
+        found |= kind.decode(raw[kind.task.name], own)
+    return found
 
 
 class DeployGraph(nn.Module):
-    """uint8 [B, H, W, 3] RGB to the decoded maps named by ``outputs``, as a tuple.
+    """uint8 [B, H, W, 3] RGB, H and W multiples of 32, to the maps ``outputs`` as a tuple.
 
-    H and W are multiples of 32. Segmentation and confidence are uint8 [B, H, W]. Depth is float32
-    [B, H, W] and canonical: metres for a camera whose focal length in pixels, at this input size,
-    is the bundle's ``canonical_fx``. Normals are float32 [B, H, W, 3].
-
-    Attributes:
-        outputs: those of ``OUTPUTS`` that the network's tasks give, in that order.
+    Depth is canonical: metres for a camera whose focal length in pixels, at this input size, is
+    the bundle's ``canonical_fx``.
     """
 
     def __init__(self, network: ProtoMTL, temperature: float = 1.0) -> None:
         super().__init__()
         self.network = network
         self.temperature = float(temperature)
-        given = {*network.names, *(("confidence",) if "segmentation" in network.names else ())}
-        self.outputs = tuple(name for name in OUTPUTS if name in given)
+        blank = {task.name: torch.zeros(1, task.channels, 1, 1) for task in network.tasks}
+        self.outputs = tuple(decode(blank, network.tasks))
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         raw = self.network(self.network.normalise(image)).raw
-        maps = decode(raw, self.temperature)
-        return tuple(maps[name] for name in self.outputs)
+        return tuple(decode(raw, self.network.tasks, self.temperature).values())

@@ -3,32 +3,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from ..tasks import Task, named_task
-from .backbones import build_backbone
-from .class_chain import ClassChain
-from .decoder import TaskDecoder
-from .head import TaskHead
-from .prototypes import TaskPrototypes
-from .retrieval import AttentionKind, KnowledgeRetrievalBlock
-
-RAW_STRIDE = 4
-"""Raw predictions are this much smaller than the input."""
+from proto_mtl_ros.model.backbones import build_backbone
+from proto_mtl_ros.model.decoder import TaskDecoder
+from proto_mtl_ros.model.head import TaskHead
+from proto_mtl_ros.model.prototypes import TaskPrototypes
+from proto_mtl_ros.model.retrieval import KnowledgeRetrievalBlock
+from proto_mtl_ros.tasks import Task, named_task
 
 FEATURE_STRIDE = 16
-"""So are the features of the tasks."""
+"""The features of the tasks are this much smaller than the input."""
 
 SIZE_MULTIPLE = 32
 """Input height and width are multiples of this: the backbone's coarsest stride."""
-
-RetrievalKind = Literal["prototypes", "one_hot", "none"]
 
 
 @dataclass
@@ -40,30 +34,38 @@ class NetworkOutput:
         pooled: [B, T, d], the mean over each task's tokens f^t; what the AKG losses look at.
         affinity: [B, T, N, T], token-level affinity of each task's tokens to every task, as used
             for retrieval; None for a network without prototypes.
-        taps: the backbone's features at strides 2, 4, 8, 16 and 32.
+        pyramid: the backbone's features at strides 2, 4, 8, 16 and 32.
         features: task name to what its head reads, [B, d, H/16, W/16].
     """
 
     raw: dict[str, Tensor]
     pooled: Tensor
     affinity: Tensor | None
-    taps: tuple[Tensor, ...]
+    pyramid: tuple[Tensor, ...]
     features: dict[str, Tensor] = field(default_factory=dict)
 
 
-LARGEST = {
-    "width": 2048,
-    "slots": 64,
-    "blocks": 8,
-    "heads": 64,
-    "ffn_expansion": 8,
-    "head_width": 512,
-}
-"""Options of the network that are sizes, and the largest that a file may ask for."""
+NETWORKS: dict[str, type[ProtoMTL]] = {}
+"""Kind of retrieval, ``model.retrieval`` of a configuration, to the network."""
+
+_Network = TypeVar("_Network", bound="type[ProtoMTL]")
 
 
+def network(retrieval: str) -> Callable[[_Network], _Network]:
+    """Register the decorated class as the network with this kind of retrieval."""
+
+    def register(kind: _Network) -> _Network:
+        NETWORKS[retrieval] = kind
+        return kind
+
+    return register
+
+
+@network("prototypes")
 class ProtoMTL(nn.Module):
     """Normalised image [B, 3, H, W] (H, W multiples of 32) to a raw map for every task.
+
+    Variants override ``retrieve``, ``enter`` or ``block``.
 
     Args:
         tasks: the tasks, in the order of their prototypes.
@@ -74,10 +76,6 @@ class ProtoMTL(nn.Module):
         blocks: KRT blocks per task.
         heads: attention heads.
         head_width: channels of the heads at strides 8 and 4.
-        retrieval: "prototypes": the method; "one_hot": each task retrieves from its own prototypes
-            only, an ablation; "none": no prototypes and no cross-attention, the baselines.
-        attention: "softmax", or "linear" in the number of tokens, for large inputs.
-        class_chain: the segmentation's class posterior informs the tasks after it.
         pretrained: start the backbone from ImageNet.
         backbone_weights: the file of those weights, where the backbone has none of its own.
 
@@ -85,6 +83,8 @@ class ProtoMTL(nn.Module):
         ValueError: an option is unknown, or one does not fit the tasks.
     """
 
+    has_prototypes = True
+    block = KnowledgeRetrievalBlock
     _mean: Tensor
     _std: Tensor
 
@@ -100,41 +100,31 @@ class ProtoMTL(nn.Module):
         heads: int = 4,
         ffn_expansion: int = 4,
         head_width: int = 48,
-        retrieval: RetrievalKind = "prototypes",
-        attention: AttentionKind = "softmax",
-        class_chain: bool = False,
         pretrained: bool = False,
         backbone_weights: str | None = None,
     ) -> None:
         super().__init__()
-        if retrieval not in ("prototypes", "one_hot", "none"):
-            raise ValueError(
-                f"unknown retrieval {retrieval!r}; there are: prototypes, one_hot, none"
-            )
-        self.retrieval = retrieval
         self.width = width
         self.tasks = tuple(tasks)
         self.names = tuple(task.name for task in tasks)
         weights = Path(backbone_weights) if backbone_weights else None
         self.backbone = build_backbone(backbone, pretrained, weights)
-        channels = tuple(int(c) for c in self.backbone.channels)  # type: ignore[union-attr, arg-type]
-        self.decoders = nn.ModuleList(TaskDecoder(channels, width) for _ in tasks)
+        self.channels = tuple(int(c) for c in self.backbone.channels)  # type: ignore[union-attr, arg-type]
+        self.decoders = nn.ModuleList(TaskDecoder(self.channels, width) for _ in tasks)
         self.prototypes = (
-            None if retrieval == "none" else TaskPrototypes(len(tasks), slots, width, temperature)
+            TaskPrototypes(len(tasks), slots, width, temperature) if self.has_prototypes else None
         )
-        self.chain = ClassChain(tasks, width) if class_chain else None
         self.krt = nn.ModuleList(
             nn.ModuleList(
-                KnowledgeRetrievalBlock(
-                    width, heads, ffn_expansion, attention, cross=retrieval != "none"
-                )
-                for _ in range(blocks)
+                self.block(width, heads, ffn_expansion, self.has_prototypes) for _ in range(blocks)
             )
             for _ in tasks
         )
         for name, values in (("_mean", self.mean), ("_std", self.std)):
             self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1), persistent=False)
-        self.heads = nn.ModuleList(TaskHead(task, channels, width, head_width) for task in tasks)
+        self.heads = nn.ModuleList(
+            TaskHead(task, self.channels, width, head_width) for task in tasks
+        )
 
     @property
     def mean(self) -> tuple[float, ...]:
@@ -151,41 +141,74 @@ class ProtoMTL(nn.Module):
         # cast before permuting: TensorRT takes no permuted uint8
         return (images.to(torch.float32).permute(0, 3, 1, 2) - self._mean) / self._std
 
+    def retrieve(self, tokens: Tensor, index: int) -> tuple[Tensor, Tensor]:
+        """Return knowledge [B, N, d] and affinity [B, N, T] for the tokens of task ``index``."""
+        assert self.prototypes is not None
+        return self.prototypes.retrieve(tokens)
+
+    def enter(self, features: Tensor, index: int, raw: dict[str, Tensor]) -> Tensor:
+        """Return what the KRT blocks of task ``index`` read, [B, d, h, w].
+
+        Called after the prototypes have looked: a constant that were added before would tell the
+        task without the decoder having learnt anything. ``raw`` has the tasks before this one.
+        """
+        return features
+
     def forward(self, image: Tensor) -> NetworkOutput:
-        taps = tuple(self.backbone(image))
+        pyramid = tuple(self.backbone(image))
         raw: dict[str, Tensor] = {}
         read: dict[str, Tensor] = {}
         pooled: list[Tensor] = []
         affinities: list[Tensor] = []
-        classes: Tensor | None = None
         for index, name in enumerate(self.names):
-            features = self.decoders[index](taps)
+            features = self.decoders[index](pyramid)
             tokens = features.flatten(2).transpose(1, 2)
             knowledge = None
             if self.prototypes is not None:
-                only = index if self.retrieval == "one_hot" else None
-                knowledge, own = self.prototypes.retrieve(tokens, only)
-                affinities.append(own)
-            # after the prototypes have looked: a constant that the chain may learn to add would
-            # tell the task without the decoder having learnt anything
-            if self.chain is not None and classes is not None:
-                features = self.chain(features, classes, index)
+                knowledge, affinity = self.retrieve(tokens, index)
+                affinities.append(affinity)
+            features = self.enter(features, index, raw)
             for block in self.krt[index]:  # type: ignore[attr-defined]
                 features = block(features, knowledge)
             read[name] = features
-            raw[name] = self.heads[index](features, taps)
-            if self.chain is not None and index == self.chain.source:
-                classes = self.chain.knowledge(raw[name])
+            raw[name] = self.heads[index](features, pyramid)
             pooled.append(tokens.mean(1))
-        affinity = torch.stack(affinities, 1) if affinities else None
-        return NetworkOutput(raw, torch.stack(pooled, 1), affinity, taps, read)
+        together = torch.stack(affinities, 1) if affinities else None
+        return NetworkOutput(raw, torch.stack(pooled, 1), together, pyramid, read)
+
+
+@network("none")
+class PlainMTL(ProtoMTL):
+    """No prototypes and no cross-attention: the baselines."""
+
+    has_prototypes = False
+
+
+def build_network(tasks: Sequence[Task], retrieval: str = "prototypes", **options: Any) -> ProtoMTL:
+    """Return the network of a kind of retrieval.
+
+    Raises:
+        ValueError: there is no such kind, or an option is not possible.
+    """
+    if retrieval not in NETWORKS:
+        raise ValueError(f"unknown retrieval {retrieval!r}; there are: {', '.join(NETWORKS)}")
+    return NETWORKS[retrieval](tasks, **options)
+
+
+_LARGEST = {
+    "width": 2048, "slots": 64, "blocks": 8, "heads": 64, "ffn_expansion": 8, "head_width": 512,
+}  # fmt: skip
+"""The largest sizes that a file may ask for."""
+
+_GONE = {"attention": "softmax", "class_chain": False}
+"""Options of the first release, and the value that every network of today has."""
 
 
 def build_from_manifest(architecture: dict[str, Any]) -> ProtoMTL:
     """Build the network that a bundle's ``architecture`` describes, without any weights.
 
     ``architecture`` has ``tasks`` (names), ``classes`` (of the segmentation) and the keyword
-    arguments of ``ProtoMTL``.
+    arguments of ``build_network``.
 
     Raises:
         ValueError: a task or backbone is unknown, or a number is too large.
@@ -195,10 +218,13 @@ def build_from_manifest(architecture: dict[str, Any]) -> ProtoMTL:
     classes = tuple(options.pop("classes", ()))
     if not isinstance(names, list | tuple) or len(names) > 16 or len(classes) > 255:
         raise ValueError("tasks and classes must be lists of at most 16 and 255 names")
-    for name, most in LARGEST.items():
+    for name, most in _LARGEST.items():
         value = options.get(name, 1)
         if not isinstance(value, int) or not 0 <= value <= most:
             raise ValueError(f"{name} must be a whole number of at most {most}")
+    for name, value in _GONE.items():
+        if options.pop(name, value) != value:
+            raise ValueError(f"{name} other than {value} is no longer part of the network")
     for name in ("pretrained", "backbone_weights"):  # how it was started, not what it is
         options.pop(name, None)
-    return ProtoMTL([named_task(name, classes) for name in names], **options)
+    return build_network([named_task(name, classes) for name in names], **options)

@@ -7,45 +7,22 @@
 
 Pre-norm and residual (our choice; the paper's order is not published). Positions are told by a
 depthwise 3x3 convolution, so any input size works.
-
-Either attention can be linear in the number of tokens ("Efficient Attention", Shen et al., WACV
-2021):
-
-    softmax_d(Q) (softmax_n(K)^T V)                   d_head x d_head numbers stand for the context
 """
 
 from __future__ import annotations
 
-from typing import Literal
-
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-
-AttentionKind = Literal["softmax", "linear"]
-
-
-def linear_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Return attention with a cost linear in the tokens: [..., N, d].
-
-    ``q`` is [..., N, d], ``k`` and ``v`` are [..., K, d].
-    The weights softmax_d(q) . softmax_n(k) of each query are positive and sum to one, as those of
-    softmax attention do, without a division: nothing overflows in half precision.
-    """
-    return torch.softmax(q, dim=-1) @ (torch.softmax(k, dim=-2).transpose(-2, -1) @ v)
 
 
 class Attention(nn.Module):
     """Multi-head attention of ``query`` [B, N, d] over ``context`` [B, K, d]."""
 
-    def __init__(self, width: int, heads: int, kind: AttentionKind = "softmax") -> None:
+    def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         if width % heads:
             raise ValueError(f"width {width} is not a multiple of {heads} heads")
-        if kind not in ("softmax", "linear"):
-            raise ValueError(f"unknown attention {kind!r}; there are: softmax, linear")
         self.heads = heads
-        self.attend = linear_attention if kind == "linear" else F.scaled_dot_product_attention
         self.query = nn.Linear(width, width)
         self.key_value = nn.Linear(width, 2 * width)
         self.project = nn.Linear(width, width)
@@ -55,8 +32,11 @@ class Attention(nn.Module):
         k, v = self.key_value(context).chunk(2, dim=-1)
         k = k.unflatten(-1, (self.heads, -1)).transpose(1, 2)
         v = v.unflatten(-1, (self.heads, -1)).transpose(1, 2)
-        mixed = self.attend(q, k, v)
-        return self.project(mixed.transpose(1, 2).flatten(2))
+        return self.project(self.attend(q, k, v).transpose(1, 2).flatten(2))
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Return [..., N, d] for q [..., N, d], k and v [..., K, d]."""
+        return F.scaled_dot_product_attention(q, k, v)
 
 
 class KnowledgeRetrievalBlock(nn.Module):
@@ -66,23 +46,18 @@ class KnowledgeRetrievalBlock(nn.Module):
     baselines without prototypes.
     """
 
-    def __init__(
-        self,
-        width: int,
-        heads: int,
-        expansion: int = 2,
-        attention: AttentionKind = "softmax",
-        cross: bool = True,
-    ) -> None:
+    attention = Attention
+
+    def __init__(self, width: int, heads: int, expansion: int, cross: bool = True) -> None:
         super().__init__()
         self.cross = cross
         self.position = nn.Conv2d(width, width, 3, padding=1, groups=width)
         self.norm_self = nn.LayerNorm(width)
-        self.self_attention = Attention(width, heads, attention)
+        self.self_attention = self.attention(width, heads)
         if cross:
             self.norm_query = nn.LayerNorm(width)
             self.norm_knowledge = nn.LayerNorm(width)
-            self.cross_attention = Attention(width, heads, attention)
+            self.cross_attention = self.attention(width, heads)
         self.norm_ffn = nn.LayerNorm(width)
         self.ffn = nn.Sequential(
             nn.Linear(width, expansion * width), nn.GELU(), nn.Linear(expansion * width, width)

@@ -1,221 +1,133 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the node tells about itself on /diagnostics: rates, latency, drops and their causes.
+"""What is wrong with one thing, for /diagnostics and the log, with hysteresis.
 
-All times are of a steady clock, so simulated time, pauses and jumps do not touch them.
+A diagnostic is given as soon as it is seen, and until it has not been seen for some seconds. One
+that keeps returning is held longer each time, so neither the level nor the log flaps with it.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections import Counter, deque
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
-from proto_mtl_ros.ros.engine_upgrade import EngineUpgrade
-from proto_mtl_ros.ros.health import ERROR, OK, WARN
-from proto_mtl_ros.ros.output_rate import Counts
-from proto_mtl_ros.runtime.predictor import Predictor
+from proto_mtl_ros.errors import one_line
+from proto_mtl_ros.ros.diagnostic_table import ERROR, OK, row_of
 
-RATE_WINDOW = 5.0
-"""Seconds over which rates are counted."""
+HOLD = 5.0
+"""Seconds that a diagnostic is given after it was last seen."""
 
-SAMPLES = 512
-"""Latency percentiles are over so many newest frames."""
+LONGEST_HOLD = 60.0
+"""The hold doubles each time a diagnostic returns soon, up to this."""
+
+CALM = 60.0
+"""Seconds after its end within which one that is seen again has returned."""
+
+_CURRENT = 1.5
+"""Seen within so many seconds it is there now: reports are a second apart."""
+
+Finding = tuple[bytes, str]
+"""Level and text of what is not in order."""
 
 
-class CameraStatistics:
-    """Counters of one camera; its methods may be called from any thread."""
+@dataclass
+class _State:
+    """What is known of a cause; times are of the steady clock."""
 
-    def __init__(self) -> None:
+    level: bytes
+    text: str
+    begun: float
+    seen: float
+    hold: float
+    over: float | None = None
+
+
+class Diagnostics:
+    """The diagnostics of one thing; its methods may be called from any thread.
+
+    name: begins every line of the log. logger: the node's. clock: seconds of a steady clock.
+    """
+
+    def __init__(self, name: str, logger: Any, clock: Callable[[], float] = time.monotonic) -> None:
+        self._name, self._logger, self._clock = name, logger, clock
         self._lock = threading.Lock()
-        self._clear()
+        self._states: dict[tuple[str, str], _State] = {}
+        self._counts: Counter[str] = Counter()
 
-    def _clear(self) -> None:
-        self._born = time.monotonic()
-        self._received = 0
-        self._processed = 0
-        self._drops: Counter[str] = Counter()
-        self._skips: Counter[str] = Counter()
-        self._bad: Counter[str] = Counter()
-        self._info: Counter[str] = Counter()
-        self._camera_infos: Counter[str] = Counter()
-        self._inputs: deque[float] = deque(maxlen=2048)
-        self._outputs: deque[float] = deque(maxlen=2048)
-        self._latencies: dict[str, deque[float]] = {}
-
-    def reset(self) -> None:
-        """Forget rates and latencies; the counts stay, they are of the node's life."""
+    def count(self, cause: str, text: str) -> None:
+        """See what a message brought that costs no image; it is counted as info.<cause>."""
         with self._lock:
-            self._born = time.monotonic()
-            self._inputs.clear()
-            self._outputs.clear()
-            self._latencies.clear()
+            self._counts[cause] += 1
+        self.see(cause, text)
 
-    def count_received(self) -> None:
-        """An image arrived."""
-        with self._lock:
-            self._received += 1
-            self._inputs.append(time.monotonic())
+    def see(self, cause: str, text: str, level: bytes | None = None, about: str = "") -> None:
+        """A diagnostic of the table is there now.
 
-    def count_drop(self, cause: str) -> None:
-        """An image that someone wanted was not processed."""
+        Args:
+            text: what was seen; made one line.
+            level: where it is not the table's.
+            about: tells diagnostics of the same cause apart, for example by topic.
+        """
+        row, now = row_of(cause), self._clock()
+        level = level or row.level
+        line = f"{cause}: {one_line(text)}; {row.action}"
         with self._lock:
-            self._drops[cause] += 1
+            state = self._states.get((cause, about))
+            begins = state is None or state.over is not None
+            if state is None or state.over is not None:
+                hold = HOLD
+                if state is not None and state.over is not None and now - state.over < CALM:
+                    hold = min(2 * state.hold, LONGEST_HOLD)
+                state = self._states[cause, about] = _State(level, line, now, now, hold)
+            state.level, state.text, state.seen = level, line, now
+        if begins and level == ERROR:
+            self._logger.error(f"{self._name}: {line}")
+        elif begins:
+            self._logger.warning(f"{self._name}: {line}")
 
-    def count_skip(self, cause: str) -> None:
-        """An image that nobody wanted was not processed."""
+    def report(self) -> list[Finding]:
+        """What is given now; logs what is over."""
+        now = self._clock()
+        found, over = [], []
         with self._lock:
-            self._skips[cause] += 1
-
-    def count_bad(self, cause: str) -> None:
-        """An image could not be used."""
-        with self._lock:
-            self._bad[cause] += 1
-
-    def count_info(self, cause: str) -> None:
-        """Something is not in order that costs no image."""
-        with self._lock:
-            self._info[cause] += 1
-
-    def count_camera_info(self, kind: str) -> None:
-        """A camera_info arrived that is "calibrated", "uncalibrated" or "bad"."""
-        with self._lock:
-            self._camera_infos[kind] += 1
-
-    def count_processed(self, latencies_ms: dict[str, float]) -> None:
-        """The results of an image were published; latencies by stage in milliseconds."""
-        with self._lock:
-            self._processed += 1
-            self._outputs.append(time.monotonic())
-            for stage, value in latencies_ms.items():
-                self._latencies.setdefault(stage, deque(maxlen=SAMPLES)).append(value)
-
-    def seconds_without_input(self) -> float:
-        """Seconds since the newest image, or since the start when there was none."""
-        with self._lock:
-            return time.monotonic() - (self._inputs[-1] if self._inputs else self._born)
-
-    def counts(self) -> Counts:
-        """What became of the images so far."""
-        with self._lock:
-            return Counts(
-                self._received,
-                sum(self._skips.values()),
-                self._processed,
-                self._drops + self._bad,
-            )
+            for (cause, _), state in self._states.items():
+                if state.over is not None:
+                    continue
+                age = now - state.seen
+                if age > state.hold:
+                    state.over = now
+                    over.append(f"{cause} is over, it lasted {state.seen - state.begun:.0f} s")
+                else:
+                    ago = f" ({age:.0f} s ago)" if age > _CURRENT else ""
+                    found.append((state.level, state.text + ago))
+        for line in over:
+            self._logger.info(f"{self._name}: {line}")
+        return found
 
     def values(self) -> dict[str, str]:
-        """Key-value pairs for /diagnostics."""
-        now = time.monotonic()
+        """Key-value pairs for /diagnostics: the counters, which are of the node's life."""
         with self._lock:
-            span = max(min(now - self._born, RATE_WINDOW), 1e-3)
-            values = {
-                "rate_in_hz": f"{_recent(self._inputs, now) / span:.2f}",
-                "rate_out_hz": f"{_recent(self._outputs, now) / span:.2f}",
-                "received": str(self._received),
-                "processed": str(self._processed),
-                "dropped": str(sum((self._drops + self._bad).values())),
-                "skipped": str(sum(self._skips.values())),
-                "drops.overwritten": str(self._drops["overwritten"]),
-                "camera_info.received": str(sum(self._camera_infos.values())),
-            }
-            for group, counter in (
-                ("drops", self._drops),
-                ("skipped", self._skips),
-                ("bad", self._bad),
-                ("info", self._info),
-                ("camera_info", self._camera_infos),
-            ):
-                values |= {f"{group}.{cause}": str(n) for cause, n in sorted(counter.items())}
-            for stage, samples in self._latencies.items():
-                p50, p95 = percentiles(samples)
-                values[f"latency_ms.{stage}.p50"] = f"{p50:.2f}"
-                values[f"latency_ms.{stage}.p95"] = f"{p95:.2f}"
-        return values
+            return {f"info.{cause}": str(n) for cause, n in sorted(self._counts.items())}
 
-
-def _recent(times: deque[float], now: float) -> int:
-    return sum(1 for t in times if now - t <= RATE_WINDOW)
-
-
-def percentiles(samples: Iterable[float]) -> tuple[float, float]:
-    """The 50th and the 95th percentile (nearest rank) of a non-empty sample."""
-    ordered = sorted(samples)
-    last = len(ordered) - 1
-    return ordered[round(0.5 * last)], ordered[round(0.95 * last)]
+    def forget(self) -> None:
+        """Nothing is wrong, and nothing was."""
+        with self._lock:
+            self._states.clear()
 
 
 def status(
-    name: str, hardware: str, values: dict[str, str], troubles: list[tuple[bytes, str]], good: str
+    name: str, hardware: str, values: Mapping[str, str], findings: list[Finding], good: str
 ) -> DiagnosticStatus:
-    """A DiagnosticStatus with the worst level and all texts; `good` is said when all is well."""
+    """A status of the worst level and all texts, the worst first; `good` is for none."""
     return DiagnosticStatus(
         name=name,
         hardware_id=hardware,
-        level=max((level for level, _ in troubles), default=OK),
-        message=_sentence(troubles) or good,
+        level=max((level for level, _ in findings), default=OK),
+        message="; ".join(text for _, text in sorted(findings, reverse=True)) or good,
         values=[KeyValue(key=key, value=value) for key, value in values.items()],
     )
-
-
-def add_troubles(given: DiagnosticStatus, troubles: list[tuple[bytes, str]]) -> None:
-    """Tell of more troubles, (level, text), in a status."""
-    if troubles:
-        own = [(given.level, given.message)] if given.level != OK else []
-        given.level = max(level for level, _ in (*own, *troubles))
-        given.message = _sentence(own + troubles)
-
-
-def _sentence(troubles: list[tuple[bytes, str]]) -> str:
-    """All texts, those of the worst level first."""
-    return "; ".join(text for _, text in sorted(troubles, reverse=True))
-
-
-def engine_status(
-    name: str,
-    state: str,
-    alarms: list[tuple[bytes, str]],
-    parameters: dict[str, Any],
-    predictor: Predictor | None,
-    upgrade: EngineUpgrade | None,
-    more: dict[str, str],
-) -> DiagnosticStatus:
-    """Status of the model and its engine.
-
-    state: of the lifecycle. alarms: (level, text) of what the node has found wrong. predictor: None
-    while nothing is loaded, then what the parameters ask for is told. upgrade: a better engine that
-    is being built, or has failed to.
-    """
-    values = {
-        "state": state,
-        "enabled": str(parameters["enabled"]).lower(),
-        "model": parameters["model"],
-        "backend": parameters["backend"],
-        **more,
-    }
-    troubles = list(alarms)
-    device = "none"
-    if predictor is not None:
-        engine = predictor.engine
-        device = engine.device
-        values |= {
-            "model": predictor.bundle.name,
-            "model_path": str(predictor.bundle.path),
-            "backend": engine.name,
-            "device": device,
-            "precision": engine.precision,
-            "choice": engine.choice,
-            "input_size": "x".join(str(size) for size in reversed(predictor.input_size)),
-        }
-        if engine.fallback:
-            values["fallback"] = engine.fallback
-            troubles.append((WARN, f"fallback: {engine.fallback}"))
-    if upgrade is not None:
-        values["engine_build"] = upgrade.error or upgrade.progress
-        if upgrade.error:
-            troubles.append((ERROR, f"no TensorRT engine: {upgrade.error}"))
-    return status(name, device, values, troubles, state)

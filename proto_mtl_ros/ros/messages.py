@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ROS messages <-> arrays.
+"""From arrays to ROS messages; the other way is in `decoding`.
 
-Outgoing messages are kept and filled in place: their `data` is an `array.array` that numpy writes
+Messages are kept and filled in place: their `data` is an `array.array` that numpy writes
 through, because assigning an ndarray or bytes to a message field costs a copy per element.
 Publishing serialises at once, so a message may be filled again right after.
 """
@@ -15,16 +15,10 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2, PointField
+from sensor_msgs.msg import CameraInfo, Image, PointCloud2, PointField
 from std_msgs.msg import Header
 
-from proto_mtl_ros.encodings import EncodingError, decode_compressed, to_rgb
 from proto_mtl_ros.geometry import Camera
-
-try:
-    from cv_bridge import CvBridge
-except ImportError:  # optional: only for encodings that this package does not know
-    CvBridge = None
 
 try:
     from vision_msgs.msg import LabelInfo, VisionClass
@@ -43,61 +37,6 @@ POINT = np.dtype(
 
 _POINT_TYPES = {"label": PointField.UINT32, "confidence": PointField.UINT8}
 
-_DTYPES: dict[str, Any] = {
-    "mono8": np.uint8,
-    "rgb8": np.uint8,
-    "32FC1": np.float32,
-    "32FC3": np.float32,
-}
-
-
-def read_image(message: Image) -> npt.NDArray[np.uint8]:
-    """RGB uint8 [H, W, 3] of an image message; a view of it where the encoding allows.
-
-    Raises EncodingError, whose `cause` names what is wrong.
-    """
-    try:
-        return to_rgb(
-            message.encoding,
-            message.height,
-            message.width,
-            message.step,
-            bool(message.is_bigendian),
-            np.frombuffer(message.data, np.uint8),
-        )
-    except EncodingError as error:
-        if error.cause != "unknown_encoding" or CvBridge is None:
-            raise
-    try:
-        return np.ascontiguousarray(CvBridge().imgmsg_to_cv2(message, "rgb8"))
-    except Exception as error:  # whatever it raises, the message is at fault
-        raise EncodingError("unknown_encoding", f"cv_bridge: {error}") from error
-
-
-def read_compressed(message: CompressedImage) -> npt.NDArray[np.uint8]:
-    """RGB uint8 [H, W, 3] of a compressed image message. Raises EncodingError."""
-    return decode_compressed(message.format, np.frombuffer(message.data, np.uint8))
-
-
-def read_camera(message: CameraInfo, rectified: bool) -> Camera | None:
-    """Camera of a camera_info, None when it is uncalibrated.
-
-    Raises ValueError when its numbers cannot be a camera.
-    """
-    roi = message.roi
-    return Camera.from_info(
-        height=message.height,
-        width=message.width,
-        K=message.k.tolist(),
-        D=list(message.d),
-        P=message.p.tolist(),
-        distortion_model=message.distortion_model,
-        binning_x=message.binning_x,
-        binning_y=message.binning_y,
-        roi=(roi.x_offset, roi.y_offset, roi.height, roi.width),
-        rectified=rectified,
-    )
-
 
 def _data_of_size(message: Any, size: int) -> npt.NDArray[np.uint8]:
     """A writable view of the message's data, which is made anew only when the size changes."""
@@ -106,27 +45,14 @@ def _data_of_size(message: Any, size: int) -> npt.NDArray[np.uint8]:
     return np.frombuffer(message.data, np.uint8)
 
 
-def image_view(
-    message: Image, header: Header, height: int, width: int, encoding: str
-) -> npt.NDArray[Any]:
-    """Make `message` an image of this size and return its pixels to be written.
-
-    encoding: mono8, rgb8, 32FC1 or 32FC3. Returns [H, W] or [H, W, C] of the encoding's type.
-    """
-    dtype = np.dtype(_DTYPES[encoding])
-    channels = 3 if encoding in ("rgb8", "32FC3") else 1
-    message.header = header
-    message.height, message.width, message.encoding = height, width, encoding
-    message.is_bigendian = int(sys.byteorder == "big" and dtype.itemsize > 1)
-    message.step = width * channels * dtype.itemsize
-    pixels = _data_of_size(message, height * message.step).view(dtype)
-    return pixels.reshape((height, width, channels) if channels > 1 else (height, width))
-
-
 def write_image(message: Image, header: Header, pixels: npt.NDArray[Any], encoding: str) -> None:
-    """Fill `message` with pixels [H, W] or [H, W, C]."""
-    view = image_view(message, header, pixels.shape[0], pixels.shape[1], encoding)
-    view[...] = pixels
+    """Fill `message` with pixels [H, W] or [H, W, C] of the encoding's type."""
+    message.header, message.encoding = header, encoding
+    message.height, message.width = pixels.shape[:2]
+    message.step = pixels[0].nbytes
+    message.is_bigendian = int(sys.byteorder == "big" and pixels.itemsize > 1)
+    data = _data_of_size(message, pixels.nbytes)
+    data.view(pixels.dtype).reshape(pixels.shape)[...] = pixels
 
 
 def write_points(

@@ -1,52 +1,253 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The node's parameters: one typed table gives descriptors, checks, YAML and docs.
+"""The node's parameters: one typed table gives values, descriptors, checks, YAML and docs.
 
-`python -m proto_mtl_ros.ros.parameters --yaml` prints config/perception.yaml and `--markdown`
-prints docs/parameters.md; a test holds both files equal to the table. ROS is needed only in
-`descriptor`, so the documents are made on any machine.
+`python -m tools.interface_pages` prints config/perception.yaml and docs/parameters.md from it; a
+test holds both files equal to the table. ROS is needed only in `descriptor`.
 """
 
 from __future__ import annotations
 
-import argparse
 import difflib
 import math
 import re
-import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from proto_mtl_ros.errors import ConfigError
-from proto_mtl_ros.ros.parameter_table import (
-    BY_NAME,
-    CONFIGURE,
-    READ_ONLY,
-    START,
-    TABLE,
-    Parameter,
-)
+
+DYNAMIC = "dynamic"
+RELOAD = "at configure and ~/reload_model"
+CONFIGURE = "while unconfigured"
+START = "at start"
+READ_ONLY = "read-only"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of the table.
+
+    kind: "bool", "int", "double", "string", "string[]", "int[]" or "double[]".
+    change: when a new value takes effect: DYNAMIC, RELOAD, CONFIGURE, START or READ_ONLY.
+    within: inclusive range of a number, or of every element of a list.
+    choices: the allowed values of a string, empty for any.
+    """
+
+    name: str
+    kind: str
+    default: Any
+    change: str
+    text: str
+    within: tuple[float, float] | None = None
+    choices: tuple[str, ...] = ()
+
+    @property
+    def range_text(self) -> str:
+        """The allowed values in words, empty where there is no limit."""
+        if self.choices:
+            return " | ".join(self.choices)
+        return f"{self.within[0]:g}..{self.within[1]:g}" if self.within else ""
+
+
+def _row(default: Any, change: str, text: str, **limits: Any) -> Any:
+    return field(default=default, metadata={"change": change, "text": text, **limits})
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """Values that have been checked; lists are tuples."""
+
+    cameras: tuple[str, ...] = _row(
+        ("camera",),
+        CONFIGURE,
+        "Namespaces of the cameras. Each has its own subscriptions and results; all share one "
+        "engine.",
+    )
+    image_transport: str = _row(
+        "raw",
+        CONFIGURE,
+        "raw subscribes to <camera>/image, compressed (jpeg or png) to <camera>/image/compressed.",
+        choices=("raw", "compressed"),
+    )
+    rectified: bool = _row(
+        False,
+        CONFIGURE,
+        "The images are rectified: use P of camera_info. Otherwise K with the distortion D.",
+    )
+    model: str = _row(
+        "nyu13-lite0",
+        RELOAD,
+        "Name of a bundle that ships with the package, or the path of a bundle's folder.",
+    )
+    backend: str = _row(
+        "auto",
+        RELOAD,
+        "auto takes the fastest that is installed; tensorrt, onnxruntime, onnxruntime-tensorrt, "
+        "openvino, torch or torch-compile asks for one.",
+    )
+    device: str = _row(
+        "auto", RELOAD, "auto, cpu, or a device of the backend such as cuda or cuda:0."
+    )
+    precision: str = _row(
+        "auto",
+        RELOAD,
+        "Arithmetic of the network. auto: int8 where the model has it and it is faster, fp16 on a "
+        "GPU, else fp32.",
+        choices=("auto", "fp32", "fp16", "int8"),
+    )
+    while_building: str = _row(
+        "fallback",
+        RELOAD,
+        "While a missing TensorRT engine is built. fallback: run on the next fastest engine. wait: "
+        "no results until it is ready.",
+        choices=("fallback", "wait"),
+    )
+    threads: int = _row(
+        0,
+        RELOAD,
+        "Threads of the engine on a CPU, 0 = the backend's choice. Leave a core to the transport.",
+        within=(0, 256),
+    )
+    input_size: tuple[int, ...] = _row(
+        (0, 0),
+        RELOAD,
+        "Height and width of the network's input in pixels, [0, 0] = the model's own.",
+        within=(0, 8192),
+    )
+    output_size: str = _row(
+        "input",
+        CONFIGURE,
+        "input: results at the size of the camera's image. network: at the network's size, with "
+        "camera_info scaled along (less to publish).",
+        choices=("input", "network"),
+    )
+    max_batch: int = _row(
+        1,
+        DYNAMIC,
+        "Maximum batch size: cameras whose images are inferred together.",
+        within=(1, 32),
+    )
+    max_rate: tuple[float, ...] = _row(
+        (0.0,),
+        DYNAMIC,
+        "Maximum rate in Hz at which a camera's images are processed, 0 = all. In the order of "
+        "`cameras`; the last value holds for the rest.",
+        within=(0.0, 1000.0),
+    )
+    load_timeout: float = _row(
+        60.0,
+        CONFIGURE,
+        "Seconds after which loading a model counts as failed.",
+        within=(0.1, 3600.0),
+    )
+    engine_timeout: float = _row(
+        10.0,
+        DYNAMIC,
+        "Seconds after which an engine that has not returned, or has only failed, is replaced by a "
+        "new one. Well above the slowest image.",
+        within=(0.5, 3600.0),
+    )
+    on_engine_failure: str = _row(
+        "stay",
+        DYNAMIC,
+        "When three new engines have failed, too. stay: ERROR on /diagnostics until "
+        "~/reload_model or another configure. exit: the process ends with status 5, for whoever "
+        "restarts it.",
+        choices=("stay", "exit"),
+    )
+    enabled: bool = _row(True, DYNAMIC, "Process images. The service ~/enable sets it.")
+    force_inference: bool = _row(
+        False,
+        DYNAMIC,
+        "Infer and publish everything even without subscribers (to measure, or to keep the engine "
+        "warm).",
+    )
+    confidence_threshold: int = _row(
+        0,
+        DYNAMIC,
+        "Pixels of a lower confidence become 255 (unlabelled) in the segmentation, 0 = off.",
+        within=(0, 255),
+    )
+    min_depth: float = _row(
+        0.0,
+        DYNAMIC,
+        "Nearer than this many metres is published as -inf (too close), 0 = off.",
+        within=(0.0, 1000.0),
+    )
+    max_depth: float = _row(
+        0.0,
+        DYNAMIC,
+        "Farther than this many metres is published as +inf (out of range), 0 = off.",
+        within=(0.0, 1000.0),
+    )
+    input_timeout: float = _row(
+        2.0,
+        DYNAMIC,
+        "Seconds without an image after which /diagnostics warns.",
+        within=(0.1, 3600.0),
+    )
+    read_only: bool = _row(
+        False,
+        START,
+        "Refuse every change over the network: of parameters, by ~/enable and ~/reload_model, and "
+        "transitions other than configure and activate. docs/security.md",
+    )
+    class_names: tuple[str, ...] = _row(
+        ("",),
+        READ_ONLY,
+        "Names of the classes of the loaded model, the id is the position. [''] while "
+        "unconfigured.",
+    )
+
+    def max_rate_of(self, camera: str) -> float:
+        """The limit on a camera's rate in Hz, 0 for none."""
+        return self.max_rate[min(self.cameras.index(camera), len(self.max_rate) - 1)]
+
+
+_KINDS = {"bool": "bool", "int": "int", "float": "double", "str": "string"}
+_PYTHON_TYPES: dict[str, type] = {"bool": bool, "int": int, "double": float, "string": str}
+
+
+def _table() -> Iterable[Row]:
+    for one in fields(Parameters):
+        kind, element = str(one.type), str(one.type).removeprefix("tuple[").split(",")[0]
+        is_list = kind != element
+        default: Any = one.default
+        default = list(default) if is_list else default
+        yield Row(one.name, _KINDS[element] + "[]" * is_list, default, **one.metadata)
+
+
+TABLE: tuple[Row, ...] = tuple(_table())
+BY_NAME: dict[str, Row] = {row.name: row for row in TABLE}
+
+REMOVED: dict[str, str] = {
+    "trouble_hold": "a diagnostic stays for 5 s after it was last seen",
+    "stamp_tolerance": "stamps may differ from the node's clock by 5 s before /diagnostics warns",
+    "engine_restarts": "3 new engines are tried",
+    "engine_fallback": "the second new engine and those after it run on the CPU",
+    "overlay_opacity": "classes and image are mixed half and half",
+    "when_slow": "the newest image is processed and those between are dropped",
+}
+"""Parameters of earlier versions -> what happens instead."""
 
 _CAMERA = re.compile(r"^/?[A-Za-z_][A-Za-z0-9_]*(/[A-Za-z_][A-Za-z0-9_]*)*$")
-_PYTHON_TYPES: dict[str, type] = {"bool": bool, "int": int, "double": float, "string": str}
 _BUILT_IN = ("use_sim_time", "start_type_description_service")
 
 
-def coerce(name: str, value: Any) -> Any:
+def coerced(row: Row, value: Any) -> Any:
     """The value as its row's type: an integer is taken for a double, sequences become lists."""
-    row = BY_NAME[name]
-    if row.kind == "double" and isinstance(value, int) and not isinstance(value, bool):
+    if row.kind == "double" and type(value) is int:
         return float(value)
-    if row.kind.endswith("[]") and not isinstance(value, (str, bytes)) and value is not None:
-        if not isinstance(value, Iterable):
-            return value
-        whole = row.kind == "double[]"
-        return [float(v) if whole and type(v) is int else v for v in value]
-    return value
+    if not row.kind.endswith("[]") or isinstance(value, str | bytes):
+        return value
+    if not isinstance(value, Iterable):
+        return value
+    return [float(v) if row.kind == "double[]" and type(v) is int else v for v in value]
 
 
-def problem(name: str, value: Any) -> str | None:
+def problem(row: Row, value: Any) -> str | None:
     """What is wrong with a value in one line, None when it is good."""
-    row = BY_NAME[name]
+    name = row.name
     is_list = row.kind.endswith("[]")
     element = _PYTHON_TYPES[row.kind.removesuffix("[]")]
     values = value if is_list else [value]
@@ -57,7 +258,7 @@ def problem(name: str, value: Any) -> str | None:
             return f"{name} must be one of {', '.join(row.choices)}, not {v!r}"
         if isinstance(v, float) and not math.isfinite(v):
             return f"{name} must be finite, not {v}"
-        if (row.low is not None and v < row.low) or (row.high is not None and v > row.high):
+        if row.within and not row.within[0] <= v <= row.within[1]:
             return f"{name} must be in {row.range_text}, not {v}"
     if name == "cameras":
         return _cameras_problem(values)
@@ -78,35 +279,41 @@ def _cameras_problem(cameras: list[str]) -> str | None:
     for camera in cameras:
         if not _CAMERA.fullmatch(camera):
             return f"cameras: {camera!r} is not a ROS namespace, such as camera or /robot/front"
-    doubles = {c for c in cameras if cameras.count(c) > 1}
-    if doubles:
-        return f"cameras: {sorted(doubles)[0]!r} is there twice"
+        if cameras.count(camera) > 1:
+            return f"cameras: {camera!r} is there twice"
     return None
 
 
-def conflict(values: dict[str, Any]) -> str | None:
-    """What is wrong with good values taken together, None when they agree."""
-    near, far = values["min_depth"], values["max_depth"]
-    if far > 0.0 and near >= far:
-        return f"min_depth ({near:g} m) must be less than max_depth ({far:g} m)"
-    return None
+def updated(current: Parameters, values: Mapping[str, Any]) -> Parameters:
+    """The parameters with some values changed, which are checked; other nodes' names are ignored.
 
-
-def max_rate(values: dict[str, Any], camera: str) -> float:
-    """The limit on a camera's rate in Hz, 0 for none."""
-    rates = values["max_rate"]
-    return float(rates[min(values["cameras"].index(camera), len(rates) - 1)])
-
-
-def checked_overrides(overrides: dict[str, Any]) -> dict[str, Any]:
-    """The overrides given at start, coerced.
-
-    Raises ConfigError, one line, at the first unknown name or bad value. `qos_overrides.*` and
-    what every ROS node takes pass through.
+    Raises ConfigError, one line: a value that cannot be used, alone or beside the others.
     """
     good: dict[str, Any] = {}
-    for name, value in overrides.items():
-        if name in _BUILT_IN or name.startswith("qos_overrides."):
+    for name, value in values.items():
+        row = BY_NAME.get(name)
+        if row is None:
+            continue
+        value = coerced(row, value)
+        reason = problem(row, value)
+        if reason:
+            raise ConfigError(reason)
+        good[name] = tuple(value) if isinstance(value, list) else value
+    result = replace(current, **good)
+    near, far = result.min_depth, result.max_depth
+    if far > 0.0 and near >= far:
+        raise ConfigError(f"min_depth ({near:g} m) must be less than max_depth ({far:g} m)")
+    return result
+
+
+def checked_at_start(overrides: Mapping[str, Any]) -> Parameters:
+    """The parameters of a node that is started with these overrides.
+
+    Raises ConfigError, one line, at the first unknown name or bad value. `qos_overrides.*`, what
+    every ROS node takes, and removed parameters pass.
+    """
+    for name in overrides:
+        if name in (*_BUILT_IN, *REMOVED) or name.startswith("qos_overrides."):
             continue
         if name not in BY_NAME:
             close = difflib.get_close_matches(name, BY_NAME, n=1)
@@ -114,124 +321,37 @@ def checked_overrides(overrides: dict[str, Any]) -> dict[str, Any]:
             raise ConfigError(f"unknown parameter {name}; {hint}")
         if BY_NAME[name].change == READ_ONLY:
             raise ConfigError(f"parameter {name} is set by the node; leave it out")
-        good[name] = coerce(name, value)
-        reason = problem(name, good[name])
-        if reason:
-            raise ConfigError(f"parameter {reason}")
-    reason = conflict({row.name: good.get(row.name, row.default) for row in TABLE})
-    if reason:
-        raise ConfigError(f"parameter {reason}")
-    return good
+    try:
+        return updated(Parameters(), overrides)
+    except ConfigError as error:
+        raise ConfigError(f"parameter {error}") from None
 
 
-def refusal(name: str, value: Any, configured: bool) -> str | None:
-    """Why a change at run time is refused, None when it is taken."""
-    row = BY_NAME[name]
-    if row.change == READ_ONLY:
+def refusal(name: str, configured: bool) -> str | None:
+    """Why no new value is taken at run time, None when it is."""
+    change = BY_NAME[name].change
+    if change == READ_ONLY:
         return f"{name} is set by the node from the model"
-    if row.change == START:
-        return f"{name} is taken when the node starts: start it anew with {name}:=<value>"
-    if row.change == CONFIGURE and configured:
+    if change == START:
+        return f"{name} takes effect when the node starts: start it anew with {name}:=<value>"
+    if change == CONFIGURE and configured:
         return f"{name} can be changed only while the node is unconfigured: run cleanup first"
-    return problem(name, coerce(name, value))
+    return None
 
 
-def descriptor(row: Parameter) -> Any:
+def descriptor(row: Row) -> Any:
     """rcl_interfaces/ParameterDescriptor of a row."""
     from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 
-    constraints = [f"taken {row.change}"]
-    if row.range_text:
-        constraints.append(row.range_text)
     result = ParameterDescriptor(
-        name=row.name, description=row.text, additional_constraints="; ".join(constraints)
+        name=row.name,
+        description=row.text,
+        additional_constraints="; ".join(filter(None, (row.change, row.range_text))),
     )
-    if row.low is not None and row.high is not None:
+    if row.within:
+        limits = dict(zip(("from_value", "to_value"), row.within, strict=True))
         if row.kind == "int":
-            result.integer_range = [
-                IntegerRange(from_value=int(row.low), to_value=int(row.high), step=1)
-            ]
+            result.integer_range = [IntegerRange(**limits, step=1)]
         elif row.kind == "double":
-            result.floating_point_range = [
-                FloatingPointRange(from_value=float(row.low), to_value=float(row.high), step=0.0)
-            ]
+            result.floating_point_range = [FloatingPointRange(**limits, step=0.0)]
     return result
-
-
-def _literal(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, list):
-        return "[" + ", ".join(_literal(v) for v in value) + "]"
-    return f'"{value}"' if isinstance(value, str) else repr(value)
-
-
-def yaml_text() -> str:
-    """config/perception.yaml: every parameter that can be set, at its default."""
-    lines = [
-        "# Parameters of the node, at their defaults. Made from the parameter table by",
-        "#   python -m proto_mtl_ros.ros.parameters --yaml > config/perception.yaml",
-        "/**:",
-        "  ros__parameters:",
-    ]
-    for row in TABLE:
-        if row.change == READ_ONLY:
-            continue
-        limits = f" [{row.range_text}]" if row.range_text else ""
-        lines += [f"    # {part}" for part in _wrapped(f"{row.text}{limits} Taken {row.change}.")]
-        lines.append(f"    {row.name}: {_literal(row.default)}")
-    lines += [
-        "    # Reliability, history and depth of any topic (full name) can be overridden, e.g.",
-        "    # qos_overrides./camera/image.subscription.reliability: reliable",
-        "    # qos_overrides./camera/depth/image.publisher.reliability: best_effort",
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def _wrapped(text: str) -> list[str]:
-    import textwrap
-
-    return textwrap.wrap(text, 92)
-
-
-def markdown_text() -> str:
-    """docs/parameters.md: the table for people."""
-    lines = [
-        "# Parameters",
-        "",
-        "Made from the parameter table by `python -m proto_mtl_ros.ros.parameters --markdown`.",
-        "",
-        "| parameter | type | default | range | changes are taken | meaning |",
-        "|---|---|---|---|---|---|",
-    ]
-    for row in TABLE:
-        limits = row.range_text.replace("|", "\\|") or "-"
-        lines.append(
-            f"| `{row.name}` | {row.kind} | `{_literal(row.default)}` | {limits} "
-            f"| {row.change} | {row.text} |"
-        )
-    lines += [
-        "",
-        "A value of the wrong type or out of range is refused with a reason and nothing "
-        "changes; an unknown name given at start ends the node with one line.",
-        "",
-        "QoS of every topic: `qos_overrides.<full topic name>.publisher|subscription."
-        "reliability|history|depth`, read when the topic is created.",
-        "",
-    ]
-    return "\n".join(lines)
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Print the YAML or the table in markdown."""
-    parser = argparse.ArgumentParser(prog="parameters", description=main.__doc__)
-    kind = parser.add_mutually_exclusive_group(required=True)
-    kind.add_argument("--yaml", action="store_true", help="print config/perception.yaml")
-    kind.add_argument("--markdown", action="store_true", help="print docs/parameters.md")
-    arguments = parser.parse_args(argv)
-    sys.stdout.write(yaml_text() if arguments.yaml else markdown_text())
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -16,10 +16,14 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import remove_ros_args
 
-from proto_mtl_ros.errors import ConfigError, ProtoMtlError
+from proto_mtl_ros.errors import (
+    ConfigError,
+    ProtoMtlError,
+)
+from proto_mtl_ros.ros.engine_host import running_workers
 from proto_mtl_ros.ros.heap import keep_image_memory
+from proto_mtl_ros.ros.model_loading import THREAD as LOADER
 from proto_mtl_ros.ros.node import PerceptionNode
-from proto_mtl_ros.ros.supervisor import running_workers
 from proto_mtl_ros.ros.systemd import notify
 
 _NAME = "proto_mtl"
@@ -54,7 +58,7 @@ def run(arguments: Sequence[str], stopping: threading.Event | None = None) -> in
     left_behind = running_workers()
     if left_behind:
         sys.stderr.write(f"{_NAME}: an engine does not return, leaving it behind\n")
-    if left_behind or _still_running("model-loader"):
+    if left_behind or _still_running(LOADER):
         _leave(status)  # a backend in the middle of its work aborts in an ordinary exit
     return status
 

@@ -8,7 +8,6 @@ from typing import Any
 
 from rclpy.qos import (
     DurabilityPolicy,
-    HistoryPolicy,
     QoSProfile,
     ReliabilityPolicy,
     qos_policy_name_from_kind,
@@ -20,31 +19,25 @@ try:  # Iron and later
 except ImportError:  # Humble
     from rclpy.qos_event import PublisherEventCallbacks, SubscriptionEventCallbacks
 
+# New profiles each time: rclpy writes the overrides into the one it is given.
+
 
 def sensor_input() -> QoSProfile:
     """Of images and camera_info: sensor data, so that every driver matches."""
-    return QoSProfile(
-        history=HistoryPolicy.KEEP_LAST,
-        depth=5,
-        reliability=ReliabilityPolicy.BEST_EFFORT,
-        durability=DurabilityPolicy.VOLATILE,
-    )
+    return QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
 
 
-def output(depth: int = 5, latched: bool = False) -> QoSProfile:
-    """Of what the node publishes: reliable, and a few results deep.
+def output(depth: int = 5) -> QoSProfile:
+    """Of results. With a depth of 1 a result is lost wherever the next one is published before the
+    transport has delivered it: at full load that happened to 2 in 100."""
+    return QoSProfile(depth=depth, reliability=ReliabilityPolicy.RELIABLE)
 
-    With a depth of 1 a result is lost wherever the next one is published before the transport has
-    delivered it: at full load that happened to 2 in 100.
 
-    latched: late subscribers get what was said before, too.
-    """
-    return QoSProfile(
-        history=HistoryPolicy.KEEP_LAST,
-        depth=depth,
-        reliability=ReliabilityPolicy.RELIABLE,
-        durability=DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE,
-    )
+def latched() -> QoSProfile:
+    """Of what late subscribers get, too."""
+    profile = output(depth=1)
+    profile.durability = DurabilityPolicy.TRANSIENT_LOCAL
+    return profile
 
 
 def overridable() -> QoSOverridingOptions:
@@ -52,22 +45,24 @@ def overridable() -> QoSOverridingOptions:
     return QoSOverridingOptions.with_default_policies()
 
 
-def _incompatible(topic: str, report: Callable[[str, str], None]) -> Callable[[Any], None]:
+Report = Callable[[str, str], None]
+"""Called with topic and policy where a peer's QoS does not match."""
+
+
+def publisher_events(topic: str, report: Report) -> PublisherEventCallbacks:
+    """Events of a publisher."""
+    return PublisherEventCallbacks(incompatible_qos=_incompatible(topic, report))
+
+
+def subscription_events(topic: str, report: Report) -> SubscriptionEventCallbacks:
+    """Events of a subscription."""
+    return SubscriptionEventCallbacks(incompatible_qos=_incompatible(topic, report))
+
+
+def _incompatible(topic: str, report: Report) -> Callable[[Any], None]:
     def callback(event: Any) -> None:
         # A peer that leaves raises the event too, with nothing new in it.
         if event.total_count_change > 0:
             report(topic, qos_policy_name_from_kind(event.last_policy_kind))
 
     return callback
-
-
-def publisher_events(topic: str, report: Callable[[str, str], None]) -> PublisherEventCallbacks:
-    """Events of a publisher: report(topic, policy) when a subscriber's QoS does not match."""
-    return PublisherEventCallbacks(incompatible_qos=_incompatible(topic, report))
-
-
-def subscription_events(
-    topic: str, report: Callable[[str, str], None]
-) -> SubscriptionEventCallbacks:
-    """Events of a subscription: report(topic, policy) when a publisher's QoS does not match."""
-    return SubscriptionEventCallbacks(incompatible_qos=_incompatible(topic, report))

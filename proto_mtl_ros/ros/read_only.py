@@ -13,14 +13,16 @@ from rclpy.lifecycle import LifecycleNode
 from rclpy.parameter import Parameter
 
 REASON = "the node is read-only: to change anything start it anew with read_only:=false"
-TRANSITIONS = {
+
+# What brings the node to active, so that launch files and lifecycle managers can start it.
+_STARTING = {
     Transition.TRANSITION_CONFIGURE: "configure",
     Transition.TRANSITION_ACTIVATE: "activate",
 }
-"""What brings the node to active, so that launch files and lifecycle managers can start it."""
 
 # Services that only tell something, by type; any other changes something, also one yet to come.
-_TELLING = frozenset(
+# Parameters are set by the last two, which answer for each with what `judge` says.
+_ALLOWED = frozenset(
     {
         "DescribeParameters",
         "GetAvailableStates",
@@ -30,11 +32,10 @@ _TELLING = frozenset(
         "GetState",
         "GetTypeDescription",
         "ListParameters",
+        "SetParameters",
+        "SetParametersAtomically",
     }
 )
-# These answer for every parameter by itself, with what `_judge` says.
-_SETTING = frozenset({"SetParameters", "SetParametersAtomically"})
-_LOG_PERIOD_S = 10.0
 
 
 def enforce(node: LifecycleNode, own_change: Callable[[], bool]) -> None:
@@ -45,31 +46,29 @@ def enforce(node: LifecycleNode, own_change: Callable[[], bool]) -> None:
 
     own_change: whether the node is setting a parameter of its own at the moment.
     """
-    node.add_on_set_parameters_callback(partial(_judge, node, own_change))
+
+    def judge(changes: list[Parameter]) -> SetParametersResult:
+        # The node itself declares the overrides of QoS when it makes a topic.
+        if own_change() or not any(node.has_parameter(change.name) for change in changes):
+            return SetParametersResult(successful=True)
+        _warn(node, f"setting {', '.join(change.name for change in changes)}")
+        return SetParametersResult(successful=False, reason=REASON)
+
+    node.add_on_set_parameters_callback(judge)
     for service in node.services:
         kind = getattr(service.srv_type, "__name__", "")
         if kind == "ChangeState":
             service.callback = partial(_start_only, node, service.callback)
-        elif kind not in _TELLING | _SETTING:
+        elif kind not in _ALLOWED:
             service.callback = partial(_refuse, node, service.srv_name)
     node.get_logger().info("read-only: parameter changes and services that change are refused")
-
-
-def _judge(
-    node: Any, own_change: Callable[[], bool], changes: list[Parameter]
-) -> SetParametersResult:
-    # The node itself declares the overrides of QoS when it makes a topic, and names its classes.
-    if own_change() or not any(node.has_parameter(change.name) for change in changes):
-        return SetParametersResult(successful=True)
-    _warn(node, f"setting {', '.join(change.name for change in changes)}")
-    return SetParametersResult(successful=False, reason=REASON)
 
 
 def _start_only(node: Any, change_state: Any, request: Any, response: Any) -> Any:
     asked = request.transition
     # As rclpy reads it: where there is a label, the number counts for nothing.
-    label = asked.label or TRANSITIONS.get(asked.id, str(asked.id))
-    if label in TRANSITIONS.values():
+    label = asked.label or _STARTING.get(asked.id, str(asked.id))
+    if label in _STARTING.values():
         return change_state(request, response)
     _warn(node, f"transition {label}")
     response.success = False
@@ -78,11 +77,10 @@ def _start_only(node: Any, change_state: Any, request: Any, response: Any) -> An
 
 def _refuse(node: Any, name: str, _: Any, response: Any) -> Any:
     _warn(node, name)
-    response.success = False
-    response.message = REASON
+    response.success, response.message = False, REASON
     return response
 
 
 def _warn(node: Any, what: str) -> None:
     # Whoever asks again and again must not fill the log.
-    node.get_logger().warning(f"{what} refused: {REASON}", throttle_duration_sec=_LOG_PERIOD_S)
+    node.get_logger().warning(f"{what} refused: {REASON}", throttle_duration_sec=10.0)

@@ -1,135 +1,124 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a prediction to the messages of a camera's result topics."""
+"""The result topics of one camera: from a prediction to messages."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sensor_msgs.msg import CameraInfo
-from std_msgs.msg import Header
+from rclpy.lifecycle import LifecycleNode
+from rclpy.qos import QoSProfile
+from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
-from proto_mtl_ros import drawing
 from proto_mtl_ros.geometry import depth_to_points, resize
-from proto_mtl_ros.ros import messages
-from proto_mtl_ros.ros.camera import CameraPort
-from proto_mtl_ros.ros.topics import OUTPUTS
+from proto_mtl_ros.ros import messages, qos
+from proto_mtl_ros.ros.decoding import Frame
+from proto_mtl_ros.ros.parameters import Parameters
+from proto_mtl_ros.ros.topics import CAMERA_INFO, LABEL_INFO, POINTS, result_topics
 from proto_mtl_ros.runtime.predictor import Prediction
+from proto_mtl_ros.tasks import IGNORE_INDEX, TopicSettings
+from proto_mtl_ros.tasks.depth import out_of_range
 
-UNLABELLED = 255
+_TYPES: dict[str, Any] = {
+    "sensor_msgs/Image": Image,
+    "sensor_msgs/CameraInfo": CameraInfo,
+    "sensor_msgs/PointCloud2": PointCloud2,
+}
 
 
-def needs(wanted: set[str]) -> frozenset[str]:
-    """The engine's outputs that the wanted topics are made from."""
-    return frozenset().union(*(o.needs for o in OUTPUTS if o.name in wanted))
+class Results:
+    """Publishers of one camera and the messages that they write; `publish` belongs to the worker.
 
-
-def out_of_range(
-    depth: npt.NDArray[np.float32], near: float, far: float
-) -> npt.NDArray[np.float32]:
-    """Depth with -inf where nearer than `near` and +inf where farther than `far` (REP-117).
-
-    A limit of 0 is off; NaN stays NaN.
+    Attributes:
+        topics: by name below the camera.
+        publishers: by the same names, and that of the labels where it can be published.
     """
-    if near <= 0.0 and far <= 0.0:
-        return depth
-    limited = depth.copy()
-    if near > 0.0:
-        limited[depth < near] = -np.inf
-    if far > 0.0:
-        limited[depth > far] = np.inf
-    return limited
 
+    def __init__(
+        self, node: LifecycleNode, camera: str, on_incompatible: Callable[[str, str], None]
+    ) -> None:
+        """Advertise everything. on_incompatible: called with topic and policy."""
+        self._node, self._camera, self._on_incompatible = node, camera, on_incompatible
+        self.topics = {topic.name: topic for topic in result_topics()}
+        self.publishers: dict[str, Any] = {}
+        self._labels: Any = None
+        try:
+            for topic in self.topics.values():
+                kind = _TYPES[topic.type]
+                self.publishers[topic.name] = self._advertise(kind, topic.name, qos.output())
+            if messages.LabelInfo is not None:
+                self._labels = self._advertise(messages.LabelInfo, LABEL_INFO.name, qos.latched())
+        except Exception:  # e.g. an override that is no policy
+            self.destroy()
+            raise
+        self.renew_messages()
 
-class ResultPublisher:
-    """Writes and publishes the results of one frame; belongs to the worker."""
+    def _advertise(self, message_type: Any, name: str, profile: QoSProfile) -> Any:
+        topic = f"{self._camera}/{name}"
+        return self._node.create_lifecycle_publisher(
+            message_type,
+            topic,
+            profile,
+            event_callbacks=qos.publisher_events(topic, self._on_incompatible),
+            qos_overriding_options=qos.overridable(),
+        )
 
-    def __init__(self, palette: npt.NDArray[np.uint8]) -> None:
-        self._palette = palette
+    def renew_messages(self) -> None:
+        """Write into other messages from now on: a worker that was left behind may hold these."""
+        self._messages = {name: _TYPES[topic.type]() for name, topic in self.topics.items()}
+
+    def destroy(self) -> None:
+        """Remove all topics."""
+        for publisher in (*self.publishers.values(), self._labels):
+            if publisher is not None:
+                self._node.destroy_lifecycle_publisher(publisher)
+        self.publishers.clear()
+
+    def publish_labels(self, classes: list[str], threshold: int) -> None:
+        """Publish the class names, latched, where vision_msgs is installed."""
+        if self._labels is not None:
+            self._labels.publish(messages.label_info(classes, threshold))
 
     def publish(
         self,
-        port: CameraPort,
-        header: Header,
-        rgb: npt.NDArray[np.uint8] | None,
+        frame: Frame,
         prediction: Prediction,
-        info: CameraInfo | None,
-        wanted: set[str],
-        values: dict[str, Any],
+        palette: npt.NDArray[np.uint8],
+        parameters: Parameters,
     ) -> None:
-        """Publish the wanted topics that the prediction (and the camera) can give.
-
-        rgb: the input image; all maps are brought from the same pixels.
-        """
-        drawn = self._draw(rgb, prediction, wanted, values)
-        for name, (pixels, encoding) in drawn.items():
-            if pixels is not None:
-                message = port.messages[name]
-                messages.write_image(message, header, pixels, encoding)
-                port.publishers[name].publish(message)
-        scaling = values["output_size"] == "network"
-        known = info is not None and (prediction.camera is not None or not scaling)
-        if "depth/camera_info" in wanted and known:
-            port.publishers["depth/camera_info"].publish(
-                messages.scaled_info(info, header, prediction.camera if scaling else None)
-            )
-        if "points" in wanted:
-            self._publish_points(port, header, rgb, prediction, values)
-
-    def _draw(
-        self,
-        rgb: npt.NDArray[np.uint8] | None,
-        prediction: Prediction,
-        wanted: set[str],
-        values: dict[str, Any],
-    ) -> dict[str, tuple[npt.NDArray[Any] | None, str]]:
-        """Topic name -> pixels and encoding; pixels are None where the model has no such map."""
-        ids, normals, depth = prediction.segmentation, prediction.normals, prediction.depth
-        drawn: dict[str, tuple[npt.NDArray[Any] | None, str]] = {}
-        if "segmentation/image" in wanted:
-            drawn["segmentation/image"] = ids, "mono8"
-        if "segmentation/confidence" in wanted:
-            drawn["segmentation/confidence"] = prediction.confidence, "mono8"
-        if "segmentation/overlay" in wanted and ids is not None and rgb is not None:
-            picture = resize(rgb, ids.shape[1], ids.shape[0])
-            drawn["segmentation/overlay"] = (
-                drawing.overlay(picture, ids, self._palette, alpha=values["overlay_opacity"]),
-                "rgb8",
-            )
-        if "depth/image" in wanted and depth is not None:
-            drawn["depth/image"] = (
-                out_of_range(depth, values["min_depth"], values["max_depth"]),
-                "32FC1",
-            )
-        if "normals/image" in wanted:
-            drawn["normals/image"] = normals, "32FC3"
-        if "normals/color" in wanted and normals is not None:
-            drawn["normals/color"] = drawing.draw_normals(normals), "rgb8"
-        return drawn
-
-    def _publish_points(
-        self,
-        port: CameraPort,
-        header: Header,
-        rgb: npt.NDArray[np.uint8] | None,
-        prediction: Prediction,
-        values: dict[str, Any],
-    ) -> None:
-        depth, camera = prediction.depth, prediction.camera
-        if depth is None or camera is None or rgb is None:
+        """Publish what the frame is wanted for and the prediction (and the camera) can give."""
+        maps = prediction.maps
+        if not maps:
             return
-        limited = out_of_range(depth, values["min_depth"], values["max_depth"])
-        points = depth_to_points(limited, camera)
-        height, width = depth.shape
-        ids, confidence = prediction.segmentation, prediction.confidence
-        message = port.messages["points"]
-        messages.write_points(
-            message,
-            header,
-            points,
-            resize(rgb, width, height),
-            np.full((height, width), UNLABELLED, np.uint8) if ids is None else ids,
-            np.zeros((height, width), np.uint8) if confidence is None else confidence,
-        )
-        port.publishers["points"].publish(message)
+        header, rgb = frame.message.header, frame.rgb
+        height, width = next(iter(maps.values())).shape[:2]
+        if rgb.shape[:2] != (height, width):
+            rgb = resize(rgb, width, height)
+        settings = TopicSettings(palette, parameters.min_depth, parameters.max_depth)
+        images = [
+            (topic, topic.make(maps, rgb, settings) if topic.make else maps[topic.needs[0]])
+            for topic in self.topics.values()
+            if topic.encoding and topic.name in frame.topics and maps.keys() >= set(topic.needs)
+        ]
+        points = None
+        if POINTS.name in frame.topics and "depth" in maps and prediction.camera is not None:
+            depth = out_of_range(maps["depth"], parameters.min_depth, parameters.max_depth)
+            points = depth_to_points(depth, prediction.camera)
+        for topic, pixels in images:
+            message = self._messages[topic.name]
+            messages.write_image(message, header, pixels, topic.encoding)
+            self.publishers[topic.name].publish(message)
+        scaled = prediction.camera if parameters.output_size == "network" else None
+        known = scaled is not None or parameters.output_size == "input"
+        if CAMERA_INFO.name in frame.topics and frame.info is not None and known:
+            info = messages.scaled_info(frame.info, header, scaled)
+            self.publishers[CAMERA_INFO.name].publish(info)
+        if points is not None:
+            message = self._messages[POINTS.name]
+            unlabelled = np.full((height, width), IGNORE_INDEX, np.uint8)
+            ids = maps.get("segmentation", unlabelled)
+            confidence = maps.get("confidence", np.zeros_like(unlabelled))
+            messages.write_points(message, header, points, rgb, ids, confidence)
+            self.publishers[POINTS.name].publish(message)

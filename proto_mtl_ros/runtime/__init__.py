@@ -4,10 +4,21 @@
 Nothing here imports ROS, and no backend is imported before it is asked for.
 """
 
-from .bundle import Bundle
-from .engine import Engine, available_backends, create_engine
-from .manifest import ModelManifest, Normalisation, TrainingRecord
-from .predictor import Prediction, Predictor
+from proto_mtl_ros.runtime.bundle import Bundle
+from proto_mtl_ros.runtime.engine import (
+    Engine,
+    available_backends,
+    create_engine,
+)
+from proto_mtl_ros.runtime.manifest import (
+    ModelManifest,
+    Normalisation,
+    TrainingRecord,
+)
+from proto_mtl_ros.runtime.predictor import (
+    Prediction,
+    Predictor,
+)
 
 __all__ = [
     "Bundle",

@@ -10,11 +10,17 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from proto_mtl_ros.errors import EngineError, ProtoMtlError, one_line
-
-from .bundle import Bundle
-from .cuda import Cuda, CudaError
-from .engine_plan import EngineNotBuilt
+from proto_mtl_ros.errors import (
+    EngineError,
+    ProtoMtlError,
+    one_line,
+)
+from proto_mtl_ros.runtime.bundle import Bundle
+from proto_mtl_ros.runtime.cuda import (
+    Cuda,
+    CudaError,
+)
+from proto_mtl_ros.runtime.engine_plan import EngineNotBuilt
 
 PRECISIONS = ("fp32", "fp16", "int8")
 """Of a network's arithmetic."""

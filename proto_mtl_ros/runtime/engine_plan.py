@@ -14,13 +14,29 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from proto_mtl_ros.errors import EngineError, one_line
+from proto_mtl_ros.errors import (
+    EngineError,
+    one_line,
+)
 from proto_mtl_ros.files import ScratchFolder
-
-from .bundle import ONNX, Bundle
-from .engine_cache import EngineCache, EngineKey
-from .half import VERSION, half_graph
-from .tensorrt_build import PROGRESS, BuildRequest, installed_library, library_version
+from proto_mtl_ros.runtime.bundle import (
+    ONNX,
+    Bundle,
+)
+from proto_mtl_ros.runtime.engine_cache import (
+    EngineCache,
+    EngineKey,
+)
+from proto_mtl_ros.runtime.half import (
+    VERSION,
+    half_graph,
+)
+from proto_mtl_ros.runtime.tensorrt_build import (
+    PROGRESS,
+    BuildRequest,
+    installed_library,
+    library_version,
+)
 
 PRECISIONS = ("fp16", "fp32", "int8")
 """What engines can be built for, the usual one first; int8 where the bundle has its graph."""

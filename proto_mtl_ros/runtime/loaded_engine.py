@@ -8,29 +8,21 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from proto_mtl_ros.errors import EngineError, one_line
-
-from .bundle import INPUT
-from .engine_plan import EngineNotBuilt
-from .manifest import ModelManifest
-
-OUTPUTS: dict[str, tuple[tuple[str, np.dtype, int], ...]] = {
-    "segmentation": (
-        ("segmentation", np.dtype(np.uint8), 1),
-        ("confidence", np.dtype(np.uint8), 1),
-    ),
-    "depth": (("depth", np.dtype(np.float32), 1),),
-    "normals": (("normals", np.dtype(np.float32), 3),),
-}
-"""Task -> (name, type, channels) of the maps that the deployed graph gives for it."""
+from proto_mtl_ros.errors import (
+    EngineError,
+    one_line,
+)
+from proto_mtl_ros.runtime.bundle import INPUT
+from proto_mtl_ros.runtime.engine_plan import EngineNotBuilt
+from proto_mtl_ros.runtime.manifest import ModelManifest
 
 
 def promised_outputs(manifest: ModelManifest) -> dict[str, tuple[np.dtype, int]]:
     """Return name -> (type, channels) of the maps that a bundle's graph must give."""
     return {
-        name: (dtype, channels)
-        for task in manifest.tasks
-        for name, dtype, channels in OUTPUTS.get(task, ())
+        map_.name: (map_.dtype, map_.channels)
+        for task in manifest.task_objects()
+        for map_ in task.maps
     }
 
 

@@ -17,6 +17,7 @@ from pydantic import (
 
 from proto_mtl_ros.bounded import parse_json
 from proto_mtl_ros.errors import BundleError, one_line
+from proto_mtl_ros.tasks import Task, named_task
 
 SCHEMA_VERSION = 1
 """The only version of ``model.json`` that this release reads and writes."""
@@ -123,6 +124,19 @@ class ModelManifest(_Strict):
                 f"input_size {list(self.input_size)} is not a multiple of {self.size_multiple}"
             )
         return self
+
+    def task_objects(self) -> tuple[Task, ...]:
+        """Return the tasks, the segmentation over the bundle's classes.
+
+        Raises:
+            BundleError: a task that is not known here.
+        """
+        try:
+            return tuple(named_task(name, self.classes) for name in self.tasks)
+        except ValueError as error:
+            raise BundleError(
+                f"{self.name}: {error}; install the plug-in that the model was trained with"
+            ) from None
 
     @classmethod
     def from_json(cls, text: str | bytes, origin: str) -> ModelManifest:

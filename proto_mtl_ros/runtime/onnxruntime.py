@@ -10,12 +10,17 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from proto_mtl_ros.errors import EngineError, one_line
-
-from ..machine import usable_cores
-from .bundle import INPUT, Bundle
-from .engine import EngineOptions
-from .loaded_engine import LoadedEngine
+from proto_mtl_ros.errors import (
+    EngineError,
+    one_line,
+)
+from proto_mtl_ros.runtime.bundle import (
+    INPUT,
+    Bundle,
+)
+from proto_mtl_ros.runtime.engine import EngineOptions
+from proto_mtl_ros.runtime.loaded_engine import LoadedEngine
+from proto_mtl_ros.runtime.machine import usable_cores
 
 _TYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32"}
 

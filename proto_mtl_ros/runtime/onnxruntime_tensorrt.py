@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .bundle import Bundle
-from .engine import EngineOptions
-from .engine_cache import default_folder
-from .onnxruntime import OnnxRuntimeEngine
+from proto_mtl_ros.runtime.bundle import Bundle
+from proto_mtl_ros.runtime.engine import EngineOptions
+from proto_mtl_ros.runtime.engine_cache import default_folder
+from proto_mtl_ros.runtime.onnxruntime import OnnxRuntimeEngine
 
 
 class OnnxRuntimeTensorRtEngine(OnnxRuntimeEngine):

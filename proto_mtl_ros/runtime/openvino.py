@@ -8,11 +8,16 @@ from typing import Any
 import numpy as np
 import openvino
 
-from proto_mtl_ros.errors import EngineError, one_line
-
-from .bundle import INPUT, Bundle
-from .engine import EngineOptions
-from .loaded_engine import LoadedEngine
+from proto_mtl_ros.errors import (
+    EngineError,
+    one_line,
+)
+from proto_mtl_ros.runtime.bundle import (
+    INPUT,
+    Bundle,
+)
+from proto_mtl_ros.runtime.engine import EngineOptions
+from proto_mtl_ros.runtime.loaded_engine import LoadedEngine
 
 _TYPES = {"u8": "uint8", "f32": "float32"}
 _KEPT_SHAPES = 32

@@ -4,60 +4,60 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Sequence, Set
+from collections.abc import Collection, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from proto_mtl_ros.errors import EngineError
-from proto_mtl_ros.geometry import Camera, Letterbox, canonical_factor
-
-from .bundle import Bundle
-from .engine import Engine
-from .loaded_engine import OUTPUTS, promised_outputs
-from .map_check import invalid_shares, without_unknown_classes
-from .maps import fit_depth, fit_ids, fit_map, fit_normals
-
-MAPS = tuple(name for maps in OUTPUTS.values() for name, _, _ in maps)
-"""All maps that a prediction can have."""
+from proto_mtl_ros.geometry import (
+    Camera,
+    Letterbox,
+    canonical_factor,
+)
+from proto_mtl_ros.runtime.bundle import Bundle
+from proto_mtl_ros.runtime.engine import Engine
+from proto_mtl_ros.runtime.loaded_engine import promised_outputs
+from proto_mtl_ros.tasks import TASKS, View
 
 OUTPUT_SIZES = ("input", "network")
 
+_VIEWS = 16
+"""Sizes and cameras that are remembered."""
 
-@dataclass(frozen=True)
-class Prediction:
-    """The maps of one picture, all of one size; None for those not asked for or not in the model.
+
+@dataclass(frozen=True, eq=False)
+class Prediction(Mapping[str, np.ndarray]):
+    """The maps of one image by name, all of one size: those asked for that the model gives.
+
+    "segmentation": class ids uint8 [H, W], 255 = unlabelled; "confidence": of the ids, uint8
+    [H, W], 255 = certain; "depth": float32 [H, W], metres along the optical axis, NaN = none;
+    "normals": float32 [H, W, 3], unit, optical frame, (0, 0, 0) = none, facing the camera where
+    the camera is known; those of other tasks as the tasks say.
 
     Attributes:
-        segmentation: class ids uint8[H, W], 255 = unlabelled.
-        confidence: of the ids, uint8[H, W], 255 = certain.
-        depth: float32[H, W], metres along the optical axis, NaN = none.
-        normals: float32[H, W, 3], unit, optical frame, (0, 0, 0) = none; facing the camera where
-            the camera is known.
+        maps: by name.
         camera: of the maps' pixels, or None when it is unknown.
-        metric: whether depth was scaled for the camera; without one it is as if the picture came
+        metric: whether depth was scaled for the camera; without one it is as if the image came
             from the model's canonical camera.
         timings: milliseconds of "preprocess", "infer" (of the whole batch) and "postprocess".
-        invalid: shares of the network's pixels that had no value, see ``map_check``.
+        invalid: shares of the network's pixels that had no value, by cause.
     """
 
-    segmentation: np.ndarray | None = None
-    confidence: np.ndarray | None = None
-    depth: np.ndarray | None = None
-    normals: np.ndarray | None = None
+    maps: Mapping[str, np.ndarray]
     camera: Camera | None = None
     metric: bool = False
     timings: dict[str, float] = field(default_factory=dict)
     invalid: dict[str, float] = field(default_factory=dict)
 
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self.maps[name]
 
-@dataclass(frozen=True)
-class _View:
-    """One picture of a batch: where it lies in the network's input, and through which camera."""
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.maps)
 
-    letterbox: Letterbox
-    camera: Camera | None
-    factor: float
+    def __len__(self) -> int:
+        return len(self.maps)
 
 
 @dataclass(frozen=True)
@@ -72,8 +72,8 @@ class Prepared:
         maps: what the network gave, at its own size; empty before it ran.
     """
 
-    view: _View
-    names: Set[str]
+    view: View
+    names: frozenset[str]
     pixels: np.ndarray
     timings: dict[str, float]
     maps: dict[str, np.ndarray] = field(default_factory=dict)
@@ -125,7 +125,12 @@ class Predictor:
             raise EngineError(f"there is no output size {output_size!r}: use input or network")
         self.output_size = output_size
         self.confidence_threshold = confidence_threshold
+        self._tasks = [
+            (task, frozenset(map_.name for map_ in task.maps)) for task in manifest.task_objects()
+        ]
         self._maps = tuple(promised_outputs(manifest))
+        self._known = tuple(map_.name for task in TASKS.values() for map_ in task.maps)
+        self._views: dict[object, tuple[View, Camera | None]] = {}
 
     @property
     def confidence_threshold(self) -> float:
@@ -230,38 +235,52 @@ class Predictor:
     def finish(self, inferred: Prepared) -> Prediction:
         """Bring the maps of one picture to the output size."""
         start = time.perf_counter()
-        view = inferred.view
-        maps, classes = inferred.maps, len(self.bundle.classes)
-        invalid = invalid_shares(maps, inferred.names, classes)
-        if "invalid_class" in invalid:
-            known = without_unknown_classes(maps["segmentation"], classes)
-            maps = {**maps, "segmentation": known}
-        fitted = self._fit(maps, view, inferred.names)
+        view, maps = inferred.view, inferred.maps
+        fitted: dict[str, np.ndarray] = {}
+        invalid: dict[str, float] = {}
+        for task, names in self._tasks:
+            if names & inferred.names:
+                if task.name in maps and task.name in inferred.names:
+                    invalid |= task.invalid(maps)
+                fitted |= task.fit(maps, inferred.names, view)
         return Prediction(
-            **fitted,
-            camera=view.camera,
-            metric=view.camera is not None,
-            timings={**inferred.timings, "postprocess": _milliseconds(start)},
-            invalid=invalid,
+            fitted,
+            view.camera,
+            view.camera is not None,
+            {**inferred.timings, "postprocess": _milliseconds(start)},
+            invalid,
         )
 
-    def _checked(self, outputs: Set[str] | None) -> Set[str]:
+    def _checked(self, outputs: Set[str] | None) -> frozenset[str]:
         if outputs is None:
             return frozenset(self._maps)
-        unknown = sorted(set(outputs) - set(MAPS))
+        unknown = sorted(set(outputs) - set(self._known))
         if unknown:
-            raise EngineError(f"there is no map {unknown[0]!r}: use {', '.join(MAPS)}")
-        return outputs
+            known = ", ".join(self._known)
+            raise EngineError(f"there is no map {unknown[0]!r}: use {known}")
+        return frozenset(outputs)
 
-    def _view(self, image: np.ndarray, camera: Camera | None) -> _View:
+    def _view(self, image: np.ndarray, camera: Camera | None) -> View:
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
             raise EngineError(
                 f"a picture is uint8[H, W, 3], not {image.dtype}{list(image.shape)}: convert it"
             )
         height, width = image.shape[:2]
+        # A camera keeps its size and its calibration, and so its view and the rays of its pixels.
+        key = (height, width, id(camera), self._confidence_threshold)
+        view, of = self._views.get(key, (None, None))
+        if view is None or of is not camera:
+            if len(self._views) >= _VIEWS:
+                self._views.clear()
+            view = self._new_view(height, width, camera)
+            self._views[key] = view, camera
+        return view
+
+    def _new_view(self, height: int, width: int, camera: Camera | None) -> View:
         letterbox = Letterbox.fit(width, height, self.input_size[1], self.input_size[0])
+        full_size, threshold = self.output_size == "input", round(self.confidence_threshold * 255)
         if camera is None:
-            return _View(letterbox, None, 1.0)
+            return View(letterbox, full_size, threshold=threshold)
         if (camera.width, camera.height) != (width, height):
             raise EngineError(
                 f"the camera is calibrated for {camera.width}x{camera.height} and the picture has"
@@ -269,32 +288,9 @@ class Predictor:
             )
         seen = letterbox.camera(camera)
         factor = canonical_factor(seen.fx, self.bundle.manifest.canonical_fx)
-        if self.output_size == "network":
+        if not full_size:
             camera = camera.resized(letterbox.new_w, letterbox.new_h)
-        return _View(letterbox, camera, factor)
-
-    def _fit(
-        self, maps: dict[str, np.ndarray], view: _View, wanted: Set[str]
-    ) -> dict[str, np.ndarray]:
-        """Bring the wanted maps to the output size."""
-        box, full_size = view.letterbox, self.output_size == "input"
-        fitted: dict[str, np.ndarray] = {}
-        if "segmentation" in wanted and "segmentation" in maps:
-            threshold = round(self.confidence_threshold * 255)
-            fitted["segmentation"] = fit_ids(
-                maps["segmentation"], maps.get("confidence"), threshold, box, full_size
-            )
-        if "confidence" in wanted and "confidence" in maps:
-            # Of the same network pixel as the id beside it, so nearest, too.
-            fitted["confidence"] = np.ascontiguousarray(
-                fit_map(maps["confidence"], box, full_size, "nearest")
-            )
-        if "depth" in wanted and "depth" in maps:
-            fitted["depth"] = fit_depth(maps["depth"], view.factor, box, full_size)
-        if "normals" in wanted and "normals" in maps:
-            rays = None if view.camera is None else view.camera.rays()
-            fitted["normals"] = fit_normals(maps["normals"], rays, box, full_size)
-        return fitted
+        return View(letterbox, full_size, factor, camera, threshold)
 
 
 def _milliseconds(start: float) -> float:

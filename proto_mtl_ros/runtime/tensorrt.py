@@ -14,14 +14,29 @@ from typing import Any
 
 import numpy as np
 
-from proto_mtl_ros.errors import EngineError, one_line
-
-from .bundle import INPUT, Bundle
-from .cuda import Buffer, Cuda, CudaError
-from .engine import EngineOptions
-from .engine_plan import PRECISIONS, EnginePlan
-from .loaded_engine import LoadedEngine
-from .tensorrt_build import import_library, logger
+from proto_mtl_ros.errors import (
+    EngineError,
+    one_line,
+)
+from proto_mtl_ros.runtime.bundle import (
+    INPUT,
+    Bundle,
+)
+from proto_mtl_ros.runtime.cuda import (
+    Buffer,
+    Cuda,
+    CudaError,
+)
+from proto_mtl_ros.runtime.engine import EngineOptions
+from proto_mtl_ros.runtime.engine_plan import (
+    PRECISIONS,
+    EnginePlan,
+)
+from proto_mtl_ros.runtime.loaded_engine import LoadedEngine
+from proto_mtl_ros.runtime.tensorrt_build import (
+    import_library,
+    logger,
+)
 
 
 @dataclass

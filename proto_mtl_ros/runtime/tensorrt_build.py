@@ -20,11 +20,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from proto_mtl_ros.errors import EngineError, ProtoMtlError, one_line
+from proto_mtl_ros.errors import (
+    EngineError,
+    ProtoMtlError,
+    one_line,
+)
 from proto_mtl_ros.files import write_bytes
-from proto_mtl_ros.orphans import end_with_parent
-
-from .bundle import INPUT
+from proto_mtl_ros.runtime.bundle import INPUT
+from proto_mtl_ros.runtime.orphans import end_with_parent
 
 LIBRARIES = ("tensorrt", "tensorrt_rtx")
 """Modules that build and run engines, the first to be tried first."""

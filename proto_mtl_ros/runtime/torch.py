@@ -6,14 +6,22 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from proto_mtl_ros.errors import EngineError, one_line
-from proto_mtl_ros.model import ProtoMTL, build_from_manifest
+from proto_mtl_ros.errors import (
+    EngineError,
+    one_line,
+)
+from proto_mtl_ros.model import (
+    ProtoMTL,
+    build_from_manifest,
+)
 from proto_mtl_ros.model.deploy import DeployGraph
-from proto_mtl_ros.tensor_file import read_safetensors, tensor_shapes
-
-from .bundle import Bundle
-from .engine import EngineOptions
-from .loaded_engine import LoadedEngine
+from proto_mtl_ros.runtime.bundle import Bundle
+from proto_mtl_ros.runtime.engine import EngineOptions
+from proto_mtl_ros.runtime.loaded_engine import LoadedEngine
+from proto_mtl_ros.tensor_file import (
+    read_safetensors,
+    tensor_shapes,
+)
 
 
 class TorchEngine(LoadedEngine):

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import torch
 
-from .bundle import Bundle
-from .engine import EngineOptions
-from .torch import TorchEngine
+from proto_mtl_ros.runtime.bundle import Bundle
+from proto_mtl_ros.runtime.engine import EngineOptions
+from proto_mtl_ros.runtime.torch import TorchEngine
 
 
 class TorchCompileEngine(TorchEngine):

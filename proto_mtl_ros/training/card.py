@@ -3,74 +3,72 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from ..data.nyuv2 import LICENCE, NAME
-from ..evaluation.dataset import Evaluation
-from ..evaluation.table import markdown
-from ..model import ProtoMTL
-from ..model.network import SIZE_MULTIPLE
-from ..runtime.manifest import ModelManifest, Normalisation, TrainingRecord
-from ..tasks import Categorical
-from .config import TrainConfig
+from proto_mtl_ros.data.nyuv2 import LICENCE, NAME
+from proto_mtl_ros.evaluation.dataset import Evaluation
+from proto_mtl_ros.evaluation.table import markdown
+from proto_mtl_ros.model import ProtoMTL
+from proto_mtl_ros.model.network import SIZE_MULTIPLE
+from proto_mtl_ros.runtime.manifest import ModelManifest, Normalisation, TrainingRecord
+from proto_mtl_ros.training.config import TrainConfig
 
-TERM_TEXTS = {
-    "tke": "TKE",
-    "tc": "TC",
-    "entropy": "entropy floor",
-    "geometry": "depth-normals geometry",
-    "distillation": "distillation from teachers",
-    "feature_distillation": "distillation of their features",
-    "cross_task": "cross-task consistency (MTPSL)",
-    "joint_task": "joint-task regularisation (JTR)",
-    "reconstruction": "task-agnostic enhancement",
-    "logit_adjustment": "logit adjustment for rare classes",
+_GIVES = {"depth": "depth in metres", "normals": "surface normals"}
+
+_LIMITS = {
+    "nyuv2": "Indoor rooms seen by a level camera at 0.7 to 10 m. Glass, mirrors, outdoor scenes"
+    " and unusual camera poses are outside of what it has seen. Depth beyond 10 m was never"
+    " labelled. It is no safety function.",
+    "": "It knows what its training data shows, and little else: other rooms, lights, cameras and"
+    " camera poses have to be tried. It is no safety function.",
 }
-"""Key of ``config.loss`` to what a model card says."""
+"""Kind of data set to what a network that learnt from it cannot know."""
 
 
 def manifest(
     config: TrainConfig,
     network: ProtoMTL,
-    temperature: float,
-    epochs: int,
-    trained_on: int,
-    held_out: int,
-    command: str,
+    temperature: float = 1.0,
+    epochs: int = 0,
+    frames: tuple[int, int] = (0, 0),
+    command: str = "",
 ) -> ModelManifest:
-    """Return what ``model.json`` says; the files are added when the bundle is written."""
-    categorical = [task for task in network.tasks if isinstance(task, Categorical)]
-    classes = categorical[0].classes if categorical else ()
-    palette = categorical[0].palette if categorical else ()
+    """Return what ``model.json`` says; the files are added when the bundle is written.
+
+    Args:
+        frames: how many were trained on, and how many held out.
+    """
+    categorical = next((task for task in network.tasks if hasattr(task, "classes")), None)
+    classes = getattr(categorical, "classes", ())
     data = config.data
     known = {"nyuv2": (NAME, LICENCE)}
     name, licence = known.get(data.kind, (f"a data set of kind {data.kind}", "Terms not stated"))
-    name, licence = data.name or name, data.licence or licence
+    architecture = {"tasks": list(network.names), "classes": list(classes)}
+    record = TrainingRecord.model_validate(
+        {
+            "data": f"{data.name or name}, train split",
+            "licence": data.licence or licence,
+            "command": command,
+            "seed": config.seed,
+            "epochs": epochs,
+            "frames": frames[0],
+            "frames_held_out": frames[1],
+            "labels": data.manifest or "all",
+            "initialisation": _initialisation(config),
+        }
+    )
     return ModelManifest(
         name=config.name,
-        architecture={
-            "tasks": list(network.names),
-            "classes": list(classes),
-            **config.model.model_dump(),
-        },
+        architecture={**architecture, **config.model.model_dump()},
         tasks=config.tasks,
         classes=classes,
-        palette=palette,
-        input_size=(config.input_height, config.input_width),
+        palette=getattr(categorical, "palette", ()),
+        input_size=config.size,
         size_multiple=SIZE_MULTIPLE,
         normalisation=Normalisation(mean=network.mean, std=network.std),
         canonical_fx=config.canonical_fx,
-        training=TrainingRecord(
-            data=f"{name}, {data.train_split} split",
-            licence=licence,
-            command=command,
-            seed=config.seed,
-            epochs=epochs,  # type: ignore[call-arg]
-            frames=trained_on,  # type: ignore[call-arg]
-            frames_held_out=held_out,  # type: ignore[call-arg]
-            labels=data.manifest or "all",  # type: ignore[call-arg]
-            initialisation=_initialisation(config),  # type: ignore[call-arg]
-        ),
+        training=record,
         temperature=temperature,
     )
 
@@ -86,19 +84,26 @@ def _initialisation(config: TrainConfig) -> str:
 
 def _learnt_from(config: TrainConfig) -> str:
     """Return which losses were used, in the words of ``docs/method.md``."""
-    loss = config.loss.model_dump()
-    terms = [name for name in TERM_TEXTS if loss[name] > 0]
+    network = f"prototypes with {config.model.slots} slots per task and retrieval"
     if config.model.retrieval == "none":
         network = "multi-task network without prototypes"
-    else:
-        network = f"prototypes with {config.model.slots} slots per task and retrieval"
-    return "; ".join([network, *(TERM_TEXTS[name] for name in terms)])
+    parts = [kind.title or name for name, (kind, _) in config.loss.active.items()]
+    if config.loss.logit_adjustment:
+        parts.append("logit adjustment for rare classes")
+    return "; ".join([network, *parts])
+
+
+def _gives(record: ModelManifest) -> str:
+    of = f"segmentation ({len(record.classes)} classes: {', '.join(record.classes)})"
+    parts = [{"segmentation": of, **_GIVES}.get(name, name) for name in record.tasks]
+    text = ", ".join(parts[:-1]) + (" and " if parts[:-1] else "") + parts[-1]
+    return text[0].upper() + text[1:]
 
 
 def model_card(
     record: ModelManifest,
     config: TrainConfig,
-    parity: list[str],
+    parity: Sequence[str],
     result: Evaluation | None,
     reported_on: str,
 ) -> str:
@@ -112,85 +117,51 @@ def model_card(
         reported_on: the frames that they are of.
     """
     training = record.training.model_dump()
-    stages = ", ".join(f"{s.epochs} epochs at {s.height}x{s.width}" for s in config.stages)
-    if result is None:
-        figures = "Not evaluated."
-    else:
+    figures, border = "Not evaluated.", ""
+    if result is not None:
         figures = markdown(result, f"{reported_on}, one pass, input {list(record.input_size)}")
-    lines = [
-        f"# {record.name}",
-        "",
-        f"{_gives(record)}, from one colour image.",
-        "",
-        "## Data and terms",
-        "",
-        f"- Trained on: {training['data']}, labels: {training['labels']};"
-        f" {training['frames']} frames, {training['frames_held_out']} more in contiguous blocks"
-        " held out for monitoring and for the confidence temperature.",
-        f"- {training['licence']}. The weights carry whatever terms follow from that; the code is"
-        " Apache-2.0.",
-        f"- Initialised from {training['initialisation']}.",
-        "",
-        "## How it was made",
-        "",
-        "```",
-        *training["command"].split(" && "),
-        "```",
-        "",
-        f"Learnt with: {_learnt_from(config)}.",
-        "",
-        f"Seed {config.seed}; {stages} (height x width of the crops), of which"
-        f" {training['epochs']} were run; averaged weights of the last epoch, no selection by"
-        " any figure.",
-        "",
-        *([config.notes.strip(), ""] if config.notes else []),
-        "## Figures",
-        "",
-        figures,
-        "",
-        "Depth in metres, corrected by the camera's focal length. Nothing was chosen on these"
-        " frames. One seed: no spread is known."
-        + (
-            " The border of 10 pixels, where labels are extrapolated, is left out."
-            if config.data.kind == "nyuv2"
-            else ""
-        ),
-        "",
-        "ONNX graph against torch on held-out frames (relative error; segmentation: share of"
-        " pixels with another id):",
-        "",
-        "```",
-        *parity,
-        "```",
-        "",
-        "## Limits",
-        "",
-        _limits(config),
-        "",
-    ]
-    return "\n".join(lines)
-
-
-def _gives(record: ModelManifest) -> str:
-    classes = ", ".join(record.classes)
-    texts = {
-        "segmentation": f"segmentation ({len(record.classes)} classes: {classes})",
-        "depth": "depth in metres",
-        "normals": "surface normals",
-    }
-    parts = [texts.get(name, name) for name in record.tasks]
-    text = ", ".join(parts[:-1]) + (" and " if parts[:-1] else "") + parts[-1]
-    return text[0].upper() + text[1:]
-
-
-def _limits(config: TrainConfig) -> str:
     if config.data.kind == "nyuv2":
-        return (
-            "Indoor rooms seen by a level camera at 0.7 to 10 m. Glass, mirrors, outdoor scenes and"
-            " unusual camera poses are outside of what it has seen. Depth beyond 10 m was never"
-            " labelled. It is no safety function."
-        )
-    return (
-        "It knows what its training data shows, and little else: other rooms, lights, cameras and"
-        " camera poses have to be tried. It is no safety function."
-    )
+        border = " The border of 10 pixels, where labels are extrapolated, is left out."
+    command = "\n".join(training["command"].split(" && "))
+    return f"""# {record.name}
+
+{_gives(record)}, from one colour image.
+
+## Data and terms
+
+- Trained on: {training["data"]}, labels: {training["labels"]}; {training["frames"]} frames, \
+{training["frames_held_out"]} more in contiguous blocks held out for monitoring and for the \
+confidence temperature.
+- {training["licence"]}. The weights carry whatever terms follow from that; the code is Apache-2.0.
+- Initialised from {training["initialisation"]}.
+
+## How it was made
+
+```
+{command}
+```
+
+Learnt with: {_learnt_from(config)}.
+
+Seed {config.seed}; {config.epochs} epochs at {config.input_height}x{config.input_width} (height x \
+width of the crops), of which {training["epochs"]} were run; averaged weights of the last epoch, \
+no selection by any figure.
+
+{config.notes.strip() + chr(10) + chr(10) if config.notes else ""}## Figures
+
+{figures}
+
+Depth in metres, corrected by the camera's focal length. Nothing was chosen on these frames. One \
+seed: no spread is known.{border}
+
+ONNX graph against torch on held-out frames (relative error; segmentation: share of pixels with \
+another id):
+
+```
+{chr(10).join(parity)}
+```
+
+## Limits
+
+{_LIMITS.get(config.data.kind, _LIMITS[""])}
+"""

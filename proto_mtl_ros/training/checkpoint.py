@@ -1,37 +1,88 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a training checkpoint to a network, and to the two files of a bundle."""
+"""Checkpoints that survive a kill, whether a run may be continued, and the network in one."""
 
 from __future__ import annotations
 
-import logging
-import warnings
+import contextlib
+import io
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import Tensor
 
-from ..errors import ConfigError
-from ..files import ScratchFolder
-from ..model import ProtoMTL
-from ..model.deploy import DeployGraph
-from ..runtime.onnx_weights import halve_weights
-from ..tasks import NYU13, LabelSet, tasks_over
-from ..tensor_file import read_torch
-from .config import TrainConfig
-from .start import starting_network
+from proto_mtl_ros.bounded import read_json
+from proto_mtl_ros.errors import ConfigError
+from proto_mtl_ros.files import write_bytes
+from proto_mtl_ros.model import ProtoMTL, build_network
+from proto_mtl_ros.tasks import NYU13, LabelSet, tasks_over
+from proto_mtl_ros.tensor_file import read_torch
+from proto_mtl_ros.training.config import CONFIG, LAST, TrainConfig
+from proto_mtl_ros.training.start import starting_network
+from proto_mtl_ros.training.upgrade import upgraded
 
 LABEL_SET = "label_set"
 """Key of a checkpoint: name, classes and palette of the segmentation labels."""
 
+_MAY_CHANGE = {
+    "epochs", "optimiser.decay_epochs", "threads", "validations", "notes", "hardware.devices",
+}  # fmt: skip
+"""What a continued run may have changed: its length, and what does not touch the training."""
 
-def _label_set(checkpoint: dict[str, Any]) -> LabelSet:
-    """Return the label set of a checkpoint; those of earlier versions are NYUv2's."""
-    if LABEL_SET not in checkpoint:
-        return NYU13
-    stored = checkpoint[LABEL_SET]
-    palette = tuple(tuple(colour) for colour in stored["palette"])
-    return LabelSet(stored["name"], tuple(stored["classes"]), palette)
+_ADVICE = "choose another --out, or delete it to start again"
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes beside the target and renames, so a kill leaves the previous checkpoint whole."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None):  # type: ignore[no-untyped-def]
+        content = io.BytesIO()
+        torch.save(checkpoint, content)
+        write_bytes(Path(path), content.getvalue())
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: Any = True) -> Any:
+        """Return the checkpoint, tensors and plain values alone whatever is asked for."""
+        return read_torch(Path(path), ConfigError, _ADVICE)
+
+
+def check_resumable(config: TrainConfig, output: Path) -> None:
+    """Refuse to continue a run that was started with another configuration.
+
+    A key that is younger than the run counts with its default, which is how it was then.
+
+    Raises:
+        ConfigError: a key differs, or the checkpoint cannot be read.
+    """
+    started, last = output / CONFIG, output / LAST
+    if not last.is_file():
+        return
+    read_torch(last, ConfigError, _ADVICE)
+    if not started.is_file():
+        return
+    written = upgraded(read_json(started, ConfigError))
+    if not isinstance(written, dict):
+        raise ConfigError(f"{started} is no configuration; {_ADVICE}")
+    with contextlib.suppress(ValueError):  # of another version: compared as it is
+        written = TrainConfig.model_validate(written).model_dump(mode="json")
+    for key, before, now in differences(written, config.model_dump(mode="json")):
+        if key not in _MAY_CHANGE:
+            raise ConfigError(f"{output} was trained with {key} = {before}, not {now}; {_ADVICE}")
+
+
+def differences(
+    before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = ""
+) -> list[tuple[str, Any, Any]]:
+    """Return (dotted key, before, now) of what differs between two configurations, sorted."""
+    found: list[tuple[str, Any, Any]] = []
+    for key in sorted({*before, *now}):
+        old, new = before.get(key), now.get(key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            found += differences(old, new, f"{prefix}{key}.")
+        elif old != new:
+            found.append((prefix + key, old, new))
+    return found
 
 
 def network_from_checkpoint(path: Path, config: TrainConfig) -> tuple[ProtoMTL, int]:
@@ -55,21 +106,31 @@ def network_from_checkpoint(path: Path, config: TrainConfig) -> tuple[ProtoMTL, 
             if key.startswith("network.")
         }
         epochs = int(checkpoint["epoch"]) + 1
-        label_set = _label_set(checkpoint)
-        tasks = tasks_over(config.tasks, label_set)
+        tasks = tasks_over(config.tasks, _label_set(checkpoint))
     except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
         raise ConfigError(
             f"{path} cannot be read as a checkpoint ({type(error).__name__}); train again"
         ) from None
     if config.start_share:
         state = _mixed(state, starting_network(config, tasks).state_dict(), config.start_share)
-    network = ProtoMTL(tasks, **config.model.model_dump())
+    network = build_network(tasks, **config.model.model_dump())
     try:
-        network.load_state_dict({key: _rounded(value) for key, value in state.items()})
+        network.load_state_dict(
+            {k: v.half().float() if is_half(v) else v for k, v in state.items()}
+        )
     except (RuntimeError, AttributeError, TypeError) as error:
         line = str(error).splitlines()[-1].strip()
         raise ConfigError(f"{path} was trained with another configuration: {line}") from None
     return network.eval(), epochs
+
+
+def _label_set(checkpoint: dict[str, Any]) -> LabelSet:
+    """Return the label set of a checkpoint; those of earlier versions are NYUv2's."""
+    if LABEL_SET not in checkpoint:
+        return NYU13
+    stored = checkpoint[LABEL_SET]
+    palette = tuple(tuple(colour) for colour in stored["palette"])
+    return LabelSet(stored["name"], tuple(stored["classes"]), palette)
 
 
 def _mixed(learnt: dict[str, Tensor], start: dict[str, Tensor], share: float) -> dict[str, Tensor]:
@@ -82,65 +143,6 @@ def _mixed(learnt: dict[str, Tensor], start: dict[str, Tensor], share: float) ->
     }
 
 
-def _is_half(tensor: Tensor) -> bool:
+def is_half(tensor: Tensor) -> bool:
     """Matrices and kernels are stored as fp16; norms, biases and statistics keep fp32."""
     return tensor.is_floating_point() and tensor.ndim >= 2
-
-
-def _rounded(tensor: Tensor) -> Tensor:
-    return tensor.half().float() if _is_half(tensor) else tensor
-
-
-def weights_file(network: ProtoMTL) -> bytes:
-    """Return the content of ``weights.safetensors``."""
-    import safetensors.torch
-
-    return safetensors.torch.save(
-        {
-            key: (value.half() if _is_half(value) else value).contiguous()
-            for key, value in network.state_dict().items()
-        }
-    )
-
-
-def onnx_file(network: ProtoMTL, temperature: float, height: int, width: int) -> bytes:
-    """Return the content of ``model.onnx``: the deployed graph with fp16 initialisers.
-
-    Batch, height and width are dynamic (height and width in multiples of 32). Initialisers are
-    cast to fp32 in the graph; runtimes fold the cast when they load it.
-    """
-    import onnx
-
-    graph = DeployGraph(network, temperature).eval()
-    example = torch.zeros(2, height, width, 3, dtype=torch.uint8)
-    dim = torch.export.Dim
-    shapes = {"image": {0: dim("batch"), 1: 32 * dim("rows"), 2: 32 * dim("columns")}}
-    # what it says of torchvision and of its own inside is no news to anybody
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        program = torch.onnx.export(
-            graph,
-            (example,),
-            dynamo=True,
-            input_names=["image"],
-            output_names=list(graph.outputs),
-            dynamic_shapes=shapes,
-            opset_version=20,
-            verbose=False,
-        )
-    assert program is not None
-    with ScratchFolder("export") as folder:
-        path = folder / "model.onnx"
-        program.save(str(path), external_data=False)
-        model = onnx.load(str(path))
-    halve_weights(model)
-    for node in model.graph.node:
-        # source locations of the exporting machine do not belong in a published file
-        del node.metadata_props[:]
-        node.doc_string = ""
-    for value in (*model.graph.value_info, *model.graph.input, *model.graph.output):
-        del value.metadata_props[:]
-    del model.metadata_props[:], model.graph.metadata_props[:]
-    onnx.checker.check_model(model)
-    return model.SerializeToString()

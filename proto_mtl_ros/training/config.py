@@ -3,16 +3,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import accumulate
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializeAsAny,
+    ValidationError,
+    model_validator,
+)
 
-from ..bounded import read_yaml
-from ..errors import ConfigError, one_line
-from ..tasks import TASKS
+from proto_mtl_ros.bounded import read_yaml
+from proto_mtl_ros.errors import ConfigError, one_line
+from proto_mtl_ros.model.backbones import BACKBONES
+from proto_mtl_ros.model.network import NETWORKS
+from proto_mtl_ros.tasks import TASKS
+from proto_mtl_ros.training.auxiliary import AUXILIARY_LOSSES, AuxiliaryLoss, Options
+from proto_mtl_ros.training.auxiliary.auxiliary_loss import TEACHER, TEACHER_FEATURES
+from proto_mtl_ros.training.upgrade import refuse_removed
+from proto_mtl_ros.training.weighting import WEIGHTINGS
 
 LAST = "last.ckpt"
 """Name of the checkpoint that a run resumes from."""
@@ -20,16 +32,11 @@ LAST = "last.ckpt"
 CONFIG = "config.json"
 """Name of the configuration beside it."""
 
+Weight = Annotated[float, Field(ge=0)]
+Size = Annotated[int, Field(multiple_of=32, ge=64)]
 
-def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested dictionaries as one with dotted keys."""
-    result: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, dict):
-            result |= flat(value, f"{prefix}{key}.")
-        else:
-            result[prefix + key] = value
-    return result
+_TASK_WEIGHTS = {"segmentation": 1.0, "depth": 1.0, "normals": 2.0}
+"""Where a configuration does not name them; 1 for tasks from outside."""
 
 
 class _Section(BaseModel):
@@ -38,38 +45,29 @@ class _Section(BaseModel):
 
 
 class ModelConfig(_Section):
-    """Arguments of ``model.ProtoMTL``."""
+    """Arguments of ``model.build_network``."""
 
     backbone: str = "efficientnet_lite0"
     width: int = Field(192, ge=16, le=2048)
     slots: int = Field(4, ge=1, le=64)
-    temperature: float = Field(0.5, gt=0)
-    retrieval: Literal["prototypes", "one_hot", "none"] = "prototypes"
-    attention: Literal["softmax", "linear"] = "softmax"
-    class_chain: bool = False
+    retrieval: str = "prototypes"
     blocks: int = Field(1, ge=0, le=8)
     heads: int = Field(4, ge=1)
-    ffn_expansion: int = Field(4, ge=1, le=8)
-    head_width: int = Field(48, ge=8, le=512)
 
 
 class DataConfig(_Section):
-    """Which frames, which labels, which augmentation."""
+    """Which frames, which labels, which augmentation; the path is not part of it."""
 
     kind: str = "nyuv2"
-    """Kind of the data set, see ``data.registry``; its path is not part of the configuration."""
+    """Kind of the data set, see ``data.registry``."""
 
     options: dict[str, Any] = {}
     """What this kind of data set takes beside the path."""
 
     name: str = ""
-    """What the model card calls the data set."""
-
     licence: str = ""
-    """Terms of the data, for the model card."""
+    """What the model card calls the data set, and its terms."""
 
-    train_split: str = "train"
-    val_split: str = "val"
     held_out_blocks: int = Field(5, ge=1)
     held_out_length: int = Field(8, ge=1)
     label_set: str | None = None
@@ -88,45 +86,68 @@ class DataConfig(_Section):
 
     colour: float = Field(1.0, ge=0, le=1)
     limit: int | None = Field(None, ge=1)
-    store: Literal["auto", "host", "device"] = "auto"
-    """Where decoded frames lie; auto: on the device that trains if they take less than half of it.
-    """
-
-
-class StageConfig(_Section):
-    """A stretch of the training at one input size."""
-
-    epochs: int = Field(ge=1)
-    height: int = Field(multiple_of=32, ge=64)
-    width: int = Field(multiple_of=32, ge=64)
 
 
 class LossConfig(_Section):
-    """Weights of the losses. A term (``training.terms``) of weight 0 is not built at all."""
+    """Weights of the losses.
 
-    segmentation: float = Field(1.0, ge=0)
-    depth: float = Field(1.0, ge=0)
-    normals: float = Field(2.0, ge=0)
-    weighting: Literal["equal", "uncertainty", "dwa", "rlw", "gls"] = "equal"
-    gradients: Literal["sum", "pcgrad", "cagrad", "upgrad"] = "sum"
+    In a file every key but the first two is the name of a task, with the weight of its supervised
+    loss, or of an auxiliary loss, with its weight or, where it has options, a section with
+    ``weight`` among them. An auxiliary loss of weight 0 is not built at all.
+    """
+
+    weighting: str = "equal"
     logit_adjustment: float = Field(0.0, ge=0, le=2)
     """Power of the class shares added to the logits in training (rare classes)."""
 
-    tke: float = Field(0.1, ge=0)
-    tc: float = Field(0.1, ge=0)
-    margin: float = Field(0.3, ge=0)
-    entropy: float = Field(0.0, ge=0)
-    entropy_floor: float = Field(0.7, ge=0, le=1)
-    """The affinity's entropy is pushed up below this share of log T."""
+    tasks: dict[str, Weight] = _TASK_WEIGHTS
+    auxiliary: dict[str, SerializeAsAny[Options]] = {}
 
-    geometry: float = Field(0.0, ge=0)
-    distillation: float = Field(0.0, ge=0)
-    feature_distillation: float = Field(0.0, ge=0)
-    cross_task: float = Field(0.0, ge=0)
-    joint_task: float = Field(0.0, ge=0)
-    reconstruction: float = Field(0.0, ge=0)
-    codebook_size: int = Field(512, ge=2)
-    codebook_width: int = Field(128, ge=8)
+    @model_validator(mode="before")
+    @classmethod
+    def _by_name(cls, value: Any) -> Any:
+        """Sort the keys of a file into tasks and auxiliary losses."""
+        if not isinstance(value, Mapping):
+            return value
+        given = dict(value)
+        tasks = {**_TASK_WEIGHTS, **given.pop("tasks", {})}
+        auxiliary = dict(given.pop("auxiliary", {}))
+        for name in [name for name in given if name not in cls.model_fields]:
+            (tasks if name in TASKS else auxiliary)[name] = given.pop(name)
+        for name, kind in AUXILIARY_LOSSES.items():
+            if kind.default:
+                auxiliary.setdefault(name, kind.default)
+        found = {name: _options(name, content) for name, content in auxiliary.items()}
+        kept = {n: o for n, o in found.items() if o.weight or AUXILIARY_LOSSES[n].default}
+        return {**given, "tasks": tasks, "auxiliary": {name: kept[name] for name in sorted(kept)}}
+
+    def weight(self, task: str) -> float:
+        """Return the weight of a task's supervised loss."""
+        return self.tasks.get(task, 1.0)
+
+    @property
+    def active(self) -> dict[str, tuple[type[AuxiliaryLoss], Options]]:
+        """The auxiliary losses of this run, by name, with their options."""
+        return {n: (AUXILIARY_LOSSES[n], o) for n, o in self.auxiliary.items() if o.weight}
+
+    def wants(self, what: str) -> bool:
+        """Whether an auxiliary loss wants this in its batches."""
+        return any(what in kind.wants for kind, _ in self.active.values())
+
+
+def _options(name: str, content: Any) -> Options:
+    if isinstance(content, Options):
+        return content
+    if name not in AUXILIARY_LOSSES:
+        raise ValueError(
+            f"{name!r} is neither a task nor an auxiliary loss; there are"
+            f" {', '.join((*TASKS, *AUXILIARY_LOSSES))}"
+        )
+    try:
+        section = content if isinstance(content, Mapping) else {"weight": content}
+        return AUXILIARY_LOSSES[name].Options.model_validate(section)
+    except ValidationError as error:
+        raise ValueError(f"{name}.{first_error(error)}") from None
 
 
 class DistillationConfig(_Section):
@@ -158,12 +179,8 @@ class OptimiserConfig(_Section):
     weight_decay: float = Field(0.05, ge=0)
     warmup_steps: int = Field(200, ge=0)
     decay_epochs: int = Field(10, ge=1)
-    clip_norm: float = Field(1.0, gt=0)
     ema_decay: float = Field(0.998, ge=0, lt=1)
     """Of the averaged weights, per step; 0 keeps the last weights."""
-
-    freeze_backbone_norm: bool = False
-    """The backbone's batch norms keep ImageNet's statistics."""
 
     freeze_norm: bool = False
     """Every batch norm keeps the statistics that it starts with, so that a frame's loss does not
@@ -173,28 +190,18 @@ class OptimiserConfig(_Section):
     """The stem and this many blocks of the backbone keep their weights (0: nothing is frozen)."""
 
     frozen_tasks: tuple[str, ...] = ()
-    """Tasks whose results stay exactly what they are at the start.
-
-    Their decoders, retrieval and heads keep their weights, and so do the backbone and the
-    prototypes, which they share with the others; needs ``freeze_norm``.
-    """
+    """Tasks whose results stay exactly what they are at the start: their decoders, retrieval and
+    heads keep their weights, and so do the backbone and the prototypes; needs ``freeze_norm``."""
 
 
 class HardwareConfig(_Section):
     """What the training runs on; a continued run may change ``devices``."""
 
-    devices: Literal["auto"] | int = 1
+    devices: Literal["auto"] | Annotated[int, Field(ge=1)] = 1
     """GPUs, or processes where there is no GPU; auto: all GPUs there are."""
 
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """Of the network's forward and backward pass; losses and weights are fp32 in any case."""
-
-    @field_validator("devices")
-    @classmethod
-    def _positive(cls, devices: int | str) -> int | str:
-        if isinstance(devices, int) and devices < 1:
-            raise ValueError("must be 1 or more, or auto")
-        return devices
 
 
 class TrainConfig(_Section):
@@ -203,10 +210,12 @@ class TrainConfig(_Section):
     name: str
     notes: str = ""
     """What else the model card should say of the run."""
+
     tasks: tuple[str, ...] = tuple(TASKS)
     canonical_fx: float = Field(gt=0)
-    input_height: int = Field(multiple_of=32)
-    input_width: int = Field(multiple_of=32)
+    input_height: Size
+    input_width: Size
+    epochs: int = Field(ge=1)
     seed: int = 0
     validations: int = Field(8, ge=1)
     """How often the held-out frames are looked at in the whole run, about."""
@@ -226,7 +235,6 @@ class TrainConfig(_Section):
     backbone_weights: str | None = None
     """File of ImageNet weights, for a backbone that brings none (ResNet-18: torchvision's)."""
 
-    stages: tuple[StageConfig, ...]
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
     loss: LossConfig = LossConfig()
@@ -235,15 +243,12 @@ class TrainConfig(_Section):
     hardware: HardwareConfig = HardwareConfig()
 
     @model_validator(mode="after")
-    def _known(self) -> TrainConfig:
-        unknown = [name for name in self.tasks if name not in TASKS]
-        if unknown:
-            raise ValueError(f"unknown task {unknown[0]!r}; there are {', '.join(TASKS)}")
-        if not self.stages:
-            raise ValueError("stages: at least one is needed")
-        unknown = [name for name in self.optimiser.frozen_tasks if name not in self.tasks]
-        if unknown:
-            raise ValueError(f"optimiser.frozen_tasks: {unknown[0]!r} is no task of this run")
+    def _consistent(self) -> TrainConfig:
+        _known("tasks", self.tasks, TASKS)
+        _known("model.backbone", [self.model.backbone], BACKBONES)
+        _known("model.retrieval", [self.model.retrieval], NETWORKS)
+        _known("loss.weighting", [self.loss.weighting], WEIGHTINGS)
+        _known("optimiser.frozen_tasks", self.optimiser.frozen_tasks, self.tasks)
         if self.optimiser.frozen_tasks and not self.optimiser.freeze_norm:
             raise ValueError("optimiser.frozen_tasks needs optimiser.freeze_norm: true")
         if self.start_share and self.start_from is None:
@@ -251,14 +256,9 @@ class TrainConfig(_Section):
         return self
 
     @property
-    def epochs(self) -> int:
-        """Epochs of all stages together."""
-        return sum(stage.epochs for stage in self.stages)
-
-    def stage(self, epoch: int) -> StageConfig:
-        """Return the stage that ``epoch`` (from 0, below ``epochs``) belongs to."""
-        ends = accumulate(stage.epochs for stage in self.stages)
-        return next(stage for stage, end in zip(self.stages, ends) if epoch < end)
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the network's input."""
+        return self.input_height, self.input_width
 
     def with_tasks(self, names: Sequence[str]) -> TrainConfig:
         """Return the same run for some of its tasks.
@@ -272,8 +272,55 @@ class TrainConfig(_Section):
                 f"task {(unknown or [''])[0]!r} is not in the configuration: use some of"
                 f" {', '.join(self.tasks)}"
             )
-        chosen = tuple(name for name in self.tasks if name in names)
-        return self.model_copy(update={"tasks": chosen})
+        return self.model_copy(update={"tasks": tuple(t for t in self.tasks if t in names)})
+
+    def check(self) -> None:
+        """Refuse keys that cannot work together, before the data set is read.
+
+        Raises:
+            ConfigError: names the key and what to do.
+        """
+        model, options = self.model, self.optimiser
+        if model.width % model.heads:
+            raise ConfigError(
+                f"model.heads: {model.heads} does not divide model.width {model.width}"
+            )
+        for name, (kind, _) in self.loss.active.items():
+            missing = kind.needs_tasks - set(self.tasks)
+            if missing or len(self.tasks) < kind.least_tasks:
+                raise ConfigError(
+                    f"loss.{name} needs "
+                    + (f"the task {sorted(missing)[0]}" if missing else f"{kind.least_tasks} tasks")
+                    + "; set it to 0"
+                )
+            if kind.needs_prototypes and not NETWORKS[model.retrieval].has_prototypes:
+                raise ConfigError(
+                    f"loss.{name} needs model.retrieval: prototypes; set it to 0, or the retrieval"
+                )
+            if kind.wants & {TEACHER, TEACHER_FEATURES}:
+                self._check_teachers(name)
+        if WEIGHTINGS[self.loss.weighting].separates and (
+            options.accumulate > 1
+            or self.hardware.precision == "fp16"
+            or self.hardware.devices not in (1, "auto")
+        ):
+            raise ConfigError(
+                f"loss.weighting: {self.loss.weighting} takes gradients apart; set"
+                " optimiser.accumulate: 1, hardware.devices: 1 and hardware.precision: fp32 or bf16"
+            )
+
+    def _check_teachers(self, loss: str) -> None:
+        teachers = self.distillation.teachers
+        if not set(teachers) & set(self.tasks):
+            raise ConfigError(
+                f"loss.{loss} needs distillation.teachers: task to a checkpoint or a bundle"
+            )
+        for name, where in teachers.items():
+            if name in self.tasks and where.endswith(".ckpt") and not Path(where).is_file():
+                raise ConfigError(
+                    f"distillation.teachers.{name}: {where} not found; train the teacher first,"
+                    f" with tasks: [{name}]"
+                )
 
     @classmethod
     def read(cls, path: Path | str) -> TrainConfig:
@@ -284,9 +331,22 @@ class TrainConfig(_Section):
                 offending key is named).
         """
         content = read_yaml(Path(path), ConfigError)
+        refuse_removed(content, path, AUXILIARY_LOSSES)
         try:
             return cls.model_validate(content)
         except ValidationError as error:
-            first = error.errors()[0]
-            key = ".".join(str(part) for part in first["loc"]) or "the file"
-            raise ConfigError(f"{path}: {key}: {one_line(first['msg'])}") from error
+            raise ConfigError(f"{path}: {first_error(error)}") from error
+
+
+def first_error(error: ValidationError) -> str:
+    """Return the first thing that is wrong, in one line that begins with its key."""
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    reason = one_line(first["msg"].removeprefix("Value error, "))
+    return f"{key}: {reason}" if key else reason
+
+
+def _known(key: str, names: Iterable[str], there: Iterable[str]) -> None:
+    for name in names:
+        if name not in there:
+            raise ValueError(f"{key}: unknown {name!r}; there are {', '.join(there)}")

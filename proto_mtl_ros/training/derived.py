@@ -6,8 +6,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from ..data.sample import Sample
-from ..geometry import depth_to_normals, height_at, resize
+from proto_mtl_ros.data.sample import Sample
+from proto_mtl_ros.geometry import depth_to_normals, height_at, resize
 
 _WIDTH = 320  # a quarter of the time of 640 pixels, and more than a training looks at
 _WINDOW = 7
@@ -32,19 +32,13 @@ def normals_of_depth(sample: Sample, step: float = 0.0) -> np.ndarray:
     depth = np.where(valid, depth, 0).astype(np.float32)
     noise: float | np.ndarray = 0.002
     if step > 0:
-        depth = relaxed(depth, valid, step)
+        low, high, smooth = depth - step / 2, depth + step / 2, depth
+        weight = cv2.GaussianBlur(valid.astype(np.float32), (0, 0), _SIGMA)
+        for _ in range(_PASSES):
+            blurred = cv2.GaussianBlur(np.where(valid, smooth, 0), (0, 0), _SIGMA)
+            smooth = np.clip(blurred / np.maximum(weight, 1e-6), low, high)
+        depth = np.where(valid, smooth, 0).astype(np.float32)
         # relative to inverse depth, and what is left of the step after relaxing
         noise = (0.7 * step / np.maximum(depth, 0.1)).astype(np.float32)
     normals = depth_to_normals(depth, camera, window=_WINDOW, noise=noise)
     return resize(normals, width, height, "nearest")
-
-
-def relaxed(depth: np.ndarray, valid: np.ndarray, step: float) -> np.ndarray:
-    """Return depth [H, W] smoothed within half a quantisation step of what was measured."""
-    low, high = depth - step / 2, depth + step / 2
-    weight = cv2.GaussianBlur(valid.astype(np.float32), (0, 0), _SIGMA)
-    smooth = depth
-    for _ in range(_PASSES):
-        blurred = cv2.GaussianBlur(np.where(valid, smooth, 0), (0, 0), _SIGMA)
-        smooth = np.clip(blurred / np.maximum(weight, 1e-6), low, high)
-    return np.where(valid, smooth, 0).astype(np.float32)

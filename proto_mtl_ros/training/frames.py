@@ -8,17 +8,18 @@ have seen, and any number of processes share a batch in the same way.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from .augmentation import Crop, jitter_colours
-from .config import TrainConfig
-from .store import FrameStore
+from proto_mtl_ros.training.augmentation import Crop, jitter_colours
+from proto_mtl_ros.training.config import TrainConfig
+from proto_mtl_ros.training.store import FrameStore
 
-Key = tuple[int, int, int]
-"""Epoch, pass over the frames, index of the frame."""
+Key = tuple[int, int]
+"""Pass over the frames, index of the frame."""
 
 
 class EpochBatches(Sampler[list[Key]]):
@@ -63,15 +64,15 @@ class EpochBatches(Sampler[list[Key]]):
 
     def __iter__(self) -> Iterator[list[Key]]:
         number, order = -1, np.empty(0, np.int64)
+        size = self.batch // self.parts
         start = self.epoch * self.steps * self.batch
-        for step in range(self.steps):
+        for first in range(start, start + self.steps * self.batch, self.batch):
             keys: list[Key] = []
-            for draw in range(start + step * self.batch, start + (step + 1) * self.batch):
+            for draw in range(first, first + self.batch):
                 if draw // self.length != number:
                     number = draw // self.length
                     order = np.random.default_rng([self.seed, number]).permutation(self.length)
-                keys.append((self.epoch, number, int(order[draw % self.length])))
-            size = self.batch // self.parts
+                keys.append((number, int(order[draw % self.length])))
             for part in range(self.parts):
                 yield keys[part * size : (part + 1) * size][self.rank :: self.world]
 
@@ -79,61 +80,32 @@ class EpochBatches(Sampler[list[Key]]):
 class _Keys(Dataset):
     """Hands the keys of a batch through to the function that cuts the batch as a whole."""
 
-    def __init__(self, length: int) -> None:
-        self.length = length
-
-    def __len__(self) -> int:
-        return self.length
-
     def __getitem__(self, key: Any) -> Any:
         return key
 
 
-class TrainingBatches:
-    """Cuts and colours the batches of a training.
-
-    Args:
-        store: the frames.
-        config: the run.
-    """
-
-    def __init__(self, store: FrameStore, config: TrainConfig) -> None:
-        self.store, self.config = store, config
-
-    def __call__(self, keys: Sequence[Key]) -> dict[str, Any]:
-        config, stage = self.config, self.config.stage(keys[0][0])
-        crops = [
-            Crop.draw(
-                np.random.default_rng([config.seed, number, index, 1]),
-                config.data.smallest_crop,
-                config.data.largest_crop,
-            )
-            for _, number, index in keys
-        ]
-        batch = self.store.batch(
-            [index for _, _, index in keys], crops, stage.height, stage.width, config.canonical_fx
+def training_batch(store: FrameStore, config: TrainConfig, keys: Sequence[Key]) -> dict[str, Any]:
+    """Cut and colour a batch of a training."""
+    data = config.data
+    crops = [
+        Crop.draw(
+            np.random.default_rng([config.seed, number, index, 1]),
+            data.smallest_crop,
+            data.largest_crop,
         )
-        batch["image"] = jitter_colours(batch["image"], crops, config.data.colour)
-        return batch
+        for number, index in keys
+    ]
+    batch = store.batch([index for _, index in keys], crops, config.canonical_fx)
+    batch["image"] = jitter_colours(batch["image"], crops, data.colour)
+    return batch
 
 
-class WholeFrames:
-    """Whole frames at the bundle's input size; labels stay at that size too."""
-
-    def __init__(self, store: FrameStore, config: TrainConfig) -> None:
-        self.store, self.config = store, config
-
-    def __call__(self, indices: Sequence[int]) -> dict[str, Any]:
-        config = self.config
-        batch = self.store.batch(
-            list(indices),
-            [Crop()] * len(indices),
-            config.input_height,
-            config.input_width,
-            config.canonical_fx,
-        )
-        batch["image"] = jitter_colours(batch["image"], [Crop()] * len(indices), 0.0)
-        return batch
+def whole_frames(store: FrameStore, config: TrainConfig, indices: Sequence[int]) -> dict[str, Any]:
+    """Return whole frames at the network's input size; labels have that size too."""
+    crops = [Crop()] * len(indices)
+    batch = store.batch(list(indices), crops, config.canonical_fx)
+    batch["image"] = jitter_colours(batch["image"], crops, 0.0)
+    return batch
 
 
 def training_loader(
@@ -144,26 +116,19 @@ def training_loader(
     Batches are cut in this process: that takes a few percent of a step even on two cores, and a
     forked worker can deadlock in the threads of OpenCV and torch.
     """
+    batch, parts = config.optimiser.batch, config.optimiser.accumulate
     return DataLoader(
-        _Keys(len(store)),
-        batch_sampler=EpochBatches(
-            len(store),
-            steps,
-            config.optimiser.batch,
-            config.seed,
-            rank,
-            world,
-            config.optimiser.accumulate,
-        ),
-        collate_fn=TrainingBatches(store, config),
+        _Keys(),
+        batch_sampler=EpochBatches(len(store), steps, batch, config.seed, rank, world, parts),
+        collate_fn=partial(training_batch, store, config),
     )
 
 
 def evaluation_loader(store: FrameStore, config: TrainConfig) -> DataLoader:
     """Return the loader of whole frames in order."""
     return DataLoader(
-        _Keys(len(store)),
+        _Keys(),
         batch_size=4,
         sampler=range(len(store)),
-        collate_fn=WholeFrames(store, config),
+        collate_fn=partial(whole_frames, store, config),
     )

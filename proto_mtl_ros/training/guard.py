@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, distributed, nn
 
-from ..errors import TrainingError
-from .processes import world_size
+from proto_mtl_ros.errors import TrainingError
+from proto_mtl_ros.training.processes import world_size
 
 TOTAL = "total"
 """The part that is the sum of all; named only where every other part is finite."""
@@ -37,20 +37,13 @@ class FiniteGuard:
         """Remember a batch of the step that is under way and the parts of its loss."""
         self._seen.append((frame_ids, {name: value.detach() for name, value in parts.items()}))
 
-    def check(
-        self,
-        norm: Tensor,
-        parameters: Iterable[tuple[str, nn.Parameter]],
-        epoch: int,
-        step: int,
-        advice: str,
-    ) -> None:
+    def check(self, norm: Tensor, module: nn.Module, where: str, advice: str) -> None:
         """Let a finite step pass.
 
         Args:
             norm: of the gradient of all parameters, before clipping.
-            parameters: with their names.
-            epoch, step: that are under way, from 1.
+            module: what is trained.
+            where: epoch and step that are under way.
             advice: what the user can do, the end of the sentence.
 
         Raises:
@@ -60,42 +53,28 @@ class FiniteGuard:
         if bool(torch.isfinite(norm)):
             self._skipped = 0
             return
-        broken = [
-            (name, float(value), list(ids))
-            for ids, parts in seen
-            for name, value in parts.items()
-            if not bool(torch.isfinite(value))
-        ]
-        ids = [frame_id for frame_ids, _ in seen for frame_id in frame_ids]
-        broken, ids = _of_all_processes(broken, ids)
+        own = [(list(ids), {n: float(v) for n, v in parts.items()}) for ids, parts in seen]
+        everywhere = [own]
+        if world_size() > 1:
+            everywhere = [own] * world_size()
+            distributed.all_gather_object(everywhere, own)
+        batches = [batch for one in everywhere for batch in one]
+        broken: dict[str, None] = {}
+        frames: dict[str, None] = {}
+        for ids, parts in batches:
+            bad = {n: v for n, v in parts.items() if not abs(v) < float("inf")}
+            for name in [n for n in bad if n != TOTAL] or bad:
+                broken[f"{name} is {bad[name]}"] = None
+                frames |= dict.fromkeys(ids)
         if not broken:
             self._skipped += 1
             if self._skipped <= self._patience:
                 return
-        where = f"epoch {epoch}, step {step}"
         if broken:
-            parts = [part for part in broken if part[0] != TOTAL] or broken
-            names = dict.fromkeys(f"{name} is {value}" for name, value, _ in parts)
-            frames = dict.fromkeys(frame_id for _, _, own in broken for frame_id in own)
-            what = f"the loss of {', '.join(names)}"
+            what = f"the loss of {', '.join(broken)}"
         else:
-            frames = dict.fromkeys(ids)
-            of = next((n for n, p in parameters if p.grad is not None and not _finite(p.grad)), "?")
+            frames = dict.fromkeys(frame for ids, _ in batches for frame in ids)
+            gradients = ((n, p.grad) for n, p in module.named_parameters() if p.grad is not None)
+            of = next((n for n, g in gradients if not bool(torch.isfinite(g).all())), "?")
             what = f"every loss is finite, but the gradient of {of} is not"
         raise TrainingError(f"{where}: {what}; frames of the batch: {', '.join(frames)}; {advice}")
-
-
-def _finite(values: Tensor) -> bool:
-    return bool(torch.isfinite(values).all())
-
-
-_Broken = list[tuple[str, float, list[str]]]
-
-
-def _of_all_processes(broken: _Broken, ids: list[str]) -> tuple[_Broken, list[str]]:
-    world = world_size()
-    if world == 1:
-        return broken, ids
-    found: list = [None] * world
-    distributed.all_gather_object(found, (broken, ids))
-    return [part for own, _ in found for part in own], [i for _, own in found for i in own]

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -14,26 +13,25 @@ import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor, nn
 
-from ..evaluation.metrics import Metric, metric_for
-from ..model.deploy import decode
-from ..model.network import NetworkOutput
-from ..model.prototypes import entropy
-from ..tasks import NYU13, LabelSet, tasks_over
-from .checkpoint import LABEL_SET
-from .config import TrainConfig
-from .gradients import GradientAggregation, shared_parameters
-from .guard import TOTAL, FiniteGuard
-from .losses import logit_offset, supervised
-from .pictures import HeldOutPictures
-from .processes import averaged, of_whole_batch
-from .start import starting_network
-from .terms import TERMS
-from .terms.task_maps import connected_zero
-from .weighting import WEIGHTINGS
+from proto_mtl_ros.model.deploy import decode
+from proto_mtl_ros.model.network import NetworkOutput
+from proto_mtl_ros.model.prototypes import entropy
+from proto_mtl_ros.tasks import NYU13, LabelSet, Metric, tasks_over
+from proto_mtl_ros.training.auxiliary import Setup
+from proto_mtl_ros.training.checkpoint import LABEL_SET
+from proto_mtl_ros.training.config import TrainConfig
+from proto_mtl_ros.training.guard import TOTAL, FiniteGuard
+from proto_mtl_ros.training.losses import logit_offset, supervised
+from proto_mtl_ros.training.pictures import HeldOutPictures
+from proto_mtl_ros.training.processes import averaged
+from proto_mtl_ros.training.start import starting_network
+from proto_mtl_ros.training.weighting import WEIGHTINGS
+
+CLIP_NORM = 1.0
 
 
 class MultiTaskModule(L.LightningModule):
-    """Trains ``ProtoMTL`` on partially annotated batches.
+    """Trains a ``ProtoMTL`` on partially annotated batches.
 
     Args:
         config: the run.
@@ -56,52 +54,50 @@ class MultiTaskModule(L.LightningModule):
         self.tasks = tasks_over(config.tasks, label_set)
         self.network = starting_network(config, self.tasks)
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.weights = config.loss.model_dump()
-        self.terms = nn.ModuleDict(
+        self.weights = {name: config.loss.weight(name) for name in config.tasks}
+        taught = frozenset(config.distillation.teachers)
+        active = config.loss.active
+        self.auxiliary = nn.ModuleDict(
             {
-                name: term(self.tasks, self.network, config)
-                for name, term in TERMS.items()
-                if self.weights[name] > 0
+                name: kind(Setup(self.tasks, self.network, options, self.weights, taught))
+                for name, (kind, options) in active.items()
             }
         )
+        self.auxiliary_weights = {name: options.weight for name, (_, options) in active.items()}
         offset = torch.zeros(0)
         if config.loss.logit_adjustment and class_counts is not None:
             offset = logit_offset(class_counts, config.loss.logit_adjustment)
         self.register_buffer("_offset", offset.view(1, -1, 1, 1), persistent=False)
         self.weighting = WEIGHTINGS[config.loss.weighting](config.tasks, config.seed)
-        self.gradients = GradientAggregation(config.loss.gradients, config.seed)
         self.guard = FiniteGuard(scaled=config.hardware.precision == "fp16")
-        self.parts = [*config.tasks, *self.terms, TOTAL]
+        self.parts = [*config.tasks, *self.auxiliary, TOTAL]
         self.loss = torch.zeros(())
-        self._separate: tuple[dict[str, Tensor], Tensor] | None = None
+        self._separate: tuple[dict[str, Tensor], Tensor] = {}, self.loss
         self.metrics: dict[str, Metric] = {}
         self.pictures = HeldOutPictures(self.tasks)
-        if config.optimiser.frozen_blocks:
-            for part in self.network.backbone.parts()[: 1 + config.optimiser.frozen_blocks]:  # type: ignore[operator]
-                part.requires_grad_(False)
-        self._freeze(config.optimiser.frozen_tasks)
+        self._freeze()
         # Lightning leaves the modes of modules as they are when a training starts
         self.train()
 
-    def _freeze(self, names: Sequence[str]) -> None:
-        """Keep all weights that the results of these tasks depend on."""
-        network = self.network
-        if not names:
-            return
-        network.backbone.requires_grad_(False)
-        if network.prototypes is not None:
-            network.prototypes.requires_grad_(False)
-        for parts in (network.decoders, network.krt, network.heads):
-            for name in names:
-                parts[network.names.index(name)].requires_grad_(False)
+    def _freeze(self) -> None:
+        """Keep the first blocks, and all weights that the results of frozen tasks depend on."""
+        network, options = self.network, self.config.optimiser
+        frozen: list[Any] = []
+        if options.frozen_blocks:
+            frozen += network.backbone.parts()[: 1 + options.frozen_blocks]  # type: ignore[operator]
+        if options.frozen_tasks:
+            frozen += [network.backbone, *filter(None, [network.prototypes])]
+        for name in options.frozen_tasks:
+            place = network.names.index(name)
+            frozen += [parts[place] for parts in (network.decoders, network.krt, network.heads)]
+        for part in frozen:
+            part.requires_grad_(False)
 
     def train(self, mode: bool = True) -> MultiTaskModule:
         """Set the mode; batch norms keep the statistics they have where so configured."""
         super().train(mode)
-        options = self.config.optimiser
-        if mode and (options.freeze_norm or options.freeze_backbone_norm):
-            part = self.network if options.freeze_norm else self.network.backbone
-            for module in part.modules():  # type: ignore[union-attr, operator]
+        if mode and self.config.optimiser.freeze_norm:
+            for module in self.network.modules():
                 if isinstance(module, nn.modules.batchnorm._BatchNorm):
                     module.eval()
         return self
@@ -110,19 +106,22 @@ class MultiTaskModule(L.LightningModule):
         """Say what the class ids mean: a bundle is made from the checkpoint alone."""
         checkpoint[LABEL_SET] = asdict(self.label_set)
 
+    @property
+    def _logs_this_step(self) -> bool:
+        return (self.global_step + 1) % self.trainer.log_every_n_steps == 0  # type: ignore[attr-defined]
+
     def training_step(self, batch: dict[str, Any], _index: int) -> Tensor:
         out = self.forward(batch["image"])
         losses, extra, values = self.losses(batch, out)
-        combined = self.weighting(of_whole_batch(losses, self.config.tasks), self.global_step)
-        loss = combined + extra
+        loss = self.weighting(losses, self.global_step) + extra
         values[TOTAL] = self.loss = loss.detach()
         self._separate = (losses, extra)
         self.guard.watch(batch["frame_id"], values)
-        if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+        if self._logs_this_step:
             for name, value in averaged(values, self.parts).items():
                 self._note("loss" if name == TOTAL else f"loss/{name}", value)
             if out.affinity is not None:
-                self._log_affinity(out.pooled.detach(), out.affinity.detach())
+                self._log_affinity(out.affinity.detach())
         return loss
 
     def forward(self, images: Tensor) -> NetworkOutput:
@@ -134,7 +133,7 @@ class MultiTaskModule(L.LightningModule):
             {name: raw.float() for name, raw in out.raw.items()},
             out.pooled.float(),
             None if out.affinity is None else out.affinity.float(),
-            tuple(tap.float() for tap in out.taps),
+            tuple(level.float() for level in out.pyramid),
             {name: features.float() for name, features in out.features.items()},
         )
 
@@ -142,7 +141,7 @@ class MultiTaskModule(L.LightningModule):
         self, batch: dict[str, Any], out: NetworkOutput
     ) -> tuple[dict[str, Tensor], Tensor, dict[str, Tensor]]:
         """Return the supervised loss of each task that the batch has labels of, the weighted sum of
-        the terms, and the plain value of each part for the log.
+        the auxiliary losses, and the plain value of each part for the log.
         """
         with torch.autocast(self.device.type, enabled=False):
             adjusted = out
@@ -153,46 +152,39 @@ class MultiTaskModule(L.LightningModule):
                 adjusted.raw, batch, batch["labelled"], self.tasks, self.weights
             )
             # every parameter has a gradient in every step, if a zero one: processes wait for it
-            extra = connected_zero((*out.raw.values(), out.pooled, *self.weighting.parameters()))
-            for name, term in self.terms.items():
-                value = term(batch, adjusted if term.adjusted else out)
-                extra = extra + self.weights[name] * value
+            touched = (*out.raw.values(), out.pooled, *self.weighting.parameters())
+            extra = torch.stack([tensor.sum() for tensor in touched]).sum() * 0.0
+            for name, part in self.auxiliary.items():
+                value = part(batch, adjusted if part.adjusted else out)
+                extra = extra + self.auxiliary_weights[name] * value
                 values[name] = value.detach()
         return losses, extra, values
 
     def backward(self, loss: Tensor, *arguments: Any, **options: Any) -> None:
-        if self.gradients.method == "sum":
+        if self.weighting.separates:
+            self.weighting.backward(*self._separate, self, self.global_step)
+        else:
             super().backward(loss, *arguments, **options)
-            return
-        assert self._separate is not None
-        losses, extra = self._separate
-        shared = shared_parameters(self.network)
-        known = {id(parameter) for parameter in shared}
-        others = [p for p in self.parameters() if p.requires_grad and id(p) not in known]
-        self.gradients.backward(losses, extra, shared, others, self.global_step)
 
     def configure_gradient_clipping(  # type: ignore[override]
         self, optimizer: Any, gradient_clip_val: float | None = None, **_: Any
     ) -> None:
-        """Clip the network and each term by its own norm; stop where one is not finite.
+        """Clip the network and each auxiliary loss by its own norm; stop where one is not finite.
 
         An auto-encoder that starts with large gradients must not take the network's share.
         """
         norms = []
-        for part in (self.network, self.weighting, *self.terms.values()):
+        for part in (self.network, self.weighting, *self.auxiliary.values()):
             parameters = [p for p in part.parameters() if p.grad is not None]
             if parameters:
-                limit = self.config.optimiser.clip_norm
-                norms.append(nn.utils.clip_grad_norm_(parameters, limit))
-        norm = torch.stack(norms).max() if norms else torch.zeros(())
+                norms.append(nn.utils.clip_grad_norm_(parameters, CLIP_NORM))
         self.guard.check(
-            norm,
-            self.named_parameters(),
-            self.current_epoch + 1,
-            self.global_step + 1,
+            torch.stack(norms).max() if norms else torch.zeros(()),
+            self,
+            f"epoch {self.current_epoch + 1}, step {self.global_step + 1}",
             "look at their labels, or lower optimiser.lr; the last epoch's checkpoint is as it was",
         )
-        if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+        if norms and self._logs_this_step:
             self._note("gradient_norm", norms[0])
 
     def on_train_epoch_end(self) -> None:
@@ -202,38 +194,35 @@ class MultiTaskModule(L.LightningModule):
         # all processes have the same value
         self.log(name, value, rank_zero_only=True)
 
-    def _log_affinity(self, pooled: Tensor, affinity: Tensor) -> None:
+    def _log_affinity(self, affinity: Tensor) -> None:
         """Log the entropy of the affinity and the T x T association (collapse shows in both)."""
         self._note("affinity/entropy", entropy(affinity).mean())
         association = affinity.mean((0, 2))
         for row, of in enumerate(self.config.tasks):
             for column, to in enumerate(self.config.tasks):
                 self._note(f"association/{of}/{to}", association[row, column])
-        assert self.network.prototypes is not None
-        similarity = self.network.prototypes.similarity(pooled)
-        self._note("affinity/slots_used", _slots_used(similarity))
 
     def on_validation_epoch_start(self) -> None:
-        self.metrics = {task.name: metric_for(task) for task in self.tasks}
+        self.metrics = {task.name: task.metric() for task in self.tasks}
         self.pictures = HeldOutPictures(self.tasks)
 
     def validation_step(self, batch: dict[str, Any], _index: int) -> None:
         out = self.forward(batch["image"])
+        predictions = {n: m.cpu().numpy() for n, m in decode(out.raw, self.tasks).items()}
         factor = batch["depth_factor"].cpu().numpy()[:, None, None]
-        predictions = {name: map_.cpu().numpy() for name, map_ in decode(out.raw).items()}
-        if "depth" in predictions:
-            predictions["depth"] = predictions["depth"] * factor
-        labelled = batch["labelled"].cpu().numpy()
-        every: dict[str, np.ndarray] = {}
+        labels = {}
         for task in self.tasks:
-            labels = batch[task.name].cpu().numpy()
-            if task.name == "depth":
-                labels = labels * factor
-            every[task.name] = labels
-            for frame in np.flatnonzero(labelled[:, self.tasks.index(task)]):
-                self.metrics[task.name].update(predictions[task.name][frame], labels[frame])
+            own = batch[task.name].cpu().numpy()
+            predictions[task.name], labels[task.name] = (
+                task.from_canonical(maps, factor) for maps in (predictions[task.name], own)
+            )
+        labelled = batch["labelled"].cpu().numpy()
+        for index, task in enumerate(self.tasks):
+            for frame in np.flatnonzero(labelled[:, index]):
+                pair = predictions[task.name][frame], labels[task.name][frame]
+                self.metrics[task.name].update(*pair)
         images = batch["image"].cpu().numpy()
-        self.pictures.add(batch["frame_id"], images, predictions, every, labelled)
+        self.pictures.add(batch["frame_id"][0], images[0], predictions, labels, labelled[0])
         if out.affinity is not None:
             self.pictures.add_affinity(out.affinity)
 
@@ -249,11 +238,11 @@ class MultiTaskModule(L.LightningModule):
         options = self.config.optimiser
         groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
         for name, parameter in self.named_parameters():
-            if not parameter.requires_grad:
-                continue
-            # norms, biases and prototypes are not decayed
-            decay = parameter.ndim > 1 and "prototypes" not in name
-            groups.setdefault((name.startswith("network.backbone."), decay), []).append(parameter)
+            if parameter.requires_grad:
+                # norms, biases and prototypes are not decayed
+                decay = parameter.ndim > 1 and "prototypes" not in name
+                backbone = name.startswith("network.backbone.")
+                groups.setdefault((backbone, decay), []).append(parameter)
         optimiser = torch.optim.AdamW(
             [
                 {
@@ -279,13 +268,3 @@ class MultiTaskModule(L.LightningModule):
         decay = self.steps * min(1.0, options.decay_epochs / self.config.epochs)
         progress = max(0.0, min(1.0, (step - (self.steps - decay)) / decay))
         return rise * 0.5 * (1 + math.cos(math.pi * progress))
-
-
-def _slots_used(similarity: Tensor) -> Tensor:
-    """Return how many slots are the best one for at least one token, of all T x M."""
-    best = similarity.argmax(-1)
-    slots = similarity.shape[-1]
-    used = torch.zeros(similarity.shape[-2] * slots, device=similarity.device)
-    offset = torch.arange(similarity.shape[-2], device=similarity.device) * slots
-    used[(best + offset).flatten()] = 1
-    return used.sum()

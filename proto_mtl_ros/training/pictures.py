@@ -3,15 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-import cv2
 import numpy as np
 from torch import Tensor
 
-from ..drawing import SheetRow, contact_sheet
-from ..drawing.legend import BACKGROUND, INK, LINE, blank, text_width, write
-from ..tasks import Categorical, Task
+from proto_mtl_ros.drawing import SheetRow, contact_sheet
+from proto_mtl_ros.tasks import Categorical, Task
 
 _FRAMES = 4
 _WIDTH = 256
@@ -33,29 +31,28 @@ class HeldOutPictures:
 
     def add(
         self,
-        frame_ids: Sequence[str],
-        images: np.ndarray,
-        predictions: dict[str, np.ndarray],
-        labels: dict[str, np.ndarray],
+        frame_id: str,
+        rgb: np.ndarray,
+        predictions: Mapping[str, np.ndarray],
+        labels: Mapping[str, np.ndarray],
         labelled: np.ndarray,
     ) -> None:
         """Keep the first frame of a batch, two rows of it, until there are enough.
 
         Args:
-            images: uint8 [B, H, W, 3].
-            predictions: decoded maps, task name to [B, H, W] or [B, H, W, 3]; depth in metres.
+            rgb: uint8 [H, W, 3].
+            predictions: decoded maps of the batch by name; depth in metres.
             labels: the same of the labels.
-            labelled: bool [B, T].
+            labelled: bool [T].
         """
-        if len(self.rows) >= 2 * _FRAMES:
-            return
-        # copies: a view would keep the whole batch
-        rgb = images[0].copy()
-        has = {task.name for task, known in zip(self.tasks, labelled[0]) if known}
-        predicted = {name: maps[0].copy() for name, maps in predictions.items()}
-        known = {name: maps[0].copy() for name, maps in labels.items() if name in has}
-        self.rows.append(_row(f"{frame_ids[0]} predicted", rgb, predicted))
-        self.rows.append(_row(f"{frame_ids[0]} label", rgb, known))
+        if len(self.rows) < 2 * _FRAMES:
+            has = {task.name for task, known in zip(self.tasks, labelled) if known}
+            known = {name: maps for name, maps in labels.items() if name in has}
+            for caption, maps in (("predicted", predictions), ("label", known)):
+                # copies: a view would keep the whole batch
+                first = {name: values[0].copy() for name, values in maps.items()}
+                panels = (first.get(name) for name in ("segmentation", "depth", "normals"))
+                self.rows.append(SheetRow(f"{frame_id} {caption}", rgb.copy(), *panels))
 
     def add_affinity(self, affinity: Tensor) -> None:
         """Add the token-level affinity [B, T, N, T] of a batch."""
@@ -63,7 +60,11 @@ class HeldOutPictures:
         self.frames += len(affinity)
 
     def drawn(self) -> dict[str, np.ndarray]:
-        """Return the pictures, uint8 [H, W, 3], by the name that TensorBoard shows them under."""
+        """Return the pictures, uint8 [H, W, 3], by the name that TensorBoard shows them under.
+
+        ``association`` has a cell for the mean affinity of each task's tokens (row) to each task
+        (column): white is 0, black 1.
+        """
         pictures: dict[str, np.ndarray] = {}
         if self.rows:
             categorical = next((t for t in self.tasks if isinstance(t, Categorical)), None)
@@ -73,49 +74,6 @@ class HeldOutPictures:
                 self.rows, classes, palette, panel_width=_WIDTH
             )
         if self.frames:
-            names = [task.name for task in self.tasks]
-            pictures["association"] = association_matrix(names, self.association / self.frames)
+            grey = np.kron(255 * (1 - self.association / self.frames), np.ones((_CELL, _CELL)))
+            pictures["association"] = np.repeat(grey.astype(np.uint8)[..., None], 3, 2)
         return pictures
-
-
-def _row(caption: str, rgb: np.ndarray, maps: dict[str, np.ndarray]) -> SheetRow:
-    return SheetRow(caption, rgb, maps.get("segmentation"), maps.get("depth"), maps.get("normals"))
-
-
-def association_matrix(names: Sequence[str], values: np.ndarray) -> np.ndarray:
-    """Draw the mean affinity of each task's tokens (row) to each task (column).
-
-    White is 0 and dark blue 1; rows sum to one.
-
-    Args:
-        names: of the T tasks.
-        values: [T, T].
-
-    Returns:
-        uint8 [H, W, 3].
-    """
-    margin = 8
-    left = margin + max(map(text_width, names)) + margin
-    cell = max(_CELL, *(text_width(name) + margin for name in names))
-    titles = ["affinity of the tokens of a task (row)", "to the prototypes of a task (column)"]
-    top = margin + (len(titles) + 1) * LINE
-    width = max(left + cell * len(names) + margin, max(map(text_width, titles)) + 2 * margin)
-    picture = blank(top + _CELL * len(names) + margin, width)
-    for line, title in enumerate(titles):
-        write(picture, title, margin, margin // 2 + line * LINE)
-    dark = np.array((20, 50, 120))
-    for row, of in enumerate(names):
-        y = top + row * _CELL
-        write(picture, of, left - margin - text_width(of), y + (_CELL - LINE) // 2)
-        for column, to in enumerate(names):
-            x = left + column * cell
-            if row == 0:
-                write(picture, to, x + (cell - text_width(to)) // 2, top - LINE)
-            value = float(values[row, column])
-            shade = np.round((1 - value) * 255 + value * dark).astype(int)
-            colour = tuple(int(c) for c in np.clip(shade, 0, 255))
-            cv2.rectangle(picture, (x, y), (x + cell - 3, y + _CELL - 3), colour, -1)
-            ink = BACKGROUND if value > 0.5 else INK
-            text = f"{value:.3f}"
-            write(picture, text, x + (cell - text_width(text)) // 2, y + (_CELL - LINE) // 2, ink)
-    return picture

@@ -13,9 +13,9 @@ import lightning as L
 import torch
 from tqdm import tqdm
 
-from ..tasks import TASKS
-from .config import TrainConfig
-from .module import MultiTaskModule
+from proto_mtl_ros.tasks import TASKS
+from proto_mtl_ros.training.config import TrainConfig
+from proto_mtl_ros.training.module import MultiTaskModule
 
 _BAR = "{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{postfix}]"
 
@@ -32,8 +32,8 @@ class Progress(L.Callback):
     def __init__(self, config: TrainConfig, steps: int, epochs: int) -> None:
         self.config, self.steps, self.epochs = config, steps, epochs
         self._bar: Any = None
-        self._started, self._first, self._total, self._shown = 0.0, 0, 0.0, 0.0
-        self._losses = 0
+        self._started, self._first, self._shown = 0.0, 0, 0.0
+        self._losses: list[torch.Tensor] = []
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._started, self._first = time.monotonic(), trainer.global_step
@@ -42,32 +42,29 @@ class Progress(L.Callback):
                 total=self.steps * self.epochs, initial=self._first, bar_format=_BAR, leave=True
             )
 
-    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._total, self._losses = 0.0, 0
-
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any, **__: Any
     ) -> None:
         assert isinstance(pl_module, MultiTaskModule)
-        self._total, self._losses = self._total + pl_module.loss, self._losses + 1  # type: ignore[assignment]
+        self._losses.append(pl_module.loss)
         now = time.monotonic()
         if self._bar is not None and now - self._shown > 0.5:
             self._shown = now
             self._bar.set_description_str(f"epoch {trainer.current_epoch + 1}/{self.epochs}", False)
             done = trainer.global_step - self._first
             rate = f"{done / max(now - self._started, 1e-9):.2f} it/s" if done else "first step"
-            loss = f"loss {float(pl_module.loss):.3f}"
-            self._bar.postfix = f"{rate}, {self._left(trainer.global_step)}, {loss}"
+            left = self._left(trainer.global_step)
+            self._bar.postfix = f"{rate}, {left}, loss {float(pl_module.loss):.3f}"
             self._bar.n = trainer.global_step
             self._bar.refresh()
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         # each process has the loss of its own frames; the line says that of all
-        total = float(trainer.strategy.reduce(torch.as_tensor(self._total), reduce_op="mean"))
+        loss = float(trainer.strategy.reduce(torch.stack(self._losses).mean(), reduce_op="mean"))
+        self._losses = []
         if not trainer.is_global_zero:
             return
-        parts = [f"epoch {trainer.current_epoch + 1}/{self.epochs}"]
-        parts.append(f"loss {total / max(self._losses, 1):.4f}")
+        parts = [f"epoch {trainer.current_epoch + 1}/{self.epochs}", f"loss {loss:.4f}"]
         if trainer.fit_loop.epoch_loop._should_check_val_epoch():
             parts += held_out_figures(self.config.tasks, trainer.callback_metrics)
         seconds = max(time.monotonic() - self._started, 1e-9)

@@ -5,13 +5,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..data.frame_list import NoSplitError
-from ..data.joined import LABEL_SETS
-from ..data.nyuv2 import hold_out
-from ..data.registry import open_source
-from ..data.source import FrameSource
-from ..errors import ConfigError
-from .config import TrainConfig
+from proto_mtl_ros.data.label_set import LABEL_SETS
+from proto_mtl_ros.data.registry import open_source
+from proto_mtl_ros.data.sample import FrameSource
+from proto_mtl_ros.data.table import NoSplitError, hold_out
+from proto_mtl_ros.errors import ConfigError
+from proto_mtl_ros.training.config import TrainConfig
 
 
 def split_frames(config: TrainConfig, data: Path) -> tuple[FrameSource, FrameSource]:
@@ -26,15 +25,12 @@ def split_frames(config: TrainConfig, data: Path) -> tuple[FrameSource, FrameSou
         DataError: the data set is incomplete or too small.
     """
     options = config.data
-    ids = _open(config, data, options.train_split).frame_ids[: options.limit]
+    ids = _open(config, data, "train").frame_ids[: options.limit]
     kept, held = hold_out(ids, options.held_out_blocks, options.held_out_length)
-    manifest = None if options.manifest is None else Path(options.manifest)
-    if manifest is not None and not manifest.is_absolute():
-        manifest = (data if data.is_dir() else data.parent) / manifest
-    return (
-        _open(config, data, options.train_split, kept, manifest),
-        _open(config, data, options.train_split, held),
-    )
+    manifest = None
+    if options.manifest is not None:  # an absolute path stands alone
+        manifest = (data if data.is_dir() else data.parent) / options.manifest
+    return _open(config, data, "train", kept, manifest), _open(config, data, "train", held)
 
 
 def reported_frames(config: TrainConfig, data: Path) -> tuple[FrameSource, str]:
@@ -44,12 +40,12 @@ def reported_frames(config: TrainConfig, data: Path) -> tuple[FrameSource, str]:
     """
     train, held_out = split_frames(config, data)
     try:
-        val = _open(config, data, config.data.val_split)
+        val = _open(config, data, "val")
     except NoSplitError:
         val = train
     if set(val.frame_ids) & {*train.frame_ids, *held_out.frame_ids}:
         return held_out, f"{len(held_out)} frames held out of training"
-    return val, f"{config.data.val_split} split"
+    return val, "val split"
 
 
 def _open(

@@ -10,12 +10,12 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from ..errors import BundleError, ConfigError
-from ..model import ProtoMTL
-from ..runtime.bundle import Bundle
-from ..tasks import Task
-from ..tensor_file import read_safetensors
-from .config import ModelConfig, TrainConfig
+from proto_mtl_ros.errors import BundleError, ConfigError
+from proto_mtl_ros.model import ProtoMTL, build_network
+from proto_mtl_ros.runtime.bundle import Bundle
+from proto_mtl_ros.tasks import Task
+from proto_mtl_ros.tensor_file import read_safetensors
+from proto_mtl_ros.training.config import ModelConfig, TrainConfig
 
 _LOG = logging.getLogger(__name__)
 
@@ -32,13 +32,9 @@ def starting_network(config: TrainConfig, tasks: Sequence[Task]) -> ProtoMTL:
         BundleError: there is no such bundle, or it is damaged.
     """
     options = config.model.model_dump()
+    options["backbone_weights"] = config.backbone_weights
     try:
-        network = ProtoMTL(
-            tasks,
-            pretrained=config.start_from is None,
-            backbone_weights=config.backbone_weights,
-            **options,
-        )
+        network = build_network(tasks, pretrained=config.start_from is None, **options)
     except ValueError as error:
         raise ConfigError(f"model: {error}") from None
     if config.start_from is not None:
@@ -62,13 +58,6 @@ def continued_from(config: TrainConfig, where: str) -> TrainConfig:
     manifest = Bundle.load(where).manifest
     own = {k: v for k, v in manifest.architecture.items() if k in ModelConfig.model_fields}
     height, width = manifest.input_size
-    before = (config.input_height, config.input_width)
-    stages = tuple(
-        stage.model_copy(update={"height": height, "width": width})
-        if (stage.height, stage.width) == before
-        else stage
-        for stage in config.stages
-    )
     teachers = {
         task: where if teacher == config.start_from else teacher
         for task, teacher in config.distillation.teachers.items()
@@ -79,8 +68,7 @@ def continued_from(config: TrainConfig, where: str) -> TrainConfig:
             "input_height": height,
             "input_width": width,
             "canonical_fx": manifest.canonical_fx,
-            "stages": stages,
-            "model": ModelConfig.model_validate({**ModelConfig().model_dump(), **own}),
+            "model": ModelConfig.model_validate(own),
             "distillation": config.distillation.model_copy(update={"teachers": teachers}),
         }
     )
@@ -90,9 +78,8 @@ def _take_over(network: ProtoMTL, bundle: Bundle) -> None:
     """Copy the weights of a bundle that fit; a task keeps its own whatever its place is."""
     stored = read_safetensors(bundle.weights_path, BundleError, "export the model again")
     found = _by_task(stored, bundle.manifest.tasks)
-    state = network.state_dict()
-    wanted = _by_task(state, network.names)
-    taken = {key: value for key, value in found.items() if _fits(wanted.get(key), value)}
+    wanted = _by_task(network.state_dict(), network.names)
+    taken = {k: v for k, v in found.items() if k in wanted and wanted[k].shape == v.shape}
     if not any(key.startswith("backbone.") for key in taken):
         raise ConfigError(
             f"start_from: {bundle.name} has another backbone than this network; set model.backbone"
@@ -103,10 +90,6 @@ def _take_over(network: ProtoMTL, bundle: Bundle) -> None:
     fresh = sorted({".".join(key.split(".")[:3]) for key in wanted if key not in taken})
     if fresh:
         _LOG.warning("start_from %s: learnt anew: %s", bundle.name, ", ".join(fresh))
-
-
-def _fits(mine: Tensor | None, other: Tensor) -> bool:
-    return mine is not None and mine.shape == other.shape
 
 
 def _by_task(state: Mapping[str, Tensor], tasks: Sequence[str]) -> dict[str, Tensor]:

@@ -15,23 +15,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..data.sample import Sample
-from ..data.source import FrameSource
-from ..geometry.letterbox import PADDING_GREY
-from ..model.network import RAW_STRIDE
-from ..tasks import Task
-from .attached import AttachedMaps
-from .augmentation import Crop, Windows
-from .frame_block import IMAGE, FrameBlock, stored, stored_size
-
-TEACHER = "teacher_"
-"""Prefix of the maps that a teacher predicted; the last channel is its confidence."""
-
-TEACHER_FEATURES = "teacher_features_"
-"""Prefix of the features that a teacher's head reads."""
-
-DERIVED_NORMALS = "derived_normals"
-"""Label map of the normals that follow from a depth label, for frames without a normals label."""
+from proto_mtl_ros.data.sample import FrameSource, Sample
+from proto_mtl_ros.geometry.letterbox import PADDING_GREY
+from proto_mtl_ros.model.torch_tasks import RAW_STRIDE, torch_task
+from proto_mtl_ros.tasks import Task
+from proto_mtl_ros.training.augmentation import Crop, Windows
+from proto_mtl_ros.training.auxiliary.auxiliary_loss import DERIVED_NORMALS, TEACHER
+from proto_mtl_ros.training.stored_maps import (
+    IMAGE,
+    AttachedMaps,
+    FrameBlock,
+    stored,
+    stored_size,
+)
 
 
 class FrameStore:
@@ -40,13 +36,11 @@ class FrameStore:
     Args:
         source: where the frames come from.
         tasks: whose labels are kept.
-        sizes: (height, width) of the network's input in every stage.
+        size: (height, width) of the network's input.
         smallest: smallest crop.
-        device: where the tensors lie.
         derive: optional function that gives the normals of a sample's depth label, float32
             [H, W, 3]; asked for frames that have a depth label and no normals label.
         frames: keep only these.
-        progress: called with the number of frames read.
 
     Raises:
         DataError: a frame cannot be read.
@@ -56,20 +50,19 @@ class FrameStore:
         self,
         source: FrameSource,
         tasks: Sequence[Task],
-        sizes: Sequence[tuple[int, int]],
+        size: tuple[int, int],
         smallest: float,
-        device: torch.device | str = "cpu",
         derive: Callable[[Sample], np.ndarray] | None = None,
         frames: Sequence[str] | None = None,
-        progress: Callable[[int], None] = lambda done: None,
     ) -> None:
-        self.tasks, self.device = tuple(tasks), torch.device(device)
+        self.tasks, self.device = tuple(tasks), torch.device("cpu")
+        self.size, self.derives = size, derive is not None
         place = {frame_id: index for index, frame_id in enumerate(source.frame_ids)}
         self.frame_ids = list(source.frame_ids if frames is None else frames)
         self.labelled = torch.zeros(len(self.frame_ids), len(tasks), dtype=torch.bool)
-        self._place: list[tuple[int, int]] = []
-        blocks: dict[tuple[int, int], int] = {}
-        self._blocks: list[FrameBlock] = []
+        self._place: list[tuple[FrameBlock, int]] = []
+        self._blocks: dict[tuple[int, int], FrameBlock] = {}
+        self._attached: dict[str, AttachedMaps] = {}
         for index, frame_id in enumerate(self.frame_ids):
             sample = source[place[frame_id]]
             for column, task in enumerate(tasks):
@@ -77,16 +70,11 @@ class FrameStore:
             extra = {}
             if derive and "depth" in sample.labels and "normals" not in sample.labels:
                 extra[DERIVED_NORMALS] = derive(sample)
-            size = stored_size(sample.rgb.shape[0], sample.rgb.shape[1], sizes, smallest)
-            number = blocks.setdefault(size, len(blocks))
-            if number == len(self._blocks):
-                self._blocks.append(FrameBlock(len(self) - index))
-            row = self._blocks[number].add(*stored(sample, tasks, extra, size))
-            self._place.append((number, row))
-            progress(index + 1)
-        for block in self._blocks:
+            height, width = stored_size(sample.rgb.shape[:2], size, smallest)
+            block = self._blocks.setdefault((height, width), FrameBlock(len(self) - index))
+            self._place.append((block, block.add(*stored(sample, tasks, extra, (height, width)))))
+        for block in self._blocks.values():
             block.finish(self.device)
-        self._attached: dict[str, AttachedMaps] = {}
 
     def __len__(self) -> int:
         return len(self.frame_ids)
@@ -94,7 +82,7 @@ class FrameStore:
     def to(self, device: torch.device | str) -> FrameStore:
         """Move the frames to ``device``, where batches are then cut; return the store."""
         self.device = torch.device(device)
-        for block in self._blocks:
+        for block in self._blocks.values():
             block.maps = {name: maps.to(self.device) for name, maps in block.maps.items()}
         self._attached = {name: maps.to(self.device) for name, maps in self._attached.items()}
         return self
@@ -102,7 +90,7 @@ class FrameStore:
     def class_counts(self, task: str, classes: int) -> Tensor:
         """Return how many stored pixels of each class are labelled, [classes]."""
         counts = torch.zeros(classes, dtype=torch.long)
-        for block in self._blocks:
+        for block in self._blocks.values():
             if task in block.maps:
                 flat = block.maps[task].flatten().cpu().long()
                 counts += torch.bincount(flat, minlength=256)[:classes]
@@ -111,50 +99,34 @@ class FrameStore:
     @property
     def nbytes(self) -> int:
         """Memory of all tensors in bytes."""
-        tensors = [t for block in self._blocks for t in block.maps.values()]
-        own = sum(t.numel() * t.element_size() for t in tensors)
-        return own + sum(maps.nbytes for maps in self._attached.values())
+        own = [t for block in self._blocks.values() for t in block.maps.values()]
+        attached = [t for maps in self._attached.values() for t in maps.maps]
+        return sum(t.numel() * t.element_size() for t in (*own, *attached))
 
     def attach(
         self,
         name: str,
         frames: Sequence[int],
         maps: Tensor,
-        size: tuple[int, int],
         stride: int = RAW_STRIDE,
+        vectors: bool = False,
         mirrored: Tensor | None = None,
     ) -> None:
-        """Keep maps of whole frames; batches then hold them cut as the images are.
+        """Keep maps that were predicted on whole frames at ``size``; see ``AttachedMaps``.
 
-        Args:
-            name: key in the batch: float32 [B, H/stride, W/stride, C], zeros for other frames.
-            frames: indices of the frames.
-            maps: [n, h, w, C] at ``size`` / ``stride``. A map whose name ends in ``normals``
-                holds a vector first, whose x is negated in mirrored crops.
-            size: (height, width) of the whole frames that they were predicted on.
-            stride: of the maps.
-            mirrored: maps for mirrored crops; see ``AttachedMaps``.
+        Batches then hold them cut as the images are, under ``name``: float32 [B, H/stride,
+        W/stride, C], zeros for other frames.
         """
-        rows = torch.full((len(self),), -1)
-        rows[list(frames)] = torch.arange(len(frames))
-        vectors = mirrored is None and name.endswith("normals")
-        attached = AttachedMaps(rows, maps, size, stride, vectors, mirrored)
+        attached = AttachedMaps(frames, maps, self.size, stride, vectors, mirrored)
         self._attached[name] = attached.to(self.device)
-
-    def extras(self) -> set[str]:
-        """Names of the maps beside the labels of the tasks."""
-        names = {name for block in self._blocks for name in block.maps}
-        return names - {IMAGE, *(task.name for task in self.tasks)}
 
     def batch(
         self,
         indices: Sequence[int],
         crops: Sequence[Crop],
-        height: int,
-        width: int,
         canonical_fx: float,
     ) -> dict[str, Any]:
-        """Cut a batch of ``height`` x ``width`` pixels; see ``terms.Term`` for what it holds.
+        """Cut a batch; see ``auxiliary.AuxiliaryLoss`` for what it holds.
 
         Args:
             indices: of the frames.
@@ -163,10 +135,48 @@ class FrameStore:
         Returns:
             the batch; its image is float32 [B, 3, H, W], 0 to 255, for ``jitter_colours``.
         """
-        count = len(indices)
-        order: dict[int, list[int]] = {}
+        height, width = self.size
+        batch = self._blank(indices)
+        blocks: dict[FrameBlock, list[int]] = {}
         for position, index in enumerate(indices):
-            order.setdefault(self._place[index][0], []).append(position)
+            blocks.setdefault(self._place[index][0], []).append(position)
+        for block, positions in blocks.items():
+            windows = Windows.of([crops[p] for p in positions], *block.size, height, width)
+            rows = [self._place[indices[position]][1] for position in positions]
+            batch["camera"][positions] = windows.cameras(block.cameras[rows])
+            padded = any(crops[position].size > 1 for position in positions)
+            inside = windows.inside().to(self.device) if padded else None
+            for name in block.maps:
+                have = [k for k, row in enumerate(rows) if row in block.rows[name]]
+                if have and name in batch:
+                    here = torch.tensor([positions[k] for k in have], device=self.device)
+                    chosen = windows.select(have)
+                    cut = block.cut(name, [rows[k] for k in have], chosen).to(batch[name].dtype)
+                    if name == DERIVED_NORMALS or self._vectors(name):
+                        cut = chosen.mirror_x(cut)
+                    if inside is not None:  # around a frame there is padding, and no label
+                        shows = inside[have]
+                        if cut.ndim == 4:  # channels come first in images, last in labels
+                            shows = shows.unsqueeze(1 if name == IMAGE else 3)
+                        cut = torch.where(shows, cut, batch[name][here])
+                    batch[name].index_copy_(0, here, cut)
+        sources = [self._place[index][0].size for index in indices]
+        for name, maps in self._attached.items():
+            batch[name] = maps.cut(indices, sources, crops, self.size)
+        batch["camera"] = batch["camera"].to(self.device)
+        factor = batch["depth_factor"] = batch["camera"][:, 0] / canonical_fx
+        for name in [task.name for task in self.tasks if torch_task(task).canonical]:
+            batch[name] /= factor[:, None, None]
+            if f"{TEACHER}{name}" in batch:
+                batch[f"{TEACHER}{name}"][..., 0] /= factor[:, None, None]
+        return batch
+
+    def _vectors(self, name: str) -> bool:
+        return any(t.name == name and torch_task(t).vectors for t in self.tasks)
+
+    def _blank(self, indices: Sequence[int]) -> dict[str, Any]:
+        """Return a batch of frames that show nothing and have no label."""
+        count, (height, width) = len(indices), self.size
         batch: dict[str, Any] = {
             IMAGE: torch.full((count, 3, height, width), float(PADDING_GREY), device=self.device),
             "camera": torch.empty(count, 4),
@@ -176,42 +186,6 @@ class FrameStore:
         for task in self.tasks:
             empty = torch.from_numpy(task.empty_label(height, width)).to(self.device)
             batch[task.name] = empty.expand(count, *empty.shape).clone()
-        if DERIVED_NORMALS in self.extras():
+        if self.derives:
             batch[DERIVED_NORMALS] = torch.zeros(count, height, width, 3, device=self.device)
-        for number, positions in order.items():
-            block = self._blocks[number]
-            rows = [self._place[indices[position]][1] for position in positions]
-            windows = Windows.of(
-                [crops[position] for position in positions], *block.size, height, width
-            )
-            padded = any(crops[position].size > 1 for position in positions)
-            if padded:
-                inside = windows.inside().to(self.device)
-            batch["camera"][positions] = windows.cameras(block.cameras[rows])
-            for name in block.maps:
-                own = block.rows[name][rows].tolist()
-                have = [k for k, row in enumerate(own) if row >= 0]
-                if not have or name not in batch:
-                    continue
-                chosen = windows.select(have)
-                cut = block.cut(name, [own[k] for k in have], chosen).to(batch[name].dtype)
-                if cut.shape[-1] == 3 and cut.ndim == 4 and name != IMAGE:
-                    cut = chosen.mirror_x(cut)
-                here = torch.tensor([positions[k] for k in have], device=self.device)
-                if padded:  # around a frame there is padding, and no label
-                    own_inside = inside[have]
-                    if cut.ndim == 4:  # channels come first in images, last in labels
-                        own_inside = own_inside.unsqueeze(1 if name == IMAGE else 3)
-                    cut = torch.where(own_inside, cut, batch[name][here])
-                batch[name].index_copy_(0, here, cut)
-        sources = [self._blocks[self._place[index][0]].size for index in indices]
-        for name, maps in self._attached.items():
-            batch[name] = maps.cut(indices, sources, crops, (height, width))
-        factor = batch["camera"][:, 0] / canonical_fx
-        if "depth" in batch:
-            batch["depth"] = batch["depth"] / factor.to(self.device)[:, None, None]
-        batch["camera"] = batch["camera"].to(self.device)
-        batch["depth_factor"] = factor.to(self.device)
-        if f"{TEACHER}depth" in batch:
-            batch[f"{TEACHER}depth"][..., 0] /= factor.to(self.device)[:, None, None]
         return batch

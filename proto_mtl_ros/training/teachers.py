@@ -3,26 +3,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from ..bounded import read_json
-from ..errors import ConfigError, one_line
-from ..model import ProtoMTL
-from ..model.network import FEATURE_STRIDE, NetworkOutput
-from ..runtime.bundle import Bundle
-from ..runtime.torch import network_of
-from ..tasks import Categorical, Task, UnitVector
-from .checkpoint import network_from_checkpoint
-from .config import CONFIG, TrainConfig
-from .frames import WholeFrames
-from .store import TEACHER, TEACHER_FEATURES, FrameStore
-from .terms.distillation import teacher_maps
+from proto_mtl_ros.bounded import read_json
+from proto_mtl_ros.errors import ConfigError
+from proto_mtl_ros.model import ProtoMTL
+from proto_mtl_ros.model.network import FEATURE_STRIDE
+from proto_mtl_ros.model.torch_tasks import torch_task
+from proto_mtl_ros.runtime.bundle import Bundle
+from proto_mtl_ros.runtime.torch import network_of
+from proto_mtl_ros.tasks import Task
+from proto_mtl_ros.training.auxiliary.auxiliary_loss import TEACHER, TEACHER_FEATURES
+from proto_mtl_ros.training.checkpoint import network_from_checkpoint
+from proto_mtl_ros.training.config import CONFIG, TrainConfig, first_error
+from proto_mtl_ros.training.frames import whole_frames
+from proto_mtl_ros.training.store import FrameStore
+from proto_mtl_ros.training.upgrade import upgraded
 
 _BATCH = 8
 
@@ -39,60 +39,50 @@ def attach_teachers(store: FrameStore, config: TrainConfig) -> None:
             another width than the network that shall have its features.
         BundleError: a bundle is damaged.
     """
-    size = (config.input_height, config.input_width)
+    predict, see = config.loss.wants(TEACHER), config.loss.wants(TEACHER_FEATURES)
     for column, task in enumerate(store.tasks):
-        name = task.name
-        if name not in config.distillation.teachers:
+        where = config.distillation.teachers.get(task.name)
+        if where is None or not (predict or see):
             continue
-        network, canonical_fx = _teacher(config.distillation.teachers[name], task)
-        network = network.to(store.device)
-        lacking = torch.nonzero(~store.labelled[:, column]).flatten().tolist()
-        predict, see = config.loss.distillation > 0, config.loss.feature_distillation > 0
+        network, canonical_fx = _teacher(where, task)
         if see and network.width != config.model.width:
             raise ConfigError(
-                f"distillation.teachers.{name} has features of width {network.width}; set "
+                f"distillation.teachers.{task.name} has features of width {network.width}; set "
                 "model.width to it, or loss.feature_distillation: 0"
             )
-        frames = list(range(len(store))) if see else lacking if predict else []
-        maps, plain, turned = [], [], []
-        for batch, lacks, out, mirrored in _seen(network, store, config, frames, set(lacking)):
-            if see:
-                plain.append(out.features[name].permute(0, 2, 3, 1).half())
-                turned.append(mirrored.features[name].flip(3).permute(0, 2, 3, 1).half())
-            if predict and lacks:
-                prediction = _prediction(task, out, mirrored)
-                if name == "depth":
-                    # metres: the store makes them canonical for each crop, as it does with labels
-                    prediction[..., 0] *= (batch["camera"][:, 0] / canonical_fx)[:, None, None]
-                maps.append(prediction[lacks].half())
-        if maps:
-            store.attach(f"{TEACHER}{name}", lacking, torch.cat(maps), size)
-        if plain:
-            kept, flipped = _standardised(torch.cat(plain), torch.cat(turned))
-            store.attach(f"{TEACHER_FEATURES}{name}", frames, kept, size, FEATURE_STRIDE, flipped)
+        _attach(store, config, column, network.to(store.device), canonical_fx)
 
 
-def _seen(
-    network: ProtoMTL,
-    store: FrameStore,
-    config: TrainConfig,
-    frames: list[int],
-    lacking: set[int],
-) -> Iterator[tuple[dict[str, Any], list[int], NetworkOutput, NetworkOutput]]:
-    """Yield batches, which of their frames are ``lacking``, and what the network gives for their
-    images and for the mirror images.
-    """
-    whole = WholeFrames(store, config)
+def _attach(
+    store: FrameStore, config: TrainConfig, column: int, network: ProtoMTL, canonical_fx: float
+) -> None:
+    task = store.tasks[column]
+    kind, name = torch_task(task), task.name
+    predict, see = config.loss.wants(TEACHER), config.loss.wants(TEACHER_FEATURES)
+    lacking = torch.nonzero(~store.labelled[:, column]).flatten().tolist()
+    frames = list(range(len(store))) if see else lacking
+    maps, plain, turned = [], [], []
     for start in range(0, len(frames), _BATCH):
         chosen = frames[start : start + _BATCH]
-        batch = whole(chosen)
-        images = batch["image"]
-        yield (
-            batch,
-            [place for place, frame in enumerate(chosen) if frame in lacking],
-            network(network.normalise(images)),
-            network(network.normalise(images.flip(2))),
-        )
+        batch = whole_frames(store, config, chosen)
+        out = network(network.normalise(batch["image"]))
+        mirrored = network(network.normalise(batch["image"].flip(2)))
+        if see:
+            plain.append(out.features[name].permute(0, 2, 3, 1).half())
+            turned.append(mirrored.features[name].flip(3).permute(0, 2, 3, 1).half())
+        lacks = [place for place, frame in enumerate(chosen) if not store.labelled[frame, column]]
+        if predict and lacks:
+            taught = kind.teach(out.raw[name], kind.mirror(mirrored.raw[name]))
+            taught = taught.permute(0, 2, 3, 1)
+            if kind.canonical:
+                # metres: the store makes them canonical for each crop, as it does with labels
+                taught[..., 0] *= (batch["camera"][:, 0] / canonical_fx)[:, None, None]
+            maps.append(taught[lacks].half())
+    if maps:
+        store.attach(f"{TEACHER}{name}", lacking, torch.cat(maps), vectors=kind.vectors)
+    if plain:
+        kept, flipped = _standardised(torch.cat(plain), torch.cat(turned))
+        store.attach(f"{TEACHER_FEATURES}{name}", frames, kept, FEATURE_STRIDE, mirrored=flipped)
 
 
 def _standardised(maps: Tensor, mirrored: Tensor) -> tuple[Tensor, Tensor]:
@@ -115,9 +105,9 @@ def _teacher(where: str, task: Task) -> tuple[ProtoMTL, float]:
         if not own.is_file():
             raise ConfigError(f"{key}: {own} not found; train the teacher first")
         try:
-            teacher = TrainConfig.model_validate(read_json(own, ConfigError))
+            teacher = TrainConfig.model_validate(upgraded(read_json(own, ConfigError)))
         except ValidationError as error:
-            raise ConfigError(f"{key}: {own} is no configuration: {one_line(error)}") from None
+            raise ConfigError(f"{key}: {own} is no configuration: {first_error(error)}") from None
         network, _ = network_from_checkpoint(Path(where), teacher)
         canonical_fx = teacher.canonical_fx
     else:
@@ -127,14 +117,6 @@ def _teacher(where: str, task: Task) -> tuple[ProtoMTL, float]:
     known = {known.name: known for known in network.tasks}.get(task.name)
     if known is None:
         raise ConfigError(f"{key}: {where} was not trained on {task.name}")
-    if isinstance(task, Categorical) and known.classes != task.classes:  # type: ignore[attr-defined]
+    if getattr(known, "classes", ()) != getattr(task, "classes", ()):
         raise ConfigError(f"{key}: {where} knows other classes than the data set has")
     return network, canonical_fx
-
-
-def _prediction(task: Task, out: NetworkOutput, mirrored: NetworkOutput) -> Tensor:
-    """Return prediction and confidence, [B, h, w, C + 1]."""
-    other = mirrored.raw[task.name].flip(3)
-    if isinstance(task, UnitVector):
-        other = other * other.new_tensor([-1, 1, 1])[:, None, None]
-    return teacher_maps(task, out.raw[task.name], other).permute(0, 2, 3, 1)

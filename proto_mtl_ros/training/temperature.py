@@ -11,9 +11,10 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
+from torch.nn import functional as F
 
-from ..model import ProtoMTL
-from ..tasks import IGNORE_INDEX
+from proto_mtl_ros.model import ProtoMTL
+from proto_mtl_ros.tasks import IGNORE_INDEX
 
 _PIXELS_PER_FRAME = 2000
 
@@ -24,34 +25,32 @@ def fit_temperature(
 ) -> float:
     """Return the temperature with the smallest cross entropy on labelled pixels.
 
+    The same stride-4 logits are used that the deployed graph takes its confidence from. Returns
+    1.0 when there is no segmentation.
+
     Args:
         network: in evaluation mode.
         batches: of ``training.frames.evaluation_loader``: held-out frames.
         seed: of the choice of pixels.
         otherwise: what to return when no pixel is labelled: that of the model it started from.
-
-    The same stride-4 logits are used that the deployed graph takes its confidence from. Returns
-    1.0 when there is no segmentation.
     """
-    generator = torch.Generator().manual_seed(seed)
     if "segmentation" not in network.names:
         return 1.0
+    generator = torch.Generator().manual_seed(seed)
     logits, targets = [], []
     for batch in batches:
         raw = network(network.normalise(batch["image"])).raw["segmentation"].permute(0, 2, 3, 1)
         # the pixel of the label that lies at the centre of each stride-4 cell
-        label = batch["segmentation"][:, 2::4, 2::4]
-        for frame in range(len(raw)):
-            chosen = torch.nonzero(label[frame].flatten() != IGNORE_INDEX).squeeze(1)
-            order = torch.randperm(len(chosen), generator=generator)[:_PIXELS_PER_FRAME]
-            chosen = chosen[order]
-            logits.append(raw[frame].flatten(0, 1)[chosen])
-            targets.append(label[frame].flatten()[chosen].long())
-    if not logits or not sum(map(len, targets)):
+        for scores, label in zip(
+            raw.flatten(1, 2), batch["segmentation"][:, 2::4, 2::4].flatten(1)
+        ):
+            chosen = torch.nonzero(label != IGNORE_INDEX).squeeze(1)
+            chosen = chosen[torch.randperm(len(chosen), generator=generator)[:_PIXELS_PER_FRAME]]
+            logits.append(scores[chosen])
+            targets.append(label[chosen].long())
+    if not sum(map(len, targets)):
         return otherwise
     all_logits, all_targets = torch.cat(logits), torch.cat(targets)
     candidates = torch.logspace(-0.5, 0.7, 121)
-    losses = [
-        float(torch.nn.functional.cross_entropy(all_logits / t, all_targets)) for t in candidates
-    ]
+    losses = [float(F.cross_entropy(all_logits / t, all_targets)) for t in candidates]
     return round(float(candidates[int(torch.tensor(losses).argmin())]), 4)

@@ -18,22 +18,25 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities import rank_zero_only
 
-from ..data.source import FrameSource
-from ..errors import ConfigError
-from ..files import named, remove_leftovers, write_text
-from ..locks import sole_use
-from ..tasks import tasks_over
-from .combinations import check_combinations, check_division
-from .config import CONFIG, LAST, TrainConfig
-from .continuation import AtomicCheckpointIO, check_resumable
-from .derived import normals_of_depth
-from .frames import evaluation_loader, training_loader
-from .module import MultiTaskModule
-from .progress import Progress
-from .sources import split_frames
-from .store import FrameStore
-from .teachers import attach_teachers
-from .terms import TERMS
+from proto_mtl_ros.data.sample import FrameSource
+from proto_mtl_ros.errors import ConfigError
+from proto_mtl_ros.files import named, remove_leftovers, write_text
+from proto_mtl_ros.locks import sole_use
+from proto_mtl_ros.tasks import tasks_over
+from proto_mtl_ros.training.auxiliary.auxiliary_loss import (
+    DERIVED_NORMALS,
+    TEACHER,
+    TEACHER_FEATURES,
+)
+from proto_mtl_ros.training.checkpoint import AtomicCheckpointIO, check_resumable
+from proto_mtl_ros.training.config import CONFIG, LAST, TrainConfig
+from proto_mtl_ros.training.derived import normals_of_depth
+from proto_mtl_ros.training.frames import evaluation_loader, training_loader
+from proto_mtl_ros.training.module import MultiTaskModule
+from proto_mtl_ros.training.progress import Progress
+from proto_mtl_ros.training.sources import split_frames
+from proto_mtl_ros.training.store import FrameStore
+from proto_mtl_ros.training.teachers import attach_teachers
 
 EMA_EVERY = 4
 """Steps between two updates of the averaged weights: each costs a sixth of a step on a CPU."""
@@ -41,45 +44,34 @@ EMA_EVERY = 4
 _PRECISION: dict[str, Any] = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
 
-def _quiet() -> None:
-    """Silence what Lightning says of its own inside, so that what matters is seen."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    for said in (".*does not have many workers.*", ".*LeafSpec.*", ".*exists and is not empty.*"):
-        warnings.filterwarnings("ignore", message=said)
-
-
-def training_store(config: TrainConfig, source: FrameSource) -> FrameStore:
+def training_store(
+    config: TrainConfig, source: FrameSource, device: torch.device | str = "cpu"
+) -> FrameStore:
     """Return the frames that the run learns from, with everything that is added to them.
 
-    Frames that have a label for none of the tasks are left out unless some term of the loss can
-    learn from them.
+    They lie on ``device`` where they take less than half of its memory. Frames that have a label
+    for none of the tasks are left out unless an auxiliary loss can learn from them.
     """
-    needs_no_label = any(getattr(config.loss, name) > 0 for name in TERMS)
-    ids = [f for f in source.frame_ids if needs_no_label or set(source.has(f)) & set(config.tasks)]
+    learns_from_all = bool(config.loss.active)
+    ids = [f for f in source.frame_ids if learns_from_all or set(source.has(f)) & {*config.tasks}]
     if not ids:
         raise ConfigError(f"no frame has a label for {', '.join(config.tasks)}")
-    sizes = [(stage.height, stage.width) for stage in config.stages]
     derive = None
-    if config.loss.geometry:
-        step = getattr(source, "depth_step", 0.0)
-        derive = partial(normals_of_depth, step=step)
-    store = FrameStore(
-        source,
-        tasks_over(config.tasks, source.label_set),
-        sizes,
-        config.data.smallest_crop,
-        derive=derive,
-        frames=ids,
-    )
-    if config.loss.distillation or config.loss.feature_distillation:
+    if config.loss.wants(DERIVED_NORMALS):
+        derive = partial(normals_of_depth, step=getattr(source, "depth_step", 0.0))
+    tasks = tasks_over(config.tasks, source.label_set)
+    store = FrameStore(source, tasks, config.size, config.data.smallest_crop, derive, ids)
+    if config.loss.wants(TEACHER) or config.loss.wants(TEACHER_FEATURES):
         attach_teachers(store, config)
+    gpu = torch.device(device)
+    if gpu.type == "cuda" and store.nbytes <= torch.cuda.mem_get_info(gpu)[0] / 2:
+        store.to(gpu)
     return store
 
 
 def held_out_store(config: TrainConfig, source: FrameSource) -> FrameStore:
     """Return held-out frames at the network's input size."""
-    size = (config.input_height, config.input_width)
-    return FrameStore(source, tasks_over(config.tasks, source.label_set), [size], 1.0)
+    return FrameStore(source, tasks_over(config.tasks, source.label_set), config.size, 1.0)
 
 
 def train(config: TrainConfig, data: Path, output: Path, max_epochs: int | None = None) -> Path:
@@ -107,13 +99,12 @@ def train(config: TrainConfig, data: Path, output: Path, max_epochs: int | None 
 
 
 def _train(config: TrainConfig, data: Path, output: Path, max_epochs: int | None) -> Path:
-    _quiet()
-    check_combinations(config)
-    L.seed_everything(config.seed, verbose=False)
-    # the second moments of frozen-out channels become denormal, which CPUs compute slowly
-    torch.set_flush_denormal(True)
-    if config.threads:
-        torch.set_num_threads(config.threads)
+    # what Lightning says of its own inside
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for said in (".*does not have many workers.*", ".*LeafSpec.*", ".*exists and is not empty.*"):
+        warnings.filterwarnings("ignore", message=said)
+    config.check()
+    seed_and_threads(config)
     last = output / LAST
     check_resumable(config, output)
     frames, held_out = split_frames(config, data)
@@ -123,7 +114,6 @@ def _train(config: TrainConfig, data: Path, output: Path, max_epochs: int | None
             f"optimiser.batch is {config.optimiser.batch}, but there are {len(frames)} frames"
         )
     epochs = max_epochs or config.epochs
-    progress = Progress(config, steps, epochs)
     trainer = L.Trainer(
         **_hardware(config),
         max_epochs=epochs,
@@ -143,7 +133,7 @@ def _train(config: TrainConfig, data: Path, output: Path, max_epochs: int | None
                 save_on_train_epoch_end=True,
                 enable_version_counter=False,
             ),
-            progress,
+            Progress(config, steps, epochs),
         ],
         logger=TensorBoardLogger(output, name="", version="tensorboard"),
         plugins=[AtomicCheckpointIO()],
@@ -152,7 +142,7 @@ def _train(config: TrainConfig, data: Path, output: Path, max_epochs: int | None
         use_distributed_sampler=False,
     )
     check_division(config, trainer.world_size)
-    store = placed(training_store(config, frames), config, trainer.strategy.root_device)
+    store = training_store(config, frames, trainer.strategy.root_device)
     held_out_frames = held_out_store(config, held_out).to(store.device)
     if trainer.is_global_zero:
         write_text(output / CONFIG, config.model_dump_json(indent=2) + "\n")
@@ -171,6 +161,29 @@ def _train(config: TrainConfig, data: Path, output: Path, max_epochs: int | None
             weights_only=True if last.is_file() else None,
         )
     return last
+
+
+def seed_and_threads(config: TrainConfig) -> None:
+    """Prepare this process for a run."""
+    L.seed_everything(config.seed, verbose=False)
+    # the second moments of frozen-out channels become denormal, which CPUs compute slowly
+    torch.set_flush_denormal(True)
+    if config.threads:
+        torch.set_num_threads(config.threads)
+
+
+def check_division(config: TrainConfig, world: int) -> None:
+    """Refuse a batch that cannot be shared evenly.
+
+    Raises:
+        ConfigError: the batch is no multiple of processes times parts.
+    """
+    batch, parts = config.optimiser.batch, config.optimiser.accumulate
+    if batch % (parts * world):
+        raise ConfigError(
+            f"optimiser.batch: {batch} frames cannot be divided into {parts} parts"
+            f" (optimiser.accumulate) on {world} devices; make it a multiple of {parts * world}"
+        )
 
 
 def _hardware(config: TrainConfig) -> dict[str, Any]:
@@ -195,13 +208,3 @@ def _hardware(config: TrainConfig) -> dict[str, Any]:
         # there is no such norm for CPUs: there each process has its own, unless they are frozen
         "sync_batchnorm": gpu and devices > 1,
     }
-
-
-def placed(store: FrameStore, config: TrainConfig, device: torch.device) -> FrameStore:
-    """Move the frames where ``config.data.store`` wants them and return them."""
-    where = config.data.store
-    if device.type == "cpu" or where == "host":
-        return store
-    if where == "auto" and store.nbytes > torch.cuda.mem_get_info(device)[0] / 2:
-        return store
-    return store.to(device)

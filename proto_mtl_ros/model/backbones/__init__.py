@@ -14,8 +14,8 @@ from pathlib import Path
 
 from torch import nn
 
-from .efficientnet_lite import efficientnet_lite0
-from .resnet import resnet18
+from proto_mtl_ros.model.backbones.efficientnet_lite import efficientnet_lite0
+from proto_mtl_ros.model.backbones.resnet import resnet18
 
 BACKBONES: dict[str, Callable[[bool, Path | None], nn.Module]] = {
     "efficientnet_lite0": efficientnet_lite0,

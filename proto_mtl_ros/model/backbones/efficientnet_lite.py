@@ -13,7 +13,7 @@ from pathlib import Path
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .weights import load_weights
+from proto_mtl_ros.model.backbones.weights import load_weights
 
 # (expansion, kernel, stride, output channels, repeats)
 _LITE0_STAGES = (

@@ -14,8 +14,8 @@ from pathlib import Path
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ...errors import ConfigError
-from .weights import load_weights
+from proto_mtl_ros.errors import ConfigError
+from proto_mtl_ros.model.backbones.weights import load_weights
 
 
 class BasicBlock(nn.Module):

@@ -9,8 +9,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ...errors import ConfigError
-from ...tensor_file import read_safetensors, read_torch
+from proto_mtl_ros.errors import ConfigError
+from proto_mtl_ros.tensor_file import (
+    read_safetensors,
+    read_torch,
+)
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The class-prototype chain: what is seen tells how far it is and how it faces.
+
+    p[n]  = mean over token n's pixels of softmax(segmentation logits)      class posterior
+    c[n]  = sum_c p[n, c] * e[c]                                            its class prototype
+    x_t   = f^t + W_t LN(c)                                                 for each later task t
+
+A floor is level and a wall is upright: the posterior, soft, carries that to depth and normals (the
+idea of a chain of class prototypes is that of CauPsi, arXiv 2604.07651; the form is ours).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from proto_mtl_ros.model.network import ProtoMTL, network
+from proto_mtl_ros.tasks import Categorical, Task
+
+_POOL = 4
+"""Raw maps have stride 4, tokens stride 16."""
+
+
+class ClassChain(nn.Module):
+    """Class posterior of the first categorical task to an addition to each later task's tokens.
+
+    W_t starts at zero, so a network with the chain starts as the one without.
+
+    Args:
+        tasks: the network's tasks, in the order in which they are predicted.
+        width: d, the width of the tokens.
+
+    Attributes:
+        source: index of the task whose posterior is read.
+
+    Raises:
+        ValueError: no categorical task comes before another task.
+    """
+
+    def __init__(self, tasks: Sequence[Task], width: int) -> None:
+        super().__init__()
+        sources = [index for index, task in enumerate(tasks) if isinstance(task, Categorical)]
+        if not sources or sources[0] == len(tasks) - 1:
+            raise ValueError(
+                "a class chain needs the segmentation before another task, not the tasks "
+                f"{', '.join(task.name for task in tasks) or '(none)'}: "
+                "put segmentation first, or choose another model.retrieval"
+            )
+        self.source = sources[0]
+        self.embeddings = nn.Parameter(torch.empty(tasks[self.source].channels, width))
+        # the classes start apart, at the scale of layer-normalised tokens
+        nn.init.orthogonal_(self.embeddings, gain=width**0.5)
+        self.norm = nn.LayerNorm(width)
+        self.project = nn.ModuleList(nn.Linear(width, width) for _ in tasks[self.source + 1 :])
+        for linear in self.project:
+            nn.init.zeros_(linear.weight)  # type: ignore[arg-type]
+            nn.init.zeros_(linear.bias)  # type: ignore[arg-type]
+
+    def knowledge(self, logits: Tensor) -> Tensor:
+        """Return LN(c) as tokens [B, N, d] from the raw segmentation [B, C, H/4, W/4].
+
+        The posterior is not detached: where a frame has depth but no segmentation, the depth's
+        error is one more hint on what the pixel is. It is pooled after the softmax, so that a token
+        on a boundary is a mixture of its classes.
+        """
+        posterior = F.avg_pool2d(torch.softmax(logits, dim=1), _POOL)
+        return self.norm(posterior.flatten(2).transpose(1, 2) @ self.embeddings)
+
+    def forward(self, features: Tensor, knowledge: Tensor, task: int) -> Tensor:
+        """Return ``features`` [B, d, h, w] of the later task ``task`` with its addition."""
+        added = self.project[task - self.source - 1](knowledge)
+        return features + added.transpose(1, 2).unflatten(2, features.shape[-2:])
+
+
+@network("class_chain")
+class ClassChainMTL(ProtoMTL):
+    """The network with a class chain."""
+
+    def __init__(self, tasks: Sequence[Task], **options: Any) -> None:
+        super().__init__(tasks, **options)
+        self.chain = ClassChain(tasks, self.width)
+
+    def enter(self, features: Tensor, index: int, raw: dict[str, Tensor]) -> Tensor:
+        if index <= self.chain.source:
+            return features
+        return self.chain(features, self.chain.knowledge(raw[self.names[self.chain.source]]), index)

@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the methods share that compare predictions with the labels of other tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+from proto_mtl_ros.tasks import Task
+
+
+def full_precision(raw: dict[str, Tensor], tasks: Sequence[Task]) -> list[Tensor]:
+    """Return the raw predictions in the order of the tasks, in float32 or better."""
+    return [raw[t.name].to(torch.promote_types(raw[t.name].dtype, torch.float32)) for t in tasks]
+
+
+def connected_zero(tensors: Iterable[Tensor]) -> Tensor:
+    """Return 0 as a function of ``tensors``: each then has a gradient, if a zero one.
+
+    Distributed training waits for a gradient of every parameter in every step.
+    """
+    return torch.stack([tensor.sum() for tensor in tensors]).sum() * 0.0
+
+
+def partly_labelled(labelled: Tensor, valid: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Return (has, partly): bool [B, T], whose label has a valid cell, and bool [B].
+
+    ``partly`` are the frames in which labels can say something of another task's prediction: at
+    least one task has a label and at least one has none. A label without a valid cell says
+    nothing: it counts neither as present nor as missing.
+
+    Args:
+        labelled: bool [B, T] of the batch.
+        valid: per task bool [B, 1, h, w] of ``TorchTask.label_map``.
+    """
+    has = labelled & torch.stack([mask.flatten(1).any(1) for mask in valid], 1)
+    return has, has.any(1) & (~labelled).any(1)

@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs a list of runs in child processes, and can be ended and continued at any moment."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+from benchmark.record import is_trained
+from benchmark.run import (
+    BUSY,
+    FAILURE,
+)
+from benchmark.runs import Run
+from proto_mtl_ros.files import write_text
+from proto_mtl_ros.training.config import LAST
+
+LOG = "log.txt"
+"""What a run printed, beside its checkpoint."""
+
+_AGAIN_AFTER_S = 5.0
+"""How long a run that another process is at is left alone."""
+
+_END_S = 15.0
+"""How long a child may take to end before it is killed."""
+
+
+@dataclass
+class _Child:
+    run: Run
+    process: subprocess.Popen[bytes]
+    log: IO[bytes]
+    started: float
+
+
+@dataclass
+class Runner:
+    """Starts runs in their order as soon as a worker is free and their teachers are trained.
+
+    Attributes:
+        data: folder of the data set.
+        results: folder of the result files.
+        work: folder of the checkpoints and logs.
+        workers: runs at a time; the cores are shared evenly.
+        say: takes a line for the user.
+        failures: key of a run that failed to the reason.
+    """
+
+    data: Path
+    results: Path
+    work: Path
+    workers: int = 1
+    say: Callable[[str], None] = print
+    failures: dict[str, str] = field(default_factory=dict)
+    _children: list[_Child] = field(default_factory=list)
+    _not_before: dict[str, float] = field(default_factory=dict)
+    _minutes: list[float] = field(default_factory=list)
+
+    def go(self, runs: Sequence[Run]) -> None:
+        """Do what is missing of ``runs``. However this is left, no child is left behind."""
+        pending = self._missing(runs)
+        done = len(runs) - len(pending)
+        self.say(f"{len(runs)} runs, {done} finished before, {self.workers} at a time")
+        try:
+            while pending or self._children:
+                pending = self._without_finished(pending)
+                while len(self._children) < self.workers:
+                    run = self._next(pending)
+                    if run is None:
+                        break
+                    pending.remove(run)
+                    self._start(run)
+                for child in [c for c in self._children if c.process.poll() is not None]:
+                    self._children.remove(child)
+                    if self._ended(child, len(pending)) == BUSY:
+                        pending.insert(0, child.run)
+                time.sleep(0.1)
+        finally:
+            self._end_all()
+
+    def _missing(self, runs: Sequence[Run]) -> list[Run]:
+        """Return the runs without figures, and finished teachers whose networks are missing."""
+        missing = {run.key for run in runs if not run.result(self.results).is_file()}
+        for run in runs:
+            if run.key in missing:
+                missing |= {t.key for t in run.teachers.values() if not self._trained(t)}
+        return [run for run in runs if run.key in missing]
+
+    def _trained(self, run: Run) -> bool:
+        folder = run.folder(self.work)
+        return (folder / LAST).is_file() and is_trained(folder, run.config())
+
+    def _without_finished(self, pending: Sequence[Run]) -> list[Run]:
+        """Drop what another process has finished, and what can no longer be done."""
+        wanted = {t.key for run in pending for t in run.teachers.values()}
+        kept = []
+        for run in pending:
+            failed = [t.key for t in run.teachers.values() if t.key in self.failures]
+            if failed:
+                self._failed(run, f"its teacher {failed[0]} failed")
+                continue
+            finished = run.result(self.results).is_file()
+            if not finished or (run.key in wanted and not self._trained(run)):
+                kept.append(run)
+        return kept
+
+    def _next(self, pending: Sequence[Run]) -> Run | None:
+        now = time.monotonic()
+        for run in pending:
+            ready = all(self._trained(teacher) for teacher in run.teachers.values())
+            if ready and self._not_before.get(run.key, 0.0) <= now:
+                return run
+        return None
+
+    def _start(self, run: Run) -> None:
+        folder = run.folder(self.work)
+        threads = max(1, _cores() // self.workers)
+        checkpoints = {task: t.folder(self.work) / LAST for task, t in run.teachers.items()}
+        config = run.config(checkpoints).model_copy(update={"threads": threads})
+        spec = {
+            **{key: getattr(run, key) for key in ("protocol", "manifest", "method", "task")},
+            "seed": run.seed,
+            "ablation": run.ablation,
+            "config": config.model_dump(mode="json"),
+            "data": str(self.data.resolve()),
+            "folder": str(folder.resolve()),
+            "result": str(run.result(self.results).resolve()),
+        }
+        # one file per runner: another one may be at the same run
+        path = folder / f"run-{os.getpid()}.json"
+        write_text(path, json.dumps(spec, indent=1) + "\n")
+        log = (folder / LOG).open("ab")
+        process = subprocess.Popen(
+            [sys.executable, "-m", f"{__package__}.run", str(path)],
+            stdin=subprocess.PIPE,  # closes when this process ends, however it ends
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=_environment(threads),
+            start_new_session=True,  # Ctrl-C is for this process, which then ends its children
+        )
+        self._children.append(_Child(run, process, log, time.monotonic()))
+        if run.key not in self._not_before:
+            self.say(f"started  {run.key} (log: {folder / LOG})")
+
+    def _ended(self, child: _Child, left: int) -> int:
+        """Say how a run ended; return its status."""
+        self._close(child)
+        run, status = child.run, child.process.returncode
+        if status == BUSY:
+            if run.key not in self._not_before:
+                self.say(f"waiting  {run.key}: another process is at it")
+            self._not_before[run.key] = time.monotonic() + _AGAIN_AFTER_S
+            return status
+        if status == 0:
+            self._minutes.append((time.monotonic() - child.started) / 60)
+            self.say(f"finished {run.key} in {self._minutes[-1]:.1f} min{self._outlook(left)}")
+        else:
+            folder = run.folder(self.work)
+            reason = last_line(folder / FAILURE) or last_line(folder / LOG) or f"status {status}"
+            self._failed(run, f"{reason} (log: {folder / LOG})")
+        return status
+
+    def _outlook(self, left: int) -> str:
+        waiting = left + len(self._children)
+        mean = sum(self._minutes) / len(self._minutes)
+        rest = waiting * mean / self.workers
+        return f"; {waiting} to go, about {rest:.0f} min" if waiting else ""
+
+    def _failed(self, run: Run, reason: str) -> None:
+        self.failures[run.key] = reason
+        self.say(f"failed   {run.key}: {reason}")
+
+    def _close(self, child: _Child) -> None:
+        child.log.close()
+        assert child.process.stdin is not None
+        child.process.stdin.close()
+        for path in child.run.folder(self.work).glob(f"run-{os.getpid()}.json"):
+            path.unlink()
+
+    def _end_all(self) -> None:
+        """End the children by their ids; what they had begun is continued the next time."""
+        for child in self._children:
+            child.process.terminate()
+        deadline = time.monotonic() + _END_S
+        for child in self._children:
+            try:
+                child.process.wait(max(0.1, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                child.process.kill()
+                child.process.wait()
+            self._close(child)
+        self._children.clear()
+
+
+def last_line(path: Path) -> str:
+    """Return the last line of a file that says something; "" if there is none."""
+    try:
+        text = path.read_bytes()[-20_000:].decode(errors="replace")
+    except OSError:
+        return ""
+    lines = [line.strip() for line in text.replace("\r", "\n").splitlines()]
+    return next((line for line in reversed(lines) if line), "")
+
+
+def _cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _environment(threads: int) -> Mapping[str, str]:
+    """The environment of a child: this package, its share of the cores, no busy waiting."""
+    root = str(Path(__file__).resolve().parents[1])
+    paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(paths),
+        "OMP_NUM_THREADS": str(threads),
+        "OMP_WAIT_POLICY": "passive",
+        "PYTHONUNBUFFERED": "1",
+    }

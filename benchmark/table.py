@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From the result files of benchmark runs to the rows of its tables.
+
+    delta = 100 * mean over tasks of s * (M - B) / B,    s = 1 where more is better, else -1
+
+M is the row, B the baseline row with the same labels and the same seed (the mean signed relative
+change of Maninis, Radosavovic, Kokkinos: "Attentive Single-Tasking of Multiple Tasks", CVPR 2019).
+Means and standard deviations (of a sample: n - 1) are over seeds.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from proto_mtl_ros.bounded import read_json
+from proto_mtl_ros.errors import (
+    DataError,
+    one_line,
+)
+from proto_mtl_ros.tasks import TASKS
+
+
+@dataclass(frozen=True)
+class Figure:
+    """The figure that stands for a task in tables.
+
+    Attributes:
+        task, metric: where it stands in a result file.
+        key: its name in rows.
+        head: its name in tables.
+        decimals: that tables show.
+    """
+
+    task: str
+    metric: str
+    key: str
+    head: str
+    decimals: int
+
+    @property
+    def sign(self) -> int:
+        """1 where more is better, -1 where less is."""
+        return 1 if TASKS[self.task].higher_is_better else -1
+
+
+FIGURES = (
+    Figure("segmentation", "miou", "segmentation_miou", "mIoU (up)", 4),
+    Figure("depth", "abs_err", "depth_abs_err", "depth abs error, m (down)", 4),
+    Figure("normals", "mean_deg", "normals_mean_deg", "normals mean, deg (down)", 2),
+)
+
+SINGLE_TASK, MULTI_TASK = "single_task", "multi_task"
+BASELINES = (SINGLE_TASK, MULTI_TASK)
+"""Methods that deltas are taken against."""
+
+VAL, HELD_OUT = "val", "held_out"
+
+_DIGITS = 6
+"""Decimals in rows; more would differ from machine to machine."""
+
+Spread = dict[str, float | None]
+"""``mean`` and ``std``; the latter is None for a single seed."""
+
+
+@dataclass(frozen=True)
+class SeedFigures:
+    """What a method reached with one seed; of a network per task all together.
+
+    Attributes:
+        values: task to figure.
+        parameters, minutes: sums over the networks.
+        entropy: of the affinity in nats, None where there is none.
+    """
+
+    values: Mapping[str, float]
+    parameters: float
+    minutes: float
+    entropy: float | None
+
+
+def read_results(folder: Path) -> list[dict[str, Any]]:
+    """Return the content of every result file below ``folder``, in the order of their paths.
+
+    Raises:
+        DataError: a file is no result.
+    """
+    results = []
+    for path in sorted(folder.rglob("*.json")):
+        if path.name.startswith("."):
+            continue  # is being written
+        try:
+            content = read_json(path, DataError)
+            content["figures"], content["method"], content["seed"]
+        except (DataError, KeyError, TypeError) as error:
+            raise DataError(
+                f"{path} is no result of a benchmark ({one_line(error)}); delete it"
+            ) from None
+        results.append(content)
+    return results
+
+
+def relative_changes(
+    values: Mapping[str, float], baseline: Mapping[str, float]
+) -> dict[str, float]:
+    """Return s * (M - B) / B in per cent for every task, positive where ``values`` are better."""
+    return {
+        figure.task: 100.0
+        * figure.sign
+        * (values[figure.task] - baseline[figure.task])
+        / baseline[figure.task]
+        for figure in FIGURES
+        if figure.task in values and baseline.get(figure.task)
+    }
+
+
+def by_seed(
+    results: Iterable[Mapping[str, Any]], split: str, tasks: Sequence[str]
+) -> dict[int, SeedFigures]:
+    """Join the runs of one method: seed to figures; a seed that lacks a task is left out."""
+    joined: dict[int, list[Mapping[str, Any]]] = {}
+    for result in results:
+        joined.setdefault(int(result["seed"]), []).append(result)
+    seeds = {}
+    for seed in sorted(joined):
+        runs = joined[seed]
+        values = {}
+        for figure in FIGURES:
+            for run in runs:
+                value = run["figures"].get(split, {}).get(figure.task, {}).get(figure.metric)
+                if value is not None:
+                    values[figure.task] = float(value)
+        if set(tasks) <= set(values):
+            entropies = [r["affinity_entropy"] for r in runs if r["affinity_entropy"] is not None]
+            seeds[seed] = SeedFigures(
+                values,
+                sum(run["parameters"] for run in runs),
+                sum(run["train_minutes"] for run in runs),
+                statistics.fmean(entropies) if entropies else None,
+            )
+    return seeds
+
+
+def spread(values: Sequence[float]) -> Spread | None:
+    """Return mean and standard deviation, None without a value."""
+    if not values:
+        return None
+    std = round(statistics.stdev(values), _DIGITS) if len(values) > 1 else None
+    return {"mean": round(statistics.fmean(values), _DIGITS), "std": std}
+
+
+def row(
+    identity: Mapping[str, Any],
+    seeds: Mapping[int, SeedFigures],
+    baselines: Mapping[str, Mapping[int, SeedFigures]],
+    tasks: Sequence[str],
+) -> dict[str, Any]:
+    """Return one row of the table.
+
+    Args:
+        identity: what the row starts with: protocol, manifest, method, label, split.
+        seeds: the figures of the method.
+        baselines: name of a baseline to its figures on the same labels and split.
+        tasks: that the mean of a delta is over.
+    """
+    found: dict[str, Any] = {**identity, "seeds": list(seeds)}
+    for figure in FIGURES:
+        values = [s.values[figure.task] for s in seeds.values() if figure.task in s.values]
+        found[figure.key] = spread(values)
+    for name in BASELINES:
+        against = baselines.get(name, {})
+        changes = [
+            relative_changes(figures.values, against[seed].values)
+            for seed, figures in seeds.items()
+            if seed in against
+        ]
+        found[f"delta_vs_{name}_percent"] = spread(
+            # a mean over some of the tasks would pass for one over all
+            [statistics.fmean(c.values()) for c in changes if len(c) == len(tasks)]
+        )
+        found[f"delta_by_task_vs_{name}_percent"] = {
+            figure.task: spread(
+                [change[figure.task] for change in changes if figure.task in change]
+            )
+            for figure in FIGURES
+        }
+    entropies = [s.entropy for s in seeds.values() if s.entropy is not None]
+    found["affinity_entropy"] = spread(entropies)
+    first = next(iter(seeds.values()))
+    found["parameters_million"] = round(first.parameters / 1e6, 3)
+    found["train_minutes"] = round(statistics.fmean(s.minutes for s in seeds.values()), 2)
+    return found
+
+
+def rows_of(
+    identity: Mapping[str, Any],
+    methods: Mapping[str, tuple[str, Sequence[Mapping[str, Any]]]],
+    baselines: Mapping[str, Sequence[Mapping[str, Any]]],
+    split: str,
+    tasks: Sequence[str],
+) -> list[dict[str, Any]]:
+    """Return the rows of one table; a method without a finished seed has none.
+
+    Args:
+        identity: protocol and manifest.
+        methods: name to its label and its results, in the order of the table.
+        baselines: name of a baseline to its results.
+        split: ``VAL`` or ``HELD_OUT``.
+        tasks: a row has figures for all of them.
+    """
+    against = {name: by_seed(results, split, tasks) for name, results in baselines.items()}
+    rows = []
+    for method, (label, results) in methods.items():
+        seeds = by_seed(results, split, tasks)
+        if seeds:
+            named = {**identity, "method": method, "label": label, "split": split}
+            rows.append(row(named, seeds, against, tasks))
+    return rows

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Recordings: rosbag2, ROS 1 bags, videos, folders of images."""

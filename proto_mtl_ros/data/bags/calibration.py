@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a recording says about its cameras: which matrix holds, where depth pixels belong.
+
+Decided here alone, and said in ``notes``, so that `bag info`, an evaluation, a data set and a
+training take one recording the same way.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+
+from proto_mtl_ros.data.bags.bag import Topic
+from proto_mtl_ros.data.bags.recording import BagRecording
+from proto_mtl_ros.errors import DataError
+from proto_mtl_ros.geometry import Camera, resize
+from proto_mtl_ros.geometry.registration import register_depth, rigid_transform
+
+TF_STATIC = "/tf_static"
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The cameras of a recording.
+
+    Attributes:
+        camera, depth_camera: of images and depth; None: not calibrated, or no camera_info.
+        registration: how depth comes to the image's pixels. ``same camera``: it has them already;
+            ``extrinsics``: by ``transform``; ``none``: unknown, so it is right away from edges
+            alone; empty: there is no depth.
+        transform: 4x4 from the depth camera's frame to the image's.
+        notes: what was decided, and from what, one line each.
+    """
+
+    camera: Camera | None
+    depth_camera: Camera | None
+    registration: str
+    transform: np.ndarray | None
+    notes: tuple[str, ...]
+
+    @classmethod
+    def of(
+        cls,
+        recording: BagRecording,
+        rectified: bool | None = None,
+        registered: bool = False,
+        extrinsics: np.ndarray | None = None,
+        camera: Camera | None = None,
+    ) -> Calibration:
+        """Decide.
+
+        Args:
+            rectified: whether the images are; None: by a word of their topic, ``is_rectified``.
+            registered: depth pixels are those of the image, although their frames differ.
+            extrinsics: 4x4 from the depth camera's frame to the image's, in place of /tf_static.
+            camera: of the images in place of camera_info.
+
+        Raises:
+            DataError: camera_info cannot be a camera, or extrinsics lack one.
+        """
+        notes = []
+        topics = recording.topics
+        if camera is not None:
+            notes.append(f"camera as given: {_numbers(camera)}")
+        else:
+            camera = recorded_camera(recording, topics.camera_info, rectified)
+            if camera is None:
+                info = topics.camera_info
+                beside = f"no camera_info beside {topics.image.name}"
+                why = f"{info.name} is not calibrated" if info else beside
+                notes.append(f"{why}: depth has no metric scale")
+            else:
+                assert topics.camera_info is not None
+                used = is_rectified(topics.image.name) if rectified is None else rectified
+                how = "P, the images are rectified" if used else "K and D"
+                notes.append(f"camera of {topics.camera_info.name} ({how}): {_numbers(camera)}")
+        if topics.depth is None:
+            return cls(camera, None, "", None, tuple(notes))
+        try:
+            depth_camera = recorded_camera(recording, recording.depth_info, None, topics.depth)
+        except DataError:
+            depth_camera = None  # needed for extrinsics alone
+        frames = recording.depth_frame(), recording.image_frame()
+        registration, transform = "none", extrinsics
+        if registered:
+            registration, transform, why = "same camera", None, "registered to the images, as said"
+        elif extrinsics is None and frames[0] == frames[1]:
+            registration, why = "same camera", f"registered to the images: both are in {frames[0]}"
+        else:
+            if transform is None:
+                transform = recorded_transform(recording, *frames)
+            known = camera is not None and depth_camera is not None
+            if transform is not None and known:
+                registration = "extrinsics"
+                source = TF_STATIC if extrinsics is None else "the extrinsics"
+                why = f"brought from {frames[0]} to {frames[1]} by {source}"
+            elif extrinsics is not None:
+                raise DataError("extrinsics need the camera_info of the images and of the depth")
+            else:
+                transform = None
+                why = f"in {frames[0]}, the images in {frames[1]}: right away from edges alone"
+        notes.append(f"depth of {topics.depth.name} is {why}")
+        return cls(camera, depth_camera, registration, transform, tuple(notes))
+
+    def fitted(self, width: int, height: int) -> Camera | None:
+        """Return the camera of an image of this size; None where it has another shape."""
+        return None if self.camera is None else self.camera.fitted(width, height)
+
+    def depth_of_image(self, depth: np.ndarray, width: int, height: int) -> np.ndarray:
+        """Return depth [H, W] at the pixels of an image, from a depth image as it was measured."""
+        if self.registration == "extrinsics":
+            assert self.camera is not None and self.depth_camera is not None
+            assert self.transform is not None
+            measured = self.depth_camera.resized(depth.shape[1], depth.shape[0])
+            depth = register_depth(
+                depth, measured, self.camera.resized(width, height), self.transform
+            )
+        return resize(depth, width, height, "nearest")
+
+
+def _numbers(camera: Camera) -> str:
+    return (
+        f"fx {camera.fx:.1f}, fy {camera.fy:.1f}, cx {camera.cx:.1f}, cy {camera.cy:.1f}"
+        f" at {camera.width}x{camera.height}"
+    )
+
+
+def is_rectified(topic: str) -> bool:
+    """Tell whether a word of a topic's name says that its images are rectified."""
+    return bool({"rect", "rectified"} & set(re.split(r"[/_]", topic.lower())))
+
+
+def recorded_camera(
+    recording: BagRecording,
+    info_topic: Topic | None,
+    rectified: bool | None = None,
+    image_topic: Topic | None = None,
+) -> Camera | None:
+    """Return the camera of the first camera_info of a topic; None if uncalibrated or not there.
+
+    Args:
+        rectified: P holds; None: where the name of ``image_topic`` (by default the recording's
+            images) says so.
+
+    Raises:
+        DataError: its numbers cannot be a camera.
+    """
+    message = None
+    if info_topic is not None:
+        message = next(recording.messages_of([info_topic.name]), None)
+    if info_topic is None or message is None:
+        return None
+    if rectified is None:
+        rectified = is_rectified((image_topic or recording.topics.image).name)
+    info = message.decode()
+    roi = info.roi
+    try:
+        return Camera.from_info(
+            info.height, info.width, info.k, info.d, info.p, info.distortion_model,
+            info.binning_x, info.binning_y,
+            (roi.x_offset, roi.y_offset, roi.height, roi.width), rectified,
+        )  # fmt: skip
+    except ValueError as error:
+        raise DataError(f"{info_topic.name} of {recording.path} cannot be used: {error}") from None
+
+
+def recorded_transform(recording: BagRecording, source: str, target: str) -> np.ndarray | None:
+    """Return the 4x4 matrix that takes points of one frame to another, as /tf_static has it.
+
+    None without a way between them. A transform with a rotation of length zero is passed over.
+    """
+    edges: dict[str, dict[str, np.ndarray]] = {}
+    for message in recording.messages_of([TF_STATIC]):
+        for stated in message.decode().transforms:
+            move, turn = stated.transform.translation, stated.transform.rotation
+            try:
+                matrix = rigid_transform((move.x, move.y, move.z), (turn.x, turn.y, turn.z, turn.w))
+            except ValueError:
+                continue
+            parent, child = stated.header.frame_id.lstrip("/"), stated.child_frame_id.lstrip("/")
+            edges.setdefault(child, {})[parent] = matrix  # a later one replaces
+            edges.setdefault(parent, {})[child] = np.linalg.inv(matrix)
+    found = {source.lstrip("/"): np.eye(4)}
+    waiting = deque(found)
+    while waiting:
+        frame = waiting.popleft()
+        for neighbour, step in edges.get(frame, {}).items():
+            if neighbour not in found:
+                found[neighbour] = step @ found[frame]
+                waiting.append(neighbour)
+    return found.get(target.lstrip("/"))

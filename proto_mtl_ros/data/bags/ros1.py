@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reading ROS 1 bags, and their messages as ROS 2 serialises them."""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import io
+from collections.abc import Callable, Collection, Iterator
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+from rosbags.convert.converter import generate_message_converter
+from rosbags.rosbag1 import Reader
+from rosbags.rosbag1.reader import Chunk, Header, RecordType
+from rosbags.typesys import Stores, get_typestore
+
+from proto_mtl_ros.bounded import open_regular
+from proto_mtl_ros.data.bags.storage import MAX_CHUNK, Channel, Stored, most_unpacked, unpack
+
+
+@lru_cache(maxsize=1)
+def _stores() -> tuple[Any, Any, dict[str, object]]:
+    return get_typestore(Stores.ROS1_NOETIC), get_typestore(Stores.ROS2_JAZZY), {}
+
+
+@lru_cache(maxsize=256)
+def converter(message_type: str) -> Callable[[bytes | memoryview], memoryview] | None:
+    """Return what turns a ROS 1 message of a type into CDR; None for a type that only one has."""
+    old, new, cache = _stores()
+    if message_type not in old.types or message_type not in new.types:
+        return None
+    with contextlib.redirect_stdout(io.StringIO()):  # it tells that fields have other names
+        found: Callable[[bytes | memoryview], memoryview] = generate_message_converter(
+            old, new, message_type, message_type, cache, src_is2=False, dst_is2=True
+        )
+    return found
+
+
+class Ros1Storage:
+    """A .bag file; see ``Storage``. Raises what the reader raises, and ValueError."""
+
+    def __init__(self, path: Path) -> None:
+        self._reader = _BoundedReader(path)
+        self._reader.open()
+        self._connections = self._reader.connections
+        self.channels = [Channel(c.topic, c.msgtype, "ros1", "", c.msgcount)
+                         for c in self._connections]  # fmt: skip
+        has_messages = bool(self._reader.message_count)
+        self.span = (self._reader.start_time, self._reader.end_time) if has_messages else (0, 0)
+        self.notes: list[str] = []
+
+    def close(self) -> None:
+        self._reader.close()
+
+    def messages(
+        self, topics: Collection[str] | None, start: int | None, stop: int | None
+    ) -> Iterator[Stored]:
+        of = dict(zip(map(id, self._connections), self.channels))
+        chosen = [c for c in self._connections if topics is None or c.topic in topics]
+        if chosen:
+            for connection, time, data in self._reader.messages(chosen, start, stop):
+                yield Stored(of[id(connection)], time, data)
+
+
+class _BoundedReader(Reader):
+    """The reader, within the limits of ``storage``."""
+
+    def open(self) -> None:
+        self._sizes: dict[int, int] = {}
+        with open_regular(Path(str(self.path))):
+            super().open()
+        # every change of the chunk unpacks one anew
+        work, place = 0, -1
+        most = most_unpacked(Path(str(self.path)).stat().st_size)
+        for entry in heapq.merge(*self.indexes.values()):
+            if entry.chunk_pos != place:
+                place = entry.chunk_pos
+                work += self._sizes[place]
+                if work > most:
+                    self.close()
+                    raise ValueError("its messages are scattered: sort it with `rosbag filter`")
+
+    def read_chunk(self) -> Chunk:
+        assert self.bio is not None
+        start = self.bio.tell()
+        header = Header.read(self.bio, RecordType.CHUNK)
+        size, kind = header.get_uint32("size"), header.get_string("compression")
+        if start in self._sizes or size > MAX_CHUNK:
+            raise ValueError("a chunk stands in its index twice, or is too large")
+        self._sizes[start] = size
+        self.bio.seek(start)
+        chunk = super().read_chunk()
+        if kind not in ("bz2", "lz4"):
+            return chunk
+        return chunk._replace(decompressor=partial(unpack, kind, size=size))

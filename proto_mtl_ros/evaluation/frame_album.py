@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The frames that a report shows: evenly spread ones, the best and the worst by a figure.
+
+They are chosen while the frames pass by once, and kept at the size at which they are shown.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections.abc import Callable, Sequence
+from dataclasses import fields, replace
+from typing import Any
+
+import numpy as np
+
+from proto_mtl_ros.drawing import SheetRow
+from proto_mtl_ros.geometry import height_at, resize
+
+THROUGH = 30
+"""Evenly spread frames, and so the size of a page: about 80 kB each."""
+
+EXTREMES = 3
+"""Best and worst frames."""
+
+_WIDTH = 360
+_KEPT = {"normals": np.float16}
+"""Of a smaller type while they are kept."""
+
+
+class FrameAlbum:
+    """Takes the frames in their order, and keeps a few."""
+
+    def __init__(self, count: int) -> None:
+        """Choose evenly spread ones of ``count`` frames, about, that will come."""
+        self._through = spread(range(count), THROUGH)
+        self._ranked: list[tuple[float, int]] = []
+        self._rows: dict[int, SheetRow] = {}
+
+    def add(
+        self, place: int, error: float | None, row: Callable[[], SheetRow] | None = None
+    ) -> None:
+        """Take a frame.
+
+        Args:
+            place: from 0, ascending.
+            error: what the best and the worst are told by, the less the better; None for neither.
+            row: what to show of it, asked for if it is kept; None where ``chosen`` will ask again.
+        """
+        keep = place in self._through
+        if error is not None:
+            before = self._extremes()
+            insort(self._ranked, (error, place))
+            after = self._extremes()
+            keep = keep or place in after
+            for left in before - after - set(self._through):
+                self._rows.pop(left, None)
+        if keep and row is not None:
+            self._rows[place] = small_row(row())
+
+    def _extremes(self) -> set[int]:
+        return {place for _, place in (*self._ranked[:EXTREMES], *self._ranked[-EXTREMES:])}
+
+    def chosen(
+        self, again: Callable[[int], SheetRow | None] = lambda place: None
+    ) -> dict[str, list[SheetRow]]:
+        """Return the frames "through" the recording, the "best" and the "worst", none of it both.
+
+        Args:
+            again: returns a frame that was taken without a row, None where it cannot.
+        """
+        count = min(EXTREMES, len(self._ranked) // 2)
+        ranked = [place for _, place in self._ranked]
+        places = {"through": self._through, "best": ranked[:count], "worst": ranked[::-1][:count]}
+        for place in {one for own in places.values() for one in own} - self._rows.keys():
+            row = again(place)
+            if row is not None:
+                self._rows[place] = small_row(row)
+        return {
+            name: [self._rows[place] for place in own if place in self._rows]
+            for name, own in places.items()
+        }
+
+
+def spread(items: Sequence[int], count: int) -> list[int]:
+    """Return so many of the items, at most, evenly spread."""
+    if len(items) <= count:
+        return list(items)
+    # The first and last moments of a recording are often the least typical ones.
+    places = (np.arange(count) + 0.5) / count * len(items)
+    return [items[int(place)] for place in places]
+
+
+def small_row(row: SheetRow) -> SheetRow:
+    """Return a frame at the size at which it is shown."""
+    width = min(_WIDTH, row.rgb.shape[1])
+    height = height_at(width, row.rgb)
+    maps: dict[str, Any] = {
+        one.name: getattr(row, one.name) for one in fields(row) if one.name != "caption"
+    }
+    for name, own in maps.items():
+        if own is not None:
+            how = "linear" if name == "rgb" else "nearest"
+            maps[name] = resize(own, width, height, how).astype(_KEPT.get(name, own.dtype))
+    return replace(row, **maps)

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Exact depth-normals geometry as supervision where either label is missing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from proto_mtl_ros.model.depth_normals import depth_normals
+from proto_mtl_ros.model.network import NetworkOutput
+from proto_mtl_ros.model.torch_tasks import RAW_STRIDE, torch_task
+from proto_mtl_ros.training.auxiliary.auxiliary_loss import (
+    DERIVED_NORMALS,
+    AuxiliaryLoss,
+    Setup,
+    auxiliary_loss,
+)
+
+_FLAT = 0.97
+"""Least length of the mean label vector of a stride-4 cell: shorter, and an edge runs through."""
+
+_PREDICTED = 0.2
+"""Weight where depth and normals are both predicted: agreement of two guesses tells little."""
+
+
+@auxiliary_loss("geometry")
+class DepthNormalsGeometry(AuxiliaryLoss):
+    """Normals and depth of one frame belong to the same surface.
+
+    - depth labelled, normals not: predicted normals against those of the labelled depth;
+    - normals labelled, depth not: normals of the predicted depth against the label;
+    - neither: normals of the predicted depth against predicted normals.
+
+    Each frame counts T / n_b, as in the supervised loss.
+    """
+
+    title = "depth-normals geometry"
+    needs_tasks = frozenset({"depth", "normals"})
+    wants = frozenset({DERIVED_NORMALS})
+
+    def __init__(self, setup: Setup) -> None:
+        super().__init__(setup)
+        names = [task.name for task in setup.tasks]
+        self.depth, self.normals = names.index("depth"), names.index("normals")
+        self.normals_weight = setup.weights["normals"]
+
+    def forward(self, batch: dict[str, Any], out: NetworkOutput) -> Tensor:
+        labelled = batch["labelled"]
+        has_depth, has_normals = labelled[:, self.depth], labelled[:, self.normals]
+        scale = labelled.shape[1] / labelled.sum(1).clamp_min(1) / len(labelled)
+        raw_depth, raw_normals = out.raw["depth"], out.raw["normals"]
+        total = raw_depth.sum() * 0.0 + raw_normals.sum() * 0.0
+        derive = has_depth & ~has_normals
+        if DERIVED_NORMALS in batch and bool(derive.any()):
+            kind = torch_task(self.tasks[self.normals])
+            values = kind.loss(raw_normals[derive], batch[DERIVED_NORMALS][derive])
+            total = total + self.normals_weight * (scale[derive] * values).sum()
+        lift = ~has_depth
+        if bool(lift.any()):
+            surface = depth_normals(raw_depth[lift], _coarse(batch["camera"][lift]))
+            label, valid = _cells(batch["normals"][lift])
+            predicted = F.normalize(raw_normals[lift], dim=1, eps=1e-6)
+            known = has_normals[lift]
+            target = torch.where(known[:, None, None, None], label, predicted)
+            valid = torch.where(known[:, None, None], valid, torch.ones_like(valid))
+            # the derivative at the border sees the padding
+            valid = F.pad(valid[:, 1:-1, 1:-1], (1, 1, 1, 1))
+            error = 1 - (surface * target).sum(1)
+            count = valid.flatten(1).sum(1).clamp_min(1)
+            values = torch.where(valid, error, 0).flatten(1).sum(1) / count
+            weight = torch.where(known, 1.0, _PREDICTED)
+            total = total + (scale[lift] * weight * values).sum()
+        return total
+
+
+def _coarse(camera: Tensor) -> Tensor:
+    """Return fx, fy, cx, cy [B, 4] for the raw maps."""
+    focal, centre = camera[:, :2], camera[:, 2:]
+    return torch.cat([focal / RAW_STRIDE, (centre + 0.5) / RAW_STRIDE - 0.5], 1)
+
+
+def _cells(normals: Tensor) -> tuple[Tensor, Tensor]:
+    """Return unit vectors [B, 3, h, w] of the cells of raw maps, and where they are one surface.
+
+    Args:
+        normals: labels [B, H, W, 3].
+    """
+    mean = F.avg_pool2d(normals.permute(0, 3, 1, 2), RAW_STRIDE)
+    length = mean.norm(dim=1)
+    return mean / length.clamp_min(1e-6)[:, None], length > _FLAT

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a training checkpoint to a bundle that a robot can run."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import safetensors.torch
+import torch
+
+from proto_mtl_ros.evaluation.dataset import Evaluation, evaluate
+from proto_mtl_ros.evaluation.parity import compare
+from proto_mtl_ros.files import ScratchFolder
+from proto_mtl_ros.model import ProtoMTL
+from proto_mtl_ros.model.deploy import DeployGraph
+from proto_mtl_ros.runtime.bundle import CARD, ONNX, WEIGHTS, Bundle
+from proto_mtl_ros.runtime.engine import create_engine
+from proto_mtl_ros.runtime.onnx_weights import halve_weights
+from proto_mtl_ros.runtime.predictor import Predictor
+from proto_mtl_ros.training.card import manifest, model_card
+from proto_mtl_ros.training.checkpoint import is_half, network_from_checkpoint
+from proto_mtl_ros.training.config import TrainConfig
+from proto_mtl_ros.training.frames import evaluation_loader
+from proto_mtl_ros.training.sources import reported_frames, split_frames
+from proto_mtl_ros.training.temperature import fit_temperature
+from proto_mtl_ros.training.trainer import held_out_store
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how many frames are done, and of how many."""
+
+
+def export_checkpoint(
+    config: Path,
+    checkpoint: Path,
+    data: Path,
+    out: Path,
+    figures: bool = True,
+    say: Callable[[str], None] = print,
+    progress: Progress = lambda what, done, of: None,
+) -> tuple[Bundle, Evaluation | None]:
+    """Write the bundle of a checkpoint to ``out``; return it, and its figures where asked for.
+
+    Fits the confidence temperature on frames held out of the training, compares the ONNX graph with
+    torch there, and evaluates on the val split, or without one on the held-out frames.
+
+    Raises:
+        ConfigError: the checkpoint does not fit the configuration.
+        EngineError: the graphs differ; nothing is written.
+    """
+    settings = TrainConfig.read(config)
+    network, epochs = network_from_checkpoint(checkpoint, settings)
+    frames, held_out = split_frames(settings, data)
+    loader = evaluation_loader(held_out_store(settings, held_out), settings)
+    before = Bundle.load(settings.start_from).manifest.temperature if settings.start_from else 1.0
+    temperature = fit_temperature(network, loader, settings.seed, before)
+    say(f"{epochs} of {settings.epochs} epochs; confidence temperature {temperature}")
+    files: dict[str, Path | bytes] = {
+        WEIGHTS: weights_file(network),
+        ONNX: onnx_file(network, temperature, *settings.size),
+    }
+    made_by = (
+        f"proto-mtl train --config {config} --data <data> --out {checkpoint.parent}"
+        f" && proto-mtl export --config {config} --checkpoint {checkpoint} --data <data>"
+        f" --out {out}"
+    )
+    counts = len(frames), len(held_out)
+    record = manifest(settings, network, temperature, epochs, counts, made_by)
+    result, reported_on = None, ""
+    with ScratchFolder("export") as folder:
+        # judged as a robot would load it; only then written to where a robot finds it
+        draft = Bundle.write(folder / settings.name, record, files)
+        engine = create_engine(draft, "onnxruntime")
+        batches = (batch["image"].numpy() for batch in loader)
+        parity = compare(create_engine(draft, "torch"), engine, batches)
+        say("\n  ".join(["ONNX against torch, relative error per output:", *parity.lines()]))
+        parity.check()
+        if figures:
+            samples, reported_on = reported_frames(settings, data)
+            count = len(samples)
+            result = evaluate(
+                Predictor(draft, engine),
+                (samples[index] for index in range(count)),
+                samples.label_set.classes,
+                lambda done: progress(reported_on, done, count),
+            )
+            record = record.model_copy(update={"metrics": result.metrics})
+    files[CARD] = model_card(record, settings, parity.lines(), result, reported_on).encode()
+    return Bundle.write(out, record, files), result
+
+
+def weights_file(network: ProtoMTL) -> bytes:
+    """Return the content of ``weights.safetensors``."""
+    return safetensors.torch.save(
+        {
+            key: (value.half() if is_half(value) else value).contiguous()
+            for key, value in network.state_dict().items()
+        }
+    )
+
+
+def onnx_file(network: ProtoMTL, temperature: float, height: int, width: int) -> bytes:
+    """Return the content of ``model.onnx``: the deployed graph with fp16 initialisers.
+
+    Batch, height and width are dynamic (height and width in multiples of 32). Initialisers are
+    cast to fp32 in the graph; runtimes fold the cast when they load it.
+    """
+    import onnx
+
+    graph = DeployGraph(network, temperature).eval()
+    example = torch.zeros(2, height, width, 3, dtype=torch.uint8)
+    dim = torch.export.Dim
+    shapes = {"image": {0: dim("batch"), 1: 32 * dim("rows"), 2: 32 * dim("columns")}}
+    # what it says of torchvision and of its own inside is no news to anybody
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            graph,
+            (example,),
+            dynamo=True,
+            input_names=["image"],
+            output_names=list(graph.outputs),
+            dynamic_shapes=shapes,
+            opset_version=20,
+            verbose=False,
+        )
+    assert program is not None
+    model = program.model_proto
+    halve_weights(model)
+    for node in model.graph.node:
+        # source locations of the exporting machine do not belong in a published file
+        del node.metadata_props[:]
+        node.doc_string = ""
+    for value in (*model.graph.value_info, *model.graph.input, *model.graph.output):
+        del value.metadata_props[:]
+    del model.metadata_props[:], model.graph.metadata_props[:]
+    onnx.checker.check_model(model)
+    return model.SerializeToString()

@@ -1,0 +1,528 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reading and writing rosbag2 recordings; what is broken is told in one line."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import mcap.writer
+import numpy as np
+import pytest
+import yaml
+from rosbags.rosbag1 import Writer as Ros1Writer
+from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
+from rosbags.typesys import Stores, get_typestore
+
+from proto_mtl_ros.data.bags import mcap_storage
+from proto_mtl_ros.data.bags import storage as bag_storage
+from proto_mtl_ros.data.bags.bag import Bag, decode, typestore
+from proto_mtl_ros.data.bags.stamp_log import header_stamp
+from proto_mtl_ros.data.bags.summary import summarise
+from proto_mtl_ros.data.bags.writer import BagWriter
+from proto_mtl_ros.errors import BagError
+from proto_mtl_ros.files import replace_folder
+from recordings import image_message, write_recording
+
+COLOUR = "/camera/color/image_raw/compressed"
+
+
+def one_line(error: BaseException) -> str:
+    text = str(error)
+    assert "\n" not in text
+    assert "Traceback" not in text
+    return text
+
+
+def test_what_is_written_is_read_back(tmp_path: Path) -> None:
+    write_recording(tmp_path / "bag", frames=3)
+    with Bag(tmp_path / "bag") as bag:
+        counts = {topic.name: topic.count for topic in bag.topics}
+        messages = list(bag.messages([COLOUR]))
+    assert counts[COLOUR] == 3
+    assert [m.stamp for m in messages] == sorted(m.stamp for m in messages)
+    assert messages[1].stamp - messages[0].stamp == 100_000_000
+    assert messages[0].decode().header.frame_id == "camera_color_optical_frame"
+
+
+def test_a_single_mcap_file_is_a_recording_too(tmp_path: Path) -> None:
+    write_recording(tmp_path / "bag", frames=2)
+    with Bag(tmp_path / "bag" / "bag.mcap") as bag:
+        assert bag.first(COLOUR) is not None
+
+
+@pytest.mark.parametrize("mode", [None, CompressionMode.FILE, CompressionMode.MESSAGE])
+def test_sqlite3_storage_is_read(mode: CompressionMode | None, tmp_path: Path) -> None:
+    kind = "sensor_msgs/msg/Image"
+    message = image_message(np.zeros((4, 6, 3), np.uint8), "rgb8", stamp=5)
+    path = tmp_path / "old"
+    writer = Writer(path, version=8, storage_plugin=StoragePlugin.SQLITE3)
+    if mode is not None:
+        writer.set_compression(mode, CompressionFormat.ZSTD)
+    with writer:
+        topic = writer.add_connection("/image", kind, typestore=typestore())
+        writer.write(topic, 5, typestore().serialize_cdr(message, kind))
+    with Bag(path) as bag:
+        first = bag.first("/image")
+    assert first is not None
+    assert first.stamp == 5
+    assert first.decode().width == 6
+
+
+def test_a_writer_that_fails_leaves_the_older_recording(tmp_path: Path) -> None:
+    path = tmp_path / "results"
+    write_recording(path, frames=2)
+    with pytest.raises(RuntimeError), BagWriter(path) as writer:
+        writer.add_topic("/new", "sensor_msgs/msg/Image")
+        raise RuntimeError("the disk is full")
+    with Bag(path) as bag:
+        assert COLOUR in {topic.name for topic in bag.topics}
+    assert [p.name for p in tmp_path.iterdir()] == ["results"]
+
+
+def test_a_failed_swap_puts_the_older_recording_back(tmp_path: Path) -> None:
+    path = write_recording(tmp_path / "results", frames=2)
+    with pytest.raises(OSError):
+        replace_folder(tmp_path / "not there", path)
+    with Bag(path) as bag:
+        assert COLOUR in {topic.name for topic in bag.topics}
+    assert [p.name for p in tmp_path.iterdir()] == ["results"]
+
+
+@pytest.mark.parametrize("place", ["file/results", "x" * 250, "/proc/results"])
+def test_a_place_that_cannot_be_written_is_told_in_one_line(place: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("a file is no folder")
+    with pytest.raises(BagError, match="cannot write") as error:
+        BagWriter(tmp_path / place)
+    assert place in one_line(error.value)
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_new_recording_replaces_an_older_one(tmp_path: Path) -> None:
+    path = tmp_path / "results"
+    write_recording(path, frames=4)
+    write_recording(path, frames=2)
+    with Bag(path) as bag:
+        assert {t.name: t.count for t in bag.topics}[COLOUR] == 2
+    assert [p.name for p in tmp_path.iterdir()] == ["results"]
+
+
+def test_a_folder_of_something_else_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter.txt").write_text("years of work")
+    with pytest.raises(BagError, match="choose another name"):
+        BagWriter(tmp_path / "thesis")
+    assert (tmp_path / "thesis" / "chapter.txt").exists()
+
+
+class DiskError:
+    """What the reading library raises where a disk fails."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __call__(self, *arguments: object, **options: object) -> None:
+        raise OSError(self.number, os.strerror(self.number))
+
+
+@pytest.mark.parametrize("step", ["open", "write", "close"])
+def test_a_disk_that_fills_leaves_the_older_recording(
+    step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_recording(tmp_path / "results", frames=2)
+    monkeypatch.setattr(Writer, step, DiskError(errno.ENOSPC))
+    with pytest.raises(BagError, match="make room") as error:
+        write_recording(path, frames=4)
+    assert str(path) in one_line(error.value)
+    assert [p.name for p in tmp_path.iterdir()] == ["results"]
+    with Bag(path) as bag:
+        assert {t.name: t.count for t in bag.topics}[COLOUR] == 2
+
+
+def test_of_recordings_that_were_cut_all_that_hold_a_message_are_kept(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (700, 1000, 3), np.uint8)
+    for count in (2, 2, 0):
+        with pytest.raises(KeyboardInterrupt), BagWriter(tmp_path / "drive", True) as writer:
+            writer.add_topic("/image", "sensor_msgs/msg/Image")
+            for stamp in range(count):
+                writer.write("/image", stamp, image_message(noise, "rgb8", stamp))
+            raise KeyboardInterrupt
+        assert len(writer.kept) == min(count, 1)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["drive-cut-1", "drive-cut-2"]
+    with Bag(tmp_path / "drive-cut-2") as bag:
+        assert len(list(bag.messages())) >= 1
+
+
+def test_topics_of_types_that_ros_alone_has_are_recorded(tmp_path: Path) -> None:
+    kind = "vision_msgs/msg/LabelInfo"
+    with BagWriter(tmp_path / "bag") as writer:
+        writer.add_topic("/labels", kind)
+        writer.add_topic("/labels", kind)  # announced before
+        types = typestore().types
+        header = types["std_msgs/msg/Header"](types["builtin_interfaces/msg/Time"](5, 0), "cam")
+        named = types["vision_msgs/msg/VisionClass"](3, "wall")
+        writer.write("/labels", 5, types[kind](header, [named], 0.5))
+        with pytest.raises(BagError, match="my_msgs/msg/Thing cannot be recorded: unknown type"):
+            writer.add_topic("/thing", "my_msgs/msg/Thing")
+    with Bag(tmp_path / "bag") as bag:
+        (message,) = bag.messages()
+        assert [(t.name, t.count) for t in bag.topics] == [("/labels", 1)]
+    assert message.decode().class_map[0].class_name == "wall"
+
+
+def test_a_recording_may_be_named_by_its_metadata_and_end_in_bag(tmp_path: Path) -> None:
+    folder = write_recording(tmp_path / "drive.bag", frames=2)
+    for path in (folder, folder / "metadata.yaml"):
+        with Bag(path) as bag:
+            assert len(list(bag.messages([COLOUR]))) == 2
+
+
+def test_the_stamp_is_read_in_both_endiannesses() -> None:
+    little = b"\x00\x01\x00\x00" + (7).to_bytes(4, "little") + (9).to_bytes(4, "little")
+    big = b"\x00\x00\x00\x00" + (7).to_bytes(4, "big") + (9).to_bytes(4, "big")
+    assert header_stamp(little) == header_stamp(big) == 7_000_000_009
+
+
+def test_a_message_that_is_cut_short_is_told() -> None:
+    with pytest.raises(BagError) as error:
+        decode("sensor_msgs/msg/Image", b"\x00\x01\x00\x00\x00")
+    one_line(error.value)
+    with pytest.raises(BagError, match="too short to hold a header"):
+        header_stamp(b"\x00\x01\x00\x00\x00")
+
+
+def truncated(path: Path) -> Path:
+    write_recording(path / "bag", frames=6)
+    file = path / "bag" / "bag.mcap"  # of a single chunk
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 10])
+    return path / "bag"
+
+
+def split_without_metadata(path: Path) -> Path:
+    bag = without_metadata(path)
+    (bag / "bag_1.mcap").write_bytes((bag / "bag.mcap").read_bytes())
+    return bag
+
+
+def scrambled(path: Path) -> Path:
+    write_recording(path / "bag", frames=6)
+    file = path / "bag" / "bag.mcap"
+    content = bytearray(file.read_bytes())
+    content[60:600] = bytes(540)  # the head of the only chunk
+    file.write_bytes(bytes(content))
+    return path / "bag"
+
+
+def without_metadata(path: Path) -> Path:
+    write_recording(path / "bag", frames=2)
+    (path / "bag" / "metadata.yaml").unlink()
+    return path / "bag"
+
+
+def broken_metadata(path: Path) -> Path:
+    write_recording(path / "bag", frames=2)
+    (path / "bag" / "metadata.yaml").write_text("rosbag2_bagfile_information: [1, {")
+    return path / "bag"
+
+
+def without_storage(path: Path) -> Path:
+    write_recording(path / "bag", frames=2)
+    (path / "bag" / "bag.mcap").unlink()
+    return path / "bag"
+
+
+def empty_file(path: Path) -> Path:
+    (path / "new.mcap").touch()
+    return path / "new.mcap"
+
+
+def tiny_file(path: Path) -> Path:
+    (path / "new.mcap").write_bytes(b"\x89MCAP0\r\n\x01")
+    return path / "new.mcap"
+
+
+def damaged_sqlite(path: Path) -> Path:
+    (path / "old.db3").write_bytes(b"SQLite format 3\x00" + bytes(300))
+    return path / "old.db3"
+
+
+def empty_folder(path: Path) -> Path:
+    (path / "bag").mkdir()
+    return path / "bag"
+
+
+def pipe(path: Path) -> Path:
+    os.mkfifo(path / "new.mcap")
+    return path / "new.mcap"
+
+
+def odd_name(path: Path) -> Path:
+    return sqlite(path / "x", images(1)).rename(path / "what?.db3")
+
+
+def ros1_without_index(path: Path) -> Path:
+    """As a recorder leaves it that was killed."""
+    file = write_ros1(path / "old.bag", [("/image", ros1_image(images(1)[0]))])
+    content = file.read_bytes()
+    place = content.index(b"index_pos=") + len(b"index_pos=")
+    file.write_bytes(content[:place] + bytes(8) + content[place + 8 :])
+    return file
+
+
+def ros1_bag(path: Path) -> Path:
+    (path / "old.bag").write_bytes(b"#ROSBAG V2.0\n")
+    return path / "old.bag"
+
+
+@pytest.mark.parametrize(
+    ("make", "hint"),
+    [
+        (truncated, "before its first whole message"),
+        (scrambled, "damaged"),
+        (split_without_metadata, "ros2 bag reindex"),
+        (broken_metadata, "damaged"),
+        (without_storage, "copy the whole folder again"),
+        (empty_file, "nothing was recorded"),
+        (tiny_file, "copy it again"),
+        (damaged_sqlite, "damaged"),
+        (ros1_bag, "damaged"),
+        (ros1_without_index, "make its index with `rosbag reindex"),
+        (empty_folder, "holds neither .mcap nor .db3"),
+        (pipe, "neither a file nor a folder"),
+        (odd_name, "rename it"),
+        (lambda path: path / "missing", "check the path"),
+    ],
+)
+def test_a_bad_recording_is_told_in_one_line(make, hint: str, tmp_path: Path) -> None:
+    path = make(tmp_path)
+    with pytest.raises(BagError) as error, Bag(path) as bag:
+        for _ in bag.messages():
+            pass
+    assert hint in one_line(error.value)
+    assert str(tmp_path) in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("number", "hint"), [(errno.EIO, "Input/output error"), (errno.ENOSPC, "set TMPDIR")]
+)
+def test_a_disk_that_fails_is_told_in_one_line(
+    number: int, hint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_recording(tmp_path / "bag", frames=2)
+    monkeypatch.setattr(mcap_storage, "open_regular", DiskError(number))
+    with pytest.raises(BagError) as error:
+        Bag(tmp_path / "bag")
+    assert hint in one_line(error.value)
+
+
+def test_a_message_above_the_limit_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = sqlite(tmp_path / "x", images(1))
+    monkeypatch.setattr("proto_mtl_ros.data.bags.bag.MAX_CHUNK", 7000)
+    with pytest.raises(BagError, match=r"/image has 72\d\d bytes"), Bag(file) as bag:
+        list(bag.messages())
+
+
+def images(count: int) -> list[np.ndarray]:
+    """Noise, so that compression does not put everything into one chunk."""
+    rng = np.random.default_rng(0)
+    return [rng.integers(0, 256, (40, 60, 3), np.uint8) for _ in range(count)]
+
+
+def chunked(path: Path, pictures: list[np.ndarray]) -> Path:
+    """A file of many small chunks, as a long recording has."""
+    kind = "sensor_msgs/msg/Image"
+    text, _ = typestore().generate_msgdef(kind)
+    with path.open("wb") as sink:
+        writer = mcap.writer.Writer(sink, chunk_size=20_000)
+        writer.start("ros2")
+        schema = writer.register_schema(kind, "ros2msg", text.encode())
+        channel = writer.register_channel("/image", "cdr", schema, {"offered_qos_profiles": ""})
+        for number, pixels in enumerate(pictures):
+            stamp = 1_000_000_000 + number * 100_000_000
+            message = image_message(pixels, "rgb8", stamp)
+            writer.add_message(
+                channel, stamp, bytes(typestore().serialize_cdr(message, kind)), stamp
+            )
+        writer.finish()
+    return path
+
+
+def sqlite(path: Path, pictures: list[np.ndarray]) -> Path:
+    kind = "sensor_msgs/msg/Image"
+    with Writer(path.parent / "db", version=8, storage_plugin=StoragePlugin.SQLITE3) as writer:
+        topic = writer.add_connection("/image", kind, typestore=typestore())
+        for number, pixels in enumerate(pictures):
+            stamp = 1_000_000_000 + number * 100_000_000
+            message = image_message(pixels, "rgb8", stamp)
+            writer.write(topic, stamp, typestore().serialize_cdr(message, kind))
+    return path.parent / "db" / "db.db3"
+
+
+@pytest.mark.parametrize("make", [chunked, sqlite])
+@pytest.mark.parametrize("share", [0.4, 0.7, 0.95])
+def test_of_a_file_that_was_cut_all_before_the_cut_is_read(
+    make: Callable[[Path, list[np.ndarray]], Path], share: float, tmp_path: Path
+) -> None:
+    pictures = images(40)
+    whole = make(tmp_path / "whole.mcap", pictures)
+    content = whole.read_bytes()
+    cut = tmp_path / f"cut{whole.suffix}"
+    cut.write_bytes(content[: int(share * len(content))])
+    with Bag(cut) as bag:
+        found = [message.decode() for message in bag.messages(["/image"])]
+        (note,) = bag.notes
+    assert 40 * share - 5 <= len(found) <= 40 * share + 1
+    for message, pixels in zip(found, pictures, strict=False):
+        assert (message.data.reshape(pixels.shape) == pixels).all()
+    assert f"{len(found)} messages of its first {(len(found) - 1) / 10:.1f} s are whole" in note
+    assert cut.read_bytes() == content[: int(share * len(content))]  # left as it was
+
+
+def test_a_cut_recording_is_unpacked_up_to_a_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = chunked(tmp_path / "x.mcap", images(40))
+    path.write_bytes(path.read_bytes()[:-1000])
+    monkeypatch.setattr(mcap_storage, "most_unpacked", lambda size: size // 2)
+    with Bag(path) as bag:
+        assert 10 <= len(list(bag.messages())) <= 20
+
+
+def folder_of_one_image(folder: Path) -> Path:
+    with Writer(folder, version=8, storage_plugin=StoragePlugin.MCAP) as writer:
+        topic = writer.add_connection("/image", "sensor_msgs/msg/Image", typestore=typestore())
+        message = image_message(np.zeros((4, 6, 3), np.uint8), "rgb8", stamp=5)
+        writer.write(topic, 5, typestore().serialize_cdr(message, "sensor_msgs/msg/Image"))
+    return folder
+
+
+def test_a_folder_whose_last_file_was_cut_is_read(tmp_path: Path) -> None:
+    folder = folder_of_one_image(tmp_path / "bag")
+    content = chunked(tmp_path / "long.mcap", images(40)).read_bytes()
+    (folder / "bag.mcap").write_bytes(content[: len(content) // 2])
+    with Bag(folder) as bag:
+        assert 15 <= len(list(bag.messages(["/image"]))) <= 20
+        assert "bag.mcap is cut off" in bag.notes[0]
+
+
+def test_a_recorder_that_was_killed_leaves_no_metadata_and_is_read(tmp_path: Path) -> None:
+    with Bag(without_metadata(tmp_path)) as bag:
+        assert len(list(bag.messages([COLOUR]))) == 2
+
+
+def test_a_folder_of_which_one_file_was_cut_is_read(tmp_path: Path) -> None:
+    folder = folder_of_one_image(tmp_path / "bag")
+    content = chunked(tmp_path / "long.mcap", images(40)).read_bytes()
+    (folder / "bag_1.mcap").write_bytes(content[: len(content) // 2])
+    metadata = yaml.safe_load((folder / "metadata.yaml").read_text())
+    metadata["rosbag2_bagfile_information"]["relative_file_paths"].append("bag_1.mcap")
+    (folder / "metadata.yaml").write_text(yaml.safe_dump(metadata))
+    with Bag(folder) as bag:
+        stamps = [message.stamp for message in bag.messages(["/image"])]
+        assert stamps[0] == 5 and 16 <= len(stamps) <= 21
+        assert ["bag_1.mcap is cut off" in note for note in bag.notes] == [True]
+
+
+OLD = get_typestore(Stores.ROS1_NOETIC)
+
+
+def ros1_header() -> Any:
+    time = OLD.types["builtin_interfaces/msg/Time"](sec=5, nanosec=7)
+    return OLD.types["std_msgs/msg/Header"](seq=3, stamp=time, frame_id="cam")
+
+
+def ros1_image(pixels: np.ndarray) -> Any:
+    return OLD.types["sensor_msgs/msg/Image"](
+        ros1_header(), 40, 60, "rgb8", 0, 180, pixels.reshape(-1)
+    )
+
+
+def write_ros1(path: Path, messages: list[tuple[str, Any]]) -> Path:
+    with Ros1Writer(path) as writer:
+        for topic, message in messages:
+            kind = message.__msgtype__
+            connection = writer.add_connection(topic, kind, typestore=OLD)
+            writer.write(connection, 9, bytes(OLD.serialize_ros1(message, kind)))
+    return path
+
+
+def test_types_are_decoded_as_the_recording_defines_them(tmp_path: Path) -> None:
+    """A type that this package does not know, and one that it knows with other fields."""
+    path = tmp_path / "x.mcap"
+    other = "string what\nuint8[] bytes\n" + "=" * 80 + "\nMSG: std_msgs/Unused\nuint8 a\n"
+    with path.open("wb") as sink:
+        writer = mcap.writer.Writer(sink)
+        writer.start("ros2")
+        for topic, kind, text, data in (
+            ("/thing", "my_msgs/msg/Thing", "uint8 value\nuint8 MOST=7\n", b"\0\1\0\0\5"),
+            ("/known", "std_msgs/msg/String", other, b"\0\1\0\0\3\0\0\0ab\0\0\1\0\0\0\7"),
+            ("/broken", "std_msgs/msg/String", "(", b"\0\1\0\0\3\0\0\0ab\0"),
+            ("/foreign", "x", "{}", b"{}"),
+        ):
+            encoding = "jsonschema" if topic == "/foreign" else "ros2msg"
+            schema = writer.register_schema(kind, encoding, text.encode())
+            coded = "json" if topic == "/foreign" else "cdr"
+            writer.add_message(writer.register_channel(topic, coded, schema), 5, data, 5)
+        writer.finish()
+    with Bag(path) as bag:
+        found = {message.topic: message.decode() for message in bag.messages()}
+    assert list(found) == ["/thing", "/known", "/broken"]
+    assert found["/thing"].value == 5
+    assert (found["/known"].what, found["/known"].bytes.tolist()) == ("ab", [7])
+    assert found["/broken"].data == "ab"
+
+
+def test_a_ros1_bag_is_read_as_if_it_were_of_ros2(tmp_path: Path) -> None:
+    pixels = images(1)[0]
+    k = np.arange(9.0)
+    roi = OLD.types["sensor_msgs/msg/RegionOfInterest"](0, 0, 0, 0, False)
+    info = OLD.types["sensor_msgs/msg/CameraInfo"](
+        ros1_header(), 40, 60, "plumb_bob", np.zeros(5), k, k, np.arange(12.0), 0, 0, roi
+    )
+    path = tmp_path / "old.bag"
+    write_ros1(path, [("/image", ros1_image(pixels)), ("/camera_info", info)])
+    with Bag(path) as bag:
+        image, camera = bag.first("/image"), bag.first("/camera_info")
+        assert {topic.name: topic.type for topic in bag.topics} == {
+            "/image": "sensor_msgs/msg/Image",
+            "/camera_info": "sensor_msgs/msg/CameraInfo",
+        }
+    assert image is not None and camera is not None
+    assert image.stamp == 5_000_000_007
+    assert image.decode().header.frame_id == "cam"
+    assert (image.decode().data.reshape(40, 60, 3) == pixels).all()
+    assert (camera.decode().k == k).all()
+
+
+def test_a_ros1_bag_whose_messages_are_scattered_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every message in the order of time would unpack another chunk."""
+    path = tmp_path / "old.bag"
+    kind = "sensor_msgs/msg/Image"
+    message = bytes(OLD.serialize_ros1(ros1_image(images(1)[0]), kind))
+    with Ros1Writer(path) as writer:
+        writer.chunk_threshold = 1
+        connections = [writer.add_connection(f"/{n}", kind, typestore=OLD) for n in (0, 1)]
+        for number in range(20):
+            writer.write(connections[number % 2], 100 + number, message)
+    with Bag(path) as bag:
+        assert len(list(bag.messages())) == 20
+    monkeypatch.setattr(bag_storage, "_FREE", 0)
+    monkeypatch.setattr(bag_storage, "_FACTOR", 0.5)
+    with pytest.raises(BagError, match="are scattered: sort it with `rosbag filter`"):
+        Bag(path)
+
+
+def test_of_a_ros1_bag_types_that_ros2_does_not_have_are_passed_over(tmp_path: Path) -> None:
+    goal = OLD.types["actionlib/msg/TwoIntsGoal"](1, 2)
+    messages = [("/wait", goal), ("/image", ros1_image(images(1)[0]))]
+    with Bag(write_ros1(tmp_path / "old.bag", messages)) as bag:
+        assert [message.topic for message in bag.messages()] == ["/image"]
+        notes = summarise(bag).notes
+    assert "/wait: none of its 1 messages can be read" in notes

@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Recordings as robots make them: `bag evaluate` gives the right figures, or one clear line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tiny_bundle import write_tiny_bundle
+
+from proto_mtl_ros.cli.main import run_command
+from proto_mtl_ros.data.bags.writer import BagWriter
+from recordings import FX, START, image_message, info_message, jpeg_message, picture
+
+FRAMES = 8
+STEP = 100_000_000
+IMAGE, INFO = "/camera/color/image_raw/compressed", "/camera/color/camera_info"
+DEPTH = "/camera/depth/image_rect_raw"
+TYPES = {
+    IMAGE: "sensor_msgs/msg/CompressedImage",
+    INFO: "sensor_msgs/msg/CameraInfo",
+    DEPTH: "sensor_msgs/msg/Image",
+}
+
+
+def truth(rgb: np.ndarray) -> np.ndarray:
+    """Return the depth that the tiny model predicts, in metres."""
+    return rgb[..., 2].astype(np.float32) / np.float32(25.5)
+
+
+def in_metres(rgb: np.ndarray, stamp: int) -> Any:
+    return image_message(truth(rgb), "32FC1", stamp)
+
+
+def in_metres_with_holes(rgb: np.ndarray, stamp: int) -> Any:
+    """Depth as REP-117 has it: NaN unknown, inf too far or too near."""
+    depth = truth(rgb)
+    depth[:30] = np.nan
+    depth[30:50] = np.inf
+    depth[50:60] = -np.inf
+    return image_message(depth, "32FC1", stamp)
+
+
+def write(
+    path: Path,
+    stamps: list[int] | None = None,
+    depth: Callable[[np.ndarray, int], Any] | None = in_metres,
+    info: bool = True,
+    sizes: Callable[[int], tuple[int, int]] = lambda number: (160, 120),
+    unknown: bool = False,
+) -> Path:
+    """Write a recording; a message is received STEP after the one before, whatever its stamp."""
+    with BagWriter(path) as writer:
+        for name, kind in TYPES.items():
+            if (name != INFO or info) and (name != DEPTH or depth):
+                writer.add_topic(name, kind)
+        if unknown:  # a package that is not installed here; its text travels with the recording
+            writer._connections["/thing"] = writer._writer.add_connection(
+                "/thing", "my_msgs/msg/Thing", msgdef="uint8 value\n", rihs01=f"RIHS01_{'0' * 64}"
+            )
+        stamps = [START + number * STEP for number in range(FRAMES)] if stamps is None else stamps
+        for number, stamp in enumerate(stamps):
+            time = START + number * STEP
+            rgb = picture(number, *sizes(number))
+            writer.write(IMAGE, time, jpeg_message(rgb, stamp))
+            if info:
+                writer.write(INFO, time, info_message(160, 120, FX, stamp))
+            if depth:
+                writer.write(DEPTH, time, depth(rgb, stamp))
+            if unknown:
+                writer.write("/thing", time, b"\0\1\0\0\7")
+    return path
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_bundle(tmp_path_factory.mktemp("models"))
+
+
+def evaluated(
+    bag: Path, model: Path, *arguments: object, out: Path | None = None
+) -> dict[str, Any]:
+    out = out or bag.parent / "out"
+    options = ["--model", model, "--out", out, "--backend", "onnxruntime", *arguments]
+    with pytest.raises(SystemExit) as end:
+        run_command("bag", ["evaluate", str(bag), *map(str, options)])
+    assert end.value.code == 0
+    return json.loads((out / "results.json").read_text(encoding="utf-8"))
+
+
+def refused(bag: Path, model: Path, capfd: pytest.CaptureFixture[str]) -> str:
+    options = ["--model", str(model), "--out", str(bag.parent / "out")]
+    with pytest.raises(SystemExit) as end:
+        run_command("bag", ["evaluate", str(bag), *options])
+    assert end.value.code == 3
+    lines = capfd.readouterr().err.strip().splitlines()
+    assert len(lines) == 1
+    return lines[0]
+
+
+def assert_exact(figures: dict[str, Any], frames: int = FRAMES) -> None:
+    """Every frame was compared with its own depth; JPEG and two resizes lie between."""
+    assert figures["frames"] == figures["depth"]["frames"] == frames
+    assert figures["depth"]["all"]["rel_err"] < 0.03
+    assert figures["depth"]["median_scale"] == pytest.approx(1, abs=0.02)
+
+
+def test_stamps_out_of_order(model: Path, tmp_path: Path) -> None:
+    stamps = [START + number * STEP for number in (1, 0, 3, 2, 7, 6, 5, 4)]
+    figures = evaluated(write(tmp_path / "bag", stamps), model)
+    assert_exact(figures)
+    assert len(set(figures["time_series"]["seconds"])) == FRAMES
+
+
+def test_stamps_twice(model: Path, tmp_path: Path) -> None:
+    stamps = [START + number * STEP for number in (0, 1, 1, 2, 3, 3, 3, 4)]
+    figures = evaluated(write(tmp_path / "bag", stamps), model)
+    assert_exact(figures, frames=5)
+    assert figures["recording"]["repeated_stamps"] == 3
+
+
+def test_two_cameras(model: Path, tmp_path: Path) -> None:
+    topics = {f"/{name}/image_raw": name for name in ("front", "rear")}
+    with BagWriter(tmp_path / "bag") as writer:
+        for topic, name in topics.items():
+            writer.add_topic(topic, "sensor_msgs/msg/Image")
+            writer.add_topic(f"/{name}/camera_info", "sensor_msgs/msg/CameraInfo")
+            writer.add_topic(f"/{name}/depth/image_raw", "sensor_msgs/msg/Image")
+        for number in range(FRAMES):
+            stamp = START + number * STEP
+            for topic, name in topics.items():
+                rgb = picture(number)
+                rgb = rgb if name == "front" else np.ascontiguousarray(rgb[::-1])
+                writer.write(topic, stamp, image_message(rgb, "rgb8", stamp))
+                info = info_message(160, 120, FX if name == "front" else 2 * FX, stamp)
+                writer.write(f"/{name}/camera_info", stamp, info)
+                depth = truth(rgb) * (1 if name == "front" else 2)  # twice the focal length
+                depth = image_message(depth.astype(np.float32), "32FC1", stamp)
+                writer.write(f"/{name}/depth/image_raw", stamp, depth)
+    for topic, name in topics.items():
+        figures = evaluated(tmp_path / "bag", model, "--image-topic", topic, out=tmp_path / name)
+        assert_exact(figures)
+        assert figures["recording"]["depth_topic"] == f"/{name}/depth/image_raw"
+
+
+def test_the_resolution_changes(model: Path, tmp_path: Path) -> None:
+    def sizes(number: int) -> tuple[int, int]:
+        return (160, 120) if number < FRAMES // 2 else (80, 60)
+
+    # camera_info goes on with the former size, of the same shape: it is scaled along
+    assert_exact(evaluated(write(tmp_path / "bag", sizes=sizes), model))
+
+
+def test_no_camera_info(model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    figures = evaluated(write(tmp_path / "bag", info=False), model)
+    assert figures["frames"] == FRAMES and not figures["metric"]
+    assert "depth has no metric scale" in capfd.readouterr().out
+
+
+def test_depth_with_holes_counts_where_it_is_known(model: Path, tmp_path: Path) -> None:
+    figures = evaluated(write(tmp_path / "bag", depth=in_metres_with_holes), model)
+    assert_exact(figures)
+    whole = evaluated(write(tmp_path / "whole" / "bag"), model)
+    assert figures["depth"]["measured_pixels"] == whole["depth"]["measured_pixels"] // 2
+
+
+def test_unknown_types_are_passed_over(model: Path, tmp_path: Path) -> None:
+    assert_exact(evaluated(write(tmp_path / "bag", unknown=True), model))
+
+
+def test_no_messages(model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    line = refused(write(tmp_path / "bag", stamps=[]), model, capfd)
+    assert "no colour images" in line
+
+
+def test_a_cut_file_counts_up_to_the_cut(
+    model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    stamps = [START + number * STEP for number in range(400)]
+    rng = np.random.default_rng(0)
+
+    def noisy(rgb: np.ndarray, stamp: int) -> Any:  # incompressible, so of several chunks
+        depth = truth(rgb) + rng.normal(0, 1e-3, rgb.shape[:2])
+        return image_message(depth.astype(np.float32), "32FC1", stamp)
+
+    file = write(tmp_path / "bag", stamps, noisy) / "bag.mcap"
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    figures = evaluated(tmp_path / "bag", model)
+    assert 50 < figures["frames"] < 350
+    assert figures["depth"]["all"]["rel_err"] < 0.03
+    assert "cut off" in capfd.readouterr().out

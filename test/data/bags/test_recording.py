@@ -1,0 +1,349 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bags, videos and folders of images look alike; their topics are guessed right."""
+
+from __future__ import annotations
+
+import os
+import struct
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from proto_mtl_ros.data.bags.bag import Bag
+from proto_mtl_ros.data.bags.recording import decode_picture, open_recording
+from proto_mtl_ros.data.bags.topics import choose_topics
+from proto_mtl_ros.data.bags.writer import BagWriter
+from proto_mtl_ros.errors import BagError
+from recordings import (
+    COLOUR_FRAME,
+    START,
+    image_message,
+    info_message,
+    jpeg_message,
+    picture,
+    write_recording,
+)
+
+# Read once, by the first video of a process, which here is one that a test writes.
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+
+IMAGE = "sensor_msgs/msg/Image"
+COMPRESSED = "sensor_msgs/msg/CompressedImage"
+INFO = "sensor_msgs/msg/CameraInfo"
+RGB = np.zeros((4, 6, 3), np.uint8)
+DEPTH = np.full((4, 6), 1500, np.uint16)
+MESSAGES = {
+    "rgb8": lambda: (IMAGE, image_message(RGB, "rgb8", START)),
+    "mono8": lambda: (IMAGE, image_message(RGB[..., 0], "mono8", START)),
+    "16UC1": lambda: (IMAGE, image_message(DEPTH, "16UC1", START)),
+    "32FC1": lambda: (IMAGE, image_message(DEPTH.astype(np.float32), "32FC1", START)),
+    "jpeg": lambda: (COMPRESSED, jpeg_message(RGB, START)),
+    "info": lambda: (INFO, info_message(6, 4, 5.0, START)),
+}
+
+
+def write_topics(path: Path, topics: dict[str, str]) -> Path:
+    """Write a recording with one message of each topic, of the given kind."""
+    with BagWriter(path) as writer:
+        for name, kind in topics.items():
+            message_type, message = MESSAGES[kind]()
+            writer.add_topic(name, message_type)
+            writer.write(name, START, message)
+    return path
+
+
+REALSENSE = {
+    "/camera/infra1/image_rect_raw": "mono8",
+    "/camera/infra1/camera_info": "info",
+    "/camera/depth/image_rect_raw": "16UC1",
+    "/camera/depth/camera_info": "info",
+    "/camera/aligned_depth_to_color/image_raw": "16UC1",
+    "/camera/aligned_depth_to_color/camera_info": "info",
+    "/camera/color/image_raw/compressed": "jpeg",
+    "/camera/color/image_raw": "rgb8",
+    "/camera/color/camera_info": "info",
+}
+
+
+@pytest.mark.parametrize(
+    ("topics", "image", "info", "depth"),
+    [
+        (
+            REALSENSE,
+            "/camera/color/image_raw",
+            "/camera/color/camera_info",
+            "/camera/aligned_depth_to_color/image_raw",
+        ),
+        (
+            {
+                "/camera/rgb/image_color": "rgb8",
+                "/camera/rgb/camera_info": "info",
+                "/camera/depth/image": "32FC1",
+                "/camera/depth/camera_info": "info",
+            },
+            "/camera/rgb/image_color",
+            "/camera/rgb/camera_info",
+            "/camera/depth/image",
+        ),
+        ({"/usb_cam/image_raw": "rgb8"}, "/usb_cam/image_raw", None, None),
+        ({"/image": "jpeg", "/camera_info": "info"}, "/image", "/camera_info", None),
+        (
+            # The only camera_info is the depth camera's: it says nothing about the colour camera.
+            {
+                "/cam/color/image": "rgb8",
+                "/cam/depth/image": "16UC1",
+                "/cam/depth/camera_info": "info",
+            },
+            "/cam/color/image",
+            None,
+            "/cam/depth/image",
+        ),
+        (
+            {"/cam/image": "rgb8", "/cam/segmentation/image": "mono8", "/cam/label": "mono8"},
+            "/cam/image",
+            None,
+            None,
+        ),
+        ({"/mono/image_raw": "mono8"}, "/mono/image_raw", None, None),
+        ({"/cam/rgb": "rgb8", "/cam/rgb/depth": "16UC1"}, "/cam/rgb", None, "/cam/rgb/depth"),
+        (
+            # As Gazebo names an RGB-D camera; what was made from its images comes after them.
+            {
+                "/depth_camera/image_raw": "rgb8",
+                "/depth_camera/camera_info": "info",
+                "/depth_camera/depth/image_raw": "32FC1",
+                "/depth_camera/normals/color": "rgb8",
+            },
+            "/depth_camera/image_raw",
+            "/depth_camera/camera_info",
+            "/depth_camera/depth/image_raw",
+        ),
+        (
+            {"/realsense_depth/color/image_raw/compressed": "jpeg"},
+            "/realsense_depth/color/image_raw/compressed",
+            None,
+            None,
+        ),
+    ],
+)
+def test_topics_are_guessed(
+    topics: dict[str, str], image: str, info: str | None, depth: str | None, tmp_path: Path
+) -> None:
+    with Bag(write_topics(tmp_path / "bag", topics)) as bag:
+        chosen = choose_topics(bag)
+    assert chosen.image.name == image
+    assert (chosen.camera_info.name if chosen.camera_info else None) == info
+    assert (chosen.depth.name if chosen.depth else None) == depth
+
+
+def test_named_topics_are_taken_as_named(tmp_path: Path) -> None:
+    with Bag(write_topics(tmp_path / "bag", REALSENSE)) as bag:
+        chosen = choose_topics(
+            bag, image="/camera/infra1/image_rect_raw", depth="/camera/depth/image_rect_raw"
+        )
+        assert chosen.image.name == "/camera/infra1/image_rect_raw"
+        assert chosen.camera_info is not None
+        assert chosen.camera_info.name == "/camera/infra1/camera_info"
+        assert chosen.depth is not None
+        assert chosen.depth.name == "/camera/depth/image_rect_raw"
+        with pytest.raises(BagError, match=r"has no topic /wrong.*it holds .*/camera/color"):
+            choose_topics(bag, image="/wrong")
+        with pytest.raises(BagError, match="is a sensor_msgs/msg/CameraInfo"):
+            choose_topics(bag, image="/camera/color/camera_info")
+
+
+def test_a_bag_without_images_says_what_it_holds(tmp_path: Path) -> None:
+    path = write_topics(tmp_path / "bag", {"/camera/depth/image": "16UC1", "/cam/info": "info"})
+    with pytest.raises(BagError) as error:
+        open_recording(path)
+    assert "no colour images" in str(error.value)
+    assert "/camera/depth/image (Image)" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_bag_gives_pictures_and_depth_in_metres(tmp_path: Path) -> None:
+    with open_recording(write_recording(tmp_path / "bag", frames=3)) as recording:
+        stamps = [m.stamp for m in recording.messages() if m.type == COMPRESSED]
+        found = recording.pictures({stamps[1]})
+        depth, frame = list(recording.depth_frames())[1].decode()
+        assert (recording.kind, recording.frames, round(recording.rate)) == ("bag", 3, 10)
+        assert recording.image_frame() == frame == COLOUR_FRAME
+        # a stamp that no image has is left out
+        assert list(recording.pictures({stamps[2], 5})) == [stamps[2]]
+    assert list(found) == [stamps[1]]
+    assert np.abs(found[stamps[1]].astype(int) - picture(1)).mean() < 3
+    np.testing.assert_allclose(depth, picture(1)[..., 2] / 25.5, atol=1e-3)
+
+
+def test_a_folder_of_images_plays_in_natural_order(tmp_path: Path) -> None:
+    for number, suffix in ((10, "png"), (9, "jpg"), (2, "bmp")):
+        image = np.full((8, 10, 3), number * 10, np.uint8)
+        cv2.imwrite(str(tmp_path / f"frame{number}.{suffix}"), image)
+    (tmp_path / "notes.txt").write_text("not an image")
+    with open_recording(tmp_path, fps=4) as recording:
+        messages = list(recording.messages())
+        pictures = recording.pictures({m.stamp for m in messages})
+    assert [int(pictures[m.stamp].mean().round()) for m in messages] == [20, 90, 100]
+    assert np.diff([m.stamp for m in messages]).tolist() == [250_000_000] * 2
+    assert messages[0].stamp > 0  # 0 would mean "no time"
+    assert recording.topics.depth is None
+
+
+def test_a_video_plays_at_its_own_rate(tmp_path: Path) -> None:
+    path = tmp_path / "clip.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 20, (64, 48))
+    for level in (40, 120, 200):
+        writer.write(np.full((48, 64, 3), level, np.uint8))
+    writer.release()
+    with open_recording(path) as recording:
+        messages = list(recording.messages())
+        pictures = recording.pictures({messages[2].stamp})
+    assert recording.frames == len(messages) == 3
+    assert messages[1].stamp - messages[0].stamp == 50_000_000
+    assert messages[0].decode().encoding == "bgr8"
+    assert abs(float(pictures[messages[2].stamp].mean()) - 200) < 4
+
+
+def test_a_recording_without_depth_has_no_depth_images(tmp_path: Path) -> None:
+    path = write_topics(tmp_path / "bag", {"/image": "jpeg"})
+    cv2.imwrite(str(tmp_path / "a.png"), RGB)
+    for place in (path, tmp_path):
+        with open_recording(place) as recording:
+            assert list(recording.depth_frames()) == [] and recording.depth_frame() == ""
+
+
+def video(path: Path, frames: int = 30, fps: float = 20, size: tuple[int, int] = (64, 48)) -> Path:
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), fps, size)
+    rng = np.random.default_rng(0)
+    for _ in range(frames):
+        writer.write(rng.integers(0, 256, (size[1], size[0], 3), np.uint8))
+    writer.release()
+    return path
+
+
+def test_a_video_that_was_cut_plays_to_its_end(tmp_path: Path) -> None:
+    path = video(tmp_path / "clip.avi")
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    with open_recording(path) as recording:
+        stamps = [message.stamp for message in recording.messages()]
+        assert 5 < len(stamps) < 30
+        assert recording.image_frame() == COLOUR_FRAME
+    path.write_bytes(content[: content.index(b"movi") + 4])
+    with pytest.raises(BagError, match="no readable frame|neither a rosbag2 nor a video"):
+        open_recording(path)
+
+
+def test_a_video_of_no_possible_rate_needs_one(tmp_path: Path) -> None:
+    path = video(tmp_path / "fast.avi", frames=3)
+    content = bytearray(path.read_bytes())
+    struct.pack_into("<II", content, content.index(b"strh") + 28, 1, 5000)  # scale, rate
+    path.write_bytes(content)
+    with pytest.raises(BagError, match="how many frames a second it has: give --fps"):
+        open_recording(path)
+    with open_recording(path, fps=100) as recording:
+        assert recording.rate == pytest.approx(100)
+
+
+def test_a_video_of_too_many_pixels_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = video(tmp_path / "clip.avi", frames=1)
+    monkeypatch.setattr("proto_mtl_ros.data.bags.image_sequence.MAX_PIXELS", 64 * 48 - 1)
+    with pytest.raises(BagError, match="frames above 3071 pixels: scale it down"):
+        open_recording(path)
+
+
+def test_a_single_image_and_a_pipe_are_no_video(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "a.png"), RGB)
+    with pytest.raises(BagError, match="a single image: give the folder that it is in"):
+        open_recording(tmp_path / "a.png")
+    os.mkfifo(tmp_path / "clip.mp4")
+    with pytest.raises(BagError, match=r"clip\.mp4 cannot be read"):
+        open_recording(tmp_path / "clip.mp4")
+
+
+def test_names_of_images_may_hold_any_digit(tmp_path: Path) -> None:
+    for level, name in enumerate(("9", "10", "²", "²7", "a²", "a٣", "a10")):
+        cv2.imwrite(str(tmp_path / f"{name}.png"), np.full((4, 6, 3), 10 * level, np.uint8))
+    with open_recording(tmp_path) as recording:
+        pictures = [decode_picture(message)[0, 0, 0] // 10 for message in recording.messages()]
+    assert pictures == [0, 1, 5, 6, 4, 3, 2]  # ٣ is a three, ² no number
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "hint"),
+    [
+        ("missing", None, "check the path"),
+        ("empty", {}, "holds neither a rosbag2 nor images"),
+        ("texts", {"a.txt": b"text"}, "holds neither a rosbag2 nor images"),
+        ("clip.mp4", b"\x00\x00\x00\x18ftypmp42 and nothing more", "neither a rosbag2 nor a video"),
+        ("notes.txt", b"text", "neither a rosbag2 nor a video"),
+        ("old.db3", b"", "is empty"),
+    ],
+)
+def test_what_cannot_be_played_is_told_in_one_line(
+    name: str, content: object, hint: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / name
+    if isinstance(content, dict):
+        path.mkdir()
+        for file, data in content.items():
+            (path / file).write_bytes(data)
+    elif isinstance(content, bytes):
+        path.write_bytes(content)
+    with pytest.raises(BagError) as error:
+        open_recording(path)
+    assert hint in str(error.value)
+    assert "\n" not in str(error.value)
+    assert capfd.readouterr().err == ""  # the libraries below say nothing of their own
+
+
+def test_a_rate_that_cannot_be_played_is_refused(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "a.png"), RGB)
+    with pytest.raises(BagError, match="--fps"):
+        open_recording(tmp_path, fps=0)
+
+
+def test_options_that_do_not_fit_the_kind_of_recording_are_refused(tmp_path: Path) -> None:
+    bag = write_topics(tmp_path / "bag", {"/image": "jpeg"})
+    with pytest.raises(BagError, match="leave out --fps"):
+        open_recording(bag, fps=5)
+    images = tmp_path / "images"
+    images.mkdir()
+    cv2.imwrite(str(images / "a.png"), RGB)
+    own = open_recording(images).topics.image.name
+    assert open_recording(images, image_topic=own).frames == 1
+    for option in ("image_topic", "info_topic", "depth_topic"):
+        with pytest.raises(BagError, match=f"no topic /front.*its images are {own}"):
+            open_recording(images, **{option: "/front"})
+
+
+def test_a_broken_image_in_a_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.bmp").write_bytes(b"BM but no more")
+    with (
+        pytest.raises(BagError, match=r"a\.bmp is not a readable image"),
+        open_recording(tmp_path) as recording,
+    ):
+        list(recording.messages())
+
+
+@pytest.mark.data
+def test_the_kitchen_recording_is_understood(kitchen_bag: Path) -> None:
+    with open_recording(kitchen_bag) as recording:
+        assert recording.frames == 240
+        assert recording.topics.depth is not None
+        assert recording.topics.depth.name == "/camera/depth/image_rect_raw"
+        depth, frame = next(recording.depth_frames()).decode()
+        assert frame != recording.image_frame()
+    assert 0.5 < float(np.nanmedian(depth)) < 5
+
+
+@pytest.mark.data
+def test_the_video_is_understood(video: Path) -> None:
+    with open_recording(video) as recording:
+        first = next(recording.messages())
+        assert recording.rate == pytest.approx(10, abs=0.1)
+        assert recording.pictures({first.stamp})[first.stamp].shape == (432, 768, 3)

@@ -1,0 +1,249 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Label manifests: drawn, written, read, imported."""
+
+from __future__ import annotations
+
+import pickle
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proto_mtl_ros.data.manifest import (
+    allowed,
+    import_mtpsl,
+    manifest_for,
+    one_label,
+    random_label,
+    read_manifest,
+    write_manifest,
+)
+from proto_mtl_ros.errors import DataError
+
+TASKS = ("segmentation", "depth", "normals", "edges", "saliency")
+frame_ids = st.lists(st.text("abc0123-/", min_size=1, max_size=6), min_size=1, unique=True)
+
+
+@given(frame_ids, st.integers(1, 5), st.integers(0, 2**31))
+def test_one_label_is_exactly_balanced(ids: list[str], count: int, seed: int) -> None:
+    tasks = TASKS[:count]
+    manifest = one_label(ids, tasks, seed)
+    assert list(manifest) == ids
+    assert all(sum(row.values()) == 1 for row in manifest.values())
+    sizes = [sum(row[task] for row in manifest.values()) for task in tasks]
+    assert max(sizes) - min(sizes) <= 1
+
+
+@given(frame_ids, st.integers(2, 5), st.integers(0, 2**31))
+def test_random_label_keeps_some_and_withholds_some(ids: list[str], count: int, seed: int) -> None:
+    manifest = random_label(ids, TASKS[:count], seed)
+    assert list(manifest) == ids
+    assert all(1 <= sum(row.values()) <= count - 1 for row in manifest.values())
+
+
+@given(frame_ids, st.integers(0, 2**31), st.randoms())
+def test_a_draw_does_not_depend_on_the_order_of_frames(ids: list[str], seed: int, rng) -> None:
+    shuffled = list(ids)
+    rng.shuffle(shuffled)
+    for draw in (one_label, random_label):
+        assert draw(ids, TASKS[:3], seed) == draw(shuffled, TASKS[:3], seed)
+
+
+def test_random_label_is_uniform_in_number_and_then_in_tasks() -> None:
+    manifest = random_label([str(i) for i in range(6000)], TASKS[:3], 7)
+    counts = Counter(tuple(row.values()) for row in manifest.values())
+    # half of the frames have one label, half two; three ways each
+    assert len(counts) == 6
+    assert all(abs(count - 1000) < 5 * np.sqrt(1000) for count in counts.values())
+
+
+def test_another_seed_is_another_draw() -> None:
+    ids = [str(i) for i in range(60)]
+    assert one_label(ids, TASKS[:3], 0) != one_label(ids, TASKS[:3], 1)
+
+
+@pytest.mark.parametrize(
+    ("draw", "labels"),
+    [(one_label, "s s d d d s n n"), (random_label, "sd n s sn sn s sn n")],
+)
+def test_a_seed_means_the_same_labels_in_every_version(draw, labels: str) -> None:
+    ids = [f"{number:04}" for number in range(1, 9)]
+    rows = draw(ids, TASKS[:3], 3).values()
+    assert ["".join(task[0] for task in TASKS[:3] if row[task]) for row in rows] == labels.split()
+
+
+def test_what_does_not_divide_evenly_goes_to_any_task() -> None:
+    extra = {
+        task
+        for seed in range(30)
+        for row in one_label(["only"], TASKS[:3], seed).values()
+        for task, used in row.items()
+        if used
+    }
+    assert extra == set(TASKS[:3])
+
+
+@pytest.mark.parametrize(
+    ("frames", "tasks", "said"),
+    [
+        (["1", "1"], TASKS[:3], "stands twice"),
+        (["1", "2"], ("depth", "depth"), "stands twice"),
+        ([], TASKS[:3], "at least one frame and one task"),
+        (["1"], (), "at least one frame and one task"),
+    ],
+)
+@pytest.mark.parametrize("draw", [one_label, random_label])
+def test_labels_that_cannot_be_drawn(draw, frames: list[str], tasks, said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        draw(frames, tasks, 0)
+
+
+def test_of_one_task_no_part_can_be_withheld() -> None:
+    with pytest.raises(DataError, match="name at least two tasks"):
+        random_label(["1"], TASKS[:1], 0)
+    assert one_label(["1"], TASKS[:1], 0) == {"1": {TASKS[0]: True}}
+
+
+def test_a_frame_that_a_manifest_lacks_is_named(tmp_path: Path) -> None:
+    write_manifest(tmp_path / "m.csv", one_label(["a", "c"], TASKS[:3], 0))
+    with pytest.raises(DataError, match=r"no row for frame b \(1 missing\)"):
+        manifest_for(tmp_path / "m.csv", ["a", "b", "c"])
+    with pytest.raises(DataError, match=r"no row for frame b \(2 missing\)"):
+        manifest_for(tmp_path / "m.csv", ["a", "b", "c", "d"])
+    assert manifest_for(tmp_path / "m.csv", ["c", "a"]) is not None
+    assert manifest_for(None, ["a"]) is None
+
+
+def test_a_label_that_a_manifest_does_not_name_may_not_be_used() -> None:
+    manifest = {"1": {"depth": True, "normals": False}}
+    assert allowed(manifest, "1", TASKS[:3]) == ("depth",)
+    assert allowed(None, "1", TASKS[:3]) == TASKS[:3]
+
+
+def test_frames_of_different_tasks_are_no_manifest(tmp_path: Path) -> None:
+    for other in ({"normals": True}, {"depth": True, "normals": False}, {}):
+        with pytest.raises(DataError, match=r"frame 2 names the tasks"):
+            write_manifest(tmp_path / "m.csv", {"1": {"depth": True}, "2": other})
+    with pytest.raises(DataError, match="at least one frame"):
+        write_manifest(tmp_path / "m.csv", {})
+    assert not list(tmp_path.iterdir())
+
+
+def test_manifest_round_trip(tmp_path: Path) -> None:
+    manifest = random_label(["0001", "a,b", "room/3"], TASKS[:3], 1)
+    write_manifest(tmp_path / "m.csv", manifest)
+    assert read_manifest(tmp_path / "m.csv") == manifest
+    assert [p.name for p in tmp_path.iterdir()] == ["m.csv"]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("frame,depth\n1,1\n", "column frame_id"),
+        ("frame_id,depth\n1,yes\n", "frame 1 has a cell that is not 0 or 1"),
+        ("frame_id,depth\n1,1\n1,0\n", "names frame 1 twice"),
+        ("frame_id,depth\n1\n", "frame .1. has 1 cells of 2"),
+    ],
+)
+def test_a_wrong_manifest_is_told(tmp_path: Path, content: str, said: str) -> None:
+    (tmp_path / "m.csv").write_text(content)
+    with pytest.raises(DataError, match=said):
+        read_manifest(tmp_path / "m.csv")
+
+
+def _label_file(path: Path, table: np.ndarray, legacy: bool = True) -> Path:
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    # the published files are of the format before torch 1.6
+    content = {"labels_weights": torch.from_numpy(table.astype(np.float32))}
+    torch.save(content, path, _use_new_zipfile_serialization=not legacy)
+    return path
+
+
+@pytest.mark.parametrize("legacy", [True, False])
+def test_mtpsl_rows_belong_to_frames_in_order(tmp_path: Path, legacy: bool) -> None:
+    table = np.array([[1, 0, 0], [0, 1, 1], [0, 0, 1]])
+    path = _label_file(tmp_path / "l.pth", table, legacy)
+    manifest = import_mtpsl(path, ["z", "a", "m"], TASKS[:3])
+    assert [tuple(row.values()) for row in manifest.values()] == [
+        tuple(bool(v) for v in row) for row in table
+    ]
+    assert list(manifest) == ["z", "a", "m"]
+
+
+def test_mtpsl_tables_as_text_and_array(tmp_path: Path) -> None:
+    table = np.array([[1, 0], [0, 1]])
+    np.save(tmp_path / "l.npy", table)
+    (tmp_path / "l.csv").write_text("1,0\n0,1\n")
+    expected = {"a": {"depth": True, "normals": False}, "b": {"depth": False, "normals": True}}
+    for name in ("l.npy", "l.csv"):
+        assert import_mtpsl(tmp_path / name, ["a", "b"], ["depth", "normals"]) == expected
+
+
+def test_mtpsl_refuses_another_number_of_frames_or_tasks(tmp_path: Path) -> None:
+    path = _label_file(tmp_path / "l.pth", np.eye(3))
+    with pytest.raises(DataError, match="3 x 3, but there are 4 frames x 3 tasks"):
+        import_mtpsl(path, ["a", "b", "c", "d"], TASKS[:3])
+    with pytest.raises(DataError, match="3 frames x 2 tasks"):
+        import_mtpsl(path, ["a", "b", "c"], TASKS[:2])
+    with pytest.raises(DataError, match="other than 0 and 1"):
+        import_mtpsl(_label_file(tmp_path / "w.pth", np.eye(2) * 2), ["a", "b"], TASKS[:2])
+
+
+def _table(path: Path, content: object) -> Path:
+    if isinstance(content, str):
+        path.write_text(content)
+    elif content is not None:
+        torch = pytest.importorskip("torch", reason="torch is not installed")
+        torch.save(content, path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("l.csv", None, "not found; check the path"),
+        ("l.csv", "1,0\n0,x\n", "is not a table of numbers"),
+        ("l.csv", "1,0\n0\n", "is not a table of numbers"),
+        ("l.xlsx", "1,0\n0,1\n", "of an unknown kind; .pth, .npy, .csv and .txt are read"),
+        ("l.pth", {"weights": [1.0]}, "has no entry 'labels_weights'"),
+        ("l.pth", [1.0, 0.0], "holds no tensor"),
+    ],
+)
+def test_a_file_that_is_no_label_file_is_told(
+    tmp_path: Path, name: str, content: object, said: str
+) -> None:
+    with pytest.raises(DataError, match=said) as caught:
+        import_mtpsl(_table(tmp_path / name, content), ["a", "b"], ["depth", "normals"])
+    assert "\n" not in str(caught.value)
+
+
+def test_rows_for_one_frame_twice_are_refused(tmp_path: Path) -> None:
+    path = _table(tmp_path / "l.txt", "1 0\n0 1\n")
+    with pytest.raises(DataError, match="a frame stands twice"):
+        import_mtpsl(path, ["a", "a"], ["depth", "normals"])
+
+
+class _Trap:
+    """Unpickled, it leaves a file behind."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".npy"])
+def test_nothing_in_a_label_file_is_ever_run(tmp_path: Path, suffix: str) -> None:
+    pytest.importorskip("torch", reason="torch is not installed")
+    trap, path = tmp_path / "sprung", tmp_path / f"l{suffix}"
+    if suffix == ".npy":
+        np.save(path, np.array(_Trap(trap), object), allow_pickle=True)
+    else:
+        path.write_bytes(pickle.dumps({"labels_weights": _Trap(trap)}))
+    with pytest.raises(DataError):
+        import_mtpsl(path, ["a"], ["depth"])
+    assert not trap.exists()

@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ROS messages <-> arrays."""
+
+from __future__ import annotations
+
+import array
+import os
+import sys
+
+os.environ["ROS_PYTHON_CHECK_FIELDS"] = "1"
+os.environ.setdefault("AMENT_PREFIX_PATH", sys.prefix)
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy", reason="ROS 2 is not installed")
+
+from rclpy.serialization import deserialize_message, serialize_message
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
+from std_msgs.msg import Header
+
+from proto_mtl_ros.encodings import (
+    EncodingError,
+    encode_compressed,
+)
+from proto_mtl_ros.geometry import (
+    Camera,
+    depth_to_points,
+)
+from proto_mtl_ros.ros import decoding, messages
+
+
+def header(sec: int = 7) -> Header:
+    result = Header(frame_id="camera_optical")
+    result.stamp.sec = sec
+    result.stamp.nanosec = 5
+    return result
+
+
+def image(pixels: np.ndarray, encoding: str, padding: int = 0) -> Image:
+    height, width = pixels.shape[:2]
+    row = pixels.reshape(height, -1).view(np.uint8)
+    rows = np.concatenate([row, np.full((height, padding), 0xAA, np.uint8)], axis=1)
+    return Image(
+        header=header(),
+        height=height,
+        width=width,
+        encoding=encoding,
+        step=rows.shape[1],
+        data=array.array("B", rows.tobytes()),
+    )
+
+
+@pytest.mark.parametrize("padding", [0, 5])
+def test_rgb_and_bgr_are_read_whatever_the_step(padding: int) -> None:
+    rgb = np.random.default_rng(0).integers(0, 255, (6, 8, 3), np.uint8)
+    assert np.array_equal(decoding.read_image(image(rgb, "rgb8", padding)), rgb)
+    bgr = np.ascontiguousarray(rgb[..., ::-1])
+    assert np.array_equal(decoding.read_image(image(bgr, "bgr8", padding)), rgb)
+
+
+def test_an_rgb_image_is_not_copied() -> None:
+    message = image(np.zeros((4, 4, 3), np.uint8), "rgb8")
+    pixels = decoding.read_image(message)
+    np.frombuffer(message.data, np.uint8)[0] = 9
+    assert pixels[0, 0, 0] == 9
+
+
+@pytest.mark.skipif(decoding.CvBridge is not None, reason="cv_bridge converts it")
+def test_unknown_encoding_names_its_cause() -> None:
+    message = image(np.zeros((4, 4, 3), np.uint8), "rgb8")
+    message.encoding = "nv99"
+    with pytest.raises(EncodingError) as error:
+        decoding.read_image(message)
+    assert error.value.cause == "unknown_encoding"
+
+
+def test_compressed_image() -> None:
+    rgb = np.full((16, 24, 3), (10, 200, 60), np.uint8)
+    data = array.array("B", encode_compressed(rgb, "png").tobytes())
+    read = decoding.read_image(CompressedImage(format="png", data=data))
+    assert np.array_equal(read, rgb)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "shape", "dtype"),
+    [
+        ("mono8", (5, 7), np.uint8),
+        ("rgb8", (5, 7, 3), np.uint8),
+        ("32FC1", (5, 7), np.float32),
+        ("32FC3", (5, 7, 3), np.float32),
+    ],
+)
+def test_written_images_survive_the_wire(
+    encoding: str, shape: tuple[int, ...], dtype: type
+) -> None:
+    pixels = (np.random.default_rng(1).random(shape) * 200).astype(dtype)
+    message = Image()
+    messages.write_image(message, header(), pixels, encoding)
+    received = deserialize_message(serialize_message(message), Image)
+    assert received.header == header()
+    assert (received.height, received.width, received.encoding) == (5, 7, encoding)
+    assert received.step * received.height == len(received.data)
+    values = np.frombuffer(received.data, dtype).reshape(shape)
+    assert np.array_equal(values, pixels)
+
+
+def test_messages_are_filled_in_place_and_follow_the_size() -> None:
+    message = Image()
+    messages.write_image(message, header(), np.zeros((4, 6), np.uint8), "mono8")
+    buffer = message.data
+    messages.write_image(message, header(8), np.full((4, 6), 3, np.uint8), "mono8")
+    assert message.data is buffer
+    assert set(buffer) == {3}
+    assert message.header.stamp.sec == 8
+    messages.write_image(message, header(), np.ones((2, 3), np.uint8), "mono8")
+    assert (message.height, message.width, message.step, len(message.data)) == (2, 3, 3, 6)
+
+
+def test_points_are_organised_and_pixel_aligned() -> None:
+    depth = np.array([[1.0, 2.0, np.nan], [4.0, np.inf, 0.5]], np.float32)
+    camera = Camera(np.array([[2.0, 0, 1], [0, 2.0, 0.5], [0, 0, 1]]), 3, 2)
+    points = depth_to_points(depth, camera)
+    rgb = np.random.default_rng(2).integers(0, 255, (2, 3, 3), np.uint8)
+    labels = np.arange(6, dtype=np.uint8).reshape(2, 3)
+    confidence = labels + 100
+    message = PointCloud2()
+    messages.write_points(message, header(), points, rgb, labels, confidence)
+    received = deserialize_message(serialize_message(message), PointCloud2)
+    assert (received.height, received.width) == (2, 3)
+    assert received.row_step == 3 * received.point_step
+    assert not received.is_dense
+    fields = {f.name: (f.offset, f.datatype) for f in received.fields}
+    assert set(fields) == {"x", "y", "z", "rgb", "label", "confidence"}
+    cloud = np.frombuffer(received.data, messages.POINT).reshape(2, 3)
+    assert cloud["z"][1, 0] == 4.0
+    assert cloud["x"][1, 0] == pytest.approx(4.0 * (0 - 1) / 2)
+    assert np.isnan(cloud["x"][0, 2]) and np.isnan(cloud["z"][1, 1])
+    assert np.array_equal(cloud["label"], labels)
+    assert np.array_equal(cloud["confidence"], confidence)
+    assert np.array_equal(cloud["rgb"] >> 16 & 255, rgb[..., 0])
+    assert np.array_equal(cloud["rgb"] & 255, rgb[..., 2])
+
+
+def info(width: int = 640, height: int = 480) -> CameraInfo:
+    return CameraInfo(
+        header=header(),
+        width=width,
+        height=height,
+        distortion_model="plumb_bob",
+        d=[0.1, -0.2, 0.0, 0.0, 0.0],
+        k=[500.0, 0.0, 320.0, 0.0, 510.0, 240.0, 0.0, 0.0, 1.0],
+        p=[450.0, 0.0, 310.0, 0.0, 0.0, 460.0, 230.0, 0.0, 0.0, 0.0, 1.0, 0.0],
+    )
+
+
+def test_camera_of_raw_and_rectified_images() -> None:
+    raw = decoding.read_camera(info(), rectified=False)
+    rectified = decoding.read_camera(info(), rectified=True)
+    assert raw is not None and rectified is not None
+    assert (raw.fx, raw.cy) == (500.0, 240.0)
+    assert raw.D is not None
+    assert (rectified.fx, rectified.cy) == (450.0, 230.0)
+    assert not rectified.distorted
+
+
+def test_region_of_interest_and_binning_are_honoured() -> None:
+    message = info()
+    message.roi.x_offset, message.roi.y_offset = 100, 40
+    message.roi.width, message.roi.height = 320, 240
+    message.binning_x = message.binning_y = 2
+    camera = decoding.read_camera(message, rectified=False)
+    assert camera is not None
+    assert (camera.width, camera.height) == (160, 120)
+    assert camera.fx == 250.0
+    assert camera.cx == pytest.approx((220.0 + 0.5) / 2 - 0.5)
+
+
+def test_uncalibrated_and_impossible_cameras() -> None:
+    message = info()
+    message.k = [0.0] * 9
+    assert decoding.read_camera(message, rectified=False) is None
+    message.k = [float("nan")] * 9
+    with pytest.raises(ValueError, match="K"):
+        decoding.read_camera(message, rectified=False)
+
+
+def test_camera_info_of_results() -> None:
+    repeated = messages.scaled_info(info(), header(9), None)
+    assert repeated.header == header(9)
+    assert list(repeated.k) == list(info().k) and repeated.width == 640
+    camera = decoding.read_camera(info(), rectified=False)
+    assert camera is not None
+    scaled = messages.scaled_info(info(), header(9), camera.resized(320, 240))
+    assert (scaled.width, scaled.height) == (320, 240)
+    assert scaled.k[0] == 250.0 and scaled.p[0] == 225.0
+    assert scaled.k[2] == pytest.approx((320.0 + 0.5) / 2 - 0.5)
+    assert list(scaled.d) == list(info().d)
+
+
+@pytest.mark.skipif(messages.LabelInfo is None, reason="vision_msgs is not installed")
+def test_label_info() -> None:
+    message = messages.label_info(["wall", "floor"], 51)
+    assert [(c.class_id, c.class_name) for c in message.class_map] == [(0, "wall"), (1, "floor")]
+    assert message.threshold == pytest.approx(0.2)

@@ -1,0 +1,316 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The node's lifecycle, parameters, services, QoS and diagnostics, over real DDS."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy", reason="ROS 2 is not installed")
+
+from robot import (
+    Robot,
+    camera_info,
+    image,
+    one_result,
+    picture,
+    pixels,
+    running_robot,  # noqa: F401
+    with_info,
+)
+from ros_harness import wait_for
+from sensor_msgs.msg import Image
+from std_srvs.srv import SetBool, Trigger
+from tiny_bundle import write_tiny_bundle
+
+from proto_mtl_ros.ros.parameters import CONFIGURE, TABLE
+from proto_mtl_ros.runtime.bundle import Bundle
+
+pytestmark = pytest.mark.ros
+
+
+def test_lifecycle(robot: Robot) -> None:
+    client = robot.client
+    robot.unconfigure()
+    assert client.state() == "unconfigured"
+    assert client.parameter("class_names") == [""]
+    robot.start()
+    assert client.state() == "active"
+    classes = list(Bundle.load(robot.models["tiny"]).classes)
+    assert client.parameter("class_names") == classes
+    assert client.values("engine")["state"] == "active"
+    for _ in range(2):
+        assert client.change_state("deactivate")
+        assert client.state() == "inactive"
+        assert client.change_state("activate")
+    masks = robot.collect("left/segmentation/image")
+    robot.flow(lambda: image(picture()), masks)
+    assert client.change_state("deactivate")
+    assert client.change_state("cleanup")
+    assert client.state() == "unconfigured"
+    assert client.parameter("class_names") == [""]
+
+
+def test_parameters_are_refused_with_a_reason(robot: Robot) -> None:
+    robot.start()
+    client = robot.client
+    for name, value, reason in (
+        ("confidence_threshold", 300, "300"),
+        ("confidence_threshold", "high", "type"),
+        ("max_depth", -0.5, "0"),
+        ("cameras", ["right"], "unconfigured"),
+        ("class_names", ["cat"], "set by the node"),
+        ("read_only", True, "when the node starts"),
+        ("max_depth", float("nan"), "nan"),
+        ("no_such_parameter", 1, "declared"),
+    ):
+        (result,) = client.set_parameters(**{name: value})
+        assert not result.successful
+        assert reason in result.reason, result.reason
+    assert client.set_parameters(max_depth=5.0)[0].successful
+    (result,) = client.set_parameters(min_depth=6.0)
+    assert not result.successful and "less than max_depth" in result.reason
+    assert client.parameter("confidence_threshold") == 0
+    assert client.parameter("min_depth") == 0.0
+    descriptor = client.descriptor("confidence_threshold")
+    assert descriptor.integer_range[0].to_value == 255 and descriptor.description
+    for row in TABLE:
+        if row.change == CONFIGURE:
+            assert not client.set_parameters(**{row.name: row.default})[0].successful
+
+
+def test_a_parameter_of_an_earlier_version_is_a_warning_at_start(robot: Robot) -> None:
+    said = "there is no parameter trouble_hold any more: a diagnostic stays for 5 s"
+    (line,) = [line for line in robot.process.output.splitlines() if said in line]
+    assert "[WARN]" in line
+    (result,) = robot.client.set_parameters(trouble_hold=3.0)
+    assert not result.successful and result.reason
+
+
+def test_dynamic_parameters_act_at_once(robot: Robot) -> None:
+    robot.start()
+    masks = robot.collect("left/segmentation/image")
+    depth = robot.collect("left/depth/image")
+    robot.flow(lambda: image(picture()), masks, depth)
+    assert (pixels(one_result(robot, image(picture()), masks)) < 13).all()
+    client = robot.client
+    assert client.set_parameters(confidence_threshold=201)[0].successful  # all have 200
+    assert (pixels(one_result(robot, image(picture()), masks)) == 255).all()
+    assert client.set_parameters(confidence_threshold=200)[0].successful
+    assert (pixels(one_result(robot, image(picture()), masks)) < 13).all()
+    plain = pixels(one_result(robot, image(picture()), depth))
+    assert client.set_parameters(max_depth=4.0)[0].successful
+    assert client.set_parameters(min_depth=3.0)[0].successful
+    limited = pixels(one_result(robot, image(picture()), depth))
+    assert np.array_equal(np.isneginf(limited), plain < 3.0)
+    assert np.array_equal(np.isposinf(limited), plain > 4.0)
+    assert np.isneginf(limited).any() and np.isposinf(limited).any()
+
+
+def test_enable_service(robot: Robot) -> None:
+    robot.start()
+    client = robot.client
+    masks = robot.collect("left/segmentation/image")
+    robot.flow(lambda: image(picture()), masks)
+    assert client.call(SetBool, "enable", SetBool.Request(data=False)).success
+    assert client.parameter("enabled") is False
+    robot.publish("left/image", image(picture()))
+    wait_for(lambda: "skipped.disabled" in client.values("left"), "a skipped image")
+    assert not masks.messages
+    assert "disabled" in client.values("left")["state"]
+    assert client.call(SetBool, "enable", SetBool.Request(data=True)).success
+    one_result(robot, image(picture()), masks)
+
+
+def test_reload_keeps_the_old_model_when_the_new_one_fails(robot: Robot) -> None:
+    robot.start()
+    client = robot.client
+    masks = robot.collect("left/segmentation/image")
+    robot.flow(lambda: image(picture()), masks)
+    broken = write_tiny_bundle(robot.models["broken"].parent, "broken")
+    graph = broken / "model.onnx"
+    graph.write_bytes(graph.read_bytes()[:-50])
+    for model, reason in ((broken, "damaged"), (broken / "nothing", "there is no")):
+        assert client.set_parameters(model=str(model))[0].successful
+        answer = client.call(Trigger, "reload_model", Trigger.Request())
+        assert not answer.success
+        assert reason in answer.message and "old model keeps running" in answer.message
+        assert client.state() == "active"
+        one_result(robot, image(picture()), masks)
+        assert client.values("engine")["model"] == "tiny"
+    assert client.set_parameters(model=str(robot.models["other"]))[0].successful
+    answer = client.call(Trigger, "reload_model", Trigger.Request())
+    assert answer.success and "other" in answer.message
+    one_result(robot, image(picture()), masks)
+    assert client.values("engine")["model"] == "other"
+    robot.unconfigure()
+    answer = client.call(Trigger, "reload_model", Trigger.Request())
+    assert not answer.success and "configure" in answer.message
+
+
+def test_unknown_backend_or_model_leaves_the_node_unconfigured(robot: Robot) -> None:
+    robot.unconfigure()
+    client = robot.client
+    for name, value in (("backend", "abacus"), ("model", "no_such_model")):
+        robot.start()
+        robot.unconfigure()
+        assert client.set_parameters(**{name: value})[0].successful
+        before = robot.process.output
+        assert not client.change_state("configure")
+        new = robot.process.output.removeprefix(before).strip().splitlines()
+        assert len(new) == 1 and "configure failed" in new[0] and value in new[0]
+        assert client.state() == "unconfigured"
+        status = client.status("engine")
+        assert status.level == b"\x02" and value in status.message
+    robot.start()
+    assert client.status("engine").level == b"\x00"
+
+
+def test_a_jump_back_of_the_clock_resets_the_cameras(robot: Robot) -> None:
+    from rosgraph_msgs.msg import Clock
+
+    robot.start()
+    client = robot.client
+    masks = robot.collect("left/segmentation/image")
+    with_info(robot, camera_info(), "calibrated")
+    robot.flow(lambda: image(picture()), masks)
+    assert client.set_parameters(use_sim_time=True)[0].successful
+    try:
+        clock = Clock()
+        for second in (100, 101, 50):
+            clock.clock.sec = second
+            robot.publish("clock", clock)
+            time.sleep(0.1)
+        wait_for(lambda: "time jumped back" in robot.process.output, "the reset")
+        assert client.values("left")["camera_info"] == "missing"
+        one_result(robot, image(picture()), masks)
+    finally:
+        assert client.set_parameters(use_sim_time=False)[0].successful
+
+
+def test_incompatible_qos_is_told(robot: Robot) -> None:
+    from rclpy.qos import DurabilityPolicy, QoSProfile
+
+    robot.start()
+    demanding = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    collector = robot.client.collect(Image, "/left/depth/image", demanding)
+    try:
+        wait_for(
+            lambda: "DURABILITY" in robot.client.status("left").message.upper(), "the mismatch"
+        )
+        assert "left/depth/image: a peer's QoS does not match" in robot.process.output
+    finally:
+        collector.close()
+    wait_for(lambda: "DURABILITY" not in robot.client.status("left").message, "its end")
+
+
+def test_a_camera_with_incompatible_qos_is_told_until_the_next_activation(robot: Robot) -> None:
+    from rclpy.qos import QoSProfile, ReliabilityPolicy
+
+    client = robot.client
+    robot.start(cameras=["strict"])  # whose subscription is reliable by an override
+    profile = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+    publisher = client.node.create_publisher(Image, "/strict/image", profile)
+    wait_for(lambda: "RELIABILITY" in client.status("strict").message, "the mismatch")
+    client.run(lambda: client.node.destroy_publisher(publisher))
+    assert client.change_state("deactivate") and client.change_state("activate")
+    assert "RELIABILITY" not in client.status("strict").message
+
+
+def test_qos_is_as_documented_and_overridable(robot: Robot) -> None:
+    robot.start()
+    node = robot.client.node
+
+    def reliability(topic: str) -> str:
+        (endpoint,) = wait_for(lambda: node.get_publishers_info_by_topic(topic), topic)
+        return str(endpoint.qos_profile.reliability.name)
+
+    assert reliability("/left/depth/image") == "RELIABLE"
+    assert reliability("/left/normals/image") == "BEST_EFFORT"  # by the override at start
+    (endpoint,) = wait_for(lambda: node.get_subscriptions_info_by_topic("/left/image"), "input")
+    assert endpoint.qos_profile.reliability.name == "BEST_EFFORT"
+    assert robot.client.parameter("qos_overrides./left/image.subscription.depth") == 5
+
+
+def test_a_fallback_is_loud(robot: Robot, record_fault: Callable) -> None:
+    robot.start(backend="onnxruntime", device="cuda:7")
+    status = robot.client.status("engine")
+    values = {p.key: p.value for p in status.values}
+    assert values["device"] == "cpu"
+    assert status.level == b"\x01" and "fallback" in status.message
+    assert "[WARN]" in robot.process.output and "not the engine" in robot.process.output
+    record_fault(
+        "engine",
+        "the GPU that is asked for is absent",
+        seen=f"WARN: {status.message}; runs on the CPU",
+    )
+
+
+def test_a_transition_that_is_not_possible_is_answered(robot: Robot) -> None:
+    robot.unconfigure()
+    assert not robot.client.change_state("activate")
+    assert robot.client.state() == "unconfigured"
+    assert "not possible" in robot.process.output
+
+
+def new_lines(robot: Robot, before: str) -> list[str]:
+    """What the node has written since its output was `before`."""
+    return robot.process.output.removeprefix(before).strip().splitlines()
+
+
+def test_configuring_that_fails_halfway_leaves_nothing(robot: Robot) -> None:
+    client = robot.client
+    robot.unconfigure()
+    assert client.set_parameters(cameras=["right", "bad_output"])[0].successful
+    for _ in range(2):
+        before = robot.process.output
+        assert not client.change_state("configure")
+        (line,) = [line for line in new_lines(robot, before) if "[ERROR]" in line]
+        assert "configure failed" in line and "perhaps" in line
+        assert client.state() == "unconfigured"
+        assert "perhaps" in client.status("engine").message
+    for topic in ("/right/depth/image", "/bad_output/segmentation/image"):
+        wait_for(lambda t=topic: not client.node.count_publishers(t), f"{topic} to be gone")
+    robot.start()
+    masks = robot.collect("left/segmentation/image")
+    robot.flow(lambda: image(picture()), masks)
+    one_result(robot, image(picture()), masks)
+
+
+def test_activating_that_fails_halfway_is_undone(robot: Robot) -> None:
+    client = robot.client
+    robot.unconfigure()
+    assert client.set_parameters(cameras=["right", "bad_input"])[0].successful
+    assert client.change_state("configure")
+    for _ in range(2):
+        before = robot.process.output
+        assert not client.change_state("activate")
+        (line,) = [line for line in new_lines(robot, before) if "[ERROR]" in line]
+        assert "activate failed" in line and "perhaps" in line
+        assert client.state() == "inactive"
+        assert client.values("engine")["state"] == "inactive"
+    for topic in ("/right/image", "/bad_input/image"):
+        wait_for(lambda t=topic: not client.node.count_subscribers(t), f"{topic} to be gone")
+    robot.start()
+    assert client.values("engine")["state"] == "active"
+
+
+def test_cleaning_up_during_a_reload_answers_it(robot: Robot) -> None:
+    robot.start()
+    client = robot.client
+    folder = robot.models["tiny"].parent
+    endless = write_tiny_bundle(folder, "endless", delay_loops=4000)
+    assert client.set_parameters(model=str(endless))[0].successful
+    answer = client.send(Trigger, "reload_model", Trigger.Request())
+    wait_for(lambda: client.values("engine")["loading"] == "true", "the reload")
+    assert client.change_state("deactivate") and client.change_state("cleanup")
+    wait_for(answer.done, "an answer", 10.0)
+    assert not answer.result().success
+    assert "cleaned up" in answer.result().message and "old model" not in answer.result().message
+    robot.start()
+    assert client.set_parameters(model=str(robot.models["other"]))[0].successful
+    assert client.call(Trigger, "reload_model", Trigger.Request()).success
+    assert client.values("engine")["model"] == "other"

@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The node's process: how it starts, what it refuses to start with, and how it ends."""
+
+from __future__ import annotations
+
+import array
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("rclpy", reason="ROS 2 is not installed")
+pytest.importorskip("onnx", reason="the tiny model is made with onnx")
+pytest.importorskip("onnxruntime", reason="the tiny model runs in ONNX Runtime")
+
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
+from ros_harness import Client, NodeProcess, wait_for
+from sensor_msgs.msg import Image
+from std_srvs.srv import Trigger
+from tiny_bundle import write_tiny_bundle
+
+pytestmark = pytest.mark.ros
+
+CONFIGURE = Transition(id=Transition.TRANSITION_CONFIGURE)
+
+UDP_ONLY = """<profiles xmlns="http://www.eprosima.com/XMLSchemas/fastRTPS_Profiles">
+  <transport_descriptors><transport_descriptor>
+    <transport_id>udp</transport_id><type>UDPv4</type>
+  </transport_descriptor></transport_descriptors>
+  <participant profile_name="p" is_default_profile="true"><rtps>
+    <userTransports><transport_id>udp</transport_id></userTransports>
+    <useBuiltinTransports>false</useBuiltinTransports>
+  </rtps></participant>
+</profiles>"""
+
+LISTENER = """
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
+rclpy.init()
+node = rclpy.create_node("listener")
+heard = []
+node.create_subscription(DiagnosticArray, "/diagnostics", heard.append, 10)
+while not heard:
+    rclpy.spin_once(node, timeout_sec=0.5)
+print("heard", heard[0].status[0].name)
+"""
+
+STATES = {"unconfigured": [], "inactive": ["configure"], "active": ["configure", "activate"]}
+
+
+@pytest.mark.slow
+def test_clean_end_on_a_signal_in_every_lifecycle_state(tmp_path: Path) -> None:
+    """Six nodes at once; the active ones end in the middle of inferring."""
+    model = write_tiny_bundle(tmp_path, "slow", delay_loops=50)
+    client = Client()
+    processes: dict[tuple[str, signal.Signals], NodeProcess] = {}
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            for state in STATES:
+                name = f"{state}_{number.name.lower()}"
+                processes[state, number] = NodeProcess(
+                    tmp_path / f"{name}.log",
+                    {"model": str(model), "force_inference": "true", "threads": "1"},
+                    ["-r", f"__node:={name}", "-r", "camera/image:=/driver/image"],
+                )
+        for (state, number), process in processes.items():
+            client.target = f"/{state}_{number.name.lower()}"
+            for transition in STATES[state]:
+                assert client.change_state(transition), process.output
+            assert client.state() == state
+        publisher = client.publisher(Image, "/driver/image")
+        wait_for(lambda: publisher.get_subscription_count() == 2, "both active nodes")
+        message = Image(height=48, width=64, encoding="rgb8", step=192)
+        message.data = array.array("B", bytes(48 * 192))
+        for _ in range(10):
+            publisher.publish(message)
+            time.sleep(0.02)
+        for (_, number), process in processes.items():
+            process.process.send_signal(number)
+        for (state, number), process in processes.items():
+            status = process.process.wait(30)
+            assert status == 0, f"{state}, {number.name}: {status}\n{process.output}"
+            for word in ("Traceback", "rror", "terminate", "core dumped"):
+                assert word not in process.output, f"{state}, {number.name}: {process.output}"
+    finally:
+        for process in processes.values():
+            process.end(signal.SIGKILL)
+        client.close()
+
+
+def test_shared_memory_profile_still_reaches_other_hosts(tmp_path: Path) -> None:
+    """A listener that has UDP alone, as on another host, hears a node that has the profile."""
+    profile = tmp_path / "udp.xml"
+    profile.write_text(UDP_ONLY)
+    node = NodeProcess(tmp_path / "log")
+    try:
+        environment = os.environ | {"FASTRTPS_DEFAULT_PROFILES_FILE": str(profile)}
+        listener = subprocess.run(
+            [sys.executable, "-c", LISTENER],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert "heard proto_mtl: engine" in listener.stdout, listener.stderr
+        segments = [path.stat().st_size for path in Path("/dev/shm").glob("fastrtps_*")]
+        assert max(segments) >= 48 << 20
+    finally:
+        assert node.end() == 0
+
+
+def test_a_signal_while_a_model_is_loading(tmp_path: Path, record_fault: Callable) -> None:
+    """The load is given up: in the middle of configuring, and of reloading while active."""
+    quick = write_tiny_bundle(tmp_path, "quick")
+    slow = write_tiny_bundle(tmp_path, "slow", delay_loops=20000)
+    client = Client()
+    nodes = [
+        NodeProcess(
+            tmp_path / f"{i}.log", {"model": str(m), "threads": "1"}, ["-r", f"__node:=n{i}"]
+        )
+        for i, m in enumerate((slow, quick))
+    ]
+    try:
+        client.target = "/n1"
+        assert client.change_state("configure") and client.change_state("activate")
+        assert client.set_parameters(model=str(slow))[0].successful
+        client.send(Trigger, "reload_model", Trigger.Request())
+        wait_for(lambda: client.values("engine")["loading"] == "true", "the reload")
+        client.target = "/n0"
+        client.send(ChangeState, "change_state", ChangeState.Request(transition=CONFIGURE))
+        time.sleep(1.0)
+        for node in nodes:
+            begin = time.monotonic()
+            assert node.end(signal.SIGTERM) == 0, node.output
+            assert time.monotonic() - begin < 10
+            assert "Traceback" not in node.output
+    finally:
+        for node in nodes:
+            node.end(signal.SIGKILL)
+        client.close()
+    record_fault(
+        "engine",
+        "SIGTERM while a model is loading: in configure, and in ~/reload_model",
+        tried=2,
+        seen="the node ends with 0 within seconds",
+    )
+
+
+@pytest.mark.parametrize(
+    ("parameters", "arguments", "said"),
+    [
+        ({"modle": "x"}, [], "unknown parameter modle; did you mean model?"),
+        ({"confidence_threshold": "1000"}, [], "confidence_threshold must be in 0..255"),
+        ({"confidence_threshold": "much"}, [], "must be of type int, not 'much'"),
+        ({}, ["--params-file", "/no/such/file.yaml"], "/no/such/file.yaml"),
+        ({}, ["model=x"], "unexpected argument 'model=x'; parameters are given as"),
+        ({"device": "cpu"}, ["--", "model=x"], "unexpected argument model=x; parameters are"),
+        ({}, ["-r", "__ns:=/a b"], "ROS arguments: failed to initialize rcl: Couldn't parse"),
+    ],
+)
+def test_what_cannot_be_used_at_start_ends_with_one_line(
+    tmp_path: Path, parameters: dict[str, str], arguments: list[str], said: str
+) -> None:
+    process = NodeProcess(tmp_path / "log", parameters, arguments)
+    try:
+        status = process.process.wait(30)
+    except subprocess.TimeoutExpired:
+        process.end(signal.SIGKILL)
+        raise
+    # The middleware may log lines of its own.
+    lines = [line for line in process.output.splitlines() if line.startswith("proto-mtl")]
+    assert status == 2, process.output
+    assert len(lines) == 1 and said in lines[0], process.output
+    assert "Traceback" not in process.output

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The fp16 graph of a model computes what the fp32 graph does, to half precision."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from tiny_bundle import tiny_graph
+
+from proto_mtl_ros.errors import EngineError
+from proto_mtl_ros.runtime.half import (
+    IN_FP32,
+    half_graph,
+)
+
+MODEL = Path(__file__).resolve().parents[2] / "models" / "nyu13-lite0" / "model.onnx"
+
+
+def run(model: bytes, images: np.ndarray) -> dict[str, np.ndarray]:
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(names, {"image": images}), strict=True))
+
+
+def fp32_operators(model: bytes) -> set[str]:
+    """Return the operators that give an fp32 value, other than casts."""
+    inferred = onnx.shape_inference.infer_shapes(onnx.load_model_from_string(model)).graph
+    wide = {
+        value.name
+        for value in (*inferred.value_info, *inferred.output)
+        if value.type.tensor_type.elem_type == TensorProto.FLOAT
+    }
+    return {
+        node.op_type
+        for node in inferred.node
+        if node.op_type != "Cast" and any(name in wide for name in node.output)
+    }
+
+
+def test_the_shipped_model_in_fp16_gives_its_maps() -> None:
+    original = MODEL.read_bytes()
+    half = half_graph(original)
+    onnx.checker.check_model(onnx.load_model_from_string(half), full_check=True)
+    assert len(half) < 1.02 * len(original)
+    assert fp32_operators(half) <= IN_FP32
+    rng = np.random.default_rng(0)
+    images = np.kron(rng.integers(0, 256, (1, 12, 16, 3)), np.ones((1, 16, 16, 1))).astype(np.uint8)
+    reference, maps = run(original, images), run(half, images)
+    assert set(maps) == set(reference)
+    for name, values in reference.items():
+        assert maps[name].dtype == values.dtype
+        assert maps[name].shape == values.shape
+    assert (maps["segmentation"] == reference["segmentation"]).mean() > 0.98
+    relative = np.abs(maps["depth"] - reference["depth"]) / reference["depth"]
+    assert relative.mean() < 0.005
+    cosine = (maps["normals"] * reference["normals"]).sum(-1)
+    lengths = np.linalg.norm(maps["normals"], axis=-1) * np.linalg.norm(
+        reference["normals"], axis=-1
+    )
+    assert np.degrees(np.arccos(np.clip(cosine / lengths, -1, 1))).mean() < 1.0
+
+
+def test_a_graph_with_ids_and_loops_of_its_own_keeps_them() -> None:
+    graph = tiny_graph().SerializeToString()
+    images = np.random.default_rng(0).integers(0, 256, (2, 32, 64, 3), np.uint8)
+    reference, maps = run(graph, images), run(half_graph(graph), images)
+    np.testing.assert_array_equal(maps["segmentation"], reference["segmentation"])
+    np.testing.assert_allclose(maps["depth"], reference["depth"], rtol=2e-3, atol=1e-3)
+    np.testing.assert_allclose(maps["normals"], reference["normals"])
+
+
+def test_a_value_that_both_kinds_of_operators_read_is_cast_once() -> None:
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        [
+            helper.make_node("Cast", ["image"], ["x"], to=TensorProto.FLOAT),
+            helper.make_node("Mul", ["x", "w"], ["y"]),
+            helper.make_node("Softmax", ["y"], ["a"], axis=-1),
+            helper.make_node("Exp", ["a"], ["b"]),
+            helper.make_node("Pow", ["y", "w"], ["c"]),
+            helper.make_node("Add", ["b", "c"], ["d"]),
+            helper.make_node("Add", ["d", "y"], ["out"]),
+        ],
+        "both",
+        [value("image", TensorProto.UINT8, [2, 3])],
+        [value("out", TensorProto.FLOAT, [2, 3])],
+        [numpy_helper.from_array(np.full(3, 0.5, np.float32), "w")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    content = model.SerializeToString()
+    half = half_graph(content)
+    casts = [
+        n.output[0] for n in onnx.load_model_from_string(half).graph.node if n.op_type == "Cast"
+    ]
+    assert len(casts) == len(set(casts))
+    images = np.array([[1, 2, 3], [9, 4, 16]], np.uint8)
+    np.testing.assert_allclose(run(half, images)["out"], run(content, images)["out"], rtol=2e-3)
+
+
+def test_a_weight_beyond_half_precision_is_refused_by_name() -> None:
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        [
+            helper.make_node("Cast", ["image"], ["x"], to=TensorProto.FLOAT),
+            helper.make_node("Mul", ["x", "huge"], ["out"]),
+        ],
+        "large",
+        [value("image", TensorProto.UINT8, [1])],
+        [value("out", TensorProto.FLOAT, [1])],
+        [numpy_helper.from_array(np.array([1e6], np.float32), "huge")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    with pytest.raises(EngineError, match="huge is too large for fp16"):
+        half_graph(model.SerializeToString())

@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Small recordings whose content can be computed by hand."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from proto_mtl_ros.data.bags.bag import Bag, BagMessage, typestore
+from proto_mtl_ros.data.bags.writer import BagWriter
+
+COLOUR_FRAME = "camera_color_optical_frame"
+DEPTH_FRAME = "camera_depth_optical_frame"
+FX = 375.0
+"""Focal length of the recordings. At the tiny model's input it is the model's canonical one."""
+START = 1_700_000_000_000_000_000
+
+
+def _header(stamp: int, frame_id: str) -> Any:
+    types = typestore().types
+    time = types["builtin_interfaces/msg/Time"](stamp // 1_000_000_000, stamp % 1_000_000_000)
+    return types["std_msgs/msg/Header"](time, frame_id)
+
+
+def image_message(
+    pixels: np.ndarray, encoding: str, stamp: int, frame_id: str = COLOUR_FRAME
+) -> Any:
+    """Return an Image message with these pixels."""
+    height, width = pixels.shape[:2]
+    data = np.ascontiguousarray(pixels).view(np.uint8).reshape(-1)
+    return typestore().types["sensor_msgs/msg/Image"](
+        header=_header(stamp, frame_id),
+        height=height,
+        width=width,
+        encoding=encoding,
+        is_bigendian=0,
+        step=data.size // height,
+        data=data,
+    )
+
+
+def jpeg_message(rgb: np.ndarray, stamp: int, frame_id: str = COLOUR_FRAME) -> Any:
+    """Return a CompressedImage message with this picture."""
+    options = [cv2.IMWRITE_JPEG_QUALITY, 95]
+    data = cv2.imencode(".jpg", np.ascontiguousarray(rgb[..., ::-1]), options)[1].reshape(-1)
+    return typestore().types["sensor_msgs/msg/CompressedImage"](
+        header=_header(stamp, frame_id), format="jpeg", data=data
+    )
+
+
+def info_message(width: int, height: int, fx: float, stamp: int) -> Any:
+    """Return a CameraInfo message without distortion."""
+    types = typestore().types
+    cx, cy = (width - 1) / 2, (height - 1) / 2
+    return types["sensor_msgs/msg/CameraInfo"](
+        header=_header(stamp, COLOUR_FRAME),
+        height=height,
+        width=width,
+        distortion_model="plumb_bob",
+        d=np.zeros(5),
+        k=np.array([fx, 0, cx, 0, fx, cy, 0, 0, 1], np.float64),
+        r=np.eye(3).reshape(-1),
+        p=np.array([fx, 0, cx, 0, 0, fx, cy, 0, 0, 0, 1, 0], np.float64),
+        binning_x=0,
+        binning_y=0,
+        roi=types["sensor_msgs/msg/RegionOfInterest"](0, 0, 0, 0, False),
+    )
+
+
+def picture(index: int, width: int = 160, height: int = 120) -> np.ndarray:
+    """Return a smooth picture, uint8[H, W, 3], that differs by index."""
+    x = np.linspace(0, 200, width, dtype=np.float32)[None]
+    y = np.linspace(20, 220, height, dtype=np.float32)[:, None]
+    rgb = np.empty((height, width, 3), np.float32)
+    rgb[..., 0], rgb[..., 1], rgb[..., 2] = x, (7 * index) % 200, y
+    return rgb.astype(np.uint8)
+
+
+def write_recording(
+    path: Path,
+    frames: int,
+    period: float = 0.1,
+    depth_frame: str = COLOUR_FRAME,
+    depth_delay: float = 0.004,
+    depth_scale: float = 1.0,
+) -> Path:
+    """Write a recording with JPEG colour, camera_info and 16UC1 depth.
+
+    Depth is what the tiny model predicts from the pictures, blue / 25.5 metres, times depth_scale.
+    """
+    topics = {
+        "/camera/color/image_raw/compressed": "sensor_msgs/msg/CompressedImage",
+        "/camera/color/camera_info": "sensor_msgs/msg/CameraInfo",
+        "/camera/depth/image_rect_raw": "sensor_msgs/msg/Image",
+        "/camera/depth/camera_info": "sensor_msgs/msg/CameraInfo",
+    }
+    with BagWriter(path) as writer:
+        for name, kind in topics.items():
+            writer.add_topic(name, kind)
+        for index in range(frames):
+            stamp = START + round(index * period * 1e9)
+            late = stamp + round(depth_delay * 1e9)
+            rgb = picture(index)
+            height, width = rgb.shape[:2]
+            millimetres = np.round(rgb[..., 2] * (1000 / 25.5 * depth_scale)).astype(np.uint16)
+            depth = image_message(millimetres, "16UC1", late, depth_frame)
+            colour, colour_info, depth_name, depth_info = topics
+            writer.write(colour, stamp, jpeg_message(rgb, stamp))
+            writer.write(colour_info, stamp, info_message(width, height, FX, stamp))
+            writer.write(depth_name, late, depth)
+            writer.write(depth_info, late, info_message(width, height, FX, late))
+    return path
+
+
+def rewritten(
+    bag: Path,
+    out: Path,
+    keep: Callable[[BagMessage], bool] = lambda message: True,
+    more: Mapping[str, str] | None = None,
+    add: Callable[[BagMessage], Iterable[tuple[str, int, Any]]] = lambda message: (),
+) -> Path:
+    """Copy a recording.
+
+    Args:
+        keep: whether a message is copied; a topic without any is left out.
+        more: further topics, name -> type.
+        add: messages that follow a message: topic, recorded time, and content.
+    """
+    more = more or {}
+    with Bag(bag) as source, BagWriter(out) as writer:
+        for name, kind in more.items():
+            writer.add_topic(name, kind)
+        known = set()
+        for one in source.messages():
+            if keep(one):
+                if one.topic not in known:
+                    known.add(one.topic)
+                    writer.add_topic(one.topic, one.type)
+                writer.write(one.topic, one.time, one.cdr)
+            for name, time, content in add(one):
+                writer.write(name, time, bytes(typestore().serialize_cdr(content, more[name])))
+    return out
+
+
+def without(bag: Path, part: str, out: Path, after: int = 0) -> Path:
+    """Copy a recording without the messages whose topic has this part, from the ``after``-th."""
+    seen = Counter[str]()
+
+    def keep(message: BagMessage) -> bool:
+        seen[part] += part in message.topic
+        return part not in message.topic or seen[part] <= after
+
+    return rewritten(bag, out, keep)

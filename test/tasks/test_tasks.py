@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tasks: which pixels of a label count, what the first-class tasks are, and how they are named."""
+
+from __future__ import annotations
+
+from dataclasses import FrozenInstanceError
+
+import numpy as np
+import pytest
+
+from proto_mtl_ros.runtime.bundle import Bundle
+from proto_mtl_ros.tasks import (
+    DEPTH,
+    IGNORE_INDEX,
+    NORMALS,
+    NYU13,
+    SEGMENTATION,
+    TASKS,
+    LabelSet,
+    Task,
+    binary,
+    named_task,
+    segmentation,
+    tasks_over,
+)
+
+EDGES = binary("edges")
+
+
+def test_classes_count_and_everything_above_them_does_not() -> None:
+    label = np.array([[0, 12, 13, 254, 255]], np.uint8)
+    assert SEGMENTATION.valid(label).tolist() == [[True, True, False, False, False]]
+
+
+def test_depth_counts_where_it_is_a_positive_finite_number() -> None:
+    label = np.array([[1e-3, 80.0, 0.0, -1.0, np.nan, np.inf, -np.inf]], np.float32)
+    assert DEPTH.valid(label).tolist() == [[True, True] + [False] * 5]
+
+
+def test_a_direction_counts_by_its_norm_not_by_its_sum() -> None:
+    half = np.sqrt(0.5)
+    label = np.array([[[half, -half, 0], [0, 0, -1], [0, 0, 0], [0.1, 0.1, 0.1]]], np.float32)
+    assert NORMALS.valid(label).tolist() == [[True, True, False, False]]
+
+
+def test_yes_and_no_count_and_unlabelled_does_not() -> None:
+    label = np.array([[0, 1, 2, 255]], np.uint8)
+    assert EDGES.valid(label).tolist() == [[True, True, False, False]]
+
+
+@pytest.mark.parametrize("task", [SEGMENTATION, DEPTH, NORMALS, EDGES])
+def test_an_empty_label_has_its_size_and_no_valid_pixel(task: Task) -> None:
+    label = task.empty_label(3, 5)
+    assert label.shape[:2] == (3, 5) and not task.valid(label).any()
+    assert label.shape[2:] == ((3,) if task is NORMALS else ())
+    assert label.dtype == (np.float32 if task in (DEPTH, NORMALS) else np.uint8)
+    if label.dtype == np.uint8:
+        assert (label == IGNORE_INDEX).all()
+
+
+def test_a_task_cannot_be_changed_and_one_without_a_rule_says_so() -> None:
+    with pytest.raises(FrozenInstanceError):
+        DEPTH.channels = 2  # type: ignore[misc]
+    with pytest.raises(TypeError, match="abstract"):
+        Task("bare", 1, ())  # type: ignore[abstract]
+    for change in (
+        lambda: setattr(SEGMENTATION, "classes", ()),
+        lambda: setattr(NYU13, "name", ""),
+    ):
+        with pytest.raises(FrozenInstanceError):
+            change()
+    assert {EDGES: 1}[binary("edges")] == 1
+
+
+def test_the_first_class_tasks() -> None:
+    assert list(TASKS) == ["segmentation", "depth", "normals"]
+    assert [task.channels for task in TASKS.values()] == [13, 1, 3]
+    assert [task.metrics[0] for task in TASKS.values()] == ["miou", "abs_err", "mean_deg"]
+    assert [task.higher_is_better for task in TASKS.values()] == [True, False, False]
+    assert DEPTH.unit == "m" and EDGES.higher_is_better
+
+
+def test_shipped_models_have_the_classes_and_colours_of_the_label_set() -> None:
+    bundle = Bundle.load("nyu13-lite0")
+    assert tuple(bundle.classes) == NYU13.classes == SEGMENTATION.classes
+    assert tuple(map(tuple, bundle.palette)) == NYU13.palette == SEGMENTATION.palette
+    assert len(set(NYU13.palette)) == 13
+
+
+def test_a_label_set_needs_a_colour_for_every_class() -> None:
+    with pytest.raises(ValueError, match="label set few: a colour is needed"):
+        LabelSet("few", ("a", "b"), ((1, 2, 3),))
+    with pytest.raises(ValueError, match="label set more"):
+        LabelSet("more", ("a",), ((1, 2, 3),) * 2)
+    assert LabelSet("none", ()).palette == ()
+
+
+def test_tasks_are_found_by_name_over_other_classes() -> None:
+    indoor = LabelSet("indoor", ("wall", "floor"), ((1, 2, 3), (4, 5, 6)))
+    masks, depth = tasks_over(("segmentation", "depth"), indoor)
+    assert masks == segmentation(indoor) and masks.channels == 2 and depth is DEPTH
+    assert named_task("normals") is NORMALS
+    with pytest.raises(ValueError, match="unknown task 'edges'; there are: segmentation, depth"):
+        named_task("edges")
+    with pytest.raises(ValueError, match="unknown task"):
+        tasks_over(["edges"], indoor)
+
+
+def test_a_segmentation_by_name_takes_other_classes_and_keeps_its_own() -> None:
+    assert named_task("segmentation") is SEGMENTATION
+    assert named_task("segmentation", NYU13.classes) is SEGMENTATION
+    assert named_task("depth", ("a",)) is DEPTH
+    custom = named_task("segmentation", ("a", "b"))
+    assert custom == segmentation(LabelSet("custom", ("a", "b"), ((0, 0, 0),) * 2))

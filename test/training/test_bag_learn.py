@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`proto-mtl bag learn` from a recording to figures: who is compared with whom, and on what."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from nyuv2_pack import write_pack
+
+from proto_mtl_ros.data.bags.bag import Bag
+from proto_mtl_ros.data.bags.writer import BagWriter
+from proto_mtl_ros.runtime.bundle import Bundle
+from proto_mtl_ros.runtime.engine import create_engine
+from recordings import write_recording
+
+pytest.importorskip("torch", reason="training needs torch")
+pytest.importorskip("lightning", reason="training needs lightning")
+pytest.importorskip("onnx", reason="export needs onnx")
+
+QUICK = """
+name: quick
+start_from: nyu13-lite0
+start_share: 0.5
+canonical_fx: 207.5431604
+input_height: 192
+input_width: 256
+epochs: 1
+data: {kind: folder, label_set: nyu13}
+loss: {normals: 3.0}
+optimiser:
+  {batch: 2, lr: 3.0e-4, warmup_steps: 2, decay_epochs: 1, freeze_norm: true,
+   frozen_tasks: [segmentation]}
+"""
+
+
+def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "proto_mtl_ros.cli", "bag", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+
+
+def test_a_model_learns_from_the_first_part_and_is_judged_by_the_last(
+    room_recording: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "quick.yaml").write_text(QUICK)
+    out, docs = tmp_path / "out", tmp_path / "docs"
+    arguments = [room_recording, "--out", out, "--config", tmp_path / "quick.yaml"]
+    arguments += ["--learn", 0.4, "--judge", 0.2, "--motion", 0.03, "--steps", 10, "--seeds", "3"]
+    pack = write_pack(tmp_path / "pack", train=1, val=2)
+    done = run("learn", *arguments, "--docs", docs, "--keep", pack)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads((docs / "recordings.json").read_text())["fine_tune"]
+    assert found == json.loads((out / "recordings.json").read_text())["fine_tune"]
+    assert found["seeds"] == [3] and len(found["after"]) == 1
+    assert found["before"]["frames"] == found["after"][0]["frames"] == 12  # a fifth of 5 s
+    assert found["before"]["pixels"] == "all"
+
+    # the rival with one scale is the model before, its depth times a number
+    one_scale = found["before_with_one_scale"]
+    assert one_scale["median_scale"] * one_scale["scale"] == pytest.approx(
+        found["before"]["median_scale"], rel=1e-3
+    )
+    aligned = found["before"]["depth_abs_err_aligned"]
+    assert one_scale["depth_abs_err_aligned"] == pytest.approx(aligned, rel=1e-3)
+    before, after = found["depth_abs_err_before"], found["depth_abs_err_after"]
+    assert found["depth_reduction_percent"] == pytest.approx(100 * (1 - after / before))
+    assert f"{before:.3f} m before" in done.stdout
+
+    # the classes of other data are kept: nothing here teaches any
+    (miou,) = found["nyuv2_val_miou_after"]
+    assert miou == pytest.approx(found["nyuv2_val_miou_before"], rel=1e-3)
+    assert re.search(rf"mIoU on NYUv2 val: 0\.\d+ before, {miou:.3f} after", done.stdout)
+
+    # learnt from the first part alone, and the bundle runs
+    splits = (out / "data" / "splits.csv").read_text().splitlines()[1:]
+    assert {line.rpartition(",")[2] for line in splits} == {"train", "test"}
+    assert (out / "models" / "seed3" / "model.onnx").is_file()
+    assert "50 % is kept" in (out / "models" / "seed3" / "README.md").read_text()
+
+    # what the recording has no label for is exactly as it was, its confidence as well
+    picture = np.random.default_rng(0).integers(0, 256, (1, 192, 256, 3), np.uint8)
+    before, after = (
+        create_engine(Bundle.load(name), "onnxruntime", "cpu", precision="fp32").infer(picture)
+        for name in ("nyu13-lite0", str(out / "models" / "seed3"))
+    )
+    np.testing.assert_array_equal(before["segmentation"], after["segmentation"])
+    confidences = (maps["confidence"].astype(int) for maps in (before, after))
+    assert np.abs(np.subtract(*confidences)).max() <= 1
+    assert np.abs(before["depth"] - after["depth"]).max() > 1e-3
+
+    # what is finished is not done again
+    weights = (out / "models" / "seed3" / "weights.safetensors").stat().st_mtime_ns
+    assert run("learn", *arguments).returncode == 0
+    assert (out / "models" / "seed3" / "weights.safetensors").stat().st_mtime_ns == weights
+
+
+@pytest.mark.parametrize(
+    ("options", "hint"),
+    [
+        (("--learn", 0.8, "--judge", 0.5), "more than the whole recording"),
+        (("--motion", 0.5), "take more with a smaller --motion"),
+    ],
+)
+def test_what_cannot_be_learnt_from_is_refused(
+    options: tuple[object, ...], hint: str, room_recording: Path, tmp_path: Path
+) -> None:
+    done = run("learn", room_recording, "--out", tmp_path, *options)
+    assert done.returncode == 2
+    assert hint in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_recording_without_depth_is_refused_before_anything_is_done(tmp_path: Path) -> None:
+    with Bag(write_recording(tmp_path / "bag", frames=2)) as source:
+        colour = [topic for topic in source.topics if "color" in topic.name]
+        with BagWriter(tmp_path / "bare") as writer:
+            for topic in colour:
+                writer.add_topic(topic.name, topic.type)
+            for one in source.messages([topic.name for topic in colour]):
+                writer.write(one.topic, one.time, one.cdr)
+    done = run("learn", tmp_path / "bare", "--out", tmp_path / "out")
+    assert done.returncode == 2
+    assert "bare has no depth topic to learn from" in done.stderr
+    assert not (tmp_path / "out" / "data").exists()

@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a training refuses before it begins, and which frames it takes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import sources
+from nyuv2_pack import write_pack
+
+torch = pytest.importorskip("torch", reason="training needs torch")
+pytest.importorskip("lightning", reason="training needs lightning")
+
+from small_training import config_file, settings, train_config  # noqa: E402
+
+from proto_mtl_ros.data.nyuv2 import NYUv2  # noqa: E402
+from proto_mtl_ros.data.table import hold_out  # noqa: E402
+from proto_mtl_ros.errors import ConfigError, DataError  # noqa: E402
+from proto_mtl_ros.training.config import TrainConfig  # noqa: E402
+from proto_mtl_ros.training.progress import duration, held_out_figures  # noqa: E402
+from proto_mtl_ros.training.sources import reported_frames, split_frames  # noqa: E402
+from proto_mtl_ros.training.trainer import check_division, train, training_store  # noqa: E402
+from proto_mtl_ros.training.upgrade import upgraded  # noqa: E402
+
+PLAIN = {"tke": 0.0, "tc": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"optimizer": {}}, "optimizer"),
+        ({"input_height": 60}, "input_height"),
+        ({"tasks": ["segmentation", "smell"]}, "tasks: unknown 'smell'; there are segmentation"),
+        ({"model": {"backbone": "vgg"}}, "model.backbone: unknown 'vgg'; there are efficientnet"),
+        ({"model": {"retrieval": "all"}}, "model.retrieval: unknown 'all'; there are prototypes"),
+        ({"loss": {"weighting": "dwaa"}}, "loss.weighting: unknown 'dwaa'; there are equal"),
+        ({"loss": {"tkee": 0.1}}, "loss: 'tkee' is neither a task nor an auxiliary loss; .*tke"),
+        ({"loss": {"tke": -0.1}}, "loss: tke.weight: .*greater than or equal to 0"),
+        ({"loss": {"reconstruction": {"weight": 1, "codes": 4}}}, "loss: reconstruction.codes: "),
+        ({"loss": {"depth": -1}}, "loss.tasks.depth"),
+        ({"stages": []}, "stages is no longer a key: write epochs"),
+        ({"optimiser": {"clip_norm": 1.0}}, "optimiser.clip_norm is no longer a key: it is 1.0"),
+        ({"canonical_fx": -1}, "canonical_fx"),
+        ({"hardware": {"devices": 0}}, "hardware.devices"),
+        ({"optimiser": {"accumulate": 0}}, "optimiser.accumulate"),
+        (
+            {"tasks": ["depth"], "optimiser": {"frozen_tasks": ["normals"], "freeze_norm": True}},
+            "frozen_tasks: unknown 'normals'; there are depth",
+        ),
+        ({"optimiser": {"frozen_tasks": ["normals"]}}, "frozen_tasks needs optimiser.freeze_norm"),
+    ],
+)
+def test_bad_configuration_is_refused_and_named(tmp_path, change, said):
+    with pytest.raises(ConfigError, match=said):
+        TrainConfig.read(config_file(tmp_path, **change))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"model": {"width": 20, "heads": 3}}, "model.heads"),
+        ({"model": {"retrieval": "none"}, "loss": {"tke": 0.1}}, "loss.tc needs model.retrieval"),
+        ({"tasks": ["depth"], "loss": {"geometry": 1.0}}, "loss.geometry needs the task normals"),
+        ({"loss": {"distillation": 1.0}}, "loss.distillation needs distillation.teachers"),
+        ({"loss": {"feature_distillation": 1.0}}, "loss.feature_distillation needs"),
+        (
+            {"loss": {"distillation": 1.0}, "distillation": {"teachers": {"depth": "no.ckpt"}}},
+            "distillation.teachers.depth: no.ckpt not found",
+        ),
+        ({"loss": {"weighting": "pcgrad"}, "hardware": {"devices": 2}}, "loss.weighting: pcgrad"),
+        ({"loss": {"weighting": "pcgrad"}, "optimiser": {"accumulate": 2}}, "loss.weighting"),
+        ({"tasks": ["depth"], "loss": {"cross_task": 0.2}}, "loss.cross_task needs 2 tasks"),
+    ],
+)
+def test_keys_that_cannot_work_together_are_refused_before_the_data_is_read(change, said):
+    with pytest.raises(ConfigError, match=said):
+        train_config(**change).check()
+
+
+def test_gradients_that_are_weighed_may_be_on_the_one_device_there_is():
+    for devices in (1, "auto"):
+        train_config(loss={"weighting": "pcgrad"}, hardware={"devices": devices}).check()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_fp16_without_a_gpu_is_refused_before_anything_is_trained(tmp_path):
+    config = train_config(hardware={"precision": "fp16"})
+    pack = write_pack(tmp_path / "pack", train=8, val=1)
+    with pytest.raises(ConfigError, match="fp16 needs a GPU; use bf16 or fp32"):
+        train(config, pack, tmp_path / "run")
+    assert not (tmp_path / "run" / "last.ckpt").exists()
+
+
+def test_what_a_run_wrote_down_is_read_as_it_was_meant():
+    """Its own dump, and that of the first release, whose options are constants now."""
+    config = train_config(loss={"tke": 0.0, "geometry": 0.5, "depth": 3.0}, tasks=["depth"])
+    assert TrainConfig.model_validate(config.model_dump(mode="json")) == config
+    assert set(config.loss.active) == {"tc", "geometry"}
+    assert [config.loss.weight(name) for name in ("depth", "normals")] == [3.0, 2.0]
+    first = settings(
+        loss={"tke": 0.0, "tc": 0.1, "geometry": 0.5, "depth": 3.0, "cross_task": 0.0,
+              "gradients": "sum", "margin": 0.3, "codebook_size": 512},
+        model={"attention": "softmax", "head_width": 48},
+        stages=[{"epochs": 3, "height": 64, "width": 96}],
+        tasks=["depth"],
+    )  # fmt: skip
+    del first["epochs"]
+    assert TrainConfig.model_validate(upgraded(first)) == config
+    first["loss"]["margin"] = 0.5
+    with pytest.raises(ValueError, match="margin"):
+        TrainConfig.model_validate(upgraded(first))
+
+
+def test_frames_without_any_label_are_refused_unless_something_learns_from_them():
+    frames = sources.Frames({"a": ["depth"], "b": []})
+    for tasks, off, expected in (
+        (["depth"], PLAIN, ["a"]),
+        (["depth", "normals"], {}, ["a", "b"]),
+    ):
+        config = train_config(tasks=tasks, loss=off)
+        assert training_store(config, frames).frame_ids == expected
+    config = train_config(tasks=["normals"], loss=PLAIN)
+    with pytest.raises(ConfigError, match="no frame has a label for normals"):
+        training_store(config, frames)
+
+
+def test_figures_are_reported_on_val_or_on_what_was_held_out(tmp_path):
+    config = train_config(data={"kind": "folder", "held_out_length": 1, "manifest": None})
+    folder = sources.write_by_hand(tmp_path / "own")
+    (folder / "splits.csv").write_text("frame_id,split\na,train\nb,train\nc,val\n")
+    frames, what = reported_frames(config, folder)
+    assert (frames.frame_ids, what) == (["c"], "val split")
+    # a data set that has no split of its own for it: what was held out, never what was learnt from
+    (folder / "splits.csv").write_text("frame_id,split\na,train\nb,train\nc,test\n")
+    frames, what = reported_frames(config, folder)
+    _, held_out = split_frames(config, folder)
+    assert (frames.frame_ids, what) == (held_out.frame_ids, "1 frames held out of training")
+
+
+def test_a_label_set_that_is_not_known_is_refused(tmp_path):
+    config = train_config(data={"label_set": "nyu41"})
+    with pytest.raises(
+        ConfigError, match="data.label_set: 'nyu41' is not known; there are .*nyu13"
+    ):
+        split_frames(config, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(48, "48 s"), (90, "2 min"), (89 * 60, "89 min"), (3 * 3600 + 5 * 60, "3 h 05 min")],
+)
+def test_times_are_said_for_people(seconds, said):
+    assert duration(seconds) == said
+
+
+def test_a_batch_that_cannot_be_divided_is_refused():
+    config = train_config(optimiser={"batch": 6, "accumulate": 2})
+    check_division(config, 3)
+    with pytest.raises(ConfigError, match="optimiser.batch: 6 .* multiple of 4"):
+        check_division(config, 2)
+
+
+def test_manifest_restricts_labels_and_must_be_complete(tmp_path):
+    pack = write_pack(tmp_path / "pack")
+    frames = NYUv2(pack, "train", manifest=pack / "manifests" / "one_label.csv")
+    assert [sorted(frames[i].labels) for i in range(3)] == [
+        ["segmentation"],
+        ["depth"],
+        ["normals"],
+    ]
+    short = tmp_path / "short.csv"
+    short.write_text("frame_id,segmentation,depth,normals\n0001,1,0,0\n")
+    with pytest.raises(DataError, match="no row for frame 0002"):
+        NYUv2(pack, "train", manifest=short)
+    wrong = tmp_path / "wrong.csv"
+    wrong.write_text("frame_id,segmentation,depth,normals\n0001,yes,0,0\n")
+    with pytest.raises(DataError, match="not 0 or 1"):
+        NYUv2(pack, "train", manifest=wrong)
+
+
+def test_held_out_frames_are_contiguous_and_disjoint():
+    ids = [f"{i:04d}" for i in range(100)]
+    kept, held = hold_out(ids, blocks=4, length=5)
+    assert len(held) == 20
+    assert sorted(kept + held) == ids
+    jumps = np.diff([int(i) for i in held])
+    assert (jumps != 1).sum() == 3
+
+
+def test_a_task_without_a_held_out_label_is_left_out_of_the_progress():
+    metrics = {"held_out/segmentation/miou": float("nan"), "held_out/depth/abs_err": 0.5}
+    assert held_out_figures(("segmentation", "depth", "normals"), metrics) == [
+        "depth abs_err 0.500"
+    ]
+
+
+def test_a_run_for_some_of_its_tasks_keeps_their_order():
+    config = train_config()
+    assert config.with_tasks(["normals", "depth"]).tasks == ("depth", "normals")
+    for names in ([""], ["smell"], []):
+        with pytest.raises(ConfigError, match="segmentation, depth, normals"):
+            config.with_tasks(names)

@@ -1,0 +1,268 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a soak's samples and logs say: does memory grow, is an image unaccounted for."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from proto_mtl_ros.data.bags.stamp_log import StampLog
+from proto_mtl_ros.ros.outcomes import PROCESSED
+from tools.soak.schedule import (
+    KINDS,
+    Fault,
+)
+
+_LEAST_BLOCKS = 8
+_Z = 1.96
+_AGAIN_SECONDS = 2.5
+"""/diagnostics comes once a second and warns for a while: what is seen may come so much later."""
+
+
+@dataclass(frozen=True)
+class Trend:
+    """A line through a series.
+
+    Attributes:
+        per_hour: slope.
+        low, high: 95 % confidence interval of the slope.
+        growth: over the time that was fitted.
+        scatter: of single values about the line (a robust standard deviation).
+    """
+
+    per_hour: float
+    low: float
+    high: float
+    growth: float
+    scatter: float
+
+    @property
+    def within_noise(self) -> bool:
+        """Whether nothing shows that it grows: the interval holds 0, or the values scatter more."""
+        return self.low <= 0 or self.growth < 2 * self.scatter
+
+
+def trend(times: Sequence[float], values: Sequence[float], block: float) -> Trend | None:
+    """Fit a line that single jumps do not tilt; None where there are too few values.
+
+    The slope is Theil's and Sen's (the median of the slopes of all pairs), of medians of blocks:
+    neighbouring samples are alike and would make the interval too narrow. Its interval is Sen's, of
+    ranks ("Estimates of the regression coefficient based on Kendall's tau", 1968).
+
+    Args:
+        times: seconds, ascending.
+        values: of the same moments.
+        block: seconds; a round of the schedule, as what a reload leaves in the heap stays there
+            until the next one.
+    """
+    if len(times) < _LEAST_BLOCKS:
+        return None
+    t, v = np.asarray(times, float), np.asarray(values, float)
+    span = float(t[-1] - t[0])
+    count = min(round(span / block), len(t))
+    if count < _LEAST_BLOCKS:
+        return None
+    parts = np.array_split(np.arange(len(t)), count)
+    x = np.array([np.mean(t[part]) for part in parts]) / 3600
+    y = np.array([np.median(v[part]) for part in parts])
+    first, second = np.triu_indices(count, 1)
+    slopes = np.sort((y[second] - y[first]) / (x[second] - x[first]))
+    spread = _Z * np.sqrt(count * (count - 1) * (2 * count + 5) / 18)
+    low = int(max(np.floor((len(slopes) - spread) / 2), 0))
+    high = int(min(np.ceil((len(slopes) + spread) / 2), len(slopes) - 1))
+    slope = float(np.median(slopes))
+    rest = v - slope * t / 3600
+    scatter = 1.4826 * float(np.median(np.abs(rest - np.median(rest))))
+    return Trend(slope, float(slopes[low]), float(slopes[high]), slope * span / 3600, scatter)
+
+
+_UNCALIBRATED = "uncalibrated"
+_INFO_SECONDS = 1.0
+"""An image is processed with the newest camera_info, which may be that of a later image."""
+
+
+def _uncalibrated(
+    sent: StampLog, inactive: Sequence[tuple[float, float]]
+) -> list[tuple[float, float]]:
+    """Return monotonic seconds between which the node had no calibration for an image."""
+    times = 1e-9 * np.array(sent.times.get(_UNCALIBRATED, ()), float)
+    # every image of this fault, and those just before it
+    spans = [(time - _INFO_SECONDS, time) for time in times.tolist()]
+    # activated, a node has forgotten camera_info, which may come after the first image
+    return spans + [(end, end + _INFO_SECONDS) for _, end in inactive]
+
+
+@dataclass(frozen=True)
+class Accounts:
+    """What became of every image.
+
+    Attributes:
+        sent: images, malformed ones among them.
+        while_inactive: sent while the node was not active, or not connected yet afterwards.
+        lost_in_transport: sent to an active node, which never saw them, by the fault under way.
+        received, processed: counted by the node.
+        causes: of images that were received and have no result.
+        results: topic -> results that a healthy listener got of images that were processed.
+        missing: those that it did not get, [topic, monotonic seconds of the image].
+        without_calibration: points that were not published for want of a calibrated camera_info.
+        unexplained: what does not add up, by name; all 0 when every image is accounted for.
+    """
+
+    sent: int
+    while_inactive: int
+    lost_in_transport: dict[str, int]
+    received: int
+    processed: int
+    causes: dict[str, int]
+    results: dict[str, int]
+    missing: list[tuple[str, float]]
+    without_calibration: int
+    unexplained: dict[str, int]
+
+    @property
+    def unexplained_drops(self) -> int:
+        return sum(self.unexplained.values())
+
+
+def accounts(
+    sent: StampLog,
+    fates: Mapping[int, str],
+    heard: StampLog,
+    topics: Sequence[str],
+    counters: Mapping[str, str],
+    inactive: Sequence[tuple[float, float]],
+) -> Accounts:
+    """Account for every image.
+
+    Args:
+        sent: by fault under way.
+        fates: stamp -> what became of the image, from the node's log.
+        heard: results by topic, from a healthy listener.
+        topics: of the results.
+        counters: what /diagnostics said of the camera in the end, when nothing was under way.
+        inactive: monotonic seconds between which the node was not active.
+    """
+    received, processed = int(counters["received"]), int(counters["processed"])
+    causes = {
+        name.partition(".")[2]: int(value)
+        for name, value in counters.items()
+        if name.startswith(("drops.", "skipped.", "bad.")) and int(value)
+    }
+    lost: Counter[str] = Counter()
+    idle = 0
+    for fault, stamps in sent.stamps.items():
+        for stamp, time in zip(stamps, sent.times[fault], strict=True):
+            if stamp in fates:
+                continue
+            if any(start <= 1e-9 * time <= end for start, end in inactive):
+                idle += 1
+            else:
+                lost[fault] += 1
+    every = {stamp for stamps in sent.stamps.values() for stamp in stamps}
+    done = {stamp for stamp, fate in fates.items() if fate == PROCESSED}
+    results = {topic: len(done & set(heard.stamps.get(topic, ()))) for topic in topics}
+    when = {
+        stamp: 1e-9 * time
+        for fault, stamps in sent.stamps.items()
+        for stamp, time in zip(stamps, sent.times[fault], strict=True)
+    }
+    uncalibrated = _uncalibrated(sent, inactive)
+    missing: list[tuple[str, float]] = []
+    without = 0
+    for topic in topics:
+        for stamp in sorted(done - set(heard.stamps.get(topic, ()))):
+            moment = when.get(stamp, float("nan"))
+            if topic.endswith("/points") and any(a <= moment <= b for a, b in uncalibrated):
+                without += 1
+            else:
+                missing.append((topic, moment))
+    arrived = [stamp for topic in topics for stamp in heard.stamps.get(topic, ())]
+    unexplained = {
+        "received, neither processed nor counted by a cause": abs(
+            received - processed - sum(causes.values())
+        ),
+        "received by the count, but not by the log, or the other way": abs(
+            received - len(every & set(fates))
+        ),
+        "processed, but a result did not arrive": len(missing),
+        "results of images that were not sent, or given twice": len(arrived)
+        - sum(len(every & set(heard.stamps.get(topic, ()))) for topic in topics),
+    }  # fmt: skip
+    return Accounts(
+        len(every),
+        idle,
+        dict(lost),
+        received,
+        processed,
+        causes,
+        results,
+        missing,
+        without,
+        unexplained,
+    )
+
+
+def _next(times: np.ndarray, moment: float) -> float:
+    """Return the first of ascending times that is not before a moment, inf without one."""
+    place = int(np.searchsorted(times, moment))
+    return float(times[place]) if place < len(times) else float("inf")
+
+
+def fault_outcomes(
+    faults: Sequence[Fault],
+    origin: float,
+    ended: float,
+    heard: StampLog,
+    topics: Sequence[str],
+    said: Sequence[tuple[float, int, str]],
+    refused: Mapping[Fault, str],
+    missing: Sequence[tuple[str, float]] = (),
+    patience: float = 15.0,
+) -> list[dict[str, Any]]:
+    """Return what came of each kind of fault.
+
+    A fault is survived when within ``patience`` seconds after it every result comes again.
+
+    Args:
+        faults: those that were tried.
+        origin, ended: monotonic seconds of their time 0, and of the last image.
+        heard, topics: see ``accounts``.
+        said: (monotonic seconds, level, text) of /diagnostics, when it changed.
+        refused: faults of which something did not go as it should, and what.
+        missing: results that did not arrive, see ``Accounts``.
+    """
+    arrivals = [1e-9 * np.sort(np.array(heard.times.get(topic, ()), np.int64)) for topic in topics]
+    found: dict[str, dict[str, Any]] = {}
+    for fault in faults:
+        end = origin + fault.end
+        again = max((_next(times, end) for times in arrivals), default=float("inf")) - end
+        if again > patience and ended < end + patience:
+            continue  # the soak ended first
+        row = found.setdefault(
+            fault.name,
+            {"fault": fault.name, "name": KINDS[fault.name].text, "tried": 0, "survived": 0,
+             "lost": 0,
+             "longest_recovery_seconds": 0.0, "seen": Counter(), "failed": []},
+        )  # fmt: skip
+        row["tried"] += 1
+        row["survived"] += again <= patience and fault not in refused
+        row["longest_recovery_seconds"] = max(row["longest_recovery_seconds"], min(again, patience))
+        if fault in refused:
+            row["failed"].append(refused[fault])
+        start = origin + fault.start
+        row["lost"] += sum(start <= time <= end + _AGAIN_SECONDS for _, time in missing)
+        texts = {
+            re.sub(r"\d+", "N", text)
+            for time, level, text in said
+            if level and start < time < end + _AGAIN_SECONDS
+        }
+        row["seen"].update(texts)
+    for row in found.values():
+        often = [text for text, _ in row["seen"].most_common(3)]
+        row["seen"] = often or [KINDS[row["fault"]].seen]
+    return [found[name] for name in KINDS if name in found]
