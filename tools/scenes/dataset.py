@@ -44,7 +44,9 @@ class Chunk:
         if path.exists():
             with path.open(encoding="utf-8", newline="") as file:
                 self.scenes = [
-                    SceneRecord(int(r["seed"]), r["kind"], int(r["frames"]), r["outcome"], r["models"])
+                    SceneRecord(
+                        int(r["seed"]), r["kind"], int(r["frames"]), r["outcome"], r["models"]
+                    )
                     for r in csv.DictReader(file)
                 ]
 
@@ -56,13 +58,17 @@ class Chunk:
     def done(self) -> frozenset[int]:
         return frozenset(scene.seed for scene in self.scenes)
 
-    def write_frame(self, seed: int, index: int, photo: np.ndarray, hits: Hits, camera: Pinhole) -> None:
+    def write_frame(
+        self, seed: int, index: int, photo: np.ndarray, hits: Hits, camera: Pinhole
+    ) -> None:
         """Write one frame: ``photo`` uint8 RGB [H,W,3], ``hits`` through the pixels' centres."""
         name, shape = frame_id(seed, index), (camera.height, camera.width)
         millimetres = np.clip(np.round(hits.depth * 1000), 0, 65535)  # nothing there: invalid
         depth = np.where(hits.labels == 255, 0, millimetres).astype(np.uint16).reshape(shape)
         normals = np.round((hits.normals + 1) / 2 * 255)
-        normals = np.where((hits.labels == 255)[:, None], 0, normals).astype(np.uint8).reshape(*shape, 3)
+        normals = (
+            np.where((hits.labels == 255)[:, None], 0, normals).astype(np.uint8).reshape(*shape, 3)
+        )
         images = {
             "depth": (".png", depth, []),
             "normals": (".png", normals[..., ::-1], []),

@@ -20,7 +20,7 @@ def litter(plan: Plan, parent: Placed | None, count: float, *roles: str) -> None
         return
     names = roles or (SMALL[plan.kind], SMALL[plan.kind], "books", "books", "plant", "tablelamp",
                       "box", "officesmall")  # fmt: skip
-    for _ in range(int(plan.rng.poisson(count))):
+    for _ in range(int(plan.rng.poisson(1.7 * count))):
         plan.lay(str(plan.rng.choice(names)), parent)
 
 
@@ -206,11 +206,11 @@ def openings(plan: Plan) -> None:
     """Draw windows and doors; call before anything is placed."""
     rng = plan.rng
     walls = [int(k) for k in rng.permutation(4)]
-    count = int(rng.choice((0, 1, 2, 2)) if plan.kind != "corridor" else rng.choice((0, 0, 1)))
+    count = int(rng.choice((0, 1, 1, 2)) if plan.kind != "corridor" else rng.choice((0, 0, 1)))
     for n, k in enumerate(walls[:3]):
         length = plan.wall_length(k)
         if n < count:
-            width = min(float(rng.uniform(0.7, 2.6)), length - 0.6)
+            width = min(float(rng.uniform(0.6, 1.9)), length - 0.6)
             bottom = float(rng.choice((0.02, rng.uniform(0.35, 0.7), rng.uniform(0.75, 1.15))))
             top = min(plan.height - 0.12, float(rng.uniform(1.95, 2.35)))
             kind, door = "window", None

@@ -42,7 +42,7 @@ def draw(color: np.ndarray, rng: np.random.Generator) -> Lens:
     motion = rng.normal(0, 1.2, 2) if rng.random() < 0.12 else np.zeros(2)
     return Lens(
         exposure * balance, float(rng.uniform(0.3, 0.6 if rng.random() < 0.8 else 1.2)),
-        (float(motion[0]), float(motion[1])), float(rng.choice((1.0, 3.0, 9.0), p=(0.5, 0.4, 0.1))),
+        (float(motion[0]), float(motion[1])), float(rng.choice((1.0, 2.0, 6.0), p=(0.5, 0.4, 0.1))),
         float(rng.uniform(0, 0.3)), float(rng.uniform(0.85, 1.25)),
     )  # fmt: skip
 
@@ -57,7 +57,10 @@ def develop(color: np.ndarray, lens: Lens, rng: np.random.Generator) -> np.ndarr
     if any(lens.motion):
         kernel = np.zeros((13, 13), np.float32)
         dx, dy = lens.motion
-        ends = (round((6 - dx) * 16), round((6 - dy) * 16)), (round((6 + dx) * 16), round((6 + dy) * 16))
+        ends = (
+            (round((6 - dx) * 16), round((6 - dy) * 16)),
+            (round((6 + dx) * 16), round((6 + dy) * 16)),
+        )
         cv2.line(kernel, *ends, 1.0, 1, cv2.LINE_AA, 4)
         exposed = cv2.filter2D(exposed, -1, kernel / max(kernel.sum(), 1e-6))
     # Shot noise grows with light, read noise does not.

@@ -3,14 +3,14 @@
 """Render frames of random rooms: colour, exact depth, normals and 14 classes.
 
 Needs, beside this repository:
-  pip install "mitsuba==3.9.*" pyoidn numpy opencv-python-headless rich
+  pip install "mitsuba==3.9.*" pyoidn trimesh scipy pillow numpy opencv-python-headless rich
   apt-get install libllvm19
   apt-get download sweethome3d-furniture && dpkg-deb -x sweethome3d-furniture_*.deb furniture
   pip download --no-deps miniworld && unzip miniworld-*.whl 'miniworld/textures/*'
   npm pack @pmndrs/assets && tar xzf pmndrs-assets-*.tgz
 Run:
   DRJIT_LIBLLVM_PATH=/usr/lib/x86_64-linux-gnu/libLLVM.so.19.1 \\
-    python tools/scenes/render_rooms.py --furniture furniture/usr/share/sweethome3d/furniture \\
+    python -m tools.scenes.render_rooms --furniture furniture/usr/share/sweethome3d/furniture \\
       --textures miniworld/textures --panoramas package/hdri --output rooms --chunks 10
 Each chunk is a data set of the kind `folder` of 1,000 frames, with its credits. Stopped, the same
 command goes on. Frames depend on the seed alone, and never show what recordings/room shows.
@@ -27,8 +27,6 @@ import time
 from pathlib import Path
 
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 FRAMES, SCENES = 1000, 1000  # frames in a chunk, and seeds kept for it
 WIDTH, HEIGHT = 256, 192
@@ -72,16 +70,18 @@ def panoramas(folder: Path) -> list[np.ndarray]:
             stream = mi.MemoryStream()
             stream.write(base64.b64decode(match[1]))
             stream.seek(0)
-            bitmap = mi.Bitmap(stream).convert(mi.Bitmap.PixelFormat.RGB, mi.Struct.Type.Float32, False)
+            bitmap = mi.Bitmap(stream).convert(
+                mi.Bitmap.PixelFormat.RGB, mi.Struct.Type.Float32, False
+            )
             out.append(np.array(bitmap))
     return out
 
 
 def render_scene(args: argparse.Namespace, chunk, seed: int):  # type: ignore[no-untyped-def]
     """Render the views of one scene into ``chunk``; returns its record and its models."""
-    from scenes import photo, rooms, scene, viewpoints
-    from scenes.dataset import SceneRecord
-    from scenes.renderer import Room
+    from . import photo, rooms, scene, viewpoints
+    from .dataset import SceneRecord
+    from .renderer import Room
 
     plans = rooms.draw(seed)
     parts, light, models = scene.build(plans, args.furniture, seed)
@@ -110,10 +110,16 @@ def render_scene(args: argparse.Namespace, chunk, seed: int):  # type: ignore[no
 def render(args: argparse.Namespace) -> None:
     import cv2
     import drjit as dr
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
 
-    from scenes import credits, scene, skins
-    from scenes.dataset import Chunk, SceneRecord
+    from . import credits, scene, skins
+    from .dataset import Chunk, SceneRecord
 
     skins.FOLDER.append(args.textures)
     skins.SKIES.extend(panoramas(args.panoramas))
@@ -137,13 +143,20 @@ def render(args: argparse.Namespace) -> None:
                 try:
                     record, more = render_scene(args, chunk, seed)
                 except (ValueError, IndexError, KeyError, AssertionError) as error:
-                    record, more = SceneRecord(seed, "-", 0, f"{type(error).__name__}: {error}", ""), []
+                    record, more = (
+                        SceneRecord(seed, "-", 0, f"{type(error).__name__}: {error}", ""),
+                        [],
+                    )
                 models += more
                 chunk.finish_scene(record)
                 credits.write(models, chunk.root / "CREDITS.md", CREDITS)
                 skipped = sum(r.outcome != "ok" for r in chunk.scenes)
                 rate = record.frames / (time.monotonic() - start) * 3600
-                progress.update(bar, completed=chunk.frames, note=f"{skipped} scenes skipped, {rate:.0f} frames/h")
+                progress.update(
+                    bar,
+                    completed=chunk.frames,
+                    note=f"{skipped} scenes skipped, {rate:.0f} frames/h",
+                )
                 if not progress.console.is_terminal and len(chunk.scenes) % 10 == 0:
                     progress.console.print(f"{chunk.root.name}: {chunk.frames} frames, {skipped} scenes "
                                            f"skipped, {rate:.0f} frames/h")  # fmt: skip

@@ -15,8 +15,8 @@ import mitsuba as mi
 import numpy as np
 import pyoidn
 
-from .parts import Part
 from .models import Mesh
+from .parts import Part
 
 mi.set_variant("llvm_ad_rgb")
 
@@ -103,7 +103,9 @@ class Room:
         owner = np.repeat(np.arange(len(parts)), [len(m.faces) for m in meshes]).astype(np.uint32)
         self._owner = mi.UInt32(owner)
         self._vertices, self._faces = mi.Float(vertices.ravel()), mi.UInt32(faces.ravel())
-        self._normals = mi.Float(np.concatenate([m.normals for m in meshes]).astype(np.float32).ravel())  # type: ignore[misc]
+        self._normals = mi.Float(
+            np.concatenate([m.normals for m in meshes]).astype(np.float32).ravel()
+        )  # type: ignore[misc]
         self._uv = mi.Float(np.concatenate([m.uv for m in meshes]).astype(np.float32).ravel())  # type: ignore[misc]
         self._labels = np.array([part.label for part in parts], np.uint8)
         self._surfaces(parts)
@@ -131,14 +133,18 @@ class Room:
             if s.texture is not None:
                 image = s.texture.astype(np.uint32)
                 height, width = image.shape[:2]
-                texels.append((image[..., 0] | image[..., 1] << 8 | image[..., 2] << 16).reshape(-1))
+                texels.append(
+                    (image[..., 0] | image[..., 1] << 8 | image[..., 2] << 16).reshape(-1)
+                )
                 start, offset = offset, offset + width * height
             light = np.zeros(3) if s.emission is None else np.asarray(s.emission)
             table.append([*color, *light, s.gloss, start, width, height, *s.period])
         self._texels = mi.UInt32(np.concatenate(texels))
         self._table = mi.Float(np.array(table, np.float32).ravel())
 
-    def _emitters(self, parts: list[Part], vertices: np.ndarray, faces: np.ndarray, owner: np.ndarray) -> None:
+    def _emitters(
+        self, parts: list[Part], vertices: np.ndarray, faces: np.ndarray, owner: np.ndarray
+    ) -> None:
         power = np.array([0.0 if p.surface.emission is None else float(np.mean(p.surface.emission))
                           for p in parts])  # fmt: skip
         shining = np.flatnonzero(power[owner] > 0).astype(np.uint32)
@@ -151,7 +157,9 @@ class Room:
         self._choice = mi.DiscreteDistribution(mi.Float(weight.astype(np.float32)))
         self._density = mi.Float((weight / weight.sum() / areas).astype(np.float32))
 
-    def _at(self, face: mi.UInt32, b1: mi.Float, b2: mi.Float, along: mi.Vector3f, ok: mi.Bool) -> _Point:
+    def _at(
+        self, face: mi.UInt32, b1: mi.Float, b2: mi.Float, along: mi.Vector3f, ok: mi.Bool
+    ) -> _Point:
         """The points on ``face`` at barycentric coordinates, seen in direction ``along``."""
         index = [dr.gather(mi.UInt32, self._faces, face * 3 + i, ok) for i in range(3)]
         v = [dr.gather(mi.Point3f, self._vertices, i, ok) for i in index]
@@ -173,7 +181,15 @@ class Room:
         shines = dr.any(glow > 0)
         albedo = dr.select(textured, dr.clip(image, 0.02, 0.8), color)
         radiance = glow * dr.select(textured, image, mi.Color3f(1.0))
-        return _Point(v[0] * b0 + v[1] * b1 + v[2] * b2, ng, ns, dr.select(shines, 0.0, albedo), radiance, row[6], part)
+        return _Point(
+            v[0] * b0 + v[1] * b1 + v[2] * b2,
+            ng,
+            ns,
+            dr.select(shines, 0.0, albedo),
+            radiance,
+            row[6],
+            part,
+        )
 
     def _lookup(self, row: list[mi.Float], uv: mi.Point2f, ok: mi.Bool) -> mi.Color3f:
         """Texels, bilinear, linear colour. Images start at the top, v at the bottom."""
@@ -188,11 +204,17 @@ class Room:
                 cx = mi.UInt32(mi.Int32(x0) + i + mi.Int32(width)) % dr.maximum(width, 1)
                 cy = mi.UInt32(mi.Int32(y0) + j + mi.Int32(height)) % dr.maximum(height, 1)
                 texel = dr.gather(mi.UInt32, self._texels, mi.UInt32(row[7]) + cy * width + cx, ok)
-                c = mi.Color3f(mi.Float(texel & 255), mi.Float((texel >> 8) & 255), mi.Float((texel >> 16) & 255))
+                c = mi.Color3f(
+                    mi.Float(texel & 255),
+                    mi.Float((texel >> 8) & 255),
+                    mi.Float((texel >> 16) & 255),
+                )
                 total += c * (dr.select(i == 1, fx, 1 - fx) * dr.select(j == 1, fy, 1 - fy) / 255)
         return dr.power(total, 2.2)
 
-    def _nearest(self, ray: mi.Ray3f, ok: mi.Bool, coherent: bool = False) -> tuple[_Point, mi.Bool, mi.Float]:
+    def _nearest(
+        self, ray: mi.Ray3f, ok: mi.Bool, coherent: bool = False
+    ) -> tuple[_Point, mi.Bool, mi.Float]:
         hit = self._scene.ray_intersect_preliminary(ray, coherent, active=ok)
         ok = ok & hit.is_valid()
         return self._at(hit.prim_index, hit.prim_uv.x, hit.prim_uv.y, ray.d, ok), ok, hit.t
@@ -214,12 +236,16 @@ class Room:
         ray = mi.Ray3f(start, d)
         ray.maxt = dr.sqrt(far) - 3e-3
         lit &= ~self._scene.ray_test(ray, active=lit)
-        light = dr.select(lit, lamp.radiance * (cosines / (dr.maximum(far, 1e-3) * density * dr.pi)), 0.0)
+        light = dr.select(
+            lit, lamp.radiance * (cosines / (dr.maximum(far, 1e-3) * density * dr.pi)), 0.0
+        )
         slant = dr.dot(self._sun, at.ns)
         sunny = ok & (slant > 0) & (dr.dot(self._sun, at.ng) > 0) & (dr.max(self._shine) > 0)
         out = self._scene.ray_intersect_preliminary(mi.Ray3f(start, self._sun), active=sunny)
         there = dr.gather(mi.UInt32, self._owner, out.prim_index, sunny & out.is_valid())
-        sunny &= out.is_valid() & (dr.gather(mi.UInt32, self._pane, there, sunny & out.is_valid()) > 0)
+        sunny &= out.is_valid() & (
+            dr.gather(mi.UInt32, self._pane, there, sunny & out.is_valid()) > 0
+        )
         return light + dr.select(sunny, self._shine * (slant / dr.pi), 0.0)
 
     def _rays(self, pose: Pose, local: np.ndarray) -> tuple[mi.Ray3f, np.ndarray]:
@@ -252,23 +278,32 @@ class Room:
         first, ok, _ = self._nearest(rays, mi.Bool(True), True)
         at, light, weight = first, self._direct(first, ok), mi.Color3f(1.0)
         for _ in range(BOUNCES - 1):
-            d = mi.Frame3f(at.ns).to_world(mi.warp.square_to_cosine_hemisphere(self._sampler.next_2d(ok)))
+            d = mi.Frame3f(at.ns).to_world(
+                mi.warp.square_to_cosine_hemisphere(self._sampler.next_2d(ok))
+            )
             ok &= dr.dot(d, at.ng) > 0
-            at, ok, _ = self._nearest(mi.Ray3f(at.p + at.ng * 1e-3 * dr.sign(dr.dot(d, at.ng)), d), ok)
+            at, ok, _ = self._nearest(
+                mi.Ray3f(at.p + at.ng * 1e-3 * dr.sign(dr.dot(d, at.ng)), d), ok
+            )
             weight *= at.albedo
             light += dr.select(ok, weight * self._direct(at, ok), 0.0)
         # The coat of glossy surfaces mirrors what is there, more at grazing angles.
         glossy = first.gloss > 0
         wobble = mi.warp.square_to_std_normal(self._sampler.next_2d(glossy)) * (first.gloss * 0.5)
-        tilted = dr.normalize(first.ns + mi.Frame3f(first.ns).to_world(mi.Vector3f(wobble.x, wobble.y, 0.0)))
+        tilted = dr.normalize(
+            first.ns + mi.Frame3f(first.ns).to_world(mi.Vector3f(wobble.x, wobble.y, 0.0))
+        )
         d = rays.d - 2 * dr.dot(rays.d, tilted) * tilted
         glossy &= dr.dot(d, first.ng) > 0
         fresnel = 0.04 + 0.96 * (1 - dr.abs(dr.dot(rays.d, tilted))) ** 5
         seen, glossy, _ = self._nearest(mi.Ray3f(first.p + first.ng * 1e-3, d), glossy)
-        mirrored = dr.select(glossy, fresnel * (seen.radiance + seen.albedo * self._direct(seen, glossy)), 0.0)
+        mirrored = dr.select(
+            glossy, fresnel * (seen.radiance + seen.albedo * self._direct(seen, glossy)), 0.0
+        )
         dr.eval(light, mirrored, first.albedo, first.radiance, first.ns)
         light_, mirrored_, albedo, glow, normals = (
-            np.array(x).T for x in (light, mirrored, first.albedo, first.radiance, first.ns))
+            np.array(x).T for x in (light, mirrored, first.albedo, first.radiance, first.ns)
+        )
         # One lucky path must not outshine its neighbourhood.
         light_ = np.nan_to_num(light_ + mirrored_ / np.clip(albedo, 0.05, 1))
         light_ = np.minimum(light_, 20 * np.median(light_) + 1e-3).reshape(shape).mean((1, 3))
@@ -279,8 +314,13 @@ class Room:
         )  # fmt: skip
         # Paths end after some bounces; what would follow is nearly even.
         smooth = smooth + 0.08 * np.median(smooth, (0, 1))
-        fine = cv2.resize(smooth, (camera.width * s, camera.height * s), interpolation=cv2.INTER_LINEAR)
-        color = np.clip(albedo, 0.05 * (glow.max(1, keepdims=True) == 0), 1) * fine.reshape(-1, 3) + glow
+        fine = cv2.resize(
+            smooth, (camera.width * s, camera.height * s), interpolation=cv2.INTER_LINEAR
+        )
+        color = (
+            np.clip(albedo, 0.05 * (glow.max(1, keepdims=True) == 0), 1) * fine.reshape(-1, 3)
+            + glow
+        )
         # Clip before averaging, as each sensor cell does: edges of lights stay smooth.
         limit = 20 * np.median(color) + 1e-3
         return np.minimum(color, limit).reshape(shape).mean((1, 3)).astype(np.float32)

@@ -15,28 +15,28 @@ STORAGE = groups.storing("shelf", "dresser", "shelf", "cabinet")
 
 KINDS: dict[str, tuple[float, tuple[float, float], tuple[tuple[Group, float], ...]]] = {
     # share, smallest and largest side in metres, groups with their chances
-    "living": (0.26, (3.0, 5.8), (
-        (groups.seating, 1.0), (groups.television, 0.8), (groups.eating, 0.35), (STORAGE, 0.9),
+    "living": (0.31, (3.0, 5.8), (
+        (groups.seating, 1.0), (groups.television, 1.0), (groups.eating, 0.35), (STORAGE, 0.9),
         (STORAGE, 0.6), (groups.corner, 0.5), (groups.working, 0.2), (groups.storing("big"), 0.4),
     )),
-    "bed": (0.22, (2.6, 4.5), (
+    "bed": (0.18, (2.6, 4.5), (
         (groups.sleeping, 1.0), (groups.storing("wardrobe", "dresser", "rack"), 1.0),
-        (groups.working, 0.4), (STORAGE, 0.8), (groups.corner, 0.3), (groups.television, 0.2),
+        (groups.working, 0.4), (STORAGE, 0.8), (groups.corner, 0.3), (groups.television, 0.4),
         (groups.sleeping, 0.15),
     )),
-    "dining": (0.12, (2.7, 5.0), (
+    "dining": (0.16, (2.7, 5.0), (
         (groups.eating, 1.0), (STORAGE, 0.9), (groups.seating, 0.3), (groups.eating, 0.15),
         (groups.storing("big"), 0.2), (groups.corner, 0.2),
     )),
-    "kitchen": (0.16, (2.2, 4.4), (
+    "kitchen": (0.13, (2.2, 4.4), (
         (groups.cooking, 1.0), (groups.eating, 0.6), (STORAGE, 0.25),
     )),
-    "bath": (0.07, (1.8, 3.6), ((groups.washing, 1.0),)),
-    "office": (0.12, (2.5, 5.2), (
+    "bath": (0.05, (1.8, 3.6), ((groups.washing, 1.0),)),
+    "office": (0.14, (2.5, 5.2), (
         (groups.working, 1.0), (groups.working, 0.6), (STORAGE, 0.9), (groups.working, 0.3),
         (groups.storing("cooler", "shelf"), 0.5), (groups.seating, 0.2), (groups.eating, 0.15),
     )),
-    "corridor": (0.05, (1.5, 6.0), ((groups.storing("shelf", "dresser", "rack"), 1.0),)),
+    "corridor": (0.02, (1.5, 6.0), ((groups.storing("shelf", "dresser", "rack"), 1.0),)),
 }  # fmt: skip
 
 
@@ -44,21 +44,21 @@ def clutter(plan: Plan) -> None:
     """What lies and stands around, in small heaps rather than evenly."""
     rng = plan.rng
     area = plan.width * plan.length
-    for _ in range(int(rng.poisson(0.6 * area * rng.choice((0.3, 1.0, 1.8))))):
+    for _ in range(int(rng.poisson(1.4 * area * rng.choice((0.3, 1.0, 1.8))))):
         role = str(rng.choice(("clutter", "clutter", "box", "toy", "shoes", "cloth", "books",
                                "floorplant", "pillow", "pouf")))  # fmt: skip
         item = plan.against(role, tries=4) if rng.random() < 0.55 else plan.free(role, 4)
         if item is not None and role in ("box", "clutter") and item.size[2] < 0.5:
             groups.litter(plan, item, 0.4, "books", "cloth", "box")
     for role, chance in (("floorplant", 0.5), ("floorlamp", 0.35), ("sport", 0.06),
-                         ("chair", 0.5), ("stool", 0.12), ("armchair", 0.1)):  # fmt: skip
+                         ("chair", 0.8), ("chair", 0.4), ("tv", 0.04), ("stool", 0.12), ("armchair", 0.1)):  # fmt: skip
         if rng.random() < chance:
             plan.against(role) if rng.random() < 0.6 else plan.free(role)
     # Tops of cupboards and shelves are storage, too.
     for item in list(plan.items):
-        if item.entry.rest is not None and item.parent is None and item.size[2] > 0.6:
-            if "base" not in item.role and rng.random() < 0.3:
-                groups.litter(plan, item, 1.5, "box", "books", "plant", "livingsmall")
+        stores = item.entry.rest is not None and item.parent is None and item.size[2] > 0.6
+        if stores and item.role != "base" and rng.random() < 0.4:
+            groups.litter(plan, item, 2, "box", "books", "plant", "livingsmall")
 
 
 def hang(plan: Plan) -> None:
@@ -69,7 +69,7 @@ def hang(plan: Plan) -> None:
             plan.against("heater", o.wall, (o.start + o.end) / 2, 0.08)
         elif o.kind != "window":
             plan.against("switch", o.wall, o.end + 0.18, 1.1, 0.0, 2)
-    for role, mean, low, high in (("picture", 3.0, 1.2, 1.7), ("wallthing", 0.35, 1.3, 1.8),
+    for role, mean, low, high in (("picture", 4.0, 1.2, 1.7), ("wallthing", 0.35, 1.3, 1.8),
                                   ("switch", 0.8, 0.2, 0.25), ("mirror", 0.2, 0.9, 1.2)):  # fmt: skip
         for _ in range(int(rng.poisson(mean))):
             plan.against(role, None, None, float(rng.uniform(low, high)), 0.0, 6)
@@ -83,7 +83,7 @@ def hang(plan: Plan) -> None:
 
 def people(plan: Plan) -> None:
     rng = plan.rng
-    for _ in range(int(rng.choice((0, 1, 2, 3), p=(0.45, 0.35, 0.14, 0.06)))):
+    for _ in range(int(rng.choice((0, 1, 2, 3), p=(0.42, 0.36, 0.15, 0.07)))):
         seats = [i for i in plan.items if i.role in ("sofa", "chair", "armchair", "officechair")]
         style = rng.random()
         if style < 0.3 and seats:

@@ -11,10 +11,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from . import shell, skins
+from . import shell
 from .catalogue import PROCEDURAL, held_out
 from .models import Mesh, Model, load_model
-from .parts import OBJECTS, PERSON, WALL, Part, Surface
+from .parts import PERSON, Part, Surface
 from .plan import YAWS, Placed, Plan
 from .shapes import Shape, shape
 
@@ -37,7 +37,9 @@ def digest(texture: np.ndarray) -> str:
     return hashlib.sha256(texture.tobytes()).hexdigest()
 
 
-def _tint(rng: np.random.Generator, color: tuple[float, float, float], strength: float) -> tuple[float, ...]:
+def _tint(
+    rng: np.random.Generator, color: tuple[float, float, float], strength: float
+) -> tuple[float, ...]:
     h, s, v = colorsys.rgb_to_hsv(*color)
     if rng.random() < strength:
         h = float(rng.uniform())
@@ -45,14 +47,18 @@ def _tint(rng: np.random.Generator, color: tuple[float, float, float], strength:
     return colorsys.hsv_to_rgb(h, s, float(np.clip(v * rng.uniform(0.7, 1.25), 0.03, 0.95)))
 
 
-def _loaded(item: Placed, folder: Path, rng: np.random.Generator, light: shell.Light) -> list[Shape]:
+def _loaded(
+    item: Placed, folder: Path, rng: np.random.Generator, light: shell.Light
+) -> list[Shape]:
     """A model's meshes at the item's size, recoloured."""
     m = model(folder, item.entry.library, item.entry.name)
     scale = np.asarray(item.size) / np.asarray(m.size)
-    fixed = item.entry.label == PERSON or "plant" in item.role or item.role in ("pet", "kitchensmall")
-    hue = rng.permutation(3) if not fixed and rng.random() < 0.25 else np.arange(3)
+    fixed = (
+        item.entry.label == PERSON or "plant" in item.role or item.role in ("pet", "kitchensmall")
+    )
+    hue = rng.permutation(3) if not fixed and rng.random() < 0.1 else np.arange(3)
     gain = rng.uniform(0.75, 1.2) * (1 + rng.uniform(-0.1, 0.1, 3) * (not fixed))
-    strength = 0.0 if fixed else float(rng.choice((0.0, 0.5)))
+    strength = 0.0 if fixed else float(rng.choice((0.0, 0.0, 0.5)))
     shade = None
     if item.role in LIGHTS and rng.random() < (0.7 if light.lamps else 0.2):
         # The widest part in the upper half is the shade.
@@ -67,7 +73,9 @@ def _loaded(item: Placed, folder: Path, rng: np.random.Generator, light: shell.L
         if texture is not None and digest(texture) not in hidden_textures(folder):
             small = 512 / max(texture.shape[:2])
             if small < 1:
-                texture = cv2.resize(texture, None, fx=small, fy=small, interpolation=cv2.INTER_AREA)
+                texture = cv2.resize(
+                    texture, None, fx=small, fy=small, interpolation=cv2.INTER_AREA
+                )
             surface.texture = np.clip(texture[..., hue] * gain, 0, 255).astype(np.uint8)
         if rng.random() < 0.3 and item.entry.label != PERSON:
             surface.gloss = float(rng.uniform(0.08, 0.3))
@@ -92,8 +100,12 @@ def top_at(meshes: list[Mesh], x: np.ndarray, y: np.ndarray, below: float) -> np
         area = (b[:, 0] - a[:, 0]) * (c[:, 1] - a[:, 1]) - (b[:, 1] - a[:, 1]) * (c[:, 0] - a[:, 0])
         area = np.where(np.abs(area) < 1e-12, np.inf, area)
         for i in range(len(x)):
-            u = ((x[i] - a[:, 0]) * (c[:, 1] - a[:, 1]) - (y[i] - a[:, 1]) * (c[:, 0] - a[:, 0])) / area
-            v = ((b[:, 0] - a[:, 0]) * (y[i] - a[:, 1]) - (b[:, 1] - a[:, 1]) * (x[i] - a[:, 0])) / area
+            u = (
+                (x[i] - a[:, 0]) * (c[:, 1] - a[:, 1]) - (y[i] - a[:, 1]) * (c[:, 0] - a[:, 0])
+            ) / area
+            v = (
+                (b[:, 0] - a[:, 0]) * (y[i] - a[:, 1]) - (b[:, 1] - a[:, 1]) * (x[i] - a[:, 0])
+            ) / area
             z = a[:, 2] + u * (b[:, 2] - a[:, 2]) + v * (c[:, 2] - a[:, 2])
             z = z[(u >= 0) & (v >= 0) & (u + v <= 1) & (z < below) & np.isfinite(area)]
             best[i] = max(best[i], z.max(initial=-np.inf))
@@ -105,14 +117,22 @@ def _settle(item: Placed, parent: list[Mesh]) -> float | None:
     c, s = np.cos(np.radians(item.yaw)), np.sin(np.radians(item.yaw))
     w, d = item.size[0] * 0.35, item.size[1] * 0.35
     corners = np.array([[0, 0], [-w, -d], [w, -d], [-w, d], [w, d]]) @ np.array([[c, s], [-s, c]])
-    heights = top_at(parent, item.at[0] + corners[:, 0], item.at[1] + corners[:, 1], item.at[2] + 0.25)
+    heights = top_at(
+        parent, item.at[0] + corners[:, 0], item.at[1] + corners[:, 1], item.at[2] + 0.25
+    )
     soft = 0.08 if item.role in ("pillow", "cloth") else 0.025
-    if not np.isfinite(heights).all() or np.ptp(heights) > soft or heights.max() < item.at[2] - 0.35:
+    if (
+        not np.isfinite(heights).all()
+        or np.ptp(heights) > soft
+        or heights.max() < item.at[2] - 0.35
+    ):
         return None
     return float(heights.max()) + 0.001
 
 
-def build(plans: list[Plan], folder: Path, seed: int) -> tuple[list[Part], shell.Light, list[Model]]:
+def build(
+    plans: list[Plan], folder: Path, seed: int
+) -> tuple[list[Part], shell.Light, list[Model]]:
     """The parts of a scene, its light, and the models in it (for the credits)."""
     rng = np.random.default_rng((seed, 21))
     light = shell.Light.draw(rng)
@@ -128,7 +148,11 @@ def build(plans: list[Plan], folder: Path, seed: int) -> tuple[list[Part], shell
             else:
                 shapes = _loaded(item, folder, own, light)
             if item.parent is not None and item.role != "sit":
-                height = None if id(item.parent) not in placed else _settle(item, placed[id(item.parent)])
+                height = (
+                    None
+                    if id(item.parent) not in placed
+                    else _settle(item, placed[id(item.parent)])
+                )
                 if height is None:
                     continue
                 item.at = (item.at[0], item.at[1], height)
@@ -151,5 +175,9 @@ def _doors(plan: Plan) -> list[Placed]:
         if o.kind == "door" and o.door is not None:
             size = o.door.size
             at = (*plan.from_wall(o.wall, (o.start + o.end) / 2, 0.03 - size[1] / 2), 0.0)
-            out.append(Placed(o.door, at, YAWS[o.wall], size, None, int(plan.rng.integers(1 << 30)), "door"))
+            out.append(
+                Placed(
+                    o.door, at, YAWS[o.wall], size, None, int(plan.rng.integers(1 << 30)), "door"
+                )
+            )
     return out

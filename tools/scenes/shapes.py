@@ -142,8 +142,13 @@ def screen(rng: Rng, size: Size) -> list[Shape]:
     panel = [box((-w / 2, y - thick, low), (w / 2, y + thick, h))]
     if low:
         wide = w * float(rng.uniform(0.1, 0.35))
-        panel += [box((-wide, -d / 2, 0), (wide, d / 2, 0.012)), box((-0.03, y, 0), (0.03, y + thick, low))]
-    glass = quad((-w / 2 + 0.012, y - thick - 0.001, low + 0.02), (w - 0.024, 0, 0), (0, 0, h - low - 0.032))
+        panel += [
+            box((-wide, -d / 2, 0), (wide, d / 2, 0.012)),
+            box((-0.03, y, 0), (0.03, y + thick, low)),
+        ]
+    glass = quad(
+        (-w / 2 + 0.012, y - thick - 0.001, low + 0.02), (w - 0.024, 0, 0), (0, 0, h - low - 0.032)
+    )
     body = Surface(color=(0.05, 0.05, 0.055), gloss=0.2)
     face = Surface(color=(0.03, 0.03, 0.035), gloss=0.08)
     if rng.random() < 0.35:
@@ -175,7 +180,9 @@ def pillow(rng: Rng, size: Size) -> list[Shape]:
     points = np.concatenate([np.concatenate([flat, (h / 2 + s * swell)[..., None]], -1).reshape(-1, 3)
                              for s in (1, -1)])  # fmt: skip
     faces = np.concatenate([up, up[:, ::-1] + n * n])
-    return [(Mesh(points, faces, None, np.tile(flat.reshape(-1, 2), (2, 1))), skins.fabric(rng), None)]
+    return [
+        (Mesh(points, faces, None, np.tile(flat.reshape(-1, 2), (2, 1))), skins.fabric(rng), None)
+    ]
 
 
 def books_stack(rng: Rng, size: Size) -> list[Shape]:
@@ -227,7 +234,10 @@ def lamp(rng: Rng, size: Size) -> list[Shape]:
     post = join([disc(0.013, 0.02, h - tall), disc(w * 0.35, 0, 0.025)])
     shade = skins.fabric(rng)
     if rng.random() < 0.5:
-        shade.texture, shade.emission = None, tuple(float(x) for x in rng.uniform(1, 4) * np.array([1, 0.8, 0.5]))  # type: ignore[assignment]
+        shade.texture, shade.emission = (
+            None,
+            tuple(float(x) for x in rng.uniform(1, 4) * np.array([1, 0.8, 0.5])),
+        )  # type: ignore[assignment]
     return [(post, skins.metal(rng), None),
             (disc(w / 2, h - tall, h, w / 2 * float(rng.uniform(0.5, 1))), shade, None)]  # fmt: skip
 
@@ -237,7 +247,11 @@ def picture(rng: Rng, size: Size) -> list[Shape]:
     t = float(rng.uniform(0.0, 0.05))
     back = box((-w / 2, -d / 2 + 0.006, 0), (w / 2, d / 2, h))
     canvas = quad((-w / 2 + t, -d / 2, t), (w - 2 * t, 0, 0), (0, 0, h - 2 * t))
-    art = Surface(texture=skins.painting(rng), period=(w - 2 * t, h - 2 * t), gloss=float(rng.choice((0, 0.1))))
+    art = Surface(
+        texture=skins.painting(rng),
+        period=(w - 2 * t, h - 2 * t),
+        gloss=float(rng.choice((0, 0.1))),
+    )
     return [(back, skins.timber(rng), PICTURE), (canvas, art, PICTURE)]
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from . import skins, textures
+from . import skins
 from .models import Mesh
 from .parts import CEILING, FLOOR, OBJECTS, WALL, WINDOW, Part, Surface, box, cloth, join, quad
 from .plan import EAST, SOUTH, YAWS, Opening, Plan
@@ -32,12 +32,16 @@ class Light:
         sun = None
         if sky > 1 and rng.random() < 0.6:
             turn, rise = rng.uniform(-np.pi, np.pi), rng.uniform(0.15, 1.1)
-            toward = np.array([np.cos(turn) * np.cos(rise), np.sin(turn) * np.cos(rise), np.sin(rise)])
+            toward = np.array(
+                [np.cos(turn) * np.cos(rise), np.sin(turn) * np.cos(rise), np.sin(rise)]
+            )
             sun = toward, sky * float(rng.uniform(3, 12)) * np.array([1.0, 0.93, 0.8])
         return Light(sky, sky < 1 or rng.random() < 0.5, tint, sun)
 
 
-def facing(plan: Plan, wall: int, t: tuple[float, float], z: tuple[float, float], away: float) -> Mesh:
+def facing(
+    plan: Plan, wall: int, t: tuple[float, float], z: tuple[float, float], away: float
+) -> Mesh:
     """A rectangle parallel to a wall, ``away`` metres in front of it, that faces the room; u runs
     to the right for somebody who looks at it."""
     right = t[::-1] if wall in (EAST, SOUTH) else t
@@ -70,7 +74,9 @@ def _wall(plan: Plan, k: int) -> Mesh:
     return join(cells)
 
 
-def _window(plan: Plan, o: Opening, rng: np.random.Generator, light: Light) -> list[tuple[Mesh, Surface]]:
+def _window(
+    plan: Plan, o: Opening, rng: np.random.Generator, light: Light
+) -> list[tuple[Mesh, Surface]]:
     frame = skins.timber(rng) if rng.random() < 0.3 else Surface(color=(0.9, 0.9, 0.88))
     t, z, thick = (o.start, o.end), (o.bottom, o.top), float(rng.uniform(0.03, 0.07))
     bars = [slab(plan, o.wall, t, (a, a + thick), (-0.12, -0.06)) for a in (z[0], z[1] - thick)]
@@ -99,7 +105,9 @@ def _window(plan: Plan, o: Opening, rng: np.random.Generator, light: Light) -> l
             x0, x1 = max(x0, 0.02), min(x1, plan.wall_length(o.wall) - 0.02)
             sheet = cloth(x1 - x0, top - low, max(int(width / 0.13), 2), 0.03)
             corner = x1 if o.wall in (EAST, SOUTH) else x0
-            out.append((sheet.moved((*plan.from_wall(o.wall, corner, 0.075), low), YAWS[o.wall]), stuff))
+            out.append(
+                (sheet.moved((*plan.from_wall(o.wall, corner, 0.075), low), YAWS[o.wall]), stuff)
+            )
         out.append((slab(plan, o.wall, (max(t[0] - 0.2, 0), min(t[1] + 0.2, plan.wall_length(o.wall))),
                          (top, top + 0.02), (0.065, 0.085)), skins.metal(rng)))  # fmt: skip
     elif style < 0.75:  # a blind, let down part of the way
@@ -131,7 +139,9 @@ def shell(plan: Plan, light: Light) -> list[Part]:
         height = float(rng.uniform(0.05, 0.13))
         runs = []
         for k in range(4):
-            doors = sorted((o.start, o.end) for o in plan.openings if o.wall == k and o.bottom < height)
+            doors = sorted(
+                (o.start, o.end) for o in plan.openings if o.wall == k and o.bottom < height
+            )
             edges = [0.0, *(x for o in doors for x in o), plan.wall_length(k)]
             runs += [slab(plan, k, (a, b), (0, height), (0.0, 0.014))
                      for a, b in zip(edges[::2], edges[1::2]) if b - a > 0.01]  # fmt: skip
@@ -165,7 +175,10 @@ def _lamps(plan: Plan, light: Light, rng: np.random.Generator) -> list[Part]:
         return []
     hung = [i for i in plan.items if i.role == "ceilinglamp"]
     w, le, h = plan.width, plan.length, plan.height
-    meshes = [box((x - 0.06, y - 0.06, z - 0.1), (x + 0.06, y + 0.06, z - 0.01)) for x, y, z in (i.at for i in hung)]
+    meshes = [
+        box((x - 0.06, y - 0.06, z - 0.1), (x + 0.06, y + 0.06, z - 0.01))
+        for x, y, z in (i.at for i in hung)
+    ]
     area = 0.0144 * len(hung)
     if not hung:
         style = rng.random()
@@ -176,7 +189,12 @@ def _lamps(plan: Plan, light: Light, rng: np.random.Generator) -> list[Part]:
         for x in (np.arange(nx) + 0.5) / nx * w:
             for y in (np.arange(ny) + 0.5) / ny * le:
                 if x - half[0] > 0 and y - half[1] > 0 and x + half[0] < w and y + half[1] < le:
-                    meshes.append(box((x - half[0], y - half[1], h - 0.03), (x + half[0], y + half[1], h - 0.004)))
+                    meshes.append(
+                        box(
+                            (x - half[0], y - half[1], h - 0.03),
+                            (x + half[0], y + half[1], h - 0.004),
+                        )
+                    )
         area = 4 * half[0] * half[1] * len(meshes)
     if not meshes:
         return []

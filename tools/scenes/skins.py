@@ -44,7 +44,9 @@ def _image(name: str) -> np.ndarray:
     if image is None:
         raise FileNotFoundError(f"{FOLDER[0] / name}.png: no such image of miniworld")
     scale = 512 / max(image.shape[:2])
-    image = cv2.resize(image, None, fx=min(scale, 1), fy=min(scale, 1), interpolation=cv2.INTER_AREA)
+    image = cv2.resize(
+        image, None, fx=min(scale, 1), fy=min(scale, 1), interpolation=cv2.INTER_AREA
+    )
     return np.ascontiguousarray(image[..., ::-1])
 
 
@@ -83,7 +85,9 @@ def fabric(rng: Rng) -> Surface:
         period = float(rng.uniform(0.1, 0.4))
         return Surface(texture=textures.stripes(seed(rng), colors, 128), period=(period, period))
     tone = color(rng, (0.0, 0.65), (0.15, 0.95))
-    return Surface(tone, textures.weave(seed(rng), tone, float(rng.uniform(0.04, 0.2)), 128), (0.4, 0.4))
+    return Surface(
+        tone, textures.weave(seed(rng), tone, float(rng.uniform(0.04, 0.2)), 128), (0.4, 0.4)
+    )
 
 
 def carpet(rng: Rng) -> Surface:
@@ -106,7 +110,11 @@ def painting(rng: Rng) -> np.ndarray:
         picture = textures.landscape(seed(rng), 192, 256)
     else:
         picture = textures.abstract(seed(rng), 256, 192)
-    return picture if rng.random() < 0.85 else np.repeat(picture.mean(2, keepdims=True), 3, 2).astype(np.uint8)
+    return (
+        picture
+        if rng.random() < 0.85
+        else np.repeat(picture.mean(2, keepdims=True), 3, 2).astype(np.uint8)
+    )
 
 
 def cover(rng: Rng, width: float, depth: float) -> Surface:
@@ -166,7 +174,9 @@ def floor(rng: Rng, wet: bool) -> Surface:
         tone = color(rng, (0.0, 0.4), (0.2, 0.75))
         return Surface(texture=textures.weave(seed(rng), tone, float(rng.uniform(0.1, 0.4))),
                        period=(0.8, 0.8))  # fmt: skip
-    tone = colorsys.hsv_to_rgb(rng.uniform(0.04, 0.11), rng.uniform(0.25, 0.65), rng.uniform(0.25, 0.8))
+    tone = colorsys.hsv_to_rgb(
+        rng.uniform(0.04, 0.11), rng.uniform(0.25, 0.65), rng.uniform(0.25, 0.8)
+    )
     size = float(rng.uniform(1.6, 3.0))
     planks = textures.plank_floor(seed(rng), tone, 768, int(rng.choice((8, 12, 16))))
     return Surface(texture=planks, period=(size, size), gloss=gloss)
@@ -175,7 +185,9 @@ def floor(rng: Rng, wet: bool) -> Surface:
 def ceiling(rng: Rng) -> Surface:
     if rng.random() < 0.12 and FOLDER:
         return Surface(texture=image(rng, "ceiling", 0.04), period=(1.8, 1.8))
-    return Surface(texture=textures.paint(seed(rng), color(rng, (0.0, 0.06), (0.8, 0.97)), 256), period=(3, 3))
+    return Surface(
+        texture=textures.paint(seed(rng), color(rng, (0.0, 0.06), (0.8, 0.97)), 256), period=(3, 3)
+    )
 
 
 SKIES: list[np.ndarray] = []
