@@ -15,8 +15,6 @@ from functools import cache
 from pathlib import Path, PurePosixPath
 
 import numpy as np
-import trimesh
-from trimesh.resolvers import ZipResolver
 
 Size = tuple[float, float, float]
 
@@ -83,6 +81,9 @@ def catalogue(path: Path) -> dict[str, dict[str, str]]:
 
 def load_model(folder: Path, library: str, name: str, size: Size | None = None) -> Model:
     """Read model ``name`` of ``library`` below ``folder``; ``size`` overrides the catalogue's."""
+    import trimesh
+    from trimesh.resolvers import ZipResolver
+
     path = folder / f"{library}.sh3f"
     entry = catalogue(path)[name]
     if size is None:

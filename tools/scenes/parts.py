@@ -85,7 +85,7 @@ def cloth(width: float, height: float, folds: int, depth: float = 0.035) -> Mesh
     """A hanging cloth in folds, in the plane y = 0 from x = 0 to ``width``; uv in metres."""
     t = np.linspace(0, 1, folds * 16 + 1)
     phase = 2 * np.pi * folds * t
-    y = depth * np.sin(phase) + depth / 3 * np.sin(0.37 * phase + 1)
+    y = -depth * (np.sin(phase) + 12 / 35 * np.sin(0.37 * phase + 1))
     x, n, i = width * t, len(t), np.arange(len(t) - 1)
     rows = [np.stack([x, y, np.full(n, z)], 1) for z in (0.0, height)]
     uv = [np.stack([x * 1.6, np.full(n, z)], 1) for z in (0.0, height)]

@@ -126,8 +126,8 @@ def render(args: argparse.Namespace) -> None:
     # Not before: Mitsuba reads EXR files with its threads, and one waits for itself.
     dr.set_thread_count(args.threads)
     cv2.setNumThreads(args.threads)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-               TextColumn("{task.fields[note]}"))  # fmt: skip
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+               TimeRemainingColumn(), TextColumn("{task.fields[note]}"))  # fmt: skip
     with Progress(*columns) as progress:
         for number in range(args.first, args.first + args.chunks):
             chunk = Chunk(args.output / f"chunk_{number:03d}")
@@ -152,14 +152,10 @@ def render(args: argparse.Namespace) -> None:
                 credits.write(models, chunk.root / "CREDITS.md", CREDITS)
                 skipped = sum(r.outcome != "ok" for r in chunk.scenes)
                 rate = record.frames / (time.monotonic() - start) * 3600
-                progress.update(
-                    bar,
-                    completed=chunk.frames,
-                    note=f"{skipped} scenes skipped, {rate:.0f} frames/h",
-                )
+                note = f"{skipped} scenes skipped, {rate:.0f} frames/h"
+                progress.update(bar, completed=chunk.frames, note=note)
                 if not progress.console.is_terminal and len(chunk.scenes) % 10 == 0:
-                    progress.console.print(f"{chunk.root.name}: {chunk.frames} frames, {skipped} scenes "
-                                           f"skipped, {rate:.0f} frames/h")  # fmt: skip
+                    progress.console.print(f"{chunk.root.name}: {chunk.frames} frames, {note}")
 
 
 def main() -> int:

@@ -31,6 +31,20 @@ class Pose:
     axes: np.ndarray
 
 
+def look(position: np.ndarray, heading: float, pitch: float, roll: float) -> Pose:
+    """A pose by heading (0 = east, counter-clockwise), pitch (upwards) and roll, in radians."""
+    level = np.array([np.cos(heading), np.sin(heading), 0.0])
+    forward = np.cos(pitch) * level + np.sin(pitch) * np.array([0, 0, 1.0])
+    right = np.array([np.sin(heading), -np.cos(heading), 0.0])
+    lower = np.cross(forward, right)
+    columns = (
+        np.cos(roll) * right + np.sin(roll) * lower,
+        np.cos(roll) * lower - np.sin(roll) * right,
+        forward,
+    )
+    return Pose(position, np.stack(columns, 1))
+
+
 @dataclass(frozen=True)
 class Pinhole:
     """An ideal camera: size and focal length in pixels, principal point in the middle."""

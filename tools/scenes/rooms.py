@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from . import groups
-from .plan import Opening, Placed, Plan
+from .plan import Opening, Plan
 
 Group = Callable[[Plan], None]
 STORAGE = groups.storing("shelf", "dresser", "shelf", "cabinet")
@@ -51,7 +51,8 @@ def clutter(plan: Plan) -> None:
         if item is not None and role in ("box", "clutter") and item.size[2] < 0.5:
             groups.litter(plan, item, 0.4, "books", "cloth", "box")
     for role, chance in (("floorplant", 0.5), ("floorlamp", 0.35), ("sport", 0.06),
-                         ("chair", 0.8), ("chair", 0.4), ("tv", 0.04), ("stool", 0.12), ("armchair", 0.1)):  # fmt: skip
+                         ("chair", 0.8), ("chair", 0.4), ("tv", 0.04), ("stool", 0.12),
+                         ("armchair", 0.1)):  # fmt: skip
         if rng.random() < chance:
             plan.against(role) if rng.random() < 0.6 else plan.free(role)
     # Tops of cupboards and shelves are storage, too.
@@ -69,14 +70,18 @@ def hang(plan: Plan) -> None:
             plan.against("heater", o.wall, (o.start + o.end) / 2, 0.08)
         elif o.kind != "window":
             plan.against("switch", o.wall, o.end + 0.18, 1.1, 0.0, 2)
-    for role, mean, low, high in (("picture", 4.0, 1.2, 1.7), ("wallthing", 0.35, 1.3, 1.8),
-                                  ("switch", 0.8, 0.2, 0.25), ("mirror", 0.2, 0.9, 1.2)):  # fmt: skip
+    for role, mean, low, high in (
+        ("picture", 4.0, 1.2, 1.7),
+        ("wallthing", 0.35, 1.3, 1.8),
+        ("switch", 0.8, 0.2, 0.25),
+        ("mirror", 0.2, 0.9, 1.2),
+    ):
         for _ in range(int(rng.poisson(mean))):
             plan.against(role, None, None, float(rng.uniform(low, high)), 0.0, 6)
     for _ in range(1 + int(plan.width * plan.length > 16)):
         lamp = plan.make("ceilinglamp", float(rng.uniform(-180, 180)))
-        lamp.at = (plan.width * float(rng.uniform(0.35, 0.65)),
-                   plan.length * float(rng.uniform(0.35, 0.65)), plan.height - lamp.size[2])  # fmt: skip
+        x, y = (float(s * rng.uniform(0.35, 0.65)) for s in (plan.width, plan.length))
+        lamp.at = (x, y, plan.height - lamp.size[2])
         if lamp.size[2] < 0.9 and plan.fits(lamp):
             plan.items.append(lamp)
 
@@ -153,12 +158,11 @@ def _annex(plan: Plan, door: Opening, kind: str) -> Plan:
     start = float(plan.rng.uniform(0.1, other.wall_length(wall) - size - 0.1))
     other.openings.append(Opening(wall, start, start + size, 0.0, door.top, "doorway", door.door))
     shift = door.start - start
-    ox, oy = ((shift, plan.length + WALL), (plan.width + WALL, shift), (shift, -other.length - WALL),
-              (-other.width - WALL, shift))[door.wall]  # fmt: skip
-    other.origin = (ox, oy)
+    other.origin = (
+        (shift, plan.length + WALL),
+        (plan.width + WALL, shift),
+        (shift, -other.length - WALL),
+        (-other.width - WALL, shift),
+    )[door.wall]
     furnish(other)
     return other
-
-
-def all_items(plans: list[Plan]) -> list[Placed]:
-    return [item for plan in plans for item in plan.items]

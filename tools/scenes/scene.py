@@ -47,7 +47,7 @@ def _tint(
     return colorsys.hsv_to_rgb(h, s, float(np.clip(v * rng.uniform(0.7, 1.25), 0.03, 0.95)))
 
 
-def _loaded(
+def dressed(
     item: Placed, folder: Path, rng: np.random.Generator, light: shell.Light
 ) -> list[Shape]:
     """A model's meshes at the item's size, recoloured."""
@@ -90,7 +90,7 @@ def _loaded(
 
 
 def top_at(meshes: list[Mesh], x: np.ndarray, y: np.ndarray, below: float) -> np.ndarray:
-    """Height of the highest surface under ``below`` at points x, y [N]; -inf where there is none."""
+    """Height of the highest surface under ``below`` at x, y [N]; -inf where there is none."""
     best = np.full(len(x), -np.inf)
     for mesh in meshes:
         a, b, c = (mesh.vertices[mesh.faces[:, i]] for i in range(3))
@@ -146,7 +146,7 @@ def build(
             if item.entry.library == PROCEDURAL:
                 shapes = shape(item.entry.name, own, item.size)
             else:
-                shapes = _loaded(item, folder, own, light)
+                shapes = dressed(item, folder, own, light)
             if item.parent is not None and item.role != "sit":
                 height = (
                     None

@@ -107,8 +107,8 @@ def cabinet(rng: Rng, size: Size) -> list[Shape]:
             x, z = (x0 + x1) / 2, z1 - 0.05
             if rows == 1:
                 x, z = (x1 - 0.06 if i % 2 == 0 else x0 + 0.04), (z0 + z1) / 2
-            handles.append(box((x - 0.01 - 0.04 * (rows > 1), -d / 2 - 0.02, z - 0.06 * (rows == 1)),
-                               (x + 0.01 + 0.04 * (rows > 1), -d / 2, z + 0.015)))  # fmt: skip
+            wide, tall = (0.05, 0.015) if rows > 1 else (0.01, 0.07)
+            handles.append(box((x - wide, -d / 2 - 0.02, z - tall), (x + wide, -d / 2, z + 0.015)))
     body = skins.timber(rng)
     face = body if rng.random() < 0.6 else skins.timber(rng)
     return [(join(shell), body, None), (join(doors), face, None),
@@ -177,8 +177,8 @@ def pillow(rng: Rng, size: Size) -> list[Shape]:
     up = np.concatenate([np.stack([a, b, c], 1), np.stack([a, c, e], 1)])
     pinch = 1 - 0.08 * (u**2 * v**2)
     flat = np.stack([u * w / 2 * pinch, v * d / 2 * pinch], -1)
-    points = np.concatenate([np.concatenate([flat, (h / 2 + s * swell)[..., None]], -1).reshape(-1, 3)
-                             for s in (1, -1)])  # fmt: skip
+    sides = [np.dstack([flat, h / 2 + s * swell]).reshape(-1, 3) for s in (1, -1)]
+    points = np.concatenate(sides)
     faces = np.concatenate([up, up[:, ::-1] + n * n])
     return [
         (Mesh(points, faces, None, np.tile(flat.reshape(-1, 2), (2, 1))), skins.fabric(rng), None)
@@ -219,8 +219,8 @@ def books_open(rng: Rng, size: Size) -> list[Shape]:
             assert leaf.uv is not None
             leaf.uv[:, 0] = s * leaf.vertices[:, 0] + w / 2
             leaves.append(leaf)
-    return [(join(leaves), page, None),
-            (box((-w / 2, -d / 2, 0), (w / 2, d / 2, h * 0.3)), skins.cover(rng, w, d), None)]  # fmt: skip
+    binding = box((-w / 2, -d / 2, 0), (w / 2, d / 2, h * 0.3))
+    return [(join(leaves), page, None), (binding, skins.cover(rng, w, d), None)]
 
 
 def crate(rng: Rng, size: Size) -> list[Shape]:
@@ -238,8 +238,8 @@ def lamp(rng: Rng, size: Size) -> list[Shape]:
             None,
             tuple(float(x) for x in rng.uniform(1, 4) * np.array([1, 0.8, 0.5])),
         )  # type: ignore[assignment]
-    return [(post, skins.metal(rng), None),
-            (disc(w / 2, h - tall, h, w / 2 * float(rng.uniform(0.5, 1))), shade, None)]  # fmt: skip
+    cone = disc(w / 2, h - tall, h, w / 2 * float(rng.uniform(0.5, 1)))
+    return [(post, skins.metal(rng), None), (cone, shade, None)]
 
 
 def picture(rng: Rng, size: Size) -> list[Shape]:

@@ -108,8 +108,9 @@ def _window(
             out.append(
                 (sheet.moved((*plan.from_wall(o.wall, corner, 0.075), low), YAWS[o.wall]), stuff)
             )
-        out.append((slab(plan, o.wall, (max(t[0] - 0.2, 0), min(t[1] + 0.2, plan.wall_length(o.wall))),
-                         (top, top + 0.02), (0.065, 0.085)), skins.metal(rng)))  # fmt: skip
+        ends = max(t[0] - 0.2, 0), min(t[1] + 0.2, plan.wall_length(o.wall))
+        rod = slab(plan, o.wall, ends, (top, top + 0.02), (0.065, 0.085))
+        out.append((rod, skins.metal(rng)))
     elif style < 0.75:  # a blind, let down part of the way
         low = z[1] - (z[1] - z[0]) * float(rng.uniform(0.1, 0.8))
         step = float(rng.choice((0.03, z[1] - low)))
@@ -156,7 +157,8 @@ def shell(plan: Plan, light: Light) -> list[Part]:
                 add(mesh, surface, WINDOW, "pane" if surface.emission is not None else "")
         else:
             t = (o.start, o.end)
-            sides = [slab(plan, o.wall, (a, b), (0, o.top + 0.06), (-THICK if o.kind == "doorway" else -0.02, 0.015))
+            deep = -THICK if o.kind == "doorway" else -0.02
+            sides = [slab(plan, o.wall, (a, b), (0, o.top + 0.06), (deep, 0.015))
                      for a, b in ((t[0] - 0.06, t[0]), (t[1], t[1] + 0.06))]  # fmt: skip
             sides.append(slab(plan, o.wall, t, (o.top, o.top + 0.06), (-THICK, 0.015)))
             add(join(sides), skirting, WALL)

@@ -7,7 +7,7 @@ import numpy as np
 
 from .parts import CEILING, CLASSES, FLOOR, WALL
 from .plan import Plan
-from .renderer import Hits, Pinhole, Pose
+from .renderer import Hits, Pinhole, Pose, look
 
 
 def pinhole(rng: np.random.Generator, width: int, height: int) -> Pinhole:
@@ -52,13 +52,7 @@ def pose(rng: np.random.Generator, plan: Plan) -> Pose | None:
     pitch = np.radians(np.clip(0.5 * aim + 0.5 * usual + rng.normal(0, 9), -75, 55))
     heading = np.arctan2(ahead[1], ahead[0]) + np.radians(rng.normal(0, 8))
     roll = np.radians(rng.normal(0, float(rng.choice((1.0, 4.0, 15.0), p=(0.6, 0.32, 0.08)))))
-    level = np.array([np.cos(heading), np.sin(heading), 0.0])
-    forward = np.cos(pitch) * level + np.sin(pitch) * np.array([0, 0, 1.0])
-    right = np.array([np.sin(heading), -np.cos(heading), 0.0])
-    lower = np.cross(forward, right)
-    axes = np.stack([np.cos(roll) * right + np.sin(roll) * lower,
-                     np.cos(roll) * lower - np.sin(roll) * right, forward], 1)  # fmt: skip
-    return Pose(here + np.array([*plan.origin, 0.0]), axes)
+    return look(here + np.array([*plan.origin, 0.0]), heading, pitch, roll)
 
 
 def worth(hits: Hits, rng: np.random.Generator) -> bool:

@@ -1,115 +1,74 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What stands where in the room, of what material, and of which of the 13 NYU classes.
+"""What stands where in the room of the recording, of what material, and of which class.
 
-World frame: metres, x east, y north, z up; the room is x 0..6.4, y 0..5.2, z 0..2.6.
-Classes follow the usual mapping of NYU's 40 classes to 13: rugs are floor, curtains window,
-shelves and night stands furniture, lamps, plants and pillows objects, skirting boards wall.
+The room is x 0..6.4, y 0..5.2, z 0..2.6 (metres, x east, y north); its furniture stands in
+``furniture.csv``.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import csv
 from pathlib import Path
 
 import numpy as np
 
-from . import textures
-from .models import Mesh, Model, load_model
-
-CLASSES = (
-    "bed", "books", "ceiling", "chair", "floor", "furniture", "objects",
-    "picture", "sofa", "table", "tv", "wall", "window",
-)  # fmt: skip
-BED, BOOKS, CEILING, CHAIR, FLOOR, FURNITURE, OBJECTS = range(7)
-PICTURE, SOFA, TABLE, TV, WALL, WINDOW = range(7, 13)
+from .. import textures
+from ..models import Model, load_model
+from ..parts import (
+    BOOKS,
+    CEILING,
+    CLASSES,
+    FLOOR,
+    OBJECTS,
+    PICTURE,
+    WALL,
+    WINDOW,
+    Part,
+    Point,
+    Surface,
+    box,
+    cloth,
+    join,
+    quad,
+)
 
 WIDTH, LENGTH, HEIGHT = 6.4, 5.2, 2.6
 WINDOW_Y, WINDOW_Z = (1.75, 3.55), (0.85, 2.2)  # opening in the west wall
-CC0, CC_BY, KATOR, SCOPIA = "BlendSwap-CC-0", "BlendSwap-CC-BY", "KatorLegaz", "Scopia"
-
-Point = tuple[float, float, float]
-
-
-@dataclass
-class Surface:
-    """How a part looks. ``color`` is sRGB; ``period`` is a texture's size in units of uv."""
-
-    color: Point = (0.7, 0.7, 0.7)
-    texture: np.ndarray | None = None
-    period: tuple[float, float] = (1.0, 1.0)
-    emission: Point | None = None  # radiance; with a texture: its factor
+FURNITURE = Path(__file__).with_name("furniture.csv")
+LABELS = {"bed": {"pillow": OBJECTS}, "bookcase": {f"Books_{i}": BOOKS for i in range(1, 5)}}
+"""Materials of another class than their model, by look."""
 
 
-@dataclass
-class Part:
-    """One shape of the scene: one mesh, one surface, one class."""
-
-    name: str
-    mesh: Mesh
-    surface: Surface
-    label: int
-
-
-@dataclass
-class Item:
-    """A furniture model in the room. ``surfaces`` and ``labels`` override by material name."""
-
-    library: str
-    model: str
-    at: Point
-    yaw: float
-    label: int
-    size: Point | None = None
-    surfaces: dict[str, Surface] = field(default_factory=dict)
-    labels: dict[str, int] = field(default_factory=dict)
-
-
-def quad(corner: Point, along: Point, up: Point) -> Mesh:
-    """A rectangle from ``corner``; uv in metres along both edges; faces along x up."""
-    c, a, u = (np.asarray(p, float) for p in (corner, along, up))
-    la, lu = np.linalg.norm(a), np.linalg.norm(u)
-    uv = np.array([[0, 0], [la, 0], [la, lu], [0, lu]])
-    return Mesh(np.array([c, c + a, c + a + u, c + u]), np.array([[0, 1, 2], [0, 2, 3]]), None, uv)
-
-
-def box(low: Point, high: Point) -> Mesh:
-    """An axis-aligned box, uv in metres."""
-    x, y, z = (float(h - low_) for low_, h in zip(low, high))
-    (a, b, c), (d, e, f) = low, high
-    sides = [
-        quad((a, b, c), (x, 0, 0), (0, 0, z)),
-        quad((d, b, c), (0, y, 0), (0, 0, z)),
-        quad((d, e, c), (-x, 0, 0), (0, 0, z)),
-        quad((a, e, c), (0, -y, 0), (0, 0, z)),
-        quad((a, b, f), (x, 0, 0), (0, y, 0)),
-        quad((a, e, c), (x, 0, 0), (0, -y, 0)),
-    ]
-    return join(sides)
-
-
-def join(meshes: list[Mesh]) -> Mesh:
-    """Several meshes with uv as one."""
-    starts = np.cumsum([0] + [len(m.vertices) for m in meshes[:-1]])
-    return Mesh(
-        np.concatenate([m.vertices for m in meshes]),
-        np.concatenate([m.faces + s for m, s in zip(meshes, starts)]),
-        None,
-        np.concatenate([m.uv for m in meshes if m.uv is not None]),
-    )
-
-
-def curtain(x: float, y: tuple[float, float], z: tuple[float, float], folds: int) -> Mesh:
-    """A hanging cloth beside the west wall, in folds."""
-    t = np.linspace(0, 1, folds * 16 + 1)
-    s = np.linspace(0, 1, 2)
-    phase = 2 * np.pi * folds * t
-    px = x + 0.035 * np.sin(phase) + 0.012 * np.sin(0.37 * phase + 1)
-    py = y[0] + (y[1] - y[0]) * t
-    grid = np.array([[(a, b, z[0] + (z[1] - z[0]) * k) for a, b in zip(px, py)] for k in s])
-    uv = np.array([[(b * 1.6, (z[1] - z[0]) * k) for b in py] for k in s]).reshape(-1, 2)
-    n, i = len(t), np.arange(len(t) - 1)
-    faces = np.concatenate([np.stack([i, i + 1, i + n + 1], 1), np.stack([i, i + n + 1, i + n], 1)])
-    return Mesh(grid.reshape(-1, 3), faces, None, uv)
+def looks() -> dict[str, dict[str, Surface]]:
+    """What was changed on models: look -> material -> surface."""
+    walnut, sofa = Surface(color=(0.30, 0.19, 0.11)), Surface(color=(0.66, 0.60, 0.50))
+    shade = Surface(color=(0.85, 0.78, 0.62), emission=(3.2, 2.4, 1.4))
+    covers = ("beige", "beige_normalmap.jpg", "colorbeige_right_normalmap.jpg",
+              "colorbeige_cushionmap.jpg", "colorbeige_center_normal2.jpg")  # fmt: skip
+    return {
+        "": {},
+        "bookcase": {"White_paint": Surface(texture=textures.wood(21, (0.62, 0.44, 0.27)))},
+        "sofa": {
+            **dict.fromkeys(covers, sofa),
+            "cosins": Surface(color=(0.50, 0.24, 0.17)),
+            "cosins_brown": Surface(color=(0.24, 0.30, 0.36)),
+        },
+        "bed": {
+            "structure": walnut,
+            "couch": Surface(color=(0.36, 0.45, 0.58)),
+            "pillow": Surface(color=(0.85, 0.84, 0.80)),
+            "sheet": Surface(color=(0.82, 0.80, 0.76)),
+            "matress": Surface(color=(0.8, 0.78, 0.72)),
+        },
+        "television": {
+            "screen": Surface(color=(0.05, 0.05, 0.06)),
+            "white_glossy_plastic": Surface(color=(0.08, 0.08, 0.08)),
+        },
+        "coffee table": {"Table-Cross": walnut, "Table-Top": walnut},
+        "lamp": {"squares_multilamps.jpg": shade},
+        "night lamp": {"lampshade_multilamps.jpg": shade},
+        "stand lamp": {"squares.001_tela_lamp_tile.jpg": Surface(emission=(2.6, 1.7, 0.9))},
+    }
 
 
 def shell() -> list[Part]:
@@ -141,7 +100,8 @@ def shell() -> list[Part]:
         bars.append(box((-0.125, y0, a), (-0.075, y1, b)))
     # The pane must face +x to shine inwards; u runs to the right for somebody who looks west.
     pane = quad((-0.11, y0, z0), (0, y1 - y0, 0), (0, 0, z1 - z0))
-    cloth = Surface(texture=textures.weave(5, (0.62, 0.36, 0.28), 0.12), period=(0.5, 0.5))
+    curtain = cloth(0.53, 2.36, 5)
+    fabric = Surface(texture=textures.weave(5, (0.62, 0.36, 0.28), 0.12), period=(0.5, 0.5))
     skirting = join([
         box((0, 0, 0), (0.015, le, 0.09)), box((w - 0.015, 0, 0), (w, le, 0.09)),
         box((0, le - 0.015, 0), (w, le, 0.09)),
@@ -162,8 +122,8 @@ def shell() -> list[Part]:
         Part("window_reveal", reveal, white, WINDOW),
         Part("window_bars", join(bars), white, WINDOW),
         Part("window_pane", pane, daylight, WINDOW),
-        Part("curtain_south", curtain(0.10, (y0 - 0.45, y0 + 0.08), (0.04, 2.4), 5), cloth, WINDOW),
-        Part("curtain_north", curtain(0.10, (y1 - 0.08, y1 + 0.45), (0.04, 2.4), 5), cloth, WINDOW),
+        Part("curtain_south", curtain.moved((0.10, y0 - 0.45, 0.04), 90), fabric, WINDOW),
+        Part("curtain_north", curtain.moved((0.10, y1 - 0.08, 0.04), 90), fabric, WINDOW),
         Part("curtain_rod", box((0.09, y0 - 0.6, 2.40), (0.115, y1 + 0.6, 2.425)),
              Surface(color=(0.25, 0.2, 0.16)), WINDOW),
         Part("ceiling_lamp", box((3.0, 2.3, h - 0.08), (3.4, 2.7, h - 0.02)),
@@ -202,29 +162,23 @@ def pictures() -> list[Part]:
     ]
 
 
-def model_parts(item: Item, index: int, furniture: Path) -> tuple[list[Part], Model]:
-    """The parts of one furniture model, placed."""
-    model = load_model(furniture, item.library, item.model, item.size)
-    parts = []
-    for k, (material, mesh) in enumerate(model.meshes.items()):
-        surface = item.surfaces.get(material) or item.surfaces.get("*")
-        if surface is None:
-            m = model.materials.get(material)
-            surface = Surface()
-            if m is not None:
-                color = (m.color[0] * 0.92, m.color[1] * 0.92, m.color[2] * 0.92)
-                texture = m.texture if mesh.uv is not None else None
-                surface = Surface(color=color, texture=texture)
-        parts.append(Part(f"{item.model}_{index}_{k}", mesh.moved(item.at, item.yaw), surface,
-                          item.labels.get(material, item.label)))  # fmt: skip
-    return parts, model
-
-
-def build(furniture: Path, items: list[Item]) -> tuple[list[Part], list[Model]]:
+def build(furniture: Path) -> tuple[list[Part], list[Model]]:
     """All parts of the room, and the models used (for the credits)."""
-    parts, models = shell() + pictures(), []
-    for index, item in enumerate(items):
-        placed, model = model_parts(item, index, furniture)
-        parts += placed
-        models.append(model)
+    parts, models, changes = shell() + pictures(), [], looks()
+    with FURNITURE.open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            size = tuple(float(row[k]) for k in ("width", "depth", "height") if row[k]) or None
+            model = load_model(furniture, row["library"], row["model"], size)  # type: ignore[arg-type]
+            models.append(model)
+            label, look = CLASSES.index(row["class"]), row["look"]
+            for material, mesh in model.meshes.items():
+                m = model.materials[material]
+                color = (m.color[0] * 0.92, m.color[1] * 0.92, m.color[2] * 0.92)
+                plain = Surface(color=color, texture=m.texture if mesh.uv is not None else None)
+                at = (float(row["x"]), float(row["y"]), float(row["z"]))
+                parts.append(
+                    Part(row["model"], mesh.moved(at, float(row["yaw"])),
+                         changes[look].get(material, plain),
+                         LABELS.get(look, {}).get(material, label))
+                )  # fmt: skip
     return parts, models
