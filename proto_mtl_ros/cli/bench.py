@@ -13,7 +13,7 @@ import numpy as np
 import typer
 
 from proto_mtl_ros.cli.engine_options import SHIPPED_MODEL, Model, Threads
-from proto_mtl_ros.errors import EngineError, ProtoMtlError, one_line
+from proto_mtl_ros.errors import ProtoMtlError, one_line
 
 _PRECISIONS = ("fp32", "fp16", "int8")
 
@@ -61,7 +61,7 @@ def _engine(bundle: Any, backend: str, precision: str, threads: int, seconds: fl
     row: dict[str, Any] = {"backend": backend, "precision": precision}
     try:
         engine = create_engine(bundle, backend, "auto", threads, precision=precision)
-    except EngineError as error:
+    except ProtoMtlError as error:
         return {**row, "error": one_line(error)}
     try:
         if engine.fallback:
@@ -76,7 +76,7 @@ def _engine(bundle: Any, backend: str, precision: str, threads: int, seconds: fl
             engine.infer(images)
             times.append(1e3 * (time.perf_counter() - start))
         return {**row, "device": engine.device, **spread(times)}
-    except EngineError as error:
+    except ProtoMtlError as error:
         return {**row, "error": one_line(error)}
     finally:
         engine.close()

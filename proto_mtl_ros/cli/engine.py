@@ -122,7 +122,7 @@ def check(
     """
     from proto_mtl_ros.evaluation.engine_check import check_engines
     from proto_mtl_ros.files import write_text
-    from proto_mtl_ros.ros.replay.installation import shared_file
+    from proto_mtl_ros.files.installation import shared_file
     from proto_mtl_ros.runtime.bundle import Bundle
     from proto_mtl_ros.runtime.machine import machine
     from proto_mtl_ros.training.quantisation.frames import (

@@ -119,8 +119,8 @@ def network_of(bundle: Bundle) -> ProtoMTL:
     """
     import torch
 
+    from proto_mtl_ros.files.tensors import read_safetensors, tensor_shapes
     from proto_mtl_ros.model import build_from_manifest
-    from proto_mtl_ros.tensor_file import read_safetensors, tensor_shapes
 
     path = bundle.weights_path
     advice = "export the model again"

@@ -296,7 +296,7 @@ def page(
 
 def _other_rows(path: Path, names: set[str]) -> list[dict[str, Any]]:
     """Return the rows of other cases than these from an earlier run."""
-    from proto_mtl_ros.bounded import read_json
+    from proto_mtl_ros.files import read_json
 
     if not path.is_file():
         return []

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from proto_mtl_ros.bounded import read_json
 from proto_mtl_ros.errors import ConfigError
 from proto_mtl_ros.files import (
+    read_json,
     write_bytes,
     write_text,
 )

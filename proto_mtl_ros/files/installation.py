@@ -18,8 +18,3 @@ def shared_file(relative: str) -> Path | None:
     prefixes = [Path(p) for p in os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep) if p]
     roots = [source, *(p / "share" / _PACKAGE for p in (*prefixes, Path(sys.prefix)))]
     return next((root / relative for root in roots if (root / relative).exists()), None)
-
-
-def config_file(name: str) -> Path | None:
-    """Return a shipped file of ``config/``, None when it is absent."""
-    return shared_file(f"config/{name}")
