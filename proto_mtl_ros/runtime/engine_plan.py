@@ -19,6 +19,7 @@ from proto_mtl_ros.errors import (
     one_line,
 )
 from proto_mtl_ros.files import ScratchFolder
+from proto_mtl_ros.runtime.backend import EngineNotBuilt
 from proto_mtl_ros.runtime.bundle import (
     ONNX,
     Bundle,
@@ -40,22 +41,6 @@ from proto_mtl_ros.runtime.tensorrt_build import (
 
 PRECISIONS = ("fp16", "fp32", "int8")
 """What engines can be built for, the usual one first; int8 where the bundle has its graph."""
-
-
-class EngineNotBuilt(EngineError):
-    """There is no engine for this machine yet.
-
-    Attributes:
-        plan: builds it.
-        why: one line.
-    """
-
-    def __init__(self, plan: EnginePlan, why: str) -> None:
-        super().__init__(
-            f"no TensorRT engine of {plan.bundle.name} for this GPU ({why}): build it with"
-            f" `proto-mtl engine build --model {plan.bundle.name}`"
-        )
-        self.plan, self.why = plan, why
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,15 +22,10 @@ from proto_mtl_ros.runtime.cuda import (
     Cuda,
     CudaError,
 )
-from proto_mtl_ros.runtime.engine_plan import (
-    PRECISIONS,
-    EnginePlan,
-)
-from proto_mtl_ros.runtime.tensorrt_build import (
-    LIBRARIES,
-    import_library,
-    logger,
-)
+from proto_mtl_ros.runtime.machine import TENSORRT
+
+if TYPE_CHECKING:
+    from proto_mtl_ros.runtime.engine_plan import EnginePlan
 
 
 @dataclass
@@ -55,7 +50,7 @@ class TensorRtEngine(Engine):
 
     name = "tensorrt"
     title = "TensorRT"
-    requires = (LIBRARIES,)
+    requires = (TENSORRT,)
     install = "install TensorRT (JetPack brings it, elsewhere it comes from NVIDIA's package index)"
     ranks = {("cuda", "int8"): 10, ("cuda", "fp16"): 20}
 
@@ -71,6 +66,8 @@ class TensorRtEngine(Engine):
         Raises:
             EngineError: this library cannot read it, or it is not the bundle's.
         """
+        from proto_mtl_ros.runtime.tensorrt_build import import_library, logger
+
         super().__init__(bundle.manifest, f"cuda:{cuda.index}", plan.key.precision)
         self._cuda = cuda
         self._runs: dict[tuple[int, ...], _Prepared] = {}
@@ -101,6 +98,8 @@ class TensorRtEngine(Engine):
             EngineNotBuilt: there is none yet.
             CudaError: there is no GPU.
         """
+        from proto_mtl_ros.runtime.engine_plan import PRECISIONS, EnginePlan
+
         # CUDA first: without a GPU some TensorRT libraries end the process
         cuda = Cuda(options.gpu)
         plan = EnginePlan.of(

@@ -147,7 +147,7 @@ def test_an_engine_that_only_fails_is_replaced_by_another_one(
         ("shape", "the network gives depth as float32[1, 95, 128], not float32[1, 96, 128]"),
         ("batch", "the network gives segmentation as uint8[2, 96, 128]"),
         ("dtype", "the network gives depth as float64"),
-        ("missing", "the network gives no depth"),
+        ("missing", "the network gives depth as nothing, not float32[1, 96, 128]"),
     ],
 )
 def test_a_frame_that_the_engine_fails_on_is_dropped_with_the_reason(
