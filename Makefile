@@ -5,9 +5,9 @@
 # make lint                             style, types and import rules alone
 # make lock [LOCK_ARGS=--upgrade]       requirements/*.txt anew from setup.py; --upgrade: newest versions
 # make audit                            what is pinned there, looked up among known vulnerabilities
-# make licences                         docs/licences.md anew from what `make test` has installed
+# make licences                         tools/licences.md anew from what `make test` has installed
 # make coverage, make mutation          what the tests run, and what they notice: figures for
-#                                       docs/reliability.md; an hour together
+#                                       tools/reliability/README.md; an hour together
 #
 # Each sets itself up: a virtual environment. On Linux x86_64 with Python 3.11 it is filled from
 # requirements/*.txt, where every version is pinned and every file's hash is checked; elsewhere from the
@@ -122,8 +122,8 @@ audit: $(TOOLS)/.created
 	  "audited' or that a connection failed, the database was not reached and nothing is known" >&2; exit 1; }
 
 licences: $(VENV)/.test
-	$(BIN)/proto-mtl licences --requirements requirements-robot.txt --markdown > docs/licences.md.new
-	mv docs/licences.md.new docs/licences.md
+	$(BIN)/python -m tools.licences --requirements requirements-robot.txt --markdown > tools/licences.md.new
+	mv tools/licences.md.new tools/licences.md
 
 coverage mutation: $(VENV)/.test
 	$(PIP) -e '.[check]'

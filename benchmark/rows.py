@@ -15,8 +15,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from proto_mtl_ros.bounded import read_json
 from proto_mtl_ros.errors import DataError, one_line
+from proto_mtl_ros.files import read_json
 from proto_mtl_ros.tasks import TASKS
 
 

@@ -106,9 +106,7 @@ def check(
         Path | None, typer.Option(help="Data set or recording; default: the shipped recording.")
     ] = None,
     model: Model = SHIPPED_MODEL,
-    backends: Annotated[
-        str, typer.Option(help="Only these, with commas between; torch-compile takes minutes.")
-    ] = "",
+    backends: Annotated[str, typer.Option(help="Only these, with commas between.")] = "",
     device: Device = "auto",
     kind: Kind = "bag",
     split: Split = "train",

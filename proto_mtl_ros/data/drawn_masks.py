@@ -11,9 +11,9 @@ from typing import Any
 import cv2
 import numpy as np
 
-from proto_mtl_ros.bounded import read_json
 from proto_mtl_ros.encodings import MAX_PIXELS
 from proto_mtl_ros.errors import DataError, one_line
+from proto_mtl_ros.files import read_json
 from proto_mtl_ros.tasks import IGNORE_INDEX
 
 _MOST_BYTES = 64_000_000

@@ -17,7 +17,6 @@ from pathlib import Path
 
 import numpy as np
 
-from proto_mtl_ros.bounded import check_inside
 from proto_mtl_ros.data.camera_file import camera_for, read_camera
 from proto_mtl_ros.data.label_set import NO_CLASSES, read_label_set
 from proto_mtl_ros.data.map_file import (
@@ -33,6 +32,7 @@ from proto_mtl_ros.data.registry import data_set
 from proto_mtl_ros.data.sample import DataSet, Sample, of_image_size
 from proto_mtl_ros.data.table import NoSplitError, read_splits
 from proto_mtl_ros.errors import DataError
+from proto_mtl_ros.files import check_inside
 from proto_mtl_ros.geometry import Camera, depth_to_normals
 from proto_mtl_ros.tasks import LabelSet
 

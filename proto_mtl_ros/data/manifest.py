@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from proto_mtl_ros.bounded import read_text
 from proto_mtl_ros.data.map_file import read_array
 from proto_mtl_ros.data.table import FRAME_ID, read_table, write_table
 from proto_mtl_ros.errors import DataError, one_line
+from proto_mtl_ros.files import read_text
 
 _KEY = "labels_weights"
 _MOST_BYTES = 4_000_000
@@ -195,7 +195,7 @@ def _read_tensor(path: Path) -> np.ndarray:
     # a label file is imported once; only that needs torch
     import torch
 
-    from proto_mtl_ros.tensor_file import read_torch
+    from proto_mtl_ros.files.tensors import read_torch
 
     content = read_torch(path, DataError, "save its table as .csv")
     if isinstance(content, Mapping):

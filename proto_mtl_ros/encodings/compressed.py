@@ -112,11 +112,7 @@ def _rvl(content: bytes) -> npt.NDArray[np.uint16]:
 def encode_compressed(
     rgb: npt.NDArray[np.uint8], format: str = "jpeg", quality: int = 90
 ) -> npt.NDArray[np.uint8]:
-    """Bytes, uint8 [N], of RGB [H, W, 3] as ``jpeg`` or ``png``.
-
-    Raises:
-        ValueError: another format.
-    """
+    """Bytes, uint8 [N], of RGB [H, W, 3] as ``jpeg`` or ``png``; ValueError for another format."""
     if format not in ("jpeg", "png"):
         raise ValueError(f"format '{format}' is not known, use jpeg or png")
     options = [cv2.IMWRITE_JPEG_QUALITY, quality] if format == "jpeg" else []
@@ -126,7 +122,6 @@ def encode_compressed(
 
 
 def _content(data: Any) -> bytes:
-    """The data as bytes."""
     content = data if isinstance(data, bytes) else bytes(memoryview(data))
     if not content:
         raise EncodingError("zero_size", "compressed image has no data")

@@ -82,8 +82,8 @@ class Parameters:
     backend: str = _row(
         "auto",
         RELOAD,
-        "auto takes the fastest that is installed; tensorrt, onnxruntime, onnxruntime-tensorrt, "
-        "openvino, torch or torch-compile asks for one.",
+        "auto takes the fastest that is installed; tensorrt, onnxruntime, openvino or "
+        "torch asks for one.",
     )
     device: str = _row(
         "auto", RELOAD, "auto, cpu, or a device of the backend such as cuda or cuda:0."

@@ -19,10 +19,6 @@ from pathlib import Path
 
 import numpy as np
 
-from proto_mtl_ros.bounded import (
-    open_regular,
-    read_bytes,
-)
 from proto_mtl_ros.errors import (
     BundleError,
     file_trouble,
@@ -31,6 +27,8 @@ from proto_mtl_ros.errors import (
 from proto_mtl_ros.files import (
     NewFolder,
     named,
+    open_regular,
+    read_bytes,
 )
 from proto_mtl_ros.runtime.manifest import (
     FILE_NAME,

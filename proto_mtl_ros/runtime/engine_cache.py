@@ -17,19 +17,17 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from proto_mtl_ros.bounded import (
-    open_regular,
-    read_json,
-)
 from proto_mtl_ros.errors import (
     EngineError,
     one_line,
 )
 from proto_mtl_ros.files import (
+    lock,
+    open_regular,
+    read_json,
     remove_leftovers,
     write_bytes,
 )
-from proto_mtl_ros.locks import lock
 
 FOLDER = "PROTO_MTL_CACHE"
 """Environment variable that names the folder of the cache."""

@@ -15,8 +15,8 @@ from pydantic import (
     model_validator,
 )
 
-from proto_mtl_ros.bounded import parse_json
 from proto_mtl_ros.errors import BundleError, one_line
+from proto_mtl_ros.files import parse_json
 from proto_mtl_ros.tasks import Task, named_task
 
 SCHEMA_VERSION = 1

@@ -14,26 +14,20 @@ from typing import Any
 
 import numpy as np
 
-from proto_mtl_ros.errors import (
-    EngineError,
-    one_line,
-)
-from proto_mtl_ros.runtime.bundle import (
-    INPUT,
-    Bundle,
-)
+from proto_mtl_ros.errors import EngineError, one_line
+from proto_mtl_ros.runtime.backend import Engine, EngineOptions, register_backend
+from proto_mtl_ros.runtime.bundle import INPUT, Bundle
 from proto_mtl_ros.runtime.cuda import (
     Buffer,
     Cuda,
     CudaError,
 )
-from proto_mtl_ros.runtime.engine import EngineOptions
 from proto_mtl_ros.runtime.engine_plan import (
     PRECISIONS,
     EnginePlan,
 )
-from proto_mtl_ros.runtime.loaded_engine import LoadedEngine
 from proto_mtl_ros.runtime.tensorrt_build import (
+    LIBRARIES,
     import_library,
     logger,
 )
@@ -55,11 +49,15 @@ class _Prepared:
             buffer.free()
 
 
-class TensorRtEngine(LoadedEngine):
-    """Runs a built engine. Used by one thread at a time; see ``engine.Engine``."""
+@register_backend
+class TensorRtEngine(Engine):
+    """Runs a built engine."""
 
     name = "tensorrt"
     title = "TensorRT"
+    requires = (LIBRARIES,)
+    install = "install TensorRT (JetPack brings it, elsewhere it comes from NVIDIA's package index)"
+    ranks = {("cuda", "int8"): 10, ("cuda", "fp16"): 20}
 
     def __init__(self, bundle: Bundle, plan: EnginePlan, cuda: Cuda, content: bytes) -> None:
         """Load a built engine.
@@ -95,6 +93,26 @@ class TensorRtEngine(LoadedEngine):
         self._check_graph("the engine", tensors[True], tensors[False], same)
         self._stream = cuda.stream()
 
+    @classmethod
+    def load(cls, bundle: Bundle, options: EngineOptions) -> TensorRtEngine:
+        """Load the built engine of this machine.
+
+        Raises:
+            EngineNotBuilt: there is none yet.
+            CudaError: there is no GPU.
+        """
+        # CUDA first: without a GPU some TensorRT libraries end the process
+        cuda = Cuda(options.gpu)
+        plan = EnginePlan.of(
+            bundle,
+            cuda.name,
+            cuda.capability,
+            PRECISIONS[0] if options.precision == "auto" else options.precision,
+            options.input_size,
+            options.max_batch,
+        )
+        return cls(bundle, plan, cuda, plan.find())
+
     def _run(self, images: np.ndarray) -> dict[str, np.ndarray]:
         self._cuda.use()
         run = self._runs.get(images.shape) or self._prepared(self._cuda, images.shape)
@@ -129,9 +147,8 @@ class TensorRtEngine(LoadedEngine):
         run = _Prepared(context, cuda.buffer(shape, np.dtype(np.uint8)), {})
         try:
             context.set_tensor_address(INPUT, run.image.pointer)
-            for name, (dtype, channels) in self._outputs.items():
-                size = shape[:3] if channels == 1 else (*shape[:3], channels)
-                run.maps[name] = cuda.buffer(size, dtype)
+            for name, output in self._outputs.items():
+                run.maps[name] = cuda.buffer(output.shape(shape), output.dtype)
                 context.set_tensor_address(name, run.maps[name].pointer)
             # once as it is: the first run allocates, which cannot be recorded
             self._enqueue(run)
@@ -154,23 +171,3 @@ class TensorRtEngine(LoadedEngine):
             raise EngineError(f"TensorRT failed: {one_line(self._logger.last)}")
         for buffer in run.maps.values():
             buffer.download(self._stream)
-
-
-def load(bundle: Bundle, options: EngineOptions) -> TensorRtEngine:
-    """Load the built engine of this machine; see ``engine.create_engine``.
-
-    Raises:
-        EngineNotBuilt: there is none yet.
-        CudaError: there is no GPU.
-    """
-    # CUDA first: without a GPU some TensorRT libraries end the process
-    cuda = Cuda(options.gpu)
-    plan = EnginePlan.of(
-        bundle,
-        cuda.name,
-        cuda.capability,
-        PRECISIONS[0] if options.precision == "auto" else options.precision,
-        options.input_size,
-        options.max_batch,
-    )
-    return TensorRtEngine(bundle, plan, cuda, plan.find())

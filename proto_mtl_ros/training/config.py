@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, model_validator
 
-from proto_mtl_ros.bounded import read_yaml
 from proto_mtl_ros.errors import ConfigError, one_line
+from proto_mtl_ros.files import read_yaml
 from proto_mtl_ros.model.backbones import BACKBONES
 from proto_mtl_ros.model.network import NETWORKS
 from proto_mtl_ros.tasks import TASKS

@@ -18,8 +18,7 @@ from proto_mtl_ros.evaluation.bag_evaluation import RECORDS
 from proto_mtl_ros.evaluation.bag_pass import BagPass, PassOptions
 from proto_mtl_ros.evaluation.dataset import evaluate
 from proto_mtl_ros.evaluation.depth_error import fair_mask
-from proto_mtl_ros.files import write_json_part
-from proto_mtl_ros.locks import sole_use
+from proto_mtl_ros.files import sole_use, write_json_part
 from proto_mtl_ros.runtime.bundle import Bundle
 from proto_mtl_ros.runtime.engine import create_engine
 from proto_mtl_ros.runtime.predictor import Predictor

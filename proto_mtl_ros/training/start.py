@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from proto_mtl_ros.errors import BundleError, ConfigError
+from proto_mtl_ros.files.tensors import read_safetensors
 from proto_mtl_ros.model import ProtoMTL, build_network
 from proto_mtl_ros.runtime.bundle import Bundle
 from proto_mtl_ros.tasks import Task
-from proto_mtl_ros.tensor_file import read_safetensors
 from proto_mtl_ros.training.config import ModelConfig, TrainConfig
 
 _LOG = logging.getLogger(__name__)

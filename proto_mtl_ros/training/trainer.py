@@ -20,8 +20,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from proto_mtl_ros.data.sample import FrameSource
 from proto_mtl_ros.errors import ConfigError
-from proto_mtl_ros.files import named, remove_leftovers, write_text
-from proto_mtl_ros.locks import sole_use
+from proto_mtl_ros.files import named, remove_leftovers, sole_use, write_text
 from proto_mtl_ros.tasks import tasks_over
 from proto_mtl_ros.training.auxiliary.auxiliary_loss import (
     DERIVED_NORMALS,

@@ -27,8 +27,7 @@ from benchmark import runner
 from benchmark.protocol import Protocol
 from benchmark.run import BUSY, FAILURE, main
 from benchmark.runs import Run, runs_of
-from proto_mtl_ros.files import write_text
-from proto_mtl_ros.locks import sole_use
+from proto_mtl_ros.files import sole_use, write_text
 
 pytestmark = pytest.mark.timeout(600)
 

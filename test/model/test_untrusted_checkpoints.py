@@ -18,7 +18,7 @@ from proto_mtl_ros.runtime.engine_cache import EngineCache
 
 torch = pytest.importorskip("torch", reason="checkpoints need torch")
 
-from proto_mtl_ros.tensor_file import read_safetensors, read_torch  # noqa: E402
+from proto_mtl_ros.files.tensors import read_safetensors, read_torch  # noqa: E402
 
 
 def saved(content: object) -> bytes:

@@ -200,7 +200,6 @@ PLACES: dict[str, list[str]] = {
     "train.yaml": TRAIN,
     "run/last.ckpt": TRAIN,
     "old.ckpt": [*EXPORT, "--checkpoint", "old.ckpt"],
-    "figures/engine.json": ["bench", "page", "--out", "figures", "--docs", "docs"],
 }
 """File that is replaced -> the command that reads it."""
 

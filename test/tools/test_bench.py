@@ -144,7 +144,7 @@ def test_processes_are_measured_as_the_system_counts() -> None:
 
 
 def proto_mtl_bench(*arguments: object) -> str:
-    command = [sys.executable, "-m", "proto_mtl_ros.cli", "bench", *map(str, arguments)]
+    command = [sys.executable, "-m", "tools.performance", *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -203,13 +203,15 @@ def test_a_node_that_cannot_be_measured_is_told_and_nothing_stays(tmp_path: Path
 COMPARE = """
 import sys
 from tools.performance import comparison
-from proto_mtl_ros.cli.main import run_command
+from proto_mtl_ros.cli.main import run_tool
+from tools.performance.__main__ import app
 from proto_mtl_ros.runtime.bundle import Bundle
 multi, out, *singles = sys.argv[1:]
 # the tiny network has no weights to make others from
 comparison.single_task_bundle = lambda bundle, task, folder: Bundle.load(singles.pop(0))
-run_command("bench", ["compare", "--model", multi, "--backend", "onnxruntime", "--rounds", "1",
-                      "--seconds", "2", "--out", out])
+sys.argv = ["performance", "compare", "--model", multi, "--backend", "onnxruntime",
+            "--rounds", "1", "--seconds", "2", "--out", out]
+run_tool("tools.performance", app)
 """
 
 
@@ -332,7 +334,7 @@ def test_a_single_task_network_gives_its_own_maps_alone(tmp_path: Path) -> None:
 def test_the_offline_pass_is_measured_beside_its_engine(tmp_path: Path) -> None:
     model = write_tiny_bundle(tmp_path / "models")
     bag = write_recording(tmp_path / "bag", frames=8)
-    command = [sys.executable, "-m", "proto_mtl_ros.cli", "bench", "recording", str(bag)]
+    command = [sys.executable, "-m", "tools.performance", "recording", str(bag)]
     command += ["--model", str(model), "--backend", "onnxruntime", "--times", "3"]
     done = subprocess.run(
         [*command, "--docs", str(tmp_path)], capture_output=True, text=True, timeout=120

@@ -8,14 +8,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from proto_mtl_ros.bounded import MAX_TABLE, read_json
 from proto_mtl_ros.data.bags.frame_selection import FrameLook, choose_frames, time_blocks
 from proto_mtl_ros.data.bags.frames import BagFrames
 from proto_mtl_ros.data.folder_writer import write_folder
 from proto_mtl_ros.data.registry import open_source
 from proto_mtl_ros.errors import ConfigError, DataError
-from proto_mtl_ros.files import remove_leftovers, write_text
-from proto_mtl_ros.locks import sole_use
+from proto_mtl_ros.files import MAX_TABLE, read_json, remove_leftovers, sole_use, write_text
 
 SELECTION = ".selection.json"
 

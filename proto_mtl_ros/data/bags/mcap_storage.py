@@ -24,7 +24,6 @@ from mcap.opcode import Opcode
 from mcap.records import Channel as ChannelRecord
 from mcap.records import Chunk, ChunkIndex, Schema, Statistics
 
-from proto_mtl_ros.bounded import open_regular
 from proto_mtl_ros.data.bags.storage import (
     MAX_CHUNK,
     MAX_OPEN,
@@ -34,6 +33,7 @@ from proto_mtl_ros.data.bags.storage import (
     most_unpacked,
     unpack,
 )
+from proto_mtl_ros.files import open_regular
 
 _MAGIC = b"\x89MCAP0\r\n"
 _FOOTER = len(_MAGIC) + 9 + 20

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from proto_mtl_ros.errors import ConfigError
-from proto_mtl_ros.tensor_file import read_safetensors, read_torch
+from proto_mtl_ros.files.tensors import read_safetensors, read_torch
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:

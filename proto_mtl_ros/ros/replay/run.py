@@ -21,8 +21,7 @@ from proto_mtl_ros.evaluation.frame_album import spread
 from proto_mtl_ros.evaluation.replay_figures import replay_figures
 from proto_mtl_ros.evaluation.replay_report import live_verdict, write_replay_report
 from proto_mtl_ros.evaluation.report import far_limit, machine_facts
-from proto_mtl_ros.files import write_bytes
-from proto_mtl_ros.locks import sole_use
+from proto_mtl_ros.files import sole_use, write_bytes
 from proto_mtl_ros.ros.replay.comparison import ResultReader
 from proto_mtl_ros.ros.replay.session import (
     CAMERA,

@@ -6,10 +6,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from proto_mtl_ros.bounded import MAX_JSON, read_text
 from proto_mtl_ros.data.sample import FrameSource
 from proto_mtl_ros.errors import BundleError, one_line
-from proto_mtl_ros.files import ScratchFolder
+from proto_mtl_ros.files import MAX_JSON, ScratchFolder, read_text
 from proto_mtl_ros.runtime.bundle import CARD, INT8_GRAPHS, INT8_ONNX, Bundle
 from proto_mtl_ros.runtime.engine import create_engine
 from proto_mtl_ros.runtime.predictor import Predictor

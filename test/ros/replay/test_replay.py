@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from tiny_bundle import write_tiny_bundle
 
-from proto_mtl_ros.cli.engine_options import open_predictor
+from proto_mtl_ros import load
 from proto_mtl_ros.cli.main import run_command
 from proto_mtl_ros.data.bags.bag import Bag
 from proto_mtl_ros.data.bags.recording import open_recording
@@ -56,7 +56,7 @@ def compared(
     played: Path, out: Path, model: Path, logs: ReplayLogs | None = None, **settings: float
 ) -> dict:
     """Hold the results of a replay against what these settings would have given."""
-    predictor = open_predictor(str(model), "onnxruntime", "cpu")
+    predictor = load(str(model), "onnxruntime", "cpu")
     with open_recording(played) as recording:
         reader = ResultReader(recording, logs or logs_of(out), predictor, settings)
         reader.read(out / "results")
