@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, model_validator
 
+from proto_mtl_ros import plugins
 from proto_mtl_ros.errors import ConfigError, one_line
 from proto_mtl_ros.files import read_yaml
 from proto_mtl_ros.model.backbones import BACKBONES
@@ -102,6 +103,7 @@ class LossConfig(_Section):
         """Sort the keys of a file into tasks and auxiliary losses."""
         if not isinstance(value, Mapping):
             return value
+        plugins.load()
         given = dict(value)
         tasks = {**_TASK_WEIGHTS, **given.pop("tasks", {})}
         auxiliary = dict(given.pop("auxiliary", {}))
@@ -204,7 +206,7 @@ class TrainConfig(_Section):
     notes: str = ""
     """What else the model card should say of the run."""
 
-    tasks: tuple[str, ...] = tuple(TASKS)
+    tasks: tuple[str, ...] = tuple(_TASK_WEIGHTS)
     canonical_fx: float = Field(gt=0)
     input_height: Size
     input_width: Size
@@ -226,7 +228,7 @@ class TrainConfig(_Section):
 
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
-    loss: LossConfig = LossConfig()
+    loss: LossConfig = Field(default_factory=LossConfig)  # after all plug-ins
     distillation: DistillationConfig = DistillationConfig()
     optimiser: OptimiserConfig = OptimiserConfig()
     hardware: HardwareConfig = HardwareConfig()
