@@ -17,7 +17,7 @@ import typer
 
 from proto_mtl_ros.cli.main import run_tool
 from proto_mtl_ros.errors import ConfigError
-from proto_mtl_ros.ros.replay.installation import shared_file
+from proto_mtl_ros.files.installation import shared_file
 
 PACKAGE = "proto_mtl_ros"
 UNKNOWN = "unknown"

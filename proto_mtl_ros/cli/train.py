@@ -76,9 +76,9 @@ def own_robot_config() -> Path:
     Raises:
         ConfigError: it is not installed.
     """
-    from proto_mtl_ros.ros.replay.installation import config_file
+    from proto_mtl_ros.files.installation import shared_file
 
-    found = config_file("training/own_robot.yaml")
+    found = shared_file("config/training/own_robot.yaml")
     if found is None:
         raise ConfigError("own_robot.yaml is not installed: give --config")
     return found

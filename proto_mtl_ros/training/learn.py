@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import proto_mtl_ros
 from proto_mtl_ros.data.bags.calibration import Calibration
 from proto_mtl_ros.data.bags.conversion import convert_recording
 from proto_mtl_ros.data.bags.recording import BagRecording
@@ -19,9 +20,6 @@ from proto_mtl_ros.evaluation.bag_pass import BagPass, PassOptions
 from proto_mtl_ros.evaluation.dataset import evaluate
 from proto_mtl_ros.evaluation.depth_error import fair_mask
 from proto_mtl_ros.files import sole_use, write_json_part
-from proto_mtl_ros.runtime.bundle import Bundle
-from proto_mtl_ros.runtime.engine import create_engine
-from proto_mtl_ros.runtime.predictor import Predictor
 from proto_mtl_ros.training.config import CONFIG, TrainConfig
 from proto_mtl_ros.training.export import export_checkpoint
 from proto_mtl_ros.training.start import continued_from
@@ -184,7 +182,7 @@ def _judged(
     """Return the figures of a model on a part of the recording."""
     with BagRecording(recording) as opened:
         calibration = Calibration.of(opened, registered=registered)
-        predictor = _predictor(model)
+        predictor = proto_mtl_ros.load(model, "onnxruntime", "cpu")
         figures = BagPass(opened, predictor, calibration, options).figures(out / RECORDS)
         predictor.close()
     mask = fair_mask(calibration.registration != "none")
@@ -203,16 +201,11 @@ def _judged(
 def _miou(data: Path, model: str) -> float:
     """Return the mIoU of a model on the val split of NYUv2."""
     frames = NYUv2(data, "val")
-    predictor = _predictor(model)
+    predictor = proto_mtl_ros.load(model, "onnxruntime", "cpu")
     samples = (frames[index] for index in range(len(frames)))
     result = evaluate(predictor, samples, frames.label_set.classes)
     predictor.close()
     return result.metrics["segmentation"]["miou"]
-
-
-def _predictor(model: str) -> Predictor:
-    bundle = Bundle.load(model)
-    return Predictor(bundle, create_engine(bundle, "onnxruntime", "cpu"))
 
 
 def summary(found: dict[str, Any]) -> list[str]:

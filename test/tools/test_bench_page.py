@@ -187,7 +187,7 @@ def test_an_installation_without_its_recording_says_so(
     command: list[str], app_of: str, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("rclpy", reason="ROS 2 is not installed")
-    monkeypatch.setattr("proto_mtl_ros.ros.replay.installation.shared_file", lambda name: None)
+    monkeypatch.setattr("proto_mtl_ros.files.installation.shared_file", lambda name: None)
     soak_app = command_group("")
     soak_app.command()(soak)
     commands = {"soak": soak_app, "engine": engine_app}[app_of]

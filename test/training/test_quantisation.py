@@ -17,7 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_bundle import write_tiny_bundle
 
-from proto_mtl_ros.data.bags.recording import decode_picture, open_recording
+from proto_mtl_ros.data.bags.recording import decode_picture
+from proto_mtl_ros.data.bags.recording_kinds import open_recording
 from proto_mtl_ros.errors import DataError
 from proto_mtl_ros.geometry import resize
 from proto_mtl_ros.runtime.bundle import INT8_GRAPHS, Bundle

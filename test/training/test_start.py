@@ -198,7 +198,7 @@ def test_a_bundle_alone_is_taught_with_the_configuration_for_own_recordings(tmp_
     arguments = ("--init", MODEL, "--data", tmp_path, "--out", tmp_path / "out")
     with pytest.raises(DataError, match="images holds no images"):
         _train(*arguments)
-    monkeypatch.setattr("proto_mtl_ros.ros.replay.installation.config_file", lambda name: None)
+    monkeypatch.setattr("proto_mtl_ros.files.installation.shared_file", lambda name: None)
     with pytest.raises(ConfigError, match="own_robot.yaml is not installed: give --config"):
         _train(*arguments)
 

@@ -57,7 +57,7 @@ def soak(
         write_bytes,
         write_text,
     )
-    from proto_mtl_ros.ros.replay.installation import shared_file
+    from proto_mtl_ros.files.installation import shared_file
     from proto_mtl_ros.runtime.bundle import Bundle
     from proto_mtl_ros.runtime.machine import machine
     from tools.soak.plot import soak_plot
