@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, model_validator
 
+from proto_mtl_ros import plugins
 from proto_mtl_ros.errors import ConfigError, one_line
 from proto_mtl_ros.files import read_yaml
 from proto_mtl_ros.model.backbones import BACKBONES
@@ -234,6 +235,12 @@ class TrainConfig(_Section):
     distillation: DistillationConfig = DistillationConfig()
     optimiser: OptimiserConfig = OptimiserConfig()
     hardware: HardwareConfig = HardwareConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_plugins(cls, value: Any) -> Any:
+        plugins.load()  # they bring tasks and auxiliary losses, which are known by name
+        return value
 
     @model_validator(mode="after")
     def _consistent(self) -> TrainConfig:
