@@ -103,6 +103,7 @@ lint: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache --no-logo
 
 # The demo's pins are those of the tests, as both use one environment.
 lock: $(TOOLS)/.created
