@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from proto_mtl_ros import plugins
 from proto_mtl_ros.tasks import TASKS, ResultTopic
 
 
@@ -22,6 +23,7 @@ class Interface:
 
 def result_topics() -> tuple[ResultTopic, ...]:
     """All result topics of a camera: those of the tasks, then what joins them."""
+    plugins.load()
     found: list[ResultTopic] = []
     for task in TASKS.values():
         found += task.topics
