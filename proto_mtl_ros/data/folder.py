@@ -181,11 +181,7 @@ class Folder(DataSet):
 
 
 def _files(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
-    """Return frame id -> file, in the order of the ids.
-
-    Raises:
-        DataError: two files have the same id, or one is a link out of the data set.
-    """
+    """Return frame id -> file, in the order of the ids; DataError for two of one id."""
     root = folder.parent
     found: dict[str, Path] = {}
     if not folder.is_dir():
