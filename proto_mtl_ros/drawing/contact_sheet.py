@@ -88,11 +88,7 @@ def contact_sheet(
             [_drawn(row.reference_depth, partial(draw_depth, far=end)) for row in rows],
             scale,
         ),
-        (
-            "normals",
-            [_drawn(row.normals, draw_normals) for row in rows],
-            normal_legend(panel_width),
-        ),
+        ("normals", [_drawn(row.normals, draw_normals) for row in rows], directions),
     ]
     columns = [column for column in columns if any(one is not None for one in column[1])]
     heights = [height_at(panel_width, row.rgb) for row in rows]

@@ -6,17 +6,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from proto_mtl_ros.drawing import (
-    SheetRow,
-    class_legend,
-    contact_sheet,
-    depth_scale,
-    draw_depth,
-    draw_normals,
-    draw_segmentation,
-    normal_legend,
-    overlay,
-)
+from proto_mtl_ros.drawing import draw_depth, draw_normals, draw_segmentation, overlay
+from proto_mtl_ros.drawing.contact_sheet import SheetRow, contact_sheet
+from proto_mtl_ros.drawing.legend import class_legend, depth_scale, normal_legend
 
 CLASSES = ("floor", "wall", "chair")
 PALETTE = ((200, 10, 20), (30, 210, 40), (50, 60, 220))
