@@ -1,13 +1,12 @@
-# make demo [BAG=path] [OUT=out/demo]   a recording through the node, and a report; more options of
-#                                       `proto-mtl demo` in DEMO_ARGS
+# make demo [BAG=path] [OUT=out/demo]   a recording through the node, and a report
 # make test                             style, types, import rules, and the tests of the default tier
 # make test-all                         the same with all tests: trainings to the end, kills, faults
 # make lint                             style, types and import rules alone
 # make lock [LOCK_ARGS=--upgrade]       requirements/*.txt anew from setup.py; --upgrade: newest versions
 # make audit                            what is pinned there, looked up among known vulnerabilities
-# make licences                         docs/licences.md anew from what `make test` has installed
+# make licences                         tools/licences.md anew from what `make test` has installed
 # make coverage, make mutation          what the tests run, and what they notice: figures for
-#                                       docs/reliability.md; an hour together
+#                                       tools/reliability/README.md; an hour together
 #
 # Each sets itself up: a virtual environment. On Linux x86_64 with Python 3.11 it is filled from
 # requirements/*.txt, where every version is pinned and every file's hash is checked; elsewhere from the
@@ -21,7 +20,6 @@
 PYTHON ?= python3
 BAG ?= recordings/room
 OUT ?= out/demo
-DEMO_ARGS ?=
 PYTEST_ARGS ?=
 LOCK_ARGS ?=
 
@@ -91,7 +89,7 @@ PYTEST = $(BIN)/python -m pytest -n auto --dist loadfile
 .PHONY: demo test test-all lint lock audit licences coverage mutation clean
 
 demo: $(VENV)/.demo
-	$(BIN)/proto-mtl demo --recording "$(BAG)" --out "$(OUT)" $(DEMO_ARGS)
+	$(BIN)/proto-mtl demo --recording "$(BAG)" --out "$(OUT)"
 
 test: $(VENV)/.test lint
 	$(PYTEST) -m "not slow" $(PYTEST_ARGS)
@@ -103,6 +101,7 @@ lint: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache --no-logo
 
 # The demo's pins are those of the tests, as both use one environment.
 lock: $(TOOLS)/.created
@@ -122,8 +121,8 @@ audit: $(TOOLS)/.created
 	  "audited' or that a connection failed, the database was not reached and nothing is known" >&2; exit 1; }
 
 licences: $(VENV)/.test
-	$(BIN)/proto-mtl licences --requirements requirements-robot.txt --markdown > docs/licences.md.new
-	mv docs/licences.md.new docs/licences.md
+	$(BIN)/python -m tools.licences --requirements requirements-robot.txt --markdown > tools/licences.md.new
+	mv tools/licences.md.new tools/licences.md
 
 coverage mutation: $(VENV)/.test
 	$(PIP) -e '.[check]'

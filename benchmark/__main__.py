@@ -59,8 +59,9 @@ def main(
     may share the folders.
     """
     settings = Protocol.read(protocol)
+    from benchmark.outlook import outlook
+    from benchmark.pages import write_tables
     from benchmark.runner import Runner
-    from benchmark.tables import write_tables
 
     failures: dict[str, str] = {}
     if not table_only:
@@ -72,6 +73,7 @@ def main(
         # as Ctrl-C, so that no training is left behind
         signal.signal(signal.SIGTERM, _terminated)
         runner = Runner(data, results, work or _cache(), workers, typer.echo)
+        typer.echo(outlook(runner.missing(runs), data, workers, runner.threads))
         runner.go(runs)
         failures = runner.failures
     typer.echo(write_tables(protocol, results, docs))

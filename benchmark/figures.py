@@ -21,8 +21,8 @@ from proto_mtl_ros.model import ProtoMTL
 from proto_mtl_ros.model.deploy import DeployGraph
 from proto_mtl_ros.model.network import NetworkOutput
 from proto_mtl_ros.model.prototypes import entropy
+from proto_mtl_ros.runtime.backend import Engine
 from proto_mtl_ros.runtime.bundle import Bundle
-from proto_mtl_ros.runtime.loaded_engine import LoadedEngine
 from proto_mtl_ros.runtime.manifest import ModelManifest
 from proto_mtl_ros.runtime.predictor import Predictor
 from proto_mtl_ros.runtime.torch import run_graph
@@ -30,8 +30,8 @@ from proto_mtl_ros.training.card import manifest
 from proto_mtl_ros.training.config import TrainConfig
 
 
-class NetworkEngine(LoadedEngine):
-    """Runs a network that is in memory; see ``runtime.engine.Engine``.
+class NetworkEngine(Engine):
+    """Runs a network that is in memory; see ``runtime.backend.Engine``.
 
     Attributes:
         entropies: of every picture so far, the mean entropy in nats of its tokens' affinity; stays

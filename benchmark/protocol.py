@@ -26,8 +26,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 import benchmark.methods  # noqa: F401  configurations may name them
-from proto_mtl_ros.bounded import read_yaml
 from proto_mtl_ros.errors import ConfigError
+from proto_mtl_ros.files import read_yaml
 from proto_mtl_ros.training.config import TrainConfig, first_error
 
 _NAME = r"^[A-Za-z0-9+][A-Za-z0-9_.+-]*$"

@@ -18,21 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import benchmark.methods  # noqa: F401  configurations may name them
-from proto_mtl_ros.errors import (
-    ConfigError,
-    ProtoMtlError,
-    one_line,
-)
-from proto_mtl_ros.files import write_text
-from proto_mtl_ros.locks import (
-    FolderInUse,
-    sole_use,
-)
+from proto_mtl_ros.errors import ConfigError, ProtoMtlError, one_line
+from proto_mtl_ros.files import FolderInUse, sole_use, write_text
 from proto_mtl_ros.runtime.machine import processor
-from proto_mtl_ros.training.config import (
-    LAST,
-    TrainConfig,
-)
+from proto_mtl_ros.training.config import LAST, TrainConfig
 
 BUSY = 75
 """Exit status when another process is at this run (EX_TEMPFAIL of sysexits.h)."""
@@ -83,11 +72,7 @@ def _run(spec: dict[str, Any], folder: Path) -> None:
     import torch
 
     from benchmark.figures import figures
-    from benchmark.record import (
-        TRAINED,
-        difference,
-        recorded,
-    )
+    from benchmark.record import TRAINED, difference, recorded
     from proto_mtl_ros.training.checkpoint import network_from_checkpoint
     from proto_mtl_ros.training.trainer import split_frames
 
@@ -135,7 +120,7 @@ def _train(config: Any, data: Path, folder: Path) -> dict[str, float]:
 
     Of an attempt that was ended from outside the time up to its last checkpoint counts.
     """
-    from proto_mtl_ros.tensor_file import read_torch
+    from proto_mtl_ros.files.tensors import read_torch
     from proto_mtl_ros.training.trainer import train
 
     last, attempt = folder / LAST, folder / _ATTEMPT

@@ -14,10 +14,7 @@ from pathlib import Path
 from typing import IO
 
 from benchmark.record import is_trained
-from benchmark.run import (
-    BUSY,
-    FAILURE,
-)
+from benchmark.run import BUSY, FAILURE
 from benchmark.runs import Run
 from proto_mtl_ros.files import write_text
 from proto_mtl_ros.training.config import LAST
@@ -65,7 +62,7 @@ class Runner:
 
     def go(self, runs: Sequence[Run]) -> None:
         """Do what is missing of ``runs``. However this is left, no child is left behind."""
-        pending = self._missing(runs)
+        pending = self.missing(runs)
         done = len(runs) - len(pending)
         self.say(f"{len(runs)} runs, {done} finished before, {self.workers} at a time")
         try:
@@ -85,7 +82,12 @@ class Runner:
         finally:
             self._end_all()
 
-    def _missing(self, runs: Sequence[Run]) -> list[Run]:
+    @property
+    def threads(self) -> int:
+        """Of each run."""
+        return max(1, _cores() // self.workers)
+
+    def missing(self, runs: Sequence[Run]) -> list[Run]:
         """Return the runs without figures, and finished teachers whose networks are missing."""
         missing = {run.key for run in runs if not run.result(self.results).is_file()}
         for run in runs:
@@ -121,7 +123,7 @@ class Runner:
 
     def _start(self, run: Run) -> None:
         folder = run.folder(self.work)
-        threads = max(1, _cores() // self.workers)
+        threads = self.threads
         checkpoints = {task: t.folder(self.work) / LAST for task, t in run.teachers.items()}
         config = run.config(checkpoints).model_copy(update={"threads": threads})
         spec = {

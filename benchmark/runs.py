@@ -9,11 +9,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from benchmark.protocol import (
-    MethodConfig,
-    Protocol,
-    merged,
-)
+from benchmark.protocol import MethodConfig, Protocol, merged
 from proto_mtl_ros.errors import ConfigError
 from proto_mtl_ros.training.config import TrainConfig
 

@@ -38,7 +38,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         type=Path,
         default=None,
         help="JSON file to which the fault campaign's outcomes are joined: "
-        "tools/reliability/results/faults.json is the one docs/reliability.md is made from",
+        "tools/reliability/results/faults.json is the one that its page is made from",
     )
 
 

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+import proto_mtl_ros
 from proto_mtl_ros.cli.bag_topics import DepthTopic, ImageTopic, InfoTopic
 from proto_mtl_ros.cli.engine_options import (
     SHIPPED_MODEL,
@@ -15,7 +16,6 @@ from proto_mtl_ros.cli.engine_options import (
     Device,
     Model,
     Precision,
-    open_predictor,
 )
 from proto_mtl_ros.cli.progress import progress_bar
 
@@ -61,7 +61,7 @@ def evaluate(
     with BagRecording(recording, image_topic, info_topic, depth_topic) as opened:
         transform = None if extrinsics is None else read_extrinsics(extrinsics)
         calibration = Calibration.of(opened, rectified or None, registered, transform)
-        predictor = open_predictor(model, backend, device, precision)
+        predictor = proto_mtl_ros.load(model, backend, device, precision)
         options = PassOptions(labels_topic, every=every)
         with progress_bar() as tell:
             figures = evaluate_bag(

@@ -1,331 +1,94 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`proto-mtl bench`: how fast engines and the node are on this machine, and how long they last."""
+"""`proto-mtl bench`: how fast engines and the node are on this machine."""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
+import statistics
+import sys
+import time
 from typing import Annotated, Any
 
+import numpy as np
 import typer
 
-from proto_mtl_ros.cli import comma_list
-from proto_mtl_ros.cli.bench_soak import (
-    reliability,
-    soak,
-)
-from proto_mtl_ros.cli.dataset import (
-    Data,
-    Kind,
-    Options,
-    Split,
-    open_dataset,
-)
-from proto_mtl_ros.cli.engine_options import (
-    SHIPPED_MODEL,
-    Backend,
-    Model,
-    Precision,
-    Threads,
-    open_predictor,
-)
-from proto_mtl_ros.cli.group import command_group
-from proto_mtl_ros.errors import ConfigError
+from proto_mtl_ros.cli.engine_options import SHIPPED_MODEL, Model, Threads
+from proto_mtl_ros.errors import ProtoMtlError, one_line
 
-app = command_group("Measure engines, the node, and one network against three.")
-
-Out = Annotated[Path, typer.Option(help="Folder of the figures; the page is made from it.")]
-
-FIGURES = Path("tools/performance/results")
-BACKENDS = "torch,onnxruntime,openvino,tensorrt"
+_PRECISIONS = ("fp32", "fp16", "int8")
 
 
-@app.command()
-def engine(
+def command(
     model: Model = SHIPPED_MODEL,
-    backends: Annotated[str, typer.Option(help="With commas between.")] = BACKENDS,
-    precisions: Annotated[str, typer.Option(help="With commas between.")] = "fp32,fp16,int8",
-    threads: Annotated[str, typer.Option(help="With commas between.")] = "1,2",
-    sizes: Annotated[
-        str, typer.Option(help="HxW with commas between; default: the model's own.")
-    ] = "",
-    batches: Annotated[str, typer.Option(help="With commas between.")] = "1,4",
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    rounds: Annotated[int, typer.Option(min=1, help="Turns that each engine gets.")] = 10,
-    frames: Annotated[int, typer.Option(min=1, help="Calls in a turn.")] = 10,
-    out: Out = FIGURES,
+    threads: Threads = 0,
+    seconds: Annotated[float, typer.Option(min=0.5, help="Of every measurement.")] = 5.0,
+    node: Annotated[bool, typer.Option(help="Measure the node as well; needs ROS.")] = True,
 ) -> None:
-    """Milliseconds per call of engines alone, by precision, size, batch and threads.
+    """Print milliseconds of every engine that works here, and the node's rate, as JSON.
 
-    Every engine has a process of its own; they take turns. A combination that this machine cannot
-    run stands in the table with its reason.
+    Engines: one image at the model's input size. Node: images of 640x480 over DDS, the next one as
+    soon as depth, segmentation and normals of the last have come; so it is the highest rate, with
+    the camera and the listener on the same machine.
     """
     from proto_mtl_ros.runtime.bundle import Bundle
-    from tools.performance.engine import measure
-    from tools.performance.engine_worker import EngineSetting
-
-    bundle = Bundle.load(model)
-    own = bundle.manifest.input_size
-    chosen = comma_list.sizes(sizes, "--sizes") or [own]
-    settings = [
-        EngineSetting(model, backend, precision, device, number, size, batch)
-        for size in chosen
-        for batch in comma_list.numbers(batches, "--batches")
-        for number in comma_list.numbers(threads, "--threads")
-        for backend in comma_list.parts(backends)
-        for precision in comma_list.parts(precisions)
-    ]
-    with _progress() as bar:
-        task = bar.add_task("measuring", total=rounds)
-        rows = measure(settings, rounds, frames, lambda done, _: bar.update(task, completed=done))
-    loss = bundle.manifest.metrics.get("int8_cpu", {}).get("loss_percent")
-    _write(
-        out / "engine.json",
-        bundle.name,
-        input_size=list(own),
-        int8_metric_loss_percent=loss,
-        rows=rows,
-    )
-    for row in rows:
-        asked = row["asked"]
-        name = f"{asked['backend']} {asked['precision']} {asked['size']} x{asked['batch']}"
-        if "error" in row:
-            typer.echo(f"{name}: {row['error']}")
-        else:
-            typer.echo(
-                f"{name}, {row['threads']} threads: {row['ms_p50']:.1f} ms"
-                f" (p95 {row['ms_p95']:.1f}), {row['images_per_second']:.1f} images/s"
-            )
-
-
-@app.command()
-def node(
-    model: Model = SHIPPED_MODEL,
-    backend: Annotated[str, typer.Option(help="Of the node.")] = "auto",
-    precision: Annotated[str, typer.Option(help="Of the node.")] = "auto",
-    only: Annotated[
-        list[str] | None, typer.Option(help="Name of a case, such as rate; may be given again.")
-    ] = None,
-    input_sizes: Annotated[
-        str, typer.Option(help="HxW with commas between, for the case `input size`.")
-    ] = "96x128,192x256,288x384,480x640",
-    seconds: Annotated[float, typer.Option(min=1.0, help="Of every load.")] = 10.0,
-    picture: Annotated[str, typer.Option(help="Image file that the cameras show.")] = "",
-    out: Out = FIGURES,
-) -> None:
-    """Rate, latency, losses, CPU and memory of the node, end to end over DDS.
-
-    With --only, the rows of other cases in an earlier node.json stay.
-    """
-    from proto_mtl_ros.runtime.bundle import Bundle
-    from tools.performance.node_suite import (
-        cases,
-        run_cases,
-    )
-
-    bundle = Bundle.load(model)
-    chosen = cases(comma_list.sizes(input_sizes, "--input-sizes"))
-    names = sorted({case.name for case in chosen})
-    for name in only or ():
-        if name not in names:
-            raise ConfigError(f"there is no case {name!r}: use {', '.join(names)}")
-    chosen = [case for case in chosen if not only or case.name in only]
-    rows = _other_rows(out / "node.json", {case.name for case in chosen})
-    with _progress() as bar:
-        task = bar.add_task("starting", total=len(chosen))
-        for row in run_cases(
-            model,
-            chosen,
-            backend,
-            precision,
-            seconds,
-            picture,
-            lambda case, done, of: bar.update(task, completed=done, description=case.name),
-        ):
-            rows.append(row)
-            latency = row["latency_ms"].get("p95", float("nan"))
-            bar.console.print(
-                f"{row['case']['name']}: {row['rate_offered']:.1f} Hz offered,"
-                f" {row['rate']:.1f} answered, p95 {latency:.1f} ms",
-                highlight=False,
-            )
-            _write(out / "node.json", bundle.name, rows=rows)
-
-
-@app.command()
-def compare(
-    model: Model = SHIPPED_MODEL,
-    backend: Annotated[str, typer.Option(help="Of all nodes.")] = "auto",
-    rounds: Annotated[int, typer.Option(min=1, help="Turns that each of the two gets.")] = 3,
-    seconds: Annotated[float, typer.Option(min=1.0, help="Of every load.")] = 10.0,
-    out: Out = FIGURES,
-) -> None:
-    """One multi-task node against three single-task nodes of the same backbone."""
-
-    from proto_mtl_ros.files import ScratchFolder
-    from proto_mtl_ros.runtime.bundle import Bundle
-    from tools.performance import comparison
-
-    bundle = Bundle.load(model)
-    tasks = bundle.manifest.tasks
-    with _progress() as bar, ScratchFolder("bench") as folder:
-        task = bar.add_task("exporting", total=len(tasks) + 2 * rounds)
-        singles = []
-        for name in tasks:
-            singles.append(comparison.single_task_bundle(bundle, name, folder))
-            bar.advance(task)
-        found = comparison.compare(
-            bundle,
-            singles,
-            backend,
-            rounds,
-            seconds,
-            progress=lambda what, done, of: bar.update(
-                task, completed=len(tasks) + done, description=what
-            ),
-        )
-    _write(out / "compare.json", **found)
-    fps, memory = found["frames_per_second"], found["memory_mib"]
-    typer.echo(
-        f"one node {fps['multi']:.1f} frames/s, {memory['multi']:.0f} MiB; three"
-        f" {fps['single']:.1f} frames/s, {memory['single']:.0f} MiB"
-    )
-
-
-@app.command()
-def accuracy(
-    data: Data,
-    model: Model = SHIPPED_MODEL,
-    kind: Kind = "nyuv2",
-    split: Split = "val",
-    option: Options = None,
-    backend: Backend = "auto",
-    precision: Precision = "fp32",
-    sizes: Annotated[
-        str, typer.Option(help="HxW with commas between, of the network's input.")
-    ] = "96x128,192x256,288x384",
-    out: Out = FIGURES,
-) -> None:
-    """What smaller and larger inputs are worth: the metrics of a model on labelled frames."""
-    from proto_mtl_ros.evaluation.dataset import evaluate
-    from tools.performance.page import MAIN_METRICS
-
-    frames = open_dataset(data, kind, split, None, option)
-    chosen = comma_list.sizes(sizes, "--sizes")
-    rows: list[dict[str, Any]] = []
-    with _progress() as bar:
-        task = bar.add_task("evaluating", total=len(chosen) * len(frames))
-        for size in chosen:
-            predictor = open_predictor(model, backend, precision=precision, input_size=size)
-            samples = (frames[index] for index in range(len(frames)))
-            found = evaluate(
-                predictor, samples, frames.label_set.classes, lambda _: bar.advance(task)
-            )
-            figures = {name: value for one in found.metrics.values() for name, value in one.items()}
-            rows.append({"size": size, "engine": predictor.engine.choice, **figures})
-            name = predictor.bundle.name
-            predictor.close()
-    _write(out / "accuracy.json", name, data=f"{kind} {split}", frames=len(frames), rows=rows)
-    for row in rows:
-        metrics = (f"{key} {row[key]:.3f}" for key in MAIN_METRICS if key in row)
-        typer.echo(f"{row['size'][0]}x{row['size'][1]}: {', '.join(metrics)}")
-
-
-@app.command()
-def recording(
-    recording: Annotated[Path, typer.Argument(help="A bag with colour and depth.")],
-    model: Model = SHIPPED_MODEL,
-    backend: Backend = "auto",
-    threads: Threads = 1,
-    rounds: Annotated[int, typer.Option(min=1, help="Turns of the pass and of the engine.")] = 3,
-    times: Annotated[int, typer.Option(min=2, help="How much longer the long one is.")] = 10,
-    docs: Annotated[
-        Path | None, typer.Option(help="Folder whose recordings.json gets the figures.")
-    ] = None,
-) -> None:
-    """`bag evaluate`: frames per second beside the engine's own, and memory of long recordings."""
-    from proto_mtl_ros.cli.bag_learn import FIGURES as RECORDINGS
-    from proto_mtl_ros.files import write_json_part
-    from proto_mtl_ros.runtime.machine import machine
-    from tools.performance.recording import (
-        pass_speed,
-        peak_memory,
-    )
-
-    predictor = open_predictor(model, backend, "cpu", threads=threads)
-    with _progress() as bar:
-        task = bar.add_task("speed", total=rounds + 1)
-        speed = pass_speed(
-            recording, predictor, rounds, lambda done: bar.update(task, completed=done)
-        )
-        engine = predictor.engine.choice
-        predictor.close()
-        bar.update(task, description="memory")
-        memory = peak_memory(recording, model, times)
-        bar.advance(task)
-    found: dict[str, Any] = {
-        "recording": recording.name,
-        "engine": engine,
-        "threads": threads,
-        **speed,
-        **memory,
-    }
-    if docs is not None:
-        write_json_part(docs / RECORDINGS, "offline_pass", {**found, "machine": machine()})
-    typer.echo(
-        f"{found['pass_fps']:.1f} frames/s, the engine alone {found['engine_fps']:.1f}"
-        f" ({100 * found['pass_over_engine']:.0f} %); at most {found['peak_mib']:.0f} MiB,"
-        f" {found['peak_mib_longer']:.0f} MiB on a recording {times} times as long"
-    )
-
-
-@app.command()
-def page(
-    out: Out = FIGURES,
-    docs: Annotated[Path, typer.Option(help="Folder of the page.")] = Path("docs"),
-) -> None:
-    """Write docs/performance.md and docs/performance.json from the figures."""
-    from tools.performance.page import (
-        PAGE,
-        write_page,
-    )
-
-    for name, value in write_page(out, docs)["ratios"].items():
-        typer.echo(f"{name}: {value}")
-    typer.echo(f"wrote {docs / PAGE}")
-
-
-app.command()(soak)
-app.command()(reliability)
-
-
-def _other_rows(path: Path, names: set[str]) -> list[dict[str, Any]]:
-    """Return the rows of other cases than these from an earlier run."""
-    from proto_mtl_ros.bounded import read_json
-
-    if not path.is_file():
-        return []
-    return [row for row in read_json(path, ConfigError)["rows"] if row["case"]["name"] not in names]
-
-
-def _write(path: Path, model: str, **content: Any) -> None:
-    from proto_mtl_ros.files import write_text
     from proto_mtl_ros.runtime.machine import machine
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    whole = {"model": model, "machine": machine(), **content}
-    write_text(path, json.dumps(whole, indent=1) + "\n")
+    bundle = Bundle.load(model)
+    found: dict[str, Any] = {"model": bundle.name, "machine": machine(), "engines": []}
+    if node:  # first: a process without the engines' threads is forked
+        try:
+            from proto_mtl_ros.ros.replay.node_rate import node_rate
+
+            rate = node_rate(str(bundle.path), threads, seconds)
+            found["node"] = {**_spread(rate.pop("ms")), **rate}
+        except (ImportError, ProtoMtlError) as error:
+            found["node"] = {"error": one_line(error)}
+        _tell(found["node"])
+    for backend, precision in _choices():
+        found["engines"].append(_engine(bundle, backend, precision, threads, seconds))
+        _tell(found["engines"][-1])
+    typer.echo(json.dumps(found, indent=1))
 
 
-def _progress() -> Any:
-    from rich.progress import (
-        BarColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
+def _choices() -> list[tuple[str, str]]:
+    from proto_mtl_ros.runtime.engine import available_backends
 
-    return Progress(
-        TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn()
-    )
+    return [(name, precision) for name in available_backends() for precision in _PRECISIONS]
+
+
+def _engine(bundle: Any, backend: str, precision: str, threads: int, seconds: float) -> Any:
+    from proto_mtl_ros.runtime.engine import create_engine
+
+    row: dict[str, Any] = {"backend": backend, "precision": precision}
+    try:
+        engine = create_engine(bundle, backend, "auto", threads, precision=precision)
+    except ProtoMtlError as error:
+        return {**row, "error": one_line(error)}
+    try:
+        if engine.fallback:
+            return {**row, "error": one_line(engine.fallback)}
+        height, width = bundle.manifest.input_size
+        images = np.random.default_rng(0).integers(0, 256, (1, height, width, 3), np.uint8)
+        engine.warm_up()
+        times: list[float] = []
+        end = time.perf_counter() + seconds
+        while time.perf_counter() < end:
+            start = time.perf_counter()
+            engine.infer(images)
+            times.append(1e3 * (time.perf_counter() - start))
+        return {**row, "device": engine.device, **_spread(times)}
+    except ProtoMtlError as error:
+        return {**row, "error": one_line(error)}
+    finally:
+        engine.close()
+
+
+def _spread(times: list[float]) -> dict[str, float]:
+    """Return median and 95th percentile of milliseconds."""
+    ordered = sorted(times)
+    p95 = ordered[round(0.95 * (len(ordered) - 1))]
+    return {"ms_p50": round(statistics.median(ordered), 2), "ms_p95": round(p95, 2)}
+
+
+def _tell(row: dict[str, Any]) -> None:
+    print(" ".join(f"{key} {value}" for key, value in row.items()), file=sys.stderr)

@@ -229,7 +229,7 @@ def open_dataset(
 
 def option_values(options: list[str]) -> dict[str, Any]:
     """Return NAME=VALUE pairs; values are read as YAML, so that true and 3 are what they look."""
-    from proto_mtl_ros.bounded import parse_yaml
+    from proto_mtl_ros.files import parse_yaml
 
     values: dict[str, Any] = {}
     for text in options:

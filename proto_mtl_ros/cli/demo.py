@@ -29,7 +29,7 @@ def command(
 
     It is `proto-mtl bag replay`, which has more options, on the shipped recording.
     """
-    from proto_mtl_ros.ros.replay.installation import shared_file
+    from proto_mtl_ros.files.installation import shared_file
 
     recording = recording or shared_file("recordings/room")
     if recording is None:

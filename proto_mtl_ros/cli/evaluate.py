@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+import proto_mtl_ros
 from proto_mtl_ros.cli.dataset import Data, Kind, Options, Split, open_dataset
 from proto_mtl_ros.cli.engine_options import (
     SHIPPED_MODEL,
@@ -18,7 +19,6 @@ from proto_mtl_ros.cli.engine_options import (
     Model,
     Precision,
     Threads,
-    open_predictor,
 )
 
 
@@ -46,7 +46,7 @@ def command(
 
     frames = open_dataset(data, kind, split, None, option)
     count = min(len(frames), limit or len(frames))
-    predictor = open_predictor(model, backend, device, precision, threads, input_size)
+    predictor = proto_mtl_ros.load(model, backend, device, precision, threads, input_size)
     bundle = predictor.bundle
     samples = (frames[index] for index in range(count))
     with typer.progressbar(length=count, label=f"{bundle.name} on {split}") as bar:

@@ -4,9 +4,12 @@
 from __future__ import annotations
 
 import typer
+from typer.core import TyperGroup
 
 
-def command_group(help: str, epilog: str | None = None) -> typer.Typer:
+def command_group(
+    help: str, epilog: str | None = None, cls: type[TyperGroup] | None = None
+) -> typer.Typer:
     """Return an app that shows its help when it is called without a subcommand.
 
     Help is plain text: in marked-up text a list such as [front, rear] would vanish. An error keeps
@@ -14,6 +17,7 @@ def command_group(help: str, epilog: str | None = None) -> typer.Typer:
     """
     return typer.Typer(
         help=help,
+        cls=cls,
         epilog=epilog,
         no_args_is_help=True,
         add_completion=False,

@@ -12,6 +12,7 @@ import importlib
 import os
 import signal
 import sys
+from collections.abc import Callable
 from typing import Any
 
 try:
@@ -20,6 +21,8 @@ except ModuleNotFoundError:
     text = "proto-mtl: the Python package 'typer' is not installed: pip install 'typer>=0.12,<1'"
     print(text, file=sys.stderr)
     raise SystemExit(4) from None  # MISSING of proto_mtl_ros.errors
+
+from typer.core import TyperGroup
 
 import proto_mtl_ros
 from proto_mtl_ros.cli.group import command_group
@@ -39,18 +42,25 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 PROGRAM = "proto-mtl"
 
-COMMANDS = {
-    "train": "Train a network on frames of which most have only some of the labels.",
-    "evaluate": "Print the metrics of a model on labelled frames.",
-    "export": "Make a bundle that a robot can run from a training checkpoint.",
-    "bench": "Measure engines and the node on this machine.",
-    "engine": "Build engines ahead of time, check those of this machine.",
-    "dataset": "Look at labels, draw or import label manifests, write folders.",
-    "bag": "Look into a recording, judge a model by it, replay it, learn from it.",
-    "demo": "Play a recording through the node over DDS and write a report.",
-    "node": "Run the ROS 2 perception node.",
-    "licences": "List the licences of what is installed and needed.",
+GROUPS = {
+    "Use": {
+        "node": "Run the ROS 2 perception node.",
+        "demo": "Play a recording through the node and write a report.",
+        "bag": "Look into a recording, evaluate, replay, learn from it.",
+        "engine": "Build engines ahead of time, check those of this machine.",
+    },
+    "Learn": {
+        "dataset": "Convert recordings, look at labels, draw manifests.",
+        "train": "Train on frames of which most lack some labels.",
+        "export": "Make a bundle for a robot from a training.",
+    },
+    "Measure": {
+        "evaluate": "Print the metrics of a model on labelled frames.",
+        "bench": "Print how fast engines and the node are here, as JSON.",
+    },
 }
+COMMANDS = {name: text for group in GROUPS.values() for name, text in group.items()}
+
 
 # What to say when a library is missing, by the name of the module that was asked for. The versions
 # are those of setup.py.
@@ -89,8 +99,19 @@ REMEDIES = {
 
 _STATUS_LINES = "\n".join(f"{status:5}  {text}" for status, text in EXIT_STATUSES.items())
 
+
+class _Grouped(TyperGroup):
+    """Lists the commands under what they are for."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        for group, commands in GROUPS.items():
+            with formatter.section(group):
+                formatter.write_dl(list(commands.items()))
+
+
 app = command_group(
     "Segmentation, metric depth and surface normals for every pixel of a robot's cameras.",
+    cls=_Grouped,
     epilog=f"\b\nExit status of every command:\n{_STATUS_LINES}",
 )
 
@@ -113,11 +134,11 @@ def _root(
 def _fail(name: str, message: str, status: int) -> None:
     """Print one line on stderr and exit."""
     line = " ".join(message.split())
-    print(f"{PROGRAM} {name}: {line}", file=sys.stderr)
+    print(f"{name}: {line}", file=sys.stderr)
     raise SystemExit(status)
 
 
-def _load(name: str) -> Any:
+def load_command(name: str) -> Any:
     """The typer app of one command; imports the module of the command."""
     module = importlib.import_module(f"proto_mtl_ros.cli.{name}")
     if hasattr(module, "app"):
@@ -131,20 +152,37 @@ def _load(name: str) -> Any:
 
 
 def run_command(name: str, args: list[str]) -> None:
-    """Run one command and exit with its status.
+    """Run one command and exit with its status; see `run_app`."""
+
+    def run() -> None:
+        command = typer.main.get_command(load_command(name))
+        command.main(args=args, prog_name=f"{PROGRAM} {name}")
+
+    run_app(f"{PROGRAM} {name}", run)
+
+
+def run_tool(name: str, app: Any) -> None:
+    """Run a program of the source folder, a typer app or a function, as a command is run."""
+    if not isinstance(app, typer.Typer):
+        function, app = app, command_group("")
+        app.command()(function)
+    run_app(name, lambda: typer.main.get_command(app).main(prog_name=f"python -m {name}"))
+
+
+def run_app(name: str, run: Callable[[], None]) -> None:
+    """Run and exit with a status.
 
     What a user can act on ends in one line on stderr and the status of its kind, see
     `EXIT_STATUSES`: a `ProtoMtlError`, a file that cannot be read or written, or a library that is
     missing or too old. Anything else is a fault of ours, keeps its traceback and ends with 1.
     """
     try:
-        command = typer.main.get_command(_load(name))
-        command.main(args=args, prog_name=f"{PROGRAM} {name}")
+        run()
     except ProtoMtlError as error:
         _fail(name, str(error), error.exit_status)
     except ImportError as error:
         missing = error.name or ""
-        if missing == f"proto_mtl_ros.cli.{name}":
+        if missing.startswith("proto_mtl_ros.cli."):
             message = "this command is not part of this installation; update proto_mtl_ros"
             _fail(name, message, MISSING)
         remedy = REMEDIES.get(missing.partition(".")[0])

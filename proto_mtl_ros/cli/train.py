@@ -44,10 +44,7 @@ def command(
     Stop it whenever you like: the same command continues at the last finished epoch, with exactly
     the frames and the random numbers that an uninterrupted run would have had.
     """
-    from proto_mtl_ros.training.config import (
-        CONFIG,
-        TrainConfig,
-    )
+    from proto_mtl_ros.training.config import CONFIG, TrainConfig
 
     if config is None:
         if init is None:
@@ -79,9 +76,9 @@ def own_robot_config() -> Path:
     Raises:
         ConfigError: it is not installed.
     """
-    from proto_mtl_ros.ros.replay.installation import config_file
+    from proto_mtl_ros.files.installation import shared_file
 
-    found = config_file("training/own_robot.yaml")
+    found = shared_file("config/training/own_robot.yaml")
     if found is None:
         raise ConfigError("own_robot.yaml is not installed: give --config")
     return found

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from proto_mtl_ros.bounded import read_json
 from proto_mtl_ros.errors import DataError, one_line
+from proto_mtl_ros.files import read_json
 from proto_mtl_ros.geometry import Camera
 
 _NEEDED = ("fx", "fy", "cx", "cy", "width", "height")

@@ -17,7 +17,6 @@ from pathlib import Path
 
 import numpy as np
 
-from proto_mtl_ros.bounded import check_inside
 from proto_mtl_ros.data.camera_file import camera_for, read_camera
 from proto_mtl_ros.data.label_set import NO_CLASSES, read_label_set
 from proto_mtl_ros.data.map_file import (
@@ -33,7 +32,9 @@ from proto_mtl_ros.data.registry import data_set
 from proto_mtl_ros.data.sample import DataSet, Sample, of_image_size
 from proto_mtl_ros.data.table import NoSplitError, read_splits
 from proto_mtl_ros.errors import DataError
-from proto_mtl_ros.geometry import Camera, depth_to_normals
+from proto_mtl_ros.files import check_inside
+from proto_mtl_ros.geometry import Camera
+from proto_mtl_ros.geometry.normals import depth_to_normals
 from proto_mtl_ros.tasks import LabelSet
 
 IMAGES = "images"
@@ -181,11 +182,7 @@ class Folder(DataSet):
 
 
 def _files(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
-    """Return frame id -> file, in the order of the ids.
-
-    Raises:
-        DataError: two files have the same id, or one is a link out of the data set.
-    """
+    """Return frame id -> file, in the order of the ids; DataError for two of one id."""
     root = folder.parent
     found: dict[str, Path] = {}
     if not folder.is_dir():

@@ -12,7 +12,6 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from proto_mtl_ros.bounded import MAX_JSON, read_json, read_text
 from proto_mtl_ros.data.camera_file import camera_json
 from proto_mtl_ros.data.folder import IMAGES
 from proto_mtl_ros.data.label_set import write_label_set
@@ -27,8 +26,7 @@ from proto_mtl_ros.data.map_file import (
 from proto_mtl_ros.data.sample import FrameSource, Sample
 from proto_mtl_ros.data.table import check_frame_id, read_splits, write_splits
 from proto_mtl_ros.errors import DataError
-from proto_mtl_ros.files import write_text
-from proto_mtl_ros.locks import sole_use
+from proto_mtl_ros.files import MAX_JSON, read_json, read_text, sole_use, write_text
 
 IMAGE_KINDS = ("png", "jpg")
 

@@ -24,12 +24,12 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from proto_mtl_ros.bounded import read_yaml
 from proto_mtl_ros.data.class_map import ClassMapped
 from proto_mtl_ros.data.label_set import LABEL_SETS, NO_CLASSES, named_label_set
 from proto_mtl_ros.data.registry import data_set, open_source
 from proto_mtl_ros.data.sample import DataSet, FrameSource, Sample, notes_of
 from proto_mtl_ros.errors import DataError, one_line
+from proto_mtl_ros.files import read_yaml
 from proto_mtl_ros.tasks import TASKS, LabelSet
 
 

@@ -9,9 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from proto_mtl_ros.bounded import MAX_JSON, check_inside, read_json, read_text
 from proto_mtl_ros.errors import DataError
-from proto_mtl_ros.files import write_text
+from proto_mtl_ros.files import MAX_JSON, check_inside, read_json, read_text, write_text
 from proto_mtl_ros.tasks import NYU13, LabelSet
 
 NO_CLASSES = LabelSet("none", (), ())

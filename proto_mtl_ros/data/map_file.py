@@ -15,10 +15,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from proto_mtl_ros.bounded import read_bytes
 from proto_mtl_ros.encodings import EncodingError, decode_file
 from proto_mtl_ros.errors import DataError, one_line
-from proto_mtl_ros.files import write_bytes
+from proto_mtl_ros.files import read_bytes, write_bytes
 from proto_mtl_ros.tasks import TASKS
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")

@@ -18,12 +18,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from proto_mtl_ros.bounded import check_inside
 from proto_mtl_ros.data.map_file import decoded
 from proto_mtl_ros.data.registry import data_set
 from proto_mtl_ros.data.sample import DataSet, Sample
 from proto_mtl_ros.data.table import NoSplitError, read_splits
 from proto_mtl_ros.errors import DataError
+from proto_mtl_ros.files import check_inside
 from proto_mtl_ros.geometry import Camera, resize
 from proto_mtl_ros.tasks import IGNORE_INDEX, NYU13
 

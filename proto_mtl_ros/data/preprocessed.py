@@ -30,7 +30,6 @@ from typing import Any
 
 import numpy as np
 
-from proto_mtl_ros.bounded import check_inside
 from proto_mtl_ros.data.camera_file import camera_for, camera_of
 from proto_mtl_ros.data.label_set import CITYSCAPES7, CITYSCAPES19
 from proto_mtl_ros.data.map_file import read_array, unit_vectors
@@ -39,6 +38,7 @@ from proto_mtl_ros.data.registry import data_set
 from proto_mtl_ros.data.sample import DataSet, Sample, of_image_size
 from proto_mtl_ros.data.table import NoSplitError
 from proto_mtl_ros.errors import DataError
+from proto_mtl_ros.files import check_inside
 from proto_mtl_ros.geometry import Camera
 from proto_mtl_ros.tasks import IGNORE_INDEX, NYU13, LabelSet
 

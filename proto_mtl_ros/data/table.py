@@ -8,9 +8,8 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
-from proto_mtl_ros.bounded import MAX_TABLE, read_text
 from proto_mtl_ros.errors import DataError, one_line
-from proto_mtl_ros.files import write_text
+from proto_mtl_ros.files import MAX_TABLE, read_text, write_text
 
 FRAME_ID = "frame_id"
 

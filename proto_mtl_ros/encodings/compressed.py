@@ -89,7 +89,7 @@ def decode_compressed_depth(format: str, data: Any) -> npt.NDArray[np.float32]:
         raise EncodingError("wrong_kind", "a PNG of depth has one channel of 16 bits")
     if format.strip().startswith("32FC1"):
         factor, offset = quantisation
-        with np.errstate(divide="ignore"):
+        with np.errstate(divide="ignore", invalid="ignore"):
             depth = (factor / (stored.astype(np.float32) - np.float32(offset))).astype(np.float32)
         depth[(stored == 0) | ~((depth > 0) & (depth < np.inf))] = np.nan
         return depth
@@ -112,11 +112,7 @@ def _rvl(content: bytes) -> npt.NDArray[np.uint16]:
 def encode_compressed(
     rgb: npt.NDArray[np.uint8], format: str = "jpeg", quality: int = 90
 ) -> npt.NDArray[np.uint8]:
-    """Bytes, uint8 [N], of RGB [H, W, 3] as ``jpeg`` or ``png``.
-
-    Raises:
-        ValueError: another format.
-    """
+    """Bytes, uint8 [N], of RGB [H, W, 3] as ``jpeg`` or ``png``; ValueError for another format."""
     if format not in ("jpeg", "png"):
         raise ValueError(f"format '{format}' is not known, use jpeg or png")
     options = [cv2.IMWRITE_JPEG_QUALITY, quality] if format == "jpeg" else []
@@ -126,7 +122,6 @@ def encode_compressed(
 
 
 def _content(data: Any) -> bytes:
-    """The data as bytes."""
     content = data if isinstance(data, bytes) else bytes(memoryview(data))
     if not content:
         raise EncodingError("zero_size", "compressed image has no data")

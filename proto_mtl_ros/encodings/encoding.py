@@ -16,11 +16,9 @@ class Encoding:
     """How pixels of an encoding are stored.
 
     Attributes:
-        name: as in a message.
         dtype: numpy name of one channel, without byte order.
-        channels: stored channels per pixel.
-        kind: ``color`` (a picture), ``depth``, or ``either`` for 16-bit single channels, which
-            are pictures of an infrared camera or depth in millimetres. ``other`` is neither.
+        kind: ``color``, ``depth``, ``either`` for 16-bit single channels, which are images of an
+            infrared camera or depth in millimetres, or ``other``.
         to_rgb: OpenCV conversion of 8-bit pixels to RGB, None where they are RGB already.
     """
 
@@ -32,7 +30,6 @@ class Encoding:
 
     @property
     def pixel_bytes(self) -> int:
-        """Bytes of one pixel."""
         return self.channels * np.dtype(self.dtype).itemsize
 
 
@@ -72,12 +69,7 @@ ENCODINGS: dict[str, Encoding] = {encoding.name: encoding for encoding in _TABLE
 
 
 def find_encoding(name: str) -> Encoding:
-    """The encoding of that name.
-
-    Raises:
-        EncodingError: ``unknown_encoding``.
-    """
-    try:
-        return ENCODINGS[name]
-    except KeyError:
-        raise EncodingError("unknown_encoding", f"encoding '{name}' is not known") from None
+    """The encoding of that name; EncodingError ``unknown_encoding`` without one."""
+    if name not in ENCODINGS:
+        raise EncodingError("unknown_encoding", f"encoding '{name}' is not known")
+    return ENCODINGS[name]

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from proto_mtl_ros.bounded import read_yaml
 from proto_mtl_ros.data.bags.calibration import Calibration
 from proto_mtl_ros.data.bags.recording import BagRecording
 from proto_mtl_ros.errors import ConfigError
@@ -18,9 +17,8 @@ from proto_mtl_ros.evaluation.bag_pass import BagPass, PassOptions, Progress
 from proto_mtl_ros.evaluation.depth_error import REGISTRATIONS, fair_mask
 from proto_mtl_ros.evaluation.recording_report import write_recording_report
 from proto_mtl_ros.evaluation.report import machine_facts
-from proto_mtl_ros.files import write_text
+from proto_mtl_ros.files import read_yaml, sole_use, write_text
 from proto_mtl_ros.geometry.registration import rigid_transform
-from proto_mtl_ros.locks import sole_use
 from proto_mtl_ros.runtime.predictor import Predictor
 
 RECORDS, RESULTS, REPORT = "frames.jsonl", "results.json", "report.html"

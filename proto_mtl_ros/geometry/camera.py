@@ -49,12 +49,15 @@ class Camera:
     def __post_init__(self) -> None:
         if int(self.width) < 1 or int(self.height) < 1:
             raise ValueError(f"image size {self.width}x{self.height} is not positive")
-        object.__setattr__(self, "width", int(self.width))
-        object.__setattr__(self, "height", int(self.height))
-        object.__setattr__(self, "K", _checked_matrix("K", self.K, (3, 3)))
-        if self.P is not None:
-            object.__setattr__(self, "P", _checked_matrix("P", self.P, (3, 4)))
-        object.__setattr__(self, "D", checked_distortion(self.distortion_model, self.D))
+        checked = {
+            "width": int(self.width),
+            "height": int(self.height),
+            "K": _checked_matrix("K", self.K, (3, 3)),
+            "P": None if self.P is None else _checked_matrix("P", self.P, (3, 4)),
+            "D": checked_distortion(self.distortion_model, self.D),
+        }
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
 
     @classmethod
     def from_info(
@@ -117,22 +120,18 @@ class Camera:
 
     @property
     def fx(self) -> float:
-        """Horizontal focal length in pixels."""
         return float(self.K[0, 0])
 
     @property
     def fy(self) -> float:
-        """Vertical focal length in pixels."""
         return float(self.K[1, 1])
 
     @property
     def cx(self) -> float:
-        """Horizontal principal point in pixels."""
         return float(self.K[0, 2])
 
     @property
     def cy(self) -> float:
-        """Vertical principal point in pixels."""
         return float(self.K[1, 2])
 
     @property
@@ -177,14 +176,9 @@ class Camera:
         projection = None
         if self.P is not None:
             projection = flip @ self.P @ np.diag([-1.0, 1.0, 1.0, 1.0])
-        return Camera(
-            flip @ self.K @ mirror,
-            self.width,
-            self.height,
-            flipped_distortion(self.distortion_model, self.D),
-            projection,
-            self.distortion_model,
-        )
+        bent = flipped_distortion(self.distortion_model, self.D)
+        matrix, size = flip @ self.K @ mirror, (self.width, self.height)
+        return Camera(matrix, *size, bent, projection, self.distortion_model)
 
     def rectified(self) -> Camera:
         """Camera of the rectified image: P[:3, :3] without distortion; K where P is unknown."""
@@ -196,13 +190,8 @@ class Camera:
 
         NaN where the lens model has no ray: outside its domain, or 90 degrees or more off axis.
         """
-        return ray_table(
-            self.K.tobytes(),
-            self.width,
-            self.height,
-            self.distortion_model,
-            b"" if self.D is None else self.D.tobytes(),
-        )
+        bent = b"" if self.D is None else self.D.tobytes()
+        return ray_table(self.K.tobytes(), self.width, self.height, self.distortion_model, bent)
 
     def project(self, points: npt.ArrayLike) -> FloatArray:
         """Pixels (u, v), float64 [..., 2], of points [..., 3]; NaN for those with z <= 0."""
@@ -226,24 +215,16 @@ class Camera:
 
 
 def canonical_factor(fx: float, canonical_fx: float) -> float:
-    """Factor from the network's canonical depth to metres: depth = raw * factor.
-
-    Args:
-        fx: focal length in pixels at the network's input.
-        canonical_fx: focal length of the camera that the network's depth is learnt for.
+    """Factor from the network's canonical depth to metres: depth = raw * factor, with fx in pixels
+    at the network's input.
     """
     return fx / canonical_fx
 
 
 def _scaling(scale_x: float, scale_y: float) -> FloatArray:
     """Pixel transform of a resize, [3, 3]."""
-    return np.array(
-        [
-            [scale_x, 0.0, 0.5 * scale_x - 0.5],
-            [0.0, scale_y, 0.5 * scale_y - 0.5],
-            [0.0, 0.0, 1.0],
-        ]
-    )
+    x, y = 0.5 * scale_x - 0.5, 0.5 * scale_y - 0.5
+    return np.array([[scale_x, 0.0, x], [0.0, scale_y, y], [0.0, 0.0, 1.0]])
 
 
 def _translation(x: float, y: float) -> FloatArray:

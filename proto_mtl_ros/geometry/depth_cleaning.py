@@ -14,11 +14,10 @@ from proto_mtl_ros.geometry.depth import valid_depth
 STEP = 0.05
 """Relative difference between neighbours above which they lie on two surfaces."""
 
-SHIFT = 0.04
-"""Misregistration, as a part of the image width, that smooth surroundings allow for."""
-
-VARIATION = 1.15
-"""Surroundings in which depth varies by more are not smooth."""
+SHIFT, VARIATION = 0.04, 1.15
+"""Misregistration, as a part of the image width, that smooth surroundings allow for, and how much
+depth may vary in them.
+"""
 
 _STEEPER = np.float32(3.0)
 """So many times the usual difference of the surroundings is a step, too."""

@@ -20,14 +20,8 @@ def resize(
 ) -> npt.NDArray[Any]:
     """Image or map [H, W] or [H, W, C] at width x height; the one resize of the project.
 
-    Pixel centres follow c' = (c + 0.5) s - 0.5 in both modes.
-
-    Args:
-        interpolation: ``linear`` averages areas when shrinking and is bilinear otherwise;
-            ``nearest`` copies values, for ids and for depth with holes.
-
-    Raises:
-        ValueError: another interpolation, or a size that is not positive.
+    Pixel centres follow c' = (c + 0.5) s - 0.5. ``linear`` averages areas when shrinking and is
+    bilinear otherwise; ``nearest`` copies values, for ids and for depth with holes.
     """
     if interpolation not in ("linear", "nearest"):
         raise ValueError(f"interpolation '{interpolation}' is not known, use linear or nearest")
@@ -71,11 +65,7 @@ class Letterbox:
 
     @classmethod
     def fit(cls, src_w: int, src_h: int, dst_w: int, dst_h: int) -> Letterbox:
-        """The largest image of src_w : src_h inside dst_w x dst_h, centred.
-
-        Raises:
-            ValueError: a size is not positive.
-        """
+        """The largest image of src_w : src_h inside dst_w x dst_h, centred."""
         if min(src_w, src_h, dst_w, dst_h) < 1:
             raise ValueError(f"cannot fit {src_w}x{src_h} into {dst_w}x{dst_h}")
         scale = min(dst_w / src_w, dst_h / src_h)
@@ -87,17 +77,10 @@ class Letterbox:
     @property
     def window(self) -> tuple[slice, slice]:
         """Rows and columns of the network's input that hold the image."""
-        return (
-            slice(self.top, self.top + self.new_h),
-            slice(self.left, self.left + self.new_w),
-        )
+        return slice(self.top, self.top + self.new_h), slice(self.left, self.left + self.new_w)
 
     def apply(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-        """Image uint8 [src_height, src_width, 3] at the network's size, padded with grey.
-
-        Raises:
-            ValueError: the image does not have the source size.
-        """
+        """Image uint8 [src_height, src_width, 3] at the network's size, padded with grey."""
         if image.shape[:2] != (self.src_height, self.src_width):
             raise ValueError(
                 f"image is {image.shape[1]}x{image.shape[0]}, "
@@ -113,20 +96,14 @@ class Letterbox:
 
     def camera(self, camera: Camera) -> Camera:
         """The camera of the network's input, from the camera of the source image."""
-        return camera.resized(self.new_w, self.new_h).padded(
-            self.left,
-            self.top,
-            self.dst_width - self.new_w - self.left,
-            self.dst_height - self.new_h - self.top,
-        )
+        right = self.dst_width - self.new_w - self.left
+        bottom = self.dst_height - self.new_h - self.top
+        return camera.resized(self.new_w, self.new_h).padded(self.left, self.top, right, bottom)
 
     def undo(self, values: npt.NDArray[Any], interpolation: str = "nearest") -> npt.NDArray[Any]:
         """Map [dst_height, dst_width, ...] at the source size, its padding cut off.
 
         Linear interpolation does not keep vectors at unit length: normalise normals after it.
-
-        Raises:
-            ValueError: the map does not have the network's size.
         """
         if values.shape[:2] != (self.dst_height, self.dst_width):
             raise ValueError(

@@ -13,12 +13,11 @@ import numpy.typing as npt
 
 @dataclass(frozen=True, eq=False)
 class OpticalFlow:
-    """Dense flow from one picture to another of the same size.
+    """Dense flow from one image to another of the same size.
 
     Attributes:
         vectors: float32 [H, W, 2], (right, down) in pixels.
-        x, y: float32 [H, W], where each pixel has gone, in pixels of the other picture; may lie
-            outside of it.
+        x, y: float32 [H, W], where each pixel has gone, maybe outside of the other image.
     """
 
     vectors: npt.NDArray[np.float32]
@@ -35,11 +34,7 @@ class OpticalFlow:
         return cls(vectors, u + vectors[..., 0], v + vectors[..., 1])
 
     def sampled(self, image: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Values of ``image``, which belongs to the other picture, where each pixel has gone.
-
-        Args:
-            image: [H, W] or [H, W, C]; linear between its pixels, 0 outside of it.
-        """
+        """Values of the other image, or a map of it, where each pixel has gone; 0 outside."""
         return cv2.remap(image, self.x, self.y, cv2.INTER_LINEAR)
 
     def lengths(self) -> npt.NDArray[np.float32]:

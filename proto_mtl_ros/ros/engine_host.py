@@ -76,7 +76,6 @@ class EngineHost:
         self._reason = self._failed_backend = self._failed_choice = ""
         self._given_up = False
         self._attempts = self._restarts = 0
-        self._next_at: float | None = None
         self._loading: Loading | None = None
         self._load_until = self._recovered_at = 0.0
 
@@ -131,8 +130,8 @@ class EngineHost:
         """Look at the worker, and go on with what is under way; never waits."""
         now = time.monotonic()
         self._tend_upgrade()
-        if self._loading is not None or self._next_at is not None:
-            self._tend_restart(now)
+        if self._loading is not None:
+            self._tend_restart(self._loading)
         elif not self._given_up:
             reason = self._fault(now)
             if reason:
@@ -151,7 +150,7 @@ class EngineHost:
         findings: list[Finding] = []
         if self._given_up:
             findings.append((ERROR, self._final_line()))
-        elif self._loading is not None or self._next_at is not None:
+        elif self._loading is not None:
             attempt = f"attempt {self._attempts} of {RESTARTS}"
             text = f"engine_restarting: {self._reason}; loading a new engine ({attempt})"
             findings.append((ERROR, text))
@@ -232,9 +231,9 @@ class EngineHost:
         self._use(unused)  # loaded by ~/reload_model, and never used
 
     def _schedule(self, reason: str) -> None:
+        """Load the same engine; if that does not last, another one on the CPU."""
         self._reason = reason
         if self._attempts >= RESTARTS:
-            self._next_at = None
             self._given_up = True
             self.worker.holds = "engine_failed"
             self._logger.fatal(self._final_line())
@@ -242,11 +241,17 @@ class EngineHost:
             return
         pause = FIRST_PAUSE * 2**self._attempts
         self._attempts += 1
-        self._next_at = time.monotonic() + pause
         self._logger.error(
             f"{reason}; loading a new engine in {pause:g} s "
             f"(attempt {self._attempts} of {RESTARTS})"
         )
+        parameters, avoid, instead_of = self._parameters, "", ""
+        if self._attempts > 1:
+            parameters = replace(parameters, backend="auto", device="cpu", precision="auto")
+            avoid = self._failed_backend
+            instead_of = f"{self._failed_choice} failed; ~/reload_model tries it again"
+        self._load_until = time.monotonic() + pause + parameters.load_timeout
+        self._loading = Loading(parameters, delay=pause, avoid=avoid, instead_of=instead_of)
 
     def _final_line(self) -> str:
         return (
@@ -254,18 +259,11 @@ class EngineHost:
             "~/reload_model, or restart the process"
         )
 
-    def _tend_restart(self, now: float) -> None:
-        if self._loading is None:
-            assert self._next_at is not None
-            if now >= self._next_at:
-                self._next_at = None
-                self._load_until = now + self._parameters.load_timeout
-                self._loading = self._load()
-            return
-        result = self._loading.result
+    def _tend_restart(self, loading: Loading) -> None:
+        result = loading.result
         if result is None:
-            if now > self._load_until:
-                self._loading.abandon("loading it took longer than load_timeout")
+            if time.monotonic() > self._load_until:
+                loading.abandon("loading it took longer than load_timeout")
             return
         self._loading = None
         if isinstance(result, BaseException):
@@ -275,18 +273,7 @@ class EngineHost:
             self._use(result)
             self._logger.warning(f"a new engine is in use: {result.engine.choice}")
 
-    def _load(self) -> Loading:
-        """Load the same engine; if that did not last, another one on the CPU."""
-        if self._attempts < 2:
-            return Loading(self._parameters)
-        return Loading(
-            replace(self._parameters, backend="auto", device="cpu", precision="auto"),
-            avoid=self._failed_backend,
-            instead_of=f"{self._failed_choice} failed; ~/reload_model tries it again",
-        )
-
     def _forget_restart(self) -> None:
-        self._next_at = None
         loading, self._loading = self._loading, None
         _discard(loading)
 

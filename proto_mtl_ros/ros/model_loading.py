@@ -11,10 +11,9 @@ from typing import Any
 from proto_mtl_ros.errors import EngineError, one_line
 from proto_mtl_ros.ros.parameters import Parameters
 from proto_mtl_ros.ros.systemd import notify
+from proto_mtl_ros.runtime.backend import EngineNotBuilt
 from proto_mtl_ros.runtime.bundle import Bundle
 from proto_mtl_ros.runtime.engine import Engine, create_engine
-from proto_mtl_ros.runtime.engine_cache import EngineNotSaved
-from proto_mtl_ros.runtime.engine_plan import EngineNotBuilt, EnginePlan
 from proto_mtl_ros.runtime.predictor import Predictor
 
 THREAD = "model-loader"
@@ -71,8 +70,8 @@ class Loading:
     """A model that is being loaded in a thread of its own; the result is a predictor or an error.
 
     on_done: called once with the result, in that thread or in the one that abandons the loading.
-    plan: of an engine that is built before, in a child process. avoid, instead_of: see
-    `load_predictor`.
+    delay: seconds before it begins. plan: an EnginePlan, which is built before, in a child process.
+    avoid, instead_of: see `load_predictor`.
 
     Attributes:
         result: None while loading goes on.
@@ -84,11 +83,13 @@ class Loading:
         self,
         parameters: Parameters,
         on_done: Callable[[Predictor | BaseException], None] = lambda _: None,
-        plan: EnginePlan | None = None,
-        **more: str,
+        delay: float = 0.0,
+        plan: Any = None,
+        avoid: str = "",
+        instead_of: str = "",
     ) -> None:
-        self._parameters, self._more, self._on_done = parameters, more, on_done
-        self._plan = plan
+        self._arguments, self._on_done = (parameters, avoid, instead_of), on_done
+        self._delay, self._plan = delay, plan
         self._lock = threading.Lock()
         self._done = threading.Event()
         self.result: Predictor | BaseException | None = None
@@ -98,18 +99,22 @@ class Loading:
         threading.Thread(target=self._run, name=name, daemon=True).start()
 
     def _run(self) -> None:
+        if self._done.wait(self._delay):
+            return
         try:
             if self._plan is not None:
                 self._build(self._plan)
             self.progress = "loading"
-            predictor = load_predictor(self._parameters, **self._more)
+            predictor = load_predictor(*self._arguments)
         except BaseException as error:  # handed over to the thread that waits
             self._finish(error)
             return
         if not self._finish(predictor):
             predictor.close()
 
-    def _build(self, plan: EnginePlan) -> None:
+    def _build(self, plan: Any) -> None:
+        from proto_mtl_ros.runtime.engine_cache import EngineNotSaved
+
         def report(share: float, what: str) -> None:
             self.progress = f"{100 * share:.0f} % {what}"
 

@@ -33,6 +33,9 @@ from proto_mtl_ros.ros.model_loading import Loading
 from proto_mtl_ros.ros.systemd import notify
 from proto_mtl_ros.runtime.predictor import Predictor
 
+DIAGNOSTICS_PERIOD = 1.0
+"""Seconds between two messages on /diagnostics."""
+
 CLEANED_UP = "the node was cleaned up meanwhile"
 
 
@@ -67,7 +70,7 @@ class PerceptionNode(LifecycleNode):
             qos_overriding_options=qos.overridable(),
         )
         steady = Clock(clock_type=ClockType.STEADY_TIME)
-        self.create_timer(1.0, self._diagnose, clock=steady)
+        self.create_timer(DIAGNOSTICS_PERIOD, self._diagnose, clock=steady)
         self.create_timer(TICK, self._watch, clock=steady)
         self.create_service(SetBool, "~/enable", self._on_enable)
         # A group of its own: the service waits for the new model while images keep coming.

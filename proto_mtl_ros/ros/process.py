@@ -9,7 +9,6 @@ import sys
 import threading
 import traceback
 from collections.abc import Sequence
-from typing import NoReturn
 
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
@@ -27,6 +26,10 @@ from proto_mtl_ros.ros.node import PerceptionNode
 from proto_mtl_ros.ros.systemd import notify
 
 _NAME = "proto_mtl"
+
+_PROFILES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
+_LEAST_SHARED_MIB = 256
+"""Of /dev/shm: config/fastdds_shm.xml has 48 MiB for each process that sends or receives."""
 
 
 def run(arguments: Sequence[str], stopping: threading.Event | None = None) -> int:
@@ -58,20 +61,25 @@ def run(arguments: Sequence[str], stopping: threading.Event | None = None) -> in
     left_behind = running_workers()
     if left_behind:
         sys.stderr.write(f"{_NAME}: an engine does not return, leaving it behind\n")
-    if left_behind or _still_running(LOADER):
-        _leave(status)  # a backend in the middle of its work aborts in an ordinary exit
+    if left_behind or any(thread.name == LOADER for thread in threading.enumerate()):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)  # a backend in the middle of its work aborts in an ordinary exit
     return status
 
 
-def _still_running(thread_name: str) -> bool:
-    return any(t.name == thread_name and t.is_alive() for t in threading.enumerate())
-
-
-def _leave(status: int) -> NoReturn:
-    """End the process at once, with threads inside a backend's native code."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status)
+def shared_memory_problem(folder: str = "/dev/shm") -> str:
+    """Say in one line that it is too small for images, empty where it is not, or not used."""
+    if not any(os.environ.get(name) for name in _PROFILES) or not os.path.isdir(folder):
+        return ""
+    found = os.statvfs(folder)
+    size = found.f_blocks * found.f_frsize >> 20
+    if size >= _LEAST_SHARED_MIB:
+        return ""
+    return (
+        f"{folder} has {size} MiB, too little for images in shared memory, which then get lost: "
+        "start the container with --shm-size=1g or --ipc=host"
+    )
 
 
 def _first_line(error: BaseException) -> str:
@@ -90,6 +98,9 @@ def _spin(stopping: threading.Event) -> int:
         raise
     except Exception as error:  # a bad name or namespace, a parameter file that does not fit
         raise ConfigError(f"the node cannot start: {_first_line(error)}") from error
+    problem = shared_memory_problem()
+    if problem:
+        node.get_logger().warning(problem)
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     wake = node.create_guard_condition(lambda: None)

@@ -4,44 +4,37 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 
-from proto_mtl_ros.errors import (
-    EngineError,
-    one_line,
-)
-from proto_mtl_ros.runtime.bundle import (
-    INPUT,
-    Bundle,
-)
-from proto_mtl_ros.runtime.engine import EngineOptions
-from proto_mtl_ros.runtime.loaded_engine import LoadedEngine
+from proto_mtl_ros.errors import EngineError, one_line
+from proto_mtl_ros.runtime.backend import Engine, EngineOptions, register_backend
+from proto_mtl_ros.runtime.bundle import INPUT, Bundle
 from proto_mtl_ros.runtime.machine import usable_cores
 
 _TYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32"}
+_CUDA = "CUDAExecutionProvider"
 
 
-class OnnxRuntimeEngine(LoadedEngine):
-    """Runs ``model.onnx``. Used by one thread at a time; see ``engine.Engine``."""
+@register_backend
+class OnnxRuntimeEngine(Engine):
+    """Runs ``model.onnx``."""
 
     name = "onnxruntime"
     title = "ONNX Runtime"
-
-    provider = "CUDAExecutionProvider"
-    """That it runs on where a GPU shall be used."""
-
-    install = "pip install onnxruntime-gpu instead of onnxruntime"
-    """What brings that provider."""
+    requires = (("onnxruntime",),)
+    install = "pip install onnxruntime"
+    ranks = {("cuda", "fp32"): 40, ("cpu", "fp32"): 20}
 
     def __init__(self, bundle: Bundle, options: EngineOptions) -> None:
         """Load and check the graph; see ``engine.create_engine`` for errors."""
-        precision, path = self._graph(bundle, options)
-        gpu = (self.provider, self._provider_options(options.gpu, precision))
-        self._session, device, fallback = _open(str(path), options, gpu, self.install)
+        # int8 is no faster here than fp32 on CPUs without instructions for it
+        precision = "fp32" if options.precision == "auto" else options.precision
+        if precision == "fp16":
+            raise EngineError("ONNX Runtime runs in fp32 or int8: choose one, or tensorrt for fp16")
+        path = bundle.graph_path(precision)
+        self._session, device, fallback = _open(str(path), options)
         super().__init__(bundle.manifest, device, precision, fallback)
         self._check_graph(
             f"the graph of {bundle.name} ({path})",
@@ -49,18 +42,6 @@ class OnnxRuntimeEngine(LoadedEngine):
             {tensor.name: tensor.type for tensor in self._session.get_outputs()},
             _TYPES,
         )
-
-    def _graph(self, bundle: Bundle, options: EngineOptions) -> tuple[str, Path]:
-        """Return the precision to run in, and the graph for it."""
-        # int8 is no faster here than fp32 on CPUs without instructions for it
-        precision = "fp32" if options.precision == "auto" else options.precision
-        if precision == "fp16":
-            raise EngineError("ONNX Runtime runs in fp32 or int8: choose one, or tensorrt for fp16")
-        return precision, bundle.graph_path(precision)
-
-    def _provider_options(self, gpu: int, precision: str) -> dict[str, str]:
-        """Return what the provider shall be told."""
-        return {"device_id": str(gpu)}
 
     def _run(self, images: np.ndarray) -> dict[str, np.ndarray]:
         maps = self._session.run(list(self._outputs), {INPUT: images})
@@ -70,29 +51,23 @@ class OnnxRuntimeEngine(LoadedEngine):
         self._session = None
 
 
-def load(bundle: Bundle, options: EngineOptions) -> OnnxRuntimeEngine:
-    """Create the engine; see ``engine.create_engine``."""
-    return OnnxRuntimeEngine(bundle, options)
-
-
-def _open(
-    path: str, options: EngineOptions, gpu: tuple[str, dict[str, str]], install: str
-) -> tuple[Any, str, str | None]:
+def _open(path: str, options: EngineOptions) -> tuple[Any, str, str | None]:
     """Return the session, the device it runs on, and why not on the wanted one."""
+    import onnxruntime
+
     fallback = None
-    provider = gpu[0]
-    if options.device != "cpu" and provider in onnxruntime.get_available_providers():
+    if options.device != "cpu" and _CUDA in onnxruntime.get_available_providers():
         try:
-            session = _session(path, options.threads, gpu)
-            if session.get_providers()[0] == provider:
+            session = _session(path, options.threads, (_CUDA, {"device_id": str(options.gpu)}))
+            if session.get_providers()[0] == _CUDA:
                 return session, f"cuda:{options.gpu}", None
             why = "check its driver, CUDA and cuDNN"
         except Exception as error:  # its exceptions share no base of their own
             why = one_line(error)
         fallback = f"ONNX Runtime cannot use the GPU ({why}); running on the CPU"
     elif options.device.startswith("cuda"):
-        name = provider.removesuffix("ExecutionProvider")
-        fallback = f"this ONNX Runtime has no {name} ({install}); running on the CPU"
+        how = "pip install onnxruntime-gpu instead of onnxruntime"
+        fallback = f"this ONNX Runtime has no CUDA ({how}); running on the CPU"
     try:
         return _session(path, options.threads), "cpu", fallback
     except Exception as error:  # as above
@@ -102,9 +77,13 @@ def _open(
         ) from None
 
 
-def _session(path: str, threads: int, *gpu: Any) -> onnxruntime.InferenceSession:
+def _session(path: str, threads: int, *gpu: Any) -> Any:
+    import onnxruntime
+
+    usable = usable_cores()
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads or _automatic()
+    # 0 leaves the number to ONNX Runtime, which looks at all CPUs and not at those we may use
+    options.intra_op_num_threads = threads or (0 if usable == os.cpu_count() else usable)
     options.inter_op_num_threads = 1
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     options.log_severity_level = 3  # its warnings go to stderr past every logger
@@ -115,9 +94,3 @@ def _session(path: str, threads: int, *gpu: Any) -> onnxruntime.InferenceSession
     return onnxruntime.InferenceSession(
         path, options, providers=[*gpu, "CPUExecutionProvider"], enable_fallback=0
     )
-
-
-def _automatic() -> int:
-    """Return a number of threads, or 0 (ONNX Runtime decides) where all CPUs may be used."""
-    usable = usable_cores()
-    return 0 if usable == os.cpu_count() else usable

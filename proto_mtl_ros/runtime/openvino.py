@@ -6,35 +6,32 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import openvino
 
-from proto_mtl_ros.errors import (
-    EngineError,
-    one_line,
-)
-from proto_mtl_ros.runtime.bundle import (
-    INPUT,
-    Bundle,
-)
-from proto_mtl_ros.runtime.engine import EngineOptions
-from proto_mtl_ros.runtime.loaded_engine import LoadedEngine
+from proto_mtl_ros.errors import EngineError, one_line
+from proto_mtl_ros.runtime.backend import Engine, EngineOptions, register_backend
+from proto_mtl_ros.runtime.bundle import INPUT, Bundle
 
 _TYPES = {"u8": "uint8", "f32": "float32"}
 _KEPT_SHAPES = 32
 
 
-class OpenVinoEngine(LoadedEngine):
-    """Runs ``model.onnx``. Used by one thread at a time; see ``engine.Engine``.
+@register_backend
+class OpenVinoEngine(Engine):
+    """Runs ``model.onnx``, compiled once for each shape of input that comes.
 
-    The graph is compiled for each shape of input that comes, once: with a fixed shape it is
-    faster than with an open one. The latest few are kept.
+    With a fixed shape it is faster than with an open one. The latest few are kept.
     """
 
     name = "openvino"
     title = "OpenVINO"
+    requires = (("openvino",),)
+    install = "pip install openvino"
+    ranks = {("cpu", "int8"): 10, ("cpu", "fp32"): 30}
 
     def __init__(self, bundle: Bundle, options: EngineOptions) -> None:
         """Load and check the graph; see ``engine.create_engine`` for errors."""
+        import openvino
+
         precision = options.precision
         if precision == "auto":
             precision = "int8" if bundle.has_int8 else "fp32"
@@ -68,6 +65,8 @@ class OpenVinoEngine(LoadedEngine):
         )
 
     def _run(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        import openvino
+
         request = self._request(images.shape)
         request.set_input_tensor(openvino.Tensor(images, shared_memory=True))
         request.infer()
@@ -89,11 +88,6 @@ class OpenVinoEngine(LoadedEngine):
                 del self._requests[next(iter(self._requests))]
         self._requests[shape] = request
         return request
-
-
-def load(bundle: Bundle, options: EngineOptions) -> OpenVinoEngine:
-    """Create the engine; see ``engine.create_engine``."""
-    return OpenVinoEngine(bundle, options)
 
 
 def _type(port: Any) -> str:

@@ -10,14 +10,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from proto_mtl_ros.errors import EngineError
-from proto_mtl_ros.geometry import (
-    Camera,
-    Letterbox,
-    canonical_factor,
-)
+from proto_mtl_ros.geometry import Camera, Letterbox, canonical_factor
 from proto_mtl_ros.runtime.bundle import Bundle
 from proto_mtl_ros.runtime.engine import Engine
-from proto_mtl_ros.runtime.loaded_engine import promised_outputs
 from proto_mtl_ros.tasks import TASKS, View
 
 OUTPUT_SIZES = ("input", "network")
@@ -128,7 +123,7 @@ class Predictor:
         self._tasks = [
             (task, frozenset(map_.name for map_ in task.maps)) for task in manifest.task_objects()
         ]
-        self._maps = tuple(promised_outputs(manifest))
+        self._maps = tuple(map_.name for task, _ in self._tasks for map_ in task.maps)
         self._known = tuple(map_.name for task in TASKS.values() for map_ in task.maps)
         self._views: dict[object, tuple[View, Camera | None]] = {}
 
@@ -142,6 +137,27 @@ class Predictor:
         if not 0.0 <= value <= 1.0:
             raise EngineError(f"confidence threshold {value} is not in 0..1")
         self._confidence_threshold = float(value)
+
+    def __call__(
+        self, rgb: np.ndarray, camera: Camera | np.ndarray | float | None = None
+    ) -> Prediction:
+        """Predict all maps of one image.
+
+        Args:
+            rgb: uint8[H, W, 3].
+            camera: that took it: a ``Camera``, its matrix [3, 3], or the degrees that an ideal one
+                sees from left to right. Without it depth is that of the model's canonical camera.
+        """
+        if camera is not None and not isinstance(camera, Camera):
+            height, width = rgb.shape[:2]
+            matrix = np.asarray(camera, np.float64)
+            if matrix.ndim == 0:
+                focal = width / 2 / np.tan(np.radians(matrix) / 2)
+                matrix = np.array(
+                    [[focal, 0, (width - 1) / 2], [0, focal, (height - 1) / 2], [0, 0, 1]]
+                )
+            camera = Camera(matrix, width, height)
+        return self.predict(rgb, camera)
 
     def warm_up(self, batch: int = 1) -> float:
         """Run the network once at this predictor's input size; return the seconds it took."""

@@ -10,33 +10,18 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from proto_mtl_ros.errors import (
-    EngineError,
-    one_line,
-)
-from proto_mtl_ros.runtime.bundle import (
-    INPUT,
-    Bundle,
-)
-from proto_mtl_ros.runtime.cuda import (
-    Buffer,
-    Cuda,
-    CudaError,
-)
-from proto_mtl_ros.runtime.engine import EngineOptions
-from proto_mtl_ros.runtime.engine_plan import (
-    PRECISIONS,
-    EnginePlan,
-)
-from proto_mtl_ros.runtime.loaded_engine import LoadedEngine
-from proto_mtl_ros.runtime.tensorrt_build import (
-    import_library,
-    logger,
-)
+from proto_mtl_ros.errors import EngineError, one_line
+from proto_mtl_ros.runtime.backend import Engine, EngineOptions, register_backend
+from proto_mtl_ros.runtime.bundle import INPUT, Bundle
+from proto_mtl_ros.runtime.cuda import Buffer, Cuda, CudaError
+from proto_mtl_ros.runtime.machine import TENSORRT
+
+if TYPE_CHECKING:
+    from proto_mtl_ros.runtime.engine_plan import EnginePlan
 
 
 @dataclass
@@ -55,28 +40,28 @@ class _Prepared:
             buffer.free()
 
 
-class TensorRtEngine(LoadedEngine):
-    """Runs a built engine. Used by one thread at a time; see ``engine.Engine``."""
+@register_backend
+class TensorRtEngine(Engine):
+    """Runs a built engine."""
 
     name = "tensorrt"
     title = "TensorRT"
+    requires = (TENSORRT,)
+    install = "install TensorRT (JetPack brings it, elsewhere it comes from NVIDIA's package index)"
+    ranks = {("cuda", "int8"): 10, ("cuda", "fp16"): 20}
 
     def __init__(self, bundle: Bundle, plan: EnginePlan, cuda: Cuda, content: bytes) -> None:
-        """Load a built engine.
-
-        Args:
-            bundle: the model.
-            plan: that ``content`` was built by.
-            cuda: the GPU.
-            content: the engine.
+        """Load the engine ``content``, which was built by ``plan``.
 
         Raises:
             EngineError: this library cannot read it, or it is not the bundle's.
         """
+        from proto_mtl_ros.runtime.tensorrt_build import import_library, logger
+
         super().__init__(bundle.manifest, f"cuda:{cuda.index}", plan.key.precision)
         self._cuda = cuda
         self._runs: dict[tuple[int, ...], _Prepared] = {}
-        trt = import_library(plan.request.library)
+        trt = import_library(plan.library)
         self._logger = logger(trt)
         runtime = trt.Runtime(self._logger)
         self._engine: Any = runtime.deserialize_cuda_engine(content)
@@ -94,6 +79,28 @@ class TensorRtEngine(LoadedEngine):
         same = {kind: kind for of in tensors.values() for kind in of.values()}
         self._check_graph("the engine", tensors[True], tensors[False], same)
         self._stream = cuda.stream()
+
+    @classmethod
+    def load(cls, bundle: Bundle, options: EngineOptions) -> TensorRtEngine:
+        """Load the built engine of this machine.
+
+        Raises:
+            EngineNotBuilt: there is none yet.
+            CudaError: there is no GPU.
+        """
+        from proto_mtl_ros.runtime.engine_plan import PRECISIONS, EnginePlan
+
+        # CUDA first: without a GPU some TensorRT libraries end the process
+        cuda = Cuda(options.gpu)
+        plan = EnginePlan.of(
+            bundle,
+            cuda.name,
+            cuda.capability,
+            PRECISIONS[0] if options.precision == "auto" else options.precision,
+            options.input_size,
+            options.max_batch,
+        )
+        return cls(bundle, plan, cuda, plan.find())
 
     def _run(self, images: np.ndarray) -> dict[str, np.ndarray]:
         self._cuda.use()
@@ -126,12 +133,11 @@ class TensorRtEngine(LoadedEngine):
                 f"the engine was built for inputs from {list(smallest)} to {list(largest)}, not"
                 f" {list(shape)}: build it for this size"
             )
-        run = _Prepared(context, cuda.buffer(shape, np.dtype(np.uint8)), {})
+        run = _Prepared(context, Buffer(cuda, shape, np.dtype(np.uint8)), {})
         try:
             context.set_tensor_address(INPUT, run.image.pointer)
-            for name, (dtype, channels) in self._outputs.items():
-                size = shape[:3] if channels == 1 else (*shape[:3], channels)
-                run.maps[name] = cuda.buffer(size, dtype)
+            for name, output in self._outputs.items():
+                run.maps[name] = Buffer(cuda, output.shape(shape), output.dtype)
                 context.set_tensor_address(name, run.maps[name].pointer)
             # once as it is: the first run allocates, which cannot be recorded
             self._enqueue(run)
@@ -154,23 +160,3 @@ class TensorRtEngine(LoadedEngine):
             raise EngineError(f"TensorRT failed: {one_line(self._logger.last)}")
         for buffer in run.maps.values():
             buffer.download(self._stream)
-
-
-def load(bundle: Bundle, options: EngineOptions) -> TensorRtEngine:
-    """Load the built engine of this machine; see ``engine.create_engine``.
-
-    Raises:
-        EngineNotBuilt: there is none yet.
-        CudaError: there is no GPU.
-    """
-    # CUDA first: without a GPU some TensorRT libraries end the process
-    cuda = Cuda(options.gpu)
-    plan = EnginePlan.of(
-        bundle,
-        cuda.name,
-        cuda.capability,
-        PRECISIONS[0] if options.precision == "auto" else options.precision,
-        options.input_size,
-        options.max_batch,
-    )
-    return TensorRtEngine(bundle, plan, cuda, plan.find())

@@ -3,38 +3,38 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import torch
 
-from proto_mtl_ros.errors import (
-    EngineError,
-    one_line,
-)
-from proto_mtl_ros.model import (
-    ProtoMTL,
-    build_from_manifest,
-)
-from proto_mtl_ros.model.deploy import DeployGraph
+from proto_mtl_ros.errors import EngineError, one_line
+from proto_mtl_ros.runtime.backend import Engine, EngineOptions, register_backend
 from proto_mtl_ros.runtime.bundle import Bundle
-from proto_mtl_ros.runtime.engine import EngineOptions
-from proto_mtl_ros.runtime.loaded_engine import LoadedEngine
-from proto_mtl_ros.tensor_file import (
-    read_safetensors,
-    tensor_shapes,
-)
+
+if TYPE_CHECKING:
+    from proto_mtl_ros.model import ProtoMTL
+    from proto_mtl_ros.model.deploy import DeployGraph
 
 
-class TorchEngine(LoadedEngine):
-    """Runs ``weights.safetensors``. Used by one thread at a time; see ``engine.Engine``.
+@register_backend
+class TorchEngine(Engine):
+    """Runs ``weights.safetensors``.
 
     ``threads`` other than 0 sets the number of threads of all of torch in this process.
     """
 
     name = "torch"
     title = "torch"
+    requires = (("torch",), ("safetensors",))
+    install = "pip install torch safetensors"
+    ranks = {("cuda", "fp16"): 30, ("cuda", "fp32"): 50, ("cpu", "fp32"): 40}
 
     def __init__(self, bundle: Bundle, options: EngineOptions) -> None:
         """Build the network and load its weights; see ``engine.create_engine``."""
+        import torch
+
+        from proto_mtl_ros.model.deploy import DeployGraph
+
         if options.threads:
             torch.set_num_threads(options.threads)
         device, fallback = _choose_device(options.device)
@@ -66,6 +66,8 @@ class TorchEngine(LoadedEngine):
     def _release(self) -> None:
         self._graph = None
         if self.device.startswith("cuda"):
+            import torch
+
             torch.cuda.empty_cache()
 
 
@@ -73,30 +75,28 @@ def run_graph(
     graph: DeployGraph, images: np.ndarray, device: str, half: bool = False
 ) -> dict[str, np.ndarray]:
     """Run a deployed graph on uint8[B, H, W, 3] images and return its maps by name."""
+    import torch
+
     if not images.flags.writeable:
         images = images.copy()  # torch warns of memory that it might write to
     cast = torch.autocast("cuda", torch.float16, enabled=half)
     with torch.inference_mode(), cast:
         maps = graph(torch.from_numpy(images).to(device))
         return {
-            name: _as_promised(values).contiguous().cpu().numpy()
+            name: (values.float() if half and values.is_floating_point() else values)
+            .contiguous()
+            .cpu()
+            .numpy()
             for name, values in zip(graph.outputs, maps, strict=True)
         }
-
-
-def load(bundle: Bundle, options: EngineOptions) -> TorchEngine:
-    """Create the engine; see ``engine.create_engine``."""
-    return TorchEngine(bundle, options)
-
-
-def _as_promised(values: torch.Tensor) -> torch.Tensor:
-    return values.float() if values.is_floating_point() else values
 
 
 def _choose_device(wanted: str) -> tuple[str, str | None]:
     """Return the device to use, and why it is not the wanted one."""
     if wanted == "cpu":
         return "cpu", None
+    import torch
+
     if not torch.cuda.is_available():
         why = "torch finds no CUDA GPU (check the driver, and that this torch is a CUDA build)"
         return "cpu", None if wanted == "auto" else f"{why}; running on the CPU"
@@ -117,6 +117,11 @@ def network_of(bundle: Bundle) -> ProtoMTL:
     Raises:
         EngineError: this release cannot build the architecture, or the weights are of another.
     """
+    import torch
+
+    from proto_mtl_ros.files.tensors import read_safetensors, tensor_shapes
+    from proto_mtl_ros.model import build_from_manifest
+
     path = bundle.weights_path
     advice = "export the model again"
     try:

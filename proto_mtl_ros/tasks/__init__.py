@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from proto_mtl_ros import plugins
 from proto_mtl_ros.tasks.binary import Binary, binary
 from proto_mtl_ros.tasks.depth import DEPTH, Scalar
 from proto_mtl_ros.tasks.normals import NORMALS, UnitVector
@@ -41,6 +42,8 @@ def named_task(name: str, classes: tuple[str, ...] = ()) -> Task:
     Raises:
         ValueError: there is no such task; the message names those there are.
     """
+    if name not in TASKS:
+        plugins.load()
     if name not in TASKS:
         raise ValueError(f"unknown task {name!r}; there are: {', '.join(TASKS)}")
     task = TASKS[name]

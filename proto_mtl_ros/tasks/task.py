@@ -42,6 +42,10 @@ class OutputMap:
     dtype: np.dtype
     channels: int = 1
 
+    def shape(self, images: tuple[int, ...]) -> tuple[int, ...]:
+        """Return its shape for images [B, H, W, 3]."""
+        return images[:3] if self.channels == 1 else (*images[:3], self.channels)
+
 
 @dataclass(frozen=True)
 class TopicSettings:

@@ -13,12 +13,11 @@ import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import Tensor
 
-from proto_mtl_ros.bounded import read_json
 from proto_mtl_ros.errors import ConfigError
-from proto_mtl_ros.files import write_bytes
+from proto_mtl_ros.files import read_json, write_bytes
+from proto_mtl_ros.files.tensors import read_torch
 from proto_mtl_ros.model import ProtoMTL, build_network
 from proto_mtl_ros.tasks import NYU13, LabelSet, tasks_over
-from proto_mtl_ros.tensor_file import read_torch
 from proto_mtl_ros.training.config import CONFIG, LAST, TrainConfig
 from proto_mtl_ros.training.start import starting_network
 from proto_mtl_ros.training.upgrade import upgraded

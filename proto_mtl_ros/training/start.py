@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from proto_mtl_ros.errors import BundleError, ConfigError
+from proto_mtl_ros.files.tensors import read_safetensors
 from proto_mtl_ros.model import ProtoMTL, build_network
 from proto_mtl_ros.runtime.bundle import Bundle
 from proto_mtl_ros.tasks import Task
-from proto_mtl_ros.tensor_file import read_safetensors
 from proto_mtl_ros.training.config import ModelConfig, TrainConfig
 
 _LOG = logging.getLogger(__name__)
@@ -47,10 +47,6 @@ def continued_from(config: TrainConfig, where: str) -> TrainConfig:
 
     What must be the same in both, the network's parts, its input size and the camera that depth is
     canonical for, is the bundle's; and the bundle teaches what the one before it was to teach.
-
-    Args:
-        config: a run that starts from a bundle.
-        where: name or folder of the bundle to start from.
 
     Raises:
         BundleError: there is no such bundle, or it is damaged.

@@ -21,13 +21,7 @@ from proto_mtl_ros.model.torch_tasks import RAW_STRIDE, torch_task
 from proto_mtl_ros.tasks import Task
 from proto_mtl_ros.training.augmentation import Crop, Windows
 from proto_mtl_ros.training.auxiliary.auxiliary_loss import DERIVED_NORMALS, TEACHER
-from proto_mtl_ros.training.stored_maps import (
-    IMAGE,
-    AttachedMaps,
-    FrameBlock,
-    stored,
-    stored_size,
-)
+from proto_mtl_ros.training.stored_maps import IMAGE, AttachedMaps, FrameBlock, stored, stored_size
 
 
 class FrameStore:

@@ -9,8 +9,8 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from proto_mtl_ros.bounded import read_json
 from proto_mtl_ros.errors import ConfigError
+from proto_mtl_ros.files import read_json
 from proto_mtl_ros.model import ProtoMTL
 from proto_mtl_ros.model.network import FEATURE_STRIDE
 from proto_mtl_ros.model.torch_tasks import torch_task

@@ -10,14 +10,8 @@ import pytest
 import yaml
 
 from benchmark.protocol import Protocol
-from benchmark.record import (
-    check_results,
-    recorded,
-)
-from benchmark.runs import (
-    chosen,
-    runs_of,
-)
+from benchmark.record import check_results, recorded
+from benchmark.runs import chosen, runs_of
 from proto_mtl_ros.errors import ConfigError
 
 REPOSITORY = Path(__file__).resolve().parents[2]

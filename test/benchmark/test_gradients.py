@@ -12,10 +12,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="training needs torch")
 
 from benchmark.methods.gradients import shared_parameters  # noqa: E402
-from proto_mtl_ros.errors import (  # noqa: E402
-    ConfigError,
-    TrainingError,
-)
+from proto_mtl_ros.errors import ConfigError, TrainingError  # noqa: E402
 from proto_mtl_ros.training.guard import FiniteGuard  # noqa: E402
 from proto_mtl_ros.training.weighting import WEIGHTINGS  # noqa: E402
 

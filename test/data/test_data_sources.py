@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 import sources
 from nyuv2_pack import write_pack
 
+from proto_mtl_ros import plugins
 from proto_mtl_ros.data import registry
 from proto_mtl_ros.data.joined import Joined
 from proto_mtl_ros.data.map_file import write_image
@@ -151,16 +151,13 @@ def test_of_a_pack_what_is_there_is_used(tmp_path: Path) -> None:
     assert frames.label_set == NYU13 and frames.tasks == ("segmentation",)
 
 
-@pytest.mark.parametrize("text", ["x,y", "x,y,y", "x,y,--z", "right,down,forward"])
-def test_wrong_axes_are_told(text: str) -> None:
-    with pytest.raises(DataError, match="normal_axes"):
-        NormalAxes.parse(text)
-
-
 def test_axes_name_what_they_do() -> None:
     stored = np.array([1.0, 2.0, 3.0])
     assert NormalAxes.parse("z, -x, y").optical(stored).tolist() == [3.0, -1.0, 2.0]
     assert str(NormalAxes.parse("z, -x, +y")) == "z,-x,y"
+    for text in ("x,y", "x,y,y", "x,y,--z", "right,down,forward"):
+        with pytest.raises(DataError, match="normal_axes"):
+            NormalAxes.parse(text)
 
 
 def test_preprocessed_cityscapes(tmp_path: Path) -> None:
@@ -188,14 +185,9 @@ def test_preprocessed_cityscapes(tmp_path: Path) -> None:
     options = {"baseline_fx": 2 * 0.209313 * 2262.52}
     other = open_source("preprocessed", tmp_path, "train", options=options)[0]
     np.testing.assert_allclose(other.labels["depth"][:, 20:], 40.0, rtol=2e-4)
-
-
-def test_the_largest_published_disparity_is_near() -> None:
-    # 32257 of the 16 bit images, which the pack shows as 0.4922: 126 pixels
-    depth = disparity_to_depth(np.array([32257 / 65535, 0.4922, 0, 1 / 65535]))
-    assert depth[0] == pytest.approx(0.209313 * 2262.52 / 126, rel=1e-6)
-    assert depth[1] == pytest.approx(depth[0], rel=1e-3)
-    assert depth[2:].tolist() == [0, 0]
+    # the largest of the 16 bit images, 32257, which the pack shows as 0.4922: 126 pixels
+    metres = disparity_to_depth(np.array([32257 / 65535, 0.4922, 0, 1 / 65535]))
+    np.testing.assert_allclose(metres, [*[0.209313 * 2262.52 / 126] * 2, 0, 0], rtol=1e-3)
 
 
 def test_folder_written_by_hand(folder: Path) -> None:
@@ -241,108 +233,64 @@ def test_folder_obeys_a_manifest(folder: Path) -> None:
         open_source("folder", folder, "train", manifest=folder / "m.csv")
 
 
-def _spoil_size(root: Path) -> None:
-    cv2.imwrite(str(root / "segmentation" / "b.png"), sources.mask(1)[::2, ::2])
+def _json(name: str, content: object) -> Callable[[Path], None]:
+    return lambda root: (root / name).write_text(json.dumps(content)) and None
 
 
-def _spoil_ids(root: Path) -> None:
-    cv2.imwrite(str(root / "segmentation" / "b.png"), np.full((48, 64), 3, np.uint8))
+def _png(name: str, pixels: np.ndarray) -> Callable[[Path], None]:
+    return lambda root: cv2.imwrite(str(root / name), pixels) and None
 
 
-def _spoil_colour_mask(root: Path) -> None:
-    cv2.imwrite(str(root / "segmentation" / "b.png"), sources.picture(0))
+def _npy(name: str, array: np.ndarray) -> Callable[[Path], None]:
+    return lambda root: np.save(root / name, array)
 
 
-def _spoil_depth(root: Path) -> None:
-    cv2.imwrite(str(root / "depth" / "a.png"), np.zeros((48, 64), np.uint8))
+def _moved(name: str, to: str) -> Callable[[Path], None]:
+    return lambda root: (root / name).rename(root / to) and None
 
 
-def _spoil_array(root: Path) -> None:
-    (root / "depth" / "b.npy").write_bytes((root / "depth" / "b.npy").read_bytes()[:200])
-
-
-def _spoil_image(root: Path) -> None:
-    (root / "images" / "a.png").write_bytes(b"")
-
-
-def _spoil_camera(root: Path) -> None:
-    (root / "camera.json").write_text(json.dumps({**sources.CAMERA, "width": 100}))
-
-
-def _spoil_focal_length(root: Path) -> None:
-    (root / "camera.json").write_text(json.dumps({**sources.CAMERA, "fx": 0}))
-
-
-def _forget_camera(root: Path) -> None:
-    (root / "camera.json").unlink()
-
-
-def _forget_classes(root: Path) -> None:
-    (root / "classes.txt").unlink()
-
-
-def _rename_masks(root: Path) -> None:
-    (root / "segmentation" / "b.png").rename(root / "segmentation" / "b_mask.png")
-
-
-def _double(root: Path) -> None:
-    (root / "images" / "a.jpg").write_bytes(b"")
-
-
-def _name_missing(root: Path) -> None:
-    (root / "splits.csv").write_text("frame_id,split\nz,train\n")
-
-
-def _spoil_normals(root: Path) -> None:
-    cv2.imwrite(str(root / "normals" / "b.png"), np.zeros((48, 64, 3), np.uint16))
-
-
-def _spoil_normals_shape(root: Path) -> None:
-    (root / "normals" / "b.png").unlink()
-    np.save(root / "normals" / "b.npy", np.zeros((48, 64)))
-
-
-def _spoil_depth_channels(root: Path) -> None:
-    np.save(root / "depth" / "b.npy", np.ones((48, 64, 2), np.float32))
-
-
-def _forget_images(root: Path) -> None:
-    (root / "images").rename(root / "rgb")
-
-
-def _palette(content: object) -> Callable[[Path], None]:
-    def spoil(root: Path) -> None:
-        (root / "classes.json").write_text(json.dumps(content))
-
-    return spoil
+def _bytes(name: str, content: bytes) -> Callable[[Path], None]:
+    return lambda root: (root / name).write_bytes(content) and None
 
 
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
-        (_spoil_normals, "must be an 8 bit RGB image"),
-        (_spoil_normals_shape, r"normals are \[H, W, 3\]"),
-        (_spoil_depth_channels, r"depth is one channel \[H, W\]"),
-        (_forget_images, "with the subfolder images"),
-        (_palette({"classes": []}), "must list the names of the classes"),
-        (_palette(["floor", "wall", "floor"]), "names a class twice"),
-        (_palette([f"c{i}" for i in range(256)]), "names 256 classes, at most 255"),
-        (_palette({"classes": ["floor"], "palette": [[1, 2]]}), r"a list of \[r, g, b\]"),
-        (_palette({"classes": ["floor"], "palette": [[0, 0, 256]]}), "of 0 to 255 for every"),
-        (_palette({"classes": ["floor", "wall"], "palette": [[0, 0, 0]]}), "for every class"),
-        (_spoil_size, "32x24, its image 64x48"),
-        (_spoil_ids, "has the id 3, but there are 3 classes"),
-        (_spoil_colour_mask, "one channel"),
-        (_spoil_depth, "uint16 millimetres"),
-        (_spoil_array, "not a readable array"),
-        (_spoil_image, "not a readable image"),
-        (_spoil_camera, "another aspect ratio"),
-        (_spoil_focal_length, "no camera"),
-        (_forget_camera, "camera.json not found"),
-        (_forget_classes, "neither classes.txt nor classes.json"),
-        (_rename_masks, "named as an image"),
-        (_double, "are one frame"),
-        (_name_missing, "no such image"),
+        (_png("normals/b.png", np.zeros((48, 64, 3), np.uint16)), "must be an 8 bit RGB image"),
+        (_npy("normals/a.npy", np.zeros((48, 64))), r"normals are \[H, W, 3\]"),
+        (_npy("depth/b.npy", np.ones((48, 64, 2), np.float32)), r"depth is one channel \[H, W\]"),
+        (_moved("images", "rgb"), "with the subfolder images"),
+        (_json("classes.json", {"classes": []}), "must list the names of the classes"),
+        (_json("classes.json", ["floor", "wall", "floor"]), "names a class twice"),
+        (_json("classes.json", [f"c{i}" for i in range(256)]), "names 256 classes, at most 255"),
+        (
+            _json("classes.json", {"classes": ["floor"], "palette": [[1, 2]]}),
+            r"a list of \[r, g, b\]",
+        ),
+        (
+            _json("classes.json", {"classes": ["floor"], "palette": [[0, 0, 256]]}),
+            "of 0 to 255 for every",
+        ),
+        (
+            _json("classes.json", {"classes": ["floor", "wall"], "palette": [[0, 0, 0]]}),
+            "for every class",
+        ),
+        (_png("segmentation/b.png", sources.mask(1)[::2, ::2]), "32x24, its image 64x48"),
+        (
+            _png("segmentation/b.png", np.full((48, 64), 3, np.uint8)),
+            "has the id 3, but there are 3 classes",
+        ),
+        (_png("segmentation/b.png", sources.picture(0)), "one channel"),
+        (_png("depth/a.png", np.zeros((48, 64), np.uint8)), "uint16 millimetres"),
+        (_bytes("depth/b.npy", b"\x93NUMPY"), "not a readable array"),
+        (_bytes("images/a.png", b""), "not a readable image"),
+        (_json("camera.json", {**sources.CAMERA, "width": 100}), "another aspect ratio"),
+        (_json("camera.json", {**sources.CAMERA, "fx": 0}), "no camera"),
+        (_moved("camera.json", "camera.txt"), "camera.json not found"),
+        (_moved("classes.txt", "classes.csv"), "neither classes.txt nor classes.json"),
+        (_moved("segmentation/b.png", "segmentation/b_mask.png"), "named as an image"),
+        (_bytes("images/a.jpg", b""), "are one frame"),
+        (_bytes("splits.csv", b"frame_id,split\nz,train\n"), "no such image"),
     ],
 )
 def test_a_spoilt_folder_is_told(folder: Path, spoil, said: str) -> None:
@@ -553,9 +501,13 @@ def test_a_kind_from_outside_the_package_is_one_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "ramps_of_mine.py").write_text(TOY)
+    info = tmp_path / "ramps-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: ramps\nVersion: 1\n")
+    (info / "entry_points.txt").write_text("[proto_mtl_ros.plugins]\nramps = ramps_of_mine\n")
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(plugins, "load", plugins.load.__wrapped__)  # as in a new process
     monkeypatch.setitem(registry._KINDS, "ramps", None)  # taken out again
-    importlib.import_module("ramps_of_mine")
     (tmp_path / "x.ramps").touch()
     (tmp_path / "m.csv").write_text("\ufeffframe_id,depth\na,1\nb,0\n", encoding="utf-8")
     assert registry.kind_of(tmp_path / "x.ramps") == "ramps"

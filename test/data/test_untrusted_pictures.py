@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 
 from proto_mtl_ros.data.bags.masks import read_masks
-from proto_mtl_ros.data.bags.recording import open_recording
+from proto_mtl_ros.data.bags.recording_kinds import open_recording
 from proto_mtl_ros.data.map_file import read_array, read_image
-from proto_mtl_ros.encodings import EncodingError, decode_compressed_depth, decode_file
+from proto_mtl_ros.encodings import EncodingError, decode_file
 from proto_mtl_ros.encodings.picture_size import picture_size
 from proto_mtl_ros.errors import DataError, ProtoMtlError
 
@@ -115,13 +115,6 @@ def test_a_chunk_that_states_gigabytes_is_not_believed() -> None:
         decode_file(content, cv2.IMREAD_COLOR)
 
 
-@pytest.mark.parametrize(("width", "height"), [(1 << 30, 1 << 30), (-4, -4), (0, 5), (9000, 9000)])
-def test_compressed_depth_above_the_limit(width: int, height: int) -> None:
-    content = struct.pack("<iffii", 0, 0, 0, width, height) + bytes(64)
-    with pytest.raises(EncodingError):
-        decode_compressed_depth("16UC1; compressedDepth rvl", content)
-
-
 def npy(header: str, data: bytes = b"", version: int = 1) -> bytes:
     text = header.encode("latin-1")
     length = struct.pack("<H" if version == 1 else "<I", len(text))
@@ -214,7 +207,7 @@ def test_a_play_list_is_no_video(tmp_path: Path) -> None:
 
 
 def test_what_was_tried(record_fault: Callable[..., None]) -> None:
-    tried = len(LARGE) + 10 + 4 + 13 + 11 + 2
+    tried = len(LARGE) + 10 + 13 + 11 + 2
     record_fault(
         "files", "a picture, array, mask or video that would take gigabytes or lead elsewhere",
         tried=tried, survived=tried, lost=0, seen="one line; it is not decoded",

@@ -19,8 +19,8 @@ from evaluations import without_times
 from tiny_bundle import expected, write_tiny_bundle
 from typer.testing import CliRunner
 
+from proto_mtl_ros import load
 from proto_mtl_ros.cli.bag_evaluate import evaluate
-from proto_mtl_ros.cli.engine_options import open_predictor
 from proto_mtl_ros.data.bags.bag import BagMessage, typestore
 from proto_mtl_ros.data.bags.calibration import Calibration
 from proto_mtl_ros.data.bags.recording import BagRecording, decode_picture
@@ -277,7 +277,7 @@ def test_frames_without_depth_are_judged_by_the_rest(
 
 def test_a_stretch_without_an_image_is_refused(model: Path, tmp_path: Path) -> None:
     bag = write_recording(tmp_path / "bag", frames=2)
-    predictor = open_predictor(str(model), "onnxruntime", "cpu")
+    predictor = load(str(model), "onnxruntime", "cpu")
     with BagRecording(bag) as opened:
         calibration = Calibration.of(opened)
         run = BagPass(opened, predictor, calibration, PassOptions(part=(0.4, 0.6)))

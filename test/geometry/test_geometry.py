@@ -141,10 +141,6 @@ def test_skewed_matrix_is_honoured():
     np.testing.assert_allclose(camera.project(camera.rays()[10, 20]), [20, 10], atol=1e-4)
 
 
-def test_camera_info_without_calibration_gives_no_camera():
-    assert Camera.from_info(**info(K=[0.0] * 9)) is None
-
-
 @pytest.mark.parametrize(
     ("bin_x", "bin_y", "roi"),
     [
@@ -195,9 +191,12 @@ def test_rectified_image_ignores_distortion_and_falls_back_to_k_without_p():
             {"distortion_model": "magic", "D": [0.1] * 5},
             "distortion model 'magic' is not known.*plumb_bob.*equidistant",
         ),
+        ({"K": [0.5, 0, 30, 0, -0.5, 25, 0, 0, 1]}, "must be positive"),
         ({"width": 0}, "not positive"),
+        ({"height": 0}, "not positive"),
         ({"roi": (60, 0, 10, 10)}, "not inside"),
-        ({"binning_x": 100}, "leaves nothing"),
+        ({"binning_x": 65}, "leaves nothing"),
+        ({"binning_y": 49}, "leaves nothing"),
     ],
 )
 def test_impossible_camera_info_is_refused_with_its_reason(changes, reason):
@@ -205,8 +204,15 @@ def test_impossible_camera_info_is_refused_with_its_reason(changes, reason):
         Camera.from_info(**info(**changes))
 
 
-def test_unknown_model_without_distortion_is_a_pinhole():
+def test_what_camera_info_may_leave_out():
+    whole = Camera.from_info(48, 64, make_camera().K.ravel())
+    assert (whole.width, whole.height, whole.fx) == (64, 48, 61.0)
+    corner = Camera.from_info(**info(roi=(10, 5, 0, 0)))
+    assert (corner.width, corner.height) == (54, 43)
+    single = Camera.from_info(**info(binning_x=64, binning_y=48))
+    assert (single.width, single.height) == (1, 1)
     assert not Camera.from_info(**info(distortion_model="magic")).distorted
+    assert Camera.from_info(**info(K=[0.0] * 9)) is None
 
 
 def test_canonical_depth_becomes_metres_of_the_actual_lens():
@@ -265,28 +271,6 @@ def test_a_window_outside_the_image_or_without_pixels_is_refused(window):
     assert make_camera().cropped(63, 47, 1, 1).width == 1
 
 
-@pytest.mark.parametrize("field", ["binning_x", "binning_y"])
-def test_a_binning_that_leaves_nothing_is_refused(field):
-    with pytest.raises(ValueError, match="leaves nothing of the image"):
-        Camera.from_info(**info(**{field: 65}))
-
-
-def test_a_binning_may_leave_a_single_pixel():
-    camera = Camera.from_info(**info(binning_x=64, binning_y=48))
-    assert (camera.width, camera.height) == (1, 1)
-
-
-def test_camera_info_without_region_or_binning_is_that_of_the_whole_sensor():
-    camera = Camera.from_info(48, 64, make_camera().K.ravel())
-    assert (camera.width, camera.height) == (64, 48)
-    assert np.array_equal(camera.K, make_camera().K)
-
-
-def test_a_region_given_by_its_corner_alone_reaches_to_the_edge_of_the_sensor():
-    camera = Camera.from_info(**info(roi=(10, 5, 0, 0)))
-    assert (camera.width, camera.height) == (54, 43)
-
-
 def test_an_image_of_the_same_shape_has_the_resized_camera_and_others_have_none():
     camera = make_camera()
     assert camera.fitted(64, 48) is camera
@@ -294,19 +278,3 @@ def test_an_image_of_the_same_shape_has_the_resized_camera_and_others_have_none(
     assert half is not None and np.allclose(half.K, camera.resized(32, 24).K)
     assert camera.fitted(128, 96).width == 128
     assert camera.fitted(32, 30) is None and camera.fitted(48, 64) is None
-
-
-@pytest.mark.parametrize("size", [(0, 48), (64, 0)])
-def test_a_camera_has_pixels(size):
-    with pytest.raises(ValueError, match="not positive"):
-        Camera(make_camera().K, *size)
-
-
-@pytest.mark.parametrize("focal", [(0.0, 1.0), (1.0, 0.0), (-1.0, 1.0), (1.0, -1.0)])
-def test_focal_lengths_are_positive(focal):
-    with pytest.raises(ValueError, match="must be positive"):
-        Camera(np.diag([*focal, 1.0]), 2, 2)
-
-
-def test_focal_lengths_below_a_pixel_are_focal_lengths():
-    assert Camera(np.diag([0.5, 0.25, 1.0]), 2, 2).K[1, 1] == 0.25

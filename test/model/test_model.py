@@ -8,18 +8,11 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the network needs torch")
 
-from proto_mtl_ros.model import (  # noqa: E402
-    ProtoMTL,
-    build_from_manifest,
-)
+from proto_mtl_ros.model import ProtoMTL, build_from_manifest  # noqa: E402
 from proto_mtl_ros.model.backbones import build_backbone  # noqa: E402
 from proto_mtl_ros.model.deploy import DeployGraph  # noqa: E402
 from proto_mtl_ros.model.prototypes import TaskPrototypes, entropy  # noqa: E402
-from proto_mtl_ros.tasks import (  # noqa: E402
-    DEPTH,
-    SEGMENTATION,
-    TASKS,
-)
+from proto_mtl_ros.tasks import DEPTH, SEGMENTATION, TASKS  # noqa: E402
 
 
 @pytest.fixture(scope="module")

@@ -12,15 +12,9 @@ torch = pytest.importorskip("torch", reason="the network needs torch")
 from torch.nn import functional as F  # noqa: E402
 
 from proto_mtl_ros.errors import ConfigError  # noqa: E402
-from proto_mtl_ros.model import (  # noqa: E402
-    ProtoMTL,
-    build_from_manifest,
-)
+from proto_mtl_ros.model import ProtoMTL, build_from_manifest  # noqa: E402
 from proto_mtl_ros.model.backbones import build_backbone  # noqa: E402
-from proto_mtl_ros.tasks import (  # noqa: E402
-    DEPTH,
-    SEGMENTATION,
-)
+from proto_mtl_ros.tasks import DEPTH, SEGMENTATION  # noqa: E402
 
 
 def published_shapes() -> dict[str, tuple[int, ...]]:

@@ -14,15 +14,16 @@ from pathlib import Path
 
 import pytest
 
-from proto_mtl_ros import files
 from proto_mtl_ros.files import (
     NewFolder,
     ScratchFolder,
+    folders,
     remove_leftovers,
     replace_folder,
     write_bytes,
     write_json_part,
     write_text,
+    writing,
 )
 
 
@@ -63,10 +64,10 @@ def without_exchange(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureReq
     class Unable:
         @staticmethod
         def renameat2(*_: object) -> int:
-            files.ctypes.set_errno(errno.EINVAL)
+            folders.ctypes.set_errno(errno.EINVAL)
             return -1
 
-    monkeypatch.setattr(files, "_LIBC", Old() if request.param == "an old libc" else Unable())
+    monkeypatch.setattr(folders, "_LIBC", Old() if request.param == "an old libc" else Unable())
 
 
 @pytest.mark.parametrize("lay", [Path.symlink_to, Path.hardlink_to])
@@ -113,7 +114,7 @@ def test_a_file_system_without_locks_is_written_to_all_the_same(tmp_path: Path) 
 def test_what_another_process_is_writing_is_refused_by_its_own_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(files, "_PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr(writing, "PATIENCE_SECONDS", 0.05)
     (tmp_path / ".report.part").write_text("half")
     with held(tmp_path / ".report.part"), pytest.raises(OSError) as refused:
         write_text(tmp_path / "report", "new")
@@ -185,7 +186,7 @@ def test_leftovers_in_use_stay_and_others_go(tmp_path: Path) -> None:
 def test_a_scratch_folder_goes_with_its_context(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(files.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(folders.tempfile, "tempdir", str(tmp_path))
     folder_of(tmp_path / "proto_mtl_old_x.part" / "y", "of a killed process")
     with ScratchFolder("demo") as mine:
         assert names(tmp_path) == [mine.name]

@@ -20,7 +20,6 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from std_msgs.msg import Header
 
 from proto_mtl_ros.encodings import (
-    EncodingError,
     encode_compressed,
 )
 from proto_mtl_ros.geometry import (
@@ -51,28 +50,11 @@ def image(pixels: np.ndarray, encoding: str, padding: int = 0) -> Image:
     )
 
 
-@pytest.mark.parametrize("padding", [0, 5])
-def test_rgb_and_bgr_are_read_whatever_the_step(padding: int) -> None:
-    rgb = np.random.default_rng(0).integers(0, 255, (6, 8, 3), np.uint8)
-    assert np.array_equal(decoding.read_image(image(rgb, "rgb8", padding)), rgb)
-    bgr = np.ascontiguousarray(rgb[..., ::-1])
-    assert np.array_equal(decoding.read_image(image(bgr, "bgr8", padding)), rgb)
-
-
 def test_an_rgb_image_is_not_copied() -> None:
     message = image(np.zeros((4, 4, 3), np.uint8), "rgb8")
     pixels = decoding.read_image(message)
     np.frombuffer(message.data, np.uint8)[0] = 9
     assert pixels[0, 0, 0] == 9
-
-
-@pytest.mark.skipif(decoding.CvBridge is not None, reason="cv_bridge converts it")
-def test_unknown_encoding_names_its_cause() -> None:
-    message = image(np.zeros((4, 4, 3), np.uint8), "rgb8")
-    message.encoding = "nv99"
-    with pytest.raises(EncodingError) as error:
-        decoding.read_image(message)
-    assert error.value.cause == "unknown_encoding"
 
 
 def test_compressed_image() -> None:

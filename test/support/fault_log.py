@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the fault campaign tried and what came of it, for docs/reliability.md."""
+"""What the fault campaign tried and what came of it, for tools/reliability/README.md."""
 
 from __future__ import annotations
 

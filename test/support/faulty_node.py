@@ -116,11 +116,11 @@ def spoil_engine(engine: Any, path: Path) -> None:
 def main() -> None:
     """Run `proto-mtl node` with the faults in place."""
     path = Path(sys.argv.pop(1))
-    from proto_mtl_ros.ros import diagnostics
+    import quick_node  # noqa: F401
+
     from proto_mtl_ros.runtime.onnxruntime import OnnxRuntimeEngine
     from proto_mtl_ros.runtime.openvino import OpenVinoEngine
 
-    diagnostics.HOLD = 2.0  # tests wait for the end of what they do
     for engine in (OnnxRuntimeEngine, OpenVinoEngine):
         spoil_engine(engine, path)
     from proto_mtl_ros.cli.main import main as command

@@ -30,7 +30,7 @@ from typing import Any
 HERE = Path(__file__).parent
 CORPUS = HERE / "corpus"
 SLOW_SECONDS, GROWN_BYTES, LARGEST_FOUND = 10.0, 1_500_000_000, 20_000
-_INSTRUMENTED = ["proto_mtl_ros.bounded", "proto_mtl_ros.tensor_file", "proto_mtl_ros.data",
+_INSTRUMENTED = ["proto_mtl_ros.files.reading", "proto_mtl_ros.files.tensors", "proto_mtl_ros.data",
                  "proto_mtl_ros.encodings", "proto_mtl_ros.runtime", "rosbags", "mcap"]  # fmt: skip
 
 

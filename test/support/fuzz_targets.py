@@ -49,16 +49,16 @@ from proto_mtl_ros.errors import (
     ConfigError,
     ProtoMtlError,
 )
+from proto_mtl_ros.files.tensors import (
+    read_safetensors,
+    read_torch,
+)
 from proto_mtl_ros.runtime.bundle import Bundle
 from proto_mtl_ros.runtime.engine_cache import (
     EngineCache,
     EngineKey,
 )
 from proto_mtl_ros.runtime.onnx_check import check_graph
-from proto_mtl_ros.tensor_file import (
-    read_safetensors,
-    read_torch,
-)
 from proto_mtl_ros.training.config import TrainConfig
 
 CORPUS = Path(__file__).parent / "corpus"

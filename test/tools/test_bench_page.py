@@ -11,16 +11,18 @@ import pytest
 from tiny_bundle import write_tiny_bundle
 from typer.testing import CliRunner
 
-from proto_mtl_ros.cli.bench import app
 from proto_mtl_ros.cli.engine import app as engine_app
+from proto_mtl_ros.cli.group import command_group
 from proto_mtl_ros.errors import ConfigError
 from recordings import write_recording
+from tools.performance.__main__ import app
 from tools.performance.page import (
     DATA,
     PAGE,
     PLOT,
     write_page,
 )
+from tools.soak.__main__ import soak
 
 MADE = {
     "model": "tiny",
@@ -177,7 +179,7 @@ def test_a_case_that_there_is_not_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("command", "app_of", "said"),
     [
-        (["soak"], "bench", "the shipped recording is not installed: give --recording"),
+        ([], "soak", "the shipped recording is not installed: give --recording"),
         (["check"], "engine", "the shipped recording is not installed: give --data"),
     ],
 )
@@ -185,7 +187,9 @@ def test_an_installation_without_its_recording_says_so(
     command: list[str], app_of: str, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("rclpy", reason="ROS 2 is not installed")
-    monkeypatch.setattr("proto_mtl_ros.ros.replay.installation.shared_file", lambda name: None)
-    commands = {"bench": app, "engine": engine_app}[app_of]
+    monkeypatch.setattr("proto_mtl_ros.files.installation.shared_file", lambda name: None)
+    soak_app = command_group("")
+    soak_app.command()(soak)
+    commands = {"soak": soak_app, "engine": engine_app}[app_of]
     with pytest.raises(ConfigError, match=said):
         CliRunner().invoke(commands, command, catch_exceptions=False)

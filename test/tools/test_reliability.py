@@ -11,12 +11,16 @@ import pytest
 from fault_log import FaultLog
 from typer.testing import CliRunner
 
-from proto_mtl_ros.cli.bench import app
+from proto_mtl_ros.cli.group import command_group
 from proto_mtl_ros.errors import ConfigError
+from tools.reliability.__main__ import reliability
 from tools.reliability.page import (
     PARTS,
     write_page,
 )
+
+app = command_group("")
+app.command()(reliability)
 
 
 def fault(name: str, group: str, **more: Any) -> dict[str, Any]:
@@ -74,9 +78,9 @@ def test_a_page_of_everything(tmp_path: Path) -> None:
     write(tmp_path, faults_a=newer, faults_b=first, soak=SOAK, fuzz=FUZZ, coverage=COVERAGE,
           mutation=MUTATION, untried=UNTRIED)  # fmt: skip
     docs = tmp_path / "docs"
-    (docs / "images").mkdir(parents=True)
-    (docs / "images" / "soak.png").write_bytes(b"")
-    options = ["reliability", "--results", str(tmp_path), "--docs", str(docs)]
+    docs.mkdir()
+    (docs / "soak.png").write_bytes(b"")
+    options = ["--results", str(tmp_path), "--docs", str(docs)]
     done = CliRunner().invoke(app, options, catch_exceptions=False)
     assert done.exit_code == 0 and "not measured yet" not in done.output
     assert "3 kinds of faults, 66 tried, 64 survived, 3 lost" in done.output
@@ -90,12 +94,12 @@ def test_a_page_of_everything(tmp_path: Path) -> None:
     assert data["soak"]["unexplained_drops"] == 0 and "series" not in data["soak"]
     assert data["coverage"]["line"] == 93.2 and data["mutation_killed_percent"] == 85.0
     assert data["missing"] == []
-    text = (docs / "reliability.md").read_text()
+    text = (docs / "README.md").read_text()
     for said in (
         "| unplugged | 50 | 50 | 0 | WARN: no image |",
         "python -m pytest test/test_disk.py",
         "+0.50 MiB an hour (95 %: -1.00 to +2.00), within noise",
-        "images/soak.png",
+        "soak.png",
         "| the camera stops | 12 | 11 | 2 | 0.3 | no image for N s |",
         "| burst 3 |",
         "| bundle loader | atheris | 10.0 | 12345 | a list where an object was due",
@@ -118,7 +122,7 @@ def test_a_page_of_what_found_nothing(tmp_path: Path) -> None:
         mutation={**MUTATION, "survivors": [], "modules": modules},
     )  # fmt: skip
     assert write_page(tmp_path, tmp_path)["faults"] == []
-    text = (tmp_path / "reliability.md").read_text()
+    text = (tmp_path / "README.md").read_text()
     for said in (
         "Too short for a slope.",
         "`make fuzz`",
@@ -133,17 +137,15 @@ def test_a_page_of_what_found_nothing(tmp_path: Path) -> None:
 
 def test_what_was_not_measured_is_named_and_not_invented(tmp_path: Path) -> None:
     write(tmp_path, faults=[fault("unplugged", "camera")])
-    done = CliRunner().invoke(
-        app, ["reliability", "--results", str(tmp_path), "--docs", str(tmp_path / "docs")]
-    )
+    done = CliRunner().invoke(app, ["--results", str(tmp_path), "--docs", str(tmp_path / "docs")])
     assert done.exit_code == 0, done.output
     assert "not measured yet: soak, fuzz, coverage, mutation, untried" in done.output
     data = json.loads((tmp_path / "docs" / "reliability.json").read_text())
     for part in ("soak", "fuzz", "coverage", "mutation", "mutation_killed_percent", "untried"):
         assert data[part] is None
-    text = (tmp_path / "docs" / "reliability.md").read_text()
+    text = (tmp_path / "docs" / "README.md").read_text()
     missing = text.partition("## Not measured yet")[2]
-    assert "make coverage" in missing and "bench soak --minutes 30" in missing
+    assert "make coverage" in missing and "tools.soak --minutes 30" in missing
     for heading in ("## Soak", "## Fuzzing", "## Coverage", "## Mutation", "## Untried"):
         assert heading not in text
 

@@ -21,11 +21,12 @@ from ros_harness import DOMAIN, Client, NodeProcess
 from std_srvs.srv import Trigger
 from tiny_bundle import write_tiny_bundle
 
-from proto_mtl_ros.cli.main import run_command
+from proto_mtl_ros.cli.main import run_tool
 from proto_mtl_ros.data.bags.stamp_log import StampLog
 from proto_mtl_ros.errors import ConfigError
-from proto_mtl_ros.runtime.machine import process_use
 from recordings import write_recording
+from tools.process_use import process_use
+from tools.soak.__main__ import soak
 from tools.soak.analysis import (
     accounts,
     fault_outcomes,
@@ -208,12 +209,13 @@ def test_the_command_says_what_is_not_well(
     options = ["--recording", write_recording(tmp_path / "bag", frames=2), "--out", tmp_path]
     options += ["--model", write_tiny_bundle(tmp_path), "--docs", tmp_path / "docs"]
     with pytest.raises(SystemExit) as end:
-        run_command("bench", ["soak", *map(str, options)])
+        sys.argv = ["soak", *map(str, options)]
+        run_tool("tools.soak", soak)
     said = capsys.readouterr()
     assert end.value.code == 1
     assert f"memory: {figures['memory_slope_mib_per_hour']:+.2f} MiB an hour" in said.out
     assert [line.split()[2] for line in said.err.splitlines()] == ["rss_mib", "anon_mib"]
-    assert (tmp_path / "docs/images/soak.png").is_file()
+    assert (tmp_path / "docs/soak.png").is_file()
 
 
 def soak_command(tmp_path: Path, model: Path, minutes: float) -> list[str]:
@@ -224,7 +226,7 @@ def soak_command(tmp_path: Path, model: Path, minutes: float) -> list[str]:
         "faults": "burst,malformed,uncalibrated,lifecycle,reload,stopped_subscriber",
         "out": tmp_path / "out", "docs": tmp_path / "docs",
     }  # fmt: skip
-    command = [sys.executable, "-m", "proto_mtl_ros.cli", "bench", "soak"]
+    command = [sys.executable, "-m", "tools.soak"]
     return command + [f"--{name}={value}" for name, value in options.items()]
 
 
@@ -247,7 +249,7 @@ def test_a_short_soak_accounts_for_every_image(tmp_path: Path) -> None:
     assert any(cause in seen for cause in malformed), seen
     lines = (tmp_path / "out" / "soak.jsonl").read_text().splitlines()
     assert len(lines) == len(found["series"]["t"]) > 20
-    assert (tmp_path / "docs/images/soak.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "docs/soak.png").read_bytes().startswith(b"\x89PNG")
     # in so short a time memory may be said to grow, and nothing else to be wrong
     complaints = [line for line in done.stderr.splitlines() if line.startswith("not well")]
     assert all("_mib grows" in line or "threads grows" in line for line in complaints), done.stderr

@@ -15,7 +15,7 @@ pytest.importorskip("packaging", reason="packaging is not installed (it comes wi
 
 from packaging.requirements import Requirement
 
-from proto_mtl_ros.cli.main import run_command
+from proto_mtl_ros.cli.main import run_tool
 from proto_mtl_ros.errors import USAGE
 from tools import licences
 from tools.licences import normalised
@@ -96,7 +96,7 @@ def test_demo_and_tests_share_their_pins() -> None:
 
 
 def test_every_pinned_package_stands_in_the_list_of_licences() -> None:
-    text = (REPOSITORY / "docs" / "licences.md").read_text(encoding="utf-8")
+    text = (REPOSITORY / "tools" / "licences.md").read_text(encoding="utf-8")
     rows = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| ")]
     listed = {row[0]: row[1] for row in rows if len(row) == 4}
     pinned = pins("test")
@@ -107,7 +107,7 @@ def test_every_pinned_package_stands_in_the_list_of_licences() -> None:
 
 
 def test_what_a_robot_installs_is_free_of_copyleft() -> None:
-    text = (REPOSITORY / "docs" / "licences.md").read_text(encoding="utf-8")
+    text = (REPOSITORY / "tools" / "licences.md").read_text(encoding="utf-8")
     used = {"demo", "ros-wheels", "robot"}
     for line in text.splitlines():
         row = line.strip("| ").split(" | ")
@@ -117,7 +117,7 @@ def test_what_a_robot_installs_is_free_of_copyleft() -> None:
 
 def test_licences_are_listed_by_a_command() -> None:
     result = subprocess.run(
-        [sys.executable, "-m", "proto_mtl_ros.cli", "licences", "--extra", "demo"],
+        [sys.executable, "-m", "tools.licences", "--extra", "demo"],
         capture_output=True,
         text=True,
         cwd=REPOSITORY,
@@ -200,13 +200,18 @@ def test_a_licence_is_found_wherever_a_package_states_it(packages: Path) -> None
     assert missing == ["not-there"] and {entry.version for entry in found} == {"1.2"}
 
 
+def tool(*arguments: str) -> None:
+    sys.argv = ["licences", *arguments]
+    run_tool("tools.licences", licences.command)
+
+
 def test_the_list_of_licences_as_a_page(
     packages: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     file = tmp_path / "requirements.txt"
     file.write_text("# of a robot\nby-expression  # says why\n\nnot-there>=2\n")
     with pytest.raises(SystemExit) as end:
-        run_command("licences", ["--requirements", str(file), "--extra", "demo", "--markdown"])
+        tool("--requirements", str(file), "--extra", "demo", "--markdown")
     assert end.value.code == 0
     page, said = capsys.readouterr()
     assert "not-there" in said and said.startswith("not installed here: ")
@@ -224,6 +229,6 @@ def test_an_extra_that_there_is_not(
     for package, said in (("pytest", "there is no extra demos"), ("not-there", "pip install -e")):
         monkeypatch.setattr(licences, "PACKAGE", package)
         with pytest.raises(SystemExit) as end:
-            run_command("licences", ["--extra", "demos"])
+            tool("--extra", "demos")
         (line,) = capsys.readouterr().err.splitlines()
         assert end.value.code == USAGE and said in line

@@ -12,26 +12,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch", reason="training needs torch")
-from small_training import (  # noqa: E402
-    WIDTH,
-    batch,
-    made,
-    output,
-    small_network,
-    train_config,
-)
+from small_training import WIDTH, batch, made, output, small_network, train_config  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 
-from proto_mtl_ros.geometry import Camera, depth_to_normals  # noqa: E402
+from proto_mtl_ros import plugins  # noqa: E402
+from proto_mtl_ros.errors import ConfigError  # noqa: E402
+from proto_mtl_ros.geometry import Camera  # noqa: E402
+from proto_mtl_ros.geometry.normals import depth_to_normals  # noqa: E402
 from proto_mtl_ros.model.depth_normals import depth_normals  # noqa: E402
 from proto_mtl_ros.model.network import NetworkOutput  # noqa: E402
 from proto_mtl_ros.model.prototypes import TaskPrototypes, entropy  # noqa: E402
 from proto_mtl_ros.tasks import NYU13  # noqa: E402
 from proto_mtl_ros.training.auxiliary import AUXILIARY_LOSSES  # noqa: E402
-from proto_mtl_ros.training.auxiliary.auxiliary_loss import (  # noqa: E402
-    TEACHER,
-    TEACHER_FEATURES,
-)
+from proto_mtl_ros.training.auxiliary.auxiliary_loss import TEACHER, TEACHER_FEATURES  # noqa: E402
 from proto_mtl_ros.training.auxiliary.prototype_knowledge import (  # noqa: E402
     consistency,
     entropy_floor,
@@ -259,3 +252,59 @@ def test_normals_of_predicted_planes_are_those_of_geometry(
     assert known.mean() > 0.5
     cosine = (inner * other).sum(-1)[known]
     assert np.degrees(np.arccos(cosine.clip(-1, 1))).max() < 1.0
+
+
+TOY = """
+from proto_mtl_ros.training.auxiliary import AuxiliaryLoss, Options, auxiliary_loss
+
+
+class FlatnessOptions(Options):
+    power: float = 1.0
+
+
+@auxiliary_loss("flatness")
+class Flatness(AuxiliaryLoss):
+    \"\"\"Depth that changes from pixel to pixel costs.\"\"\"
+
+    title = "flat depth"
+    Options = FlatnessOptions
+    needs_tasks = frozenset({"depth"})
+
+    def __init__(self, setup):
+        super().__init__(setup)
+        self.power = setup.options.power
+
+    def forward(self, batch, out):
+        depth = out.raw["depth"]
+        return (depth[..., 1:] - depth[..., :-1]).abs().pow(self.power).mean()
+"""
+
+
+def test_an_auxiliary_loss_from_outside_is_one_file(tmp_path, monkeypatch):
+    """Found by its entry point; it brings its name, its options and what it needs."""
+    (tmp_path / "toy_flatness.py").write_text(TOY)
+    info = tmp_path / "toy_flatness-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: toy-flatness\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[proto_mtl_ros.plugins]\ntoy = toy_flatness\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(plugins, "load", plugins.load.__wrapped__)  # as in a new process
+    known = dict(AUXILIARY_LOSSES)
+    try:
+        config = train_config(loss={"flatness": {"weight": 0.5, "power": 2.0}, "tke": 0, "tc": 0})
+        out = output(1)
+        _, extra, values = MultiTaskModule(config, 10).losses(batch([[True, True, True]]), out)
+        depth = out.raw["depth"].detach()
+        expected = (depth[..., 1:] - depth[..., :-1]).square().mean()
+        assert float(values["flatness"]) == pytest.approx(float(expected), rel=1e-6)
+        assert float(extra.detach()) == pytest.approx(0.5 * float(expected), rel=1e-6)
+        assert type(config).model_validate(config.model_dump(mode="json")) == config
+        with pytest.raises(ValueError, match="flatness.powr"):
+            train_config(loss={"flatness": {"weight": 0.5, "powr": 2.0}})
+        with pytest.raises(ValueError, match="'flat' is neither a task nor .*flatness"):
+            train_config(loss={"flat": 0.1})
+        with pytest.raises(ConfigError, match="loss.flatness needs the task depth"):
+            train_config(loss={"flatness": 0.5}, tasks=["normals"]).check()
+    finally:
+        AUXILIARY_LOSSES.clear()
+        AUXILIARY_LOSSES.update(known)

@@ -5,20 +5,19 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from nyuv2_pack import write_pack
+from typer.testing import CliRunner
 
-from proto_mtl_ros.data.bags.bag import Bag
-from proto_mtl_ros.data.bags.writer import BagWriter
+from proto_mtl_ros.cli import bag
+from proto_mtl_ros.errors import ConfigError
 from proto_mtl_ros.runtime.bundle import Bundle
 from proto_mtl_ros.runtime.engine import create_engine
-from recordings import write_recording
+from recordings import without, write_recording
 
 pytest.importorskip("torch", reason="training needs torch")
 pytest.importorskip("lightning", reason="training needs lightning")
@@ -40,23 +39,26 @@ optimiser:
 """
 
 
-def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "proto_mtl_ros.cli", "bag", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+def run(*arguments: object) -> str:
+    """Run `bag learn` in this process; return what it prints."""
+    done = CliRunner().invoke(bag.app, ["learn", *map(str, arguments)])
+    if done.exception is not None:
+        raise done.exception
+    return done.output
 
 
+@pytest.mark.slow
+@pytest.mark.slow
 def test_a_model_learns_from_the_first_part_and_is_judged_by_the_last(
     room_recording: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "quick.yaml").write_text(QUICK)
-    out, docs = tmp_path / "out", tmp_path / "docs"
+    out = tmp_path / "out"
     arguments = [room_recording, "--out", out, "--config", tmp_path / "quick.yaml"]
     arguments += ["--learn", 0.4, "--judge", 0.2, "--motion", 0.03, "--steps", 10, "--seeds", "3"]
     pack = write_pack(tmp_path / "pack", train=1, val=2)
-    done = run("learn", *arguments, "--docs", docs, "--keep", pack)
-    assert done.returncode == 0, done.stderr
-    found: dict[str, Any] = json.loads((docs / "recordings.json").read_text())["fine_tune"]
-    assert found == json.loads((out / "recordings.json").read_text())["fine_tune"]
+    printed = run(*arguments, "--keep", pack)
+    found: dict[str, Any] = json.loads((out / "recordings.json").read_text())["fine_tune"]
     assert found["seeds"] == [3] and len(found["after"]) == 1
     assert found["before"]["frames"] == found["after"][0]["frames"] == 12  # a fifth of 5 s
     assert found["before"]["pixels"] == "all"
@@ -70,12 +72,12 @@ def test_a_model_learns_from_the_first_part_and_is_judged_by_the_last(
     assert one_scale["depth_abs_err_aligned"] == pytest.approx(aligned, rel=1e-3)
     before, after = found["depth_abs_err_before"], found["depth_abs_err_after"]
     assert found["depth_reduction_percent"] == pytest.approx(100 * (1 - after / before))
-    assert f"{before:.3f} m before" in done.stdout
+    assert f"{before:.3f} m before" in printed
 
     # the classes of other data are kept: nothing here teaches any
     (miou,) = found["nyuv2_val_miou_after"]
     assert miou == pytest.approx(found["nyuv2_val_miou_before"], rel=1e-3)
-    assert re.search(rf"mIoU on NYUv2 val: 0\.\d+ before, {miou:.3f} after", done.stdout)
+    assert re.search(rf"mIoU on NYUv2 val: 0\.\d+ before, {miou:.3f} after", printed)
 
     # learnt from the first part alone, and the bundle runs
     splits = (out / "data" / "splits.csv").read_text().splitlines()[1:]
@@ -96,7 +98,7 @@ def test_a_model_learns_from_the_first_part_and_is_judged_by_the_last(
 
     # what is finished is not done again
     weights = (out / "models" / "seed3" / "weights.safetensors").stat().st_mtime_ns
-    assert run("learn", *arguments).returncode == 0
+    run(*arguments)
     assert (out / "models" / "seed3" / "weights.safetensors").stat().st_mtime_ns == weights
 
 
@@ -110,20 +112,12 @@ def test_a_model_learns_from_the_first_part_and_is_judged_by_the_last(
 def test_what_cannot_be_learnt_from_is_refused(
     options: tuple[object, ...], hint: str, room_recording: Path, tmp_path: Path
 ) -> None:
-    done = run("learn", room_recording, "--out", tmp_path, *options)
-    assert done.returncode == 2
-    assert hint in done.stderr and "Traceback" not in done.stderr
+    with pytest.raises(ConfigError, match=hint):
+        run(room_recording, "--out", tmp_path, *options)
 
 
 def test_a_recording_without_depth_is_refused_before_anything_is_done(tmp_path: Path) -> None:
-    with Bag(write_recording(tmp_path / "bag", frames=2)) as source:
-        colour = [topic for topic in source.topics if "color" in topic.name]
-        with BagWriter(tmp_path / "bare") as writer:
-            for topic in colour:
-                writer.add_topic(topic.name, topic.type)
-            for one in source.messages([topic.name for topic in colour]):
-                writer.write(one.topic, one.time, one.cdr)
-    done = run("learn", tmp_path / "bare", "--out", tmp_path / "out")
-    assert done.returncode == 2
-    assert "bare has no depth topic to learn from" in done.stderr
+    bare = without(write_recording(tmp_path / "bag", frames=2), "depth", tmp_path / "bare")
+    with pytest.raises(ConfigError, match="bare has no depth topic to learn from"):
+        run(bare, "--out", tmp_path / "out")
     assert not (tmp_path / "out" / "data").exists()

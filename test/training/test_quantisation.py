@@ -17,30 +17,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_bundle import write_tiny_bundle
 
-from proto_mtl_ros.data.bags.recording import (
-    decode_picture,
-    open_recording,
-)
+from proto_mtl_ros.data.bags.recording import decode_picture
+from proto_mtl_ros.data.bags.recording_kinds import open_recording
 from proto_mtl_ros.errors import DataError
 from proto_mtl_ros.geometry import resize
-from proto_mtl_ros.runtime.bundle import (
-    INT8_GRAPHS,
-    Bundle,
-)
+from proto_mtl_ros.runtime.bundle import INT8_GRAPHS, Bundle
 from proto_mtl_ros.runtime.engine import create_engine
 from proto_mtl_ros.runtime.onnx_weights import fold_casts
-from proto_mtl_ros.runtime.predictor import Prediction
-from proto_mtl_ros.training.quantisation.accuracy import (
-    Loss,
-    disagreement,
-)
+from proto_mtl_ros.training.quantisation.accuracy import Loss, disagreement
 from proto_mtl_ros.training.quantisation.export import export_int8
 from proto_mtl_ros.training.quantisation.frames import divided
-from proto_mtl_ros.training.quantisation.int8 import (
-    QuantisationError,
-    kept_in_float,
-    make_signed,
-)
+from proto_mtl_ros.training.quantisation.int8 import QuantisationError, kept_in_float, make_signed
 
 
 @pytest.fixture(scope="module")
@@ -93,25 +80,12 @@ def test_a_loss_is_what_became_worse_whichever_way_that_is() -> None:
 def test_disagreement_is_in_each_task_s_own_terms() -> None:
     up = np.zeros((2, 2, 3), np.float32)
     up[..., 1] = -1
-    first = Prediction(
-        {
-            "segmentation": np.zeros((2, 2), np.uint8),
-            "depth": np.full((2, 2), 2.0, np.float32),
-            "normals": up,
-        }
-    )
     turned = up.copy()
     turned[0, :] = (0, 0, -1)
-    second = Prediction(
-        {
-            "segmentation": np.array([[0, 1], [0, 0]], np.uint8),
-            "depth": np.full((2, 2), 2.2, np.float32),
-            "normals": turned,
-        }
-    )
-    assert disagreement("segmentation", first, second) == 0.25
-    assert disagreement("depth", first, second) == pytest.approx(0.1)
-    assert disagreement("normals", first, second) == pytest.approx(45.0)
+    assert disagreement(up, turned) == pytest.approx(45.0)
+    depth = np.full((2, 2), 2.0, np.float32)
+    assert disagreement(depth, depth * np.float32(1.1)) == pytest.approx(0.1)
+    assert disagreement(np.zeros((2, 2), np.uint8), np.array([[0, 1], [0, 0]], np.uint8)) == 0.25
 
 
 # --- the graph -----------------------------------------------------------------------------------
@@ -196,6 +170,7 @@ def test_data_of_other_classes_is_refused(shipped: Bundle, tmp_path: Path) -> No
     assert not (tmp_path / "int8").exists()
 
 
+@pytest.mark.slow
 def test_the_card_tells_of_the_latest_graph_of_each_target(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -233,6 +208,7 @@ def run_graph(model: onnx.ModelProto, frame: np.ndarray) -> dict[str, np.ndarray
     return dict(zip(names, session.run(names, {"image": frame}), strict=True))
 
 
+@pytest.mark.slow
 def test_a_recording_calibrates_and_the_bundle_runs_on_both_engines(
     shipped: Bundle, room_recording: Path, tmp_path: Path
 ) -> None:
@@ -267,6 +243,7 @@ def test_a_recording_calibrates_and_the_bundle_runs_on_both_engines(
     assert json.loads((out / "model.json").read_text())["metrics"]["depth"]
 
 
+@pytest.mark.slow
 def test_what_loses_too_much_is_not_written(room_recording: Path, tmp_path: Path) -> None:
     pytest.importorskip("nncf", reason="nncf is not installed")
     done = export(

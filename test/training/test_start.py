@@ -20,28 +20,14 @@ import safetensors.torch  # noqa: E402
 
 from proto_mtl_ros.cli.train import command as train_command  # noqa: E402
 from proto_mtl_ros.data.nyuv2 import NYUv2  # noqa: E402
-from proto_mtl_ros.errors import (  # noqa: E402
-    BundleError,
-    ConfigError,
-    DataError,
-)
+from proto_mtl_ros.errors import BundleError, ConfigError, DataError  # noqa: E402
 from proto_mtl_ros.runtime.bundle import Bundle  # noqa: E402
 from proto_mtl_ros.runtime.engine import create_engine  # noqa: E402
-from proto_mtl_ros.tasks import (  # noqa: E402
-    NYU13,
-    LabelSet,
-    tasks_over,
-)
-from proto_mtl_ros.training.auxiliary.auxiliary_loss import (  # noqa: E402
-    TEACHER,
-    TEACHER_FEATURES,
-)
+from proto_mtl_ros.tasks import NYU13, LabelSet, tasks_over  # noqa: E402
+from proto_mtl_ros.training.auxiliary.auxiliary_loss import TEACHER, TEACHER_FEATURES  # noqa: E402
 from proto_mtl_ros.training.checkpoint import network_from_checkpoint  # noqa: E402
 from proto_mtl_ros.training.config import TrainConfig  # noqa: E402
-from proto_mtl_ros.training.start import (  # noqa: E402
-    continued_from,
-    starting_network,
-)
+from proto_mtl_ros.training.start import continued_from, starting_network  # noqa: E402
 from proto_mtl_ros.training.store import FrameStore  # noqa: E402
 from proto_mtl_ros.training.teachers import attach_teachers  # noqa: E402
 
@@ -212,7 +198,7 @@ def test_a_bundle_alone_is_taught_with_the_configuration_for_own_recordings(tmp_
     arguments = ("--init", MODEL, "--data", tmp_path, "--out", tmp_path / "out")
     with pytest.raises(DataError, match="images holds no images"):
         _train(*arguments)
-    monkeypatch.setattr("proto_mtl_ros.ros.replay.installation.config_file", lambda name: None)
+    monkeypatch.setattr("proto_mtl_ros.files.installation.shared_file", lambda name: None)
     with pytest.raises(ConfigError, match="own_robot.yaml is not installed: give --config"):
         _train(*arguments)
 

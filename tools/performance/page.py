@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from proto_mtl_ros.bounded import read_json
 from proto_mtl_ros.errors import ConfigError
 from proto_mtl_ros.files import (
+    read_json,
     write_bytes,
     write_text,
 )
@@ -34,6 +34,7 @@ PARTS = ("engine", "node", "compare", "accuracy")
 MAIN_METRICS = ("miou", "abs_err", "mean_deg")
 """The main metric of each task, in its own unit."""
 
+COMMAND = "python -m tools.performance"
 PAGE, DATA, PLOT = "performance.md", "performance.json", "images/performance.png"
 
 Row = Mapping[str, Any]
@@ -52,7 +53,7 @@ def read_parts(folder: Path) -> dict[str, Any]:
             continue
         found[part] = read_json(path, ConfigError)
     if not found:
-        raise ConfigError(f"{folder} has no figures: run `proto-mtl bench engine --out {folder}`")
+        raise ConfigError(f"{folder} has no figures: run `{COMMAND} engine --out {folder}`")
     return found
 
 
@@ -62,7 +63,7 @@ def write_page(folder: Path, docs: Path) -> dict[str, Any]:
     data = {"ratios": ratios(parts), **parts}
     sections = [
         "# Performance",
-        "Written by `proto-mtl bench page` from the files in "
+        "Written by `python -m tools.performance page` from the files in "
         f"`{folder.as_posix() if not folder.is_absolute() else folder.name}`, which the commands"
         " below have made; the same figures as data: [performance.json](performance.json). The"
         " ratios compare what ran in turn in one go: machines are never quiet.",
@@ -117,7 +118,8 @@ def _thirty_hertz(parts: Mapping[str, Any]) -> str:
         f"A camera of 640x480 at 30 Hz, {engine['backend']} {engine['precision']}, camera and"
         f" listener included in the {parts['node']['machine']['cores']} CPUs; it is kept up with"
         f" where at most {100 * MOST_LOSS:.0f} % of the images go without result. {' '.join(said)}"
-        " The metrics are of the same weights at that input size (`proto-mtl bench accuracy`)."
+        " The metrics are of the same weights at that input size"
+        f" (`{COMMAND} accuracy`)."
     )
     return "\n\n".join(["## 30 Hz", text, table(heads, lines)])
 
@@ -141,7 +143,7 @@ def _cost(rows: Sequence[Row]) -> str:
     said = []
     sizes = size_series(rows)
     if len(sizes["node"]) > 1:
-        engine, node = (slope(sizes[name]) for name in ("engine", "node"))
+        engine, node = (slope(sizes[name]) for name in ("engine alone", "node"))
         said.append(
             f"Ten thousand pixels more of network input cost {10 * engine:.1f} ms in the engine and"
             f" {10 * node:.1f} ms in the node."
@@ -173,7 +175,7 @@ def _engine(content: Row) -> str:
                 f"{row['first_output_seconds']:.1f}",
             ]
         )  # fmt: skip
-    return section("The engine alone", "proto-mtl bench engine", content, table(heads, rows))
+    return section("The engine alone", f"{COMMAND} engine", content, table(heads, rows))
 
 
 def _node(content: Row) -> str:
@@ -209,7 +211,7 @@ def _node(content: Row) -> str:
         " arrival of its last result. `lost` are images or results that the transport did not"
         " deliver."
     )
-    return section("The node", "proto-mtl bench node", content, text, table(heads, rows))
+    return section("The node", f"{COMMAND} node", content, text, table(heads, rows))
 
 
 def _compare(content: Row) -> str:
@@ -226,7 +228,11 @@ def _compare(content: Row) -> str:
         " of the slowest of them. Memory is divided where processes share it."
     )
     return section(
-        "One network against three", "proto-mtl bench compare", content, text, table(heads, rows)
+        "One network against three",
+        f"{COMMAND} compare",
+        content,
+        text,
+        table(heads, rows),
     )
 
 
@@ -239,7 +245,7 @@ def _accuracy(content: Row) -> str:
         " at the model's own size; at another size nothing was trained again."
     )
     found = table(("input", "engine", *MAIN_METRICS), rows)
-    return section("Accuracy by input size", "proto-mtl bench accuracy", content, text, found)
+    return section("Accuracy by input size", f"{COMMAND} accuracy", content, text, found)
 
 
 _SECTIONS = {"engine": _engine, "node": _node, "compare": _compare, "accuracy": _accuracy}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``docs/reliability.md`` and ``docs/reliability.json`` from what tests and benches have left."""
+"""``README.md`` and ``reliability.json`` of this folder from what tests and benches have left."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from tools.performance.page import (
     table,
 )
 
-PAGE, DATA, PLOT = "reliability.md", "reliability.json", "images/soak.png"
+PAGE, DATA, PLOT = "README.md", "reliability.json", "soak.png"
 
 PARTS = {
     "faults": "PROTO_MTL_CAMPAIGN=1 python -m pytest --record-faults {folder}/faults.json",
-    "soak": "proto-mtl bench soak --minutes 30",
+    "soak": "python -m tools.soak --minutes 30",
     "fuzz": "the fuzzers, see the section's command",
     "coverage": "make coverage",
     "mutation": "make mutation",
@@ -104,7 +104,7 @@ def _of_soak(row: Row) -> dict[str, Any]:
         "survived": row["survived"],
         "lost": row["lost"],
         "seen": f"{seen}; results again after at most {row['longest_recovery_seconds']:.1f} s",
-        "test": "proto-mtl bench soak",
+        "test": "python -m tools.soak",
     }
 
 
@@ -116,7 +116,7 @@ def write_page(folder: Path, docs: Path) -> dict[str, Any]:
     sections = [
         "# Reliability",
         "What was done to the node and its tools to make them fail, and what came of it. Written by"
-        f" `proto-mtl bench reliability` from the files in `{shown}`, which the commands below have"
+        f" `python -m tools.reliability` from the files in `{shown}`, which the commands below have"
         " made; the same as data: [reliability.json](reliability.json).",
         _summary(data),
     ]
@@ -277,7 +277,7 @@ def _soak(soak: Row, plot: bool) -> str:
             _cells(faults),
         ),
     ]
-    command = f"proto-mtl bench soak --minutes {soak['minutes']:.0f}"
+    command = f"python -m tools.soak --minutes {soak['minutes']:.0f}"
     return section("Soak", command, soak, *parts)
 
 

@@ -14,13 +14,13 @@ from typing import Any
 import cv2
 import numpy as np
 
-from proto_mtl_ros.bounded import check_inside, open_regular, read_bytes
 from proto_mtl_ros.data.bags.bag import BagMessage, typestore
 from proto_mtl_ros.data.bags.recording import Recording, decode_picture
 from proto_mtl_ros.data.bags.topics import COMPRESSED_IMAGE, IMAGE, CameraTopics, Topic
 from proto_mtl_ros.data.map_file import MAX_PICTURE_BYTES
 from proto_mtl_ros.encodings import MAX_PIXELS, EncodingError, decode_file, image_fields
 from proto_mtl_ros.errors import BagError
+from proto_mtl_ros.files import check_inside, open_regular, read_bytes
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm")
 FOLDER_FPS = 10.0

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from proto_mtl_ros.bounded import check_inside
 from proto_mtl_ros.data.drawn_masks import DrawnMask, read_coco, read_labelme
 from proto_mtl_ros.data.label_set import named_label_set, read_label_set
 from proto_mtl_ros.data.map_file import read_segmentation
 from proto_mtl_ros.errors import DataError
+from proto_mtl_ros.files import check_inside
 from proto_mtl_ros.tasks import LabelSet
 
 _NS = 1_000_000_000

@@ -16,8 +16,8 @@ from rosbags.rosbag1 import Reader
 from rosbags.rosbag1.reader import Chunk, Header, RecordType
 from rosbags.typesys import Stores, get_typestore
 
-from proto_mtl_ros.bounded import open_regular
 from proto_mtl_ros.data.bags.storage import MAX_CHUNK, Channel, Stored, most_unpacked, unpack
+from proto_mtl_ros.files import open_regular
 
 
 @lru_cache(maxsize=1)

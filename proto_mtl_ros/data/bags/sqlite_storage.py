@@ -11,8 +11,8 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from proto_mtl_ros.bounded import open_regular
 from proto_mtl_ros.data.bags.storage import Channel, Stored, cut_note
+from proto_mtl_ros.files import open_regular
 
 _MAGIC = b"SQLite format 3\0"
 _TABLES = ("schema", "metadata", "topics", "message_definitions", "messages")

@@ -13,9 +13,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from proto_mtl_ros.bounded import read_json
 from proto_mtl_ros.errors import BagError
-from proto_mtl_ros.files import write_text
+from proto_mtl_ros.files import read_json, write_text
 
 _MOST_BYTES = 64_000_000
 

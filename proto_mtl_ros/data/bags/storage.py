@@ -17,8 +17,8 @@ from typing import Any, NamedTuple, Protocol
 import lz4.frame
 import yaml
 
-from proto_mtl_ros.bounded import check_inside, open_regular, read_text
 from proto_mtl_ros.errors import BagError, one_line
+from proto_mtl_ros.files import check_inside, open_regular, read_text
 
 if sys.version_info >= (3, 14):
     from compression import zstd

@@ -31,7 +31,7 @@ from proto_mtl_ros.errors import (
     ProtoMtlError,
     file_trouble,
 )
-from proto_mtl_ros.ros.replay.installation import config_file
+from proto_mtl_ros.files.installation import shared_file
 from proto_mtl_ros.runtime.orphans import end_with_parent
 
 DDS_PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
@@ -112,7 +112,7 @@ def adopt_environment(domain_id: int | None = None) -> dict[str, str]:
         own.pop("ROS_LOCALHOST_ONLY", None)  # it would outrank the range
     if not own.get("AMENT_PREFIX_PATH"):
         own["AMENT_PREFIX_PATH"] = sys.prefix  # ROS from wheels: nothing was sourced
-    profile = config_file("fastdds_shm.xml")
+    profile = shared_file("config/fastdds_shm.xml")
     if profile is not None and not any(own.get(name) for name in DDS_PROFILE_VARIABLES):
         own.update(dict.fromkeys(DDS_PROFILE_VARIABLES, str(profile)))
     return {**own, "PYTHONUNBUFFERED": "1"}

@@ -12,17 +12,17 @@ from typing import Any
 
 import yaml
 
-from proto_mtl_ros.data.bags.recording import Recording, open_recording
+from proto_mtl_ros.data.bags.recording import Recording
+from proto_mtl_ros.data.bags.recording_kinds import open_recording
 from proto_mtl_ros.data.bags.stamp_log import write_json
-from proto_mtl_ros.drawing import contact_sheet
+from proto_mtl_ros.drawing.contact_sheet import contact_sheet
 from proto_mtl_ros.encodings import encode_compressed
 from proto_mtl_ros.errors import ConfigError, file_trouble
 from proto_mtl_ros.evaluation.frame_album import spread
 from proto_mtl_ros.evaluation.replay_figures import replay_figures
 from proto_mtl_ros.evaluation.replay_report import live_verdict, write_replay_report
 from proto_mtl_ros.evaluation.report import far_limit, machine_facts
-from proto_mtl_ros.files import write_bytes
-from proto_mtl_ros.locks import sole_use
+from proto_mtl_ros.files import sole_use, write_bytes
 from proto_mtl_ros.ros.replay.comparison import ResultReader
 from proto_mtl_ros.ros.replay.session import (
     CAMERA,

@@ -9,16 +9,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from proto_mtl_ros.data.sample import Sample
-from proto_mtl_ros.runtime.predictor import (
-    Prediction,
-    Predictor,
-)
-from proto_mtl_ros.tasks import (
-    TASKS,
-    named_task,
-)
-from proto_mtl_ros.tasks.task import Metric
+from proto_mtl_ros.runtime.predictor import Predictor
+from proto_mtl_ros.tasks import TASKS, Metric, named_task
 from proto_mtl_ros.training.quantisation.int8 import QuantisationError
+
+_UNITS = {"segmentation": "of pixels", "depth": "relative", "normals": "degrees"}
 
 
 @dataclass
@@ -28,9 +23,7 @@ class Loss:
     Attributes:
         frames: how many were looked at.
         before, after: task -> its main figure, of the tasks that any frame has a label for.
-        agreement: task -> how far the two disagree, of every task: the share of pixels with
-            another class, the mean relative difference of depth, the mean angle of normals in
-            degrees.
+        agreement: task -> how far the two disagree, of every task, see ``disagreement``.
     """
 
     frames: int = 0
@@ -41,27 +34,20 @@ class Loss:
     @property
     def percent(self) -> dict[str, float]:
         """Task -> relative loss in percent; negative where it became better."""
-        return {
-            task: 100.0
-            * (
-                self.before[task] - self.after[task]
-                if TASKS[task].higher_is_better
-                else self.after[task] - self.before[task]
-            )
-            / self.before[task]
-            for task in self.before
-        }
+        found = {}
+        for task, before in self.before.items():
+            worse = before - self.after[task]
+            found[task] = 100.0 * (worse if TASKS[task].higher_is_better else -worse) / before
+        return found
 
     def lines(self) -> list[str]:
         """Return one line per task."""
-        units = {"segmentation": "of pixels", "depth": "relative", "normals": "degrees"}
         found = []
         for task, difference in self.agreement.items():
-            text = f"{task:<13} differs by {difference:.4f} {units.get(task, '')}"
+            text = f"{task:<13} differs by {difference:.4f} {_UNITS.get(task, '')}"
             if task in self.before:
-                figure = TASKS[task].metrics[0]
                 text += (
-                    f"; {figure} {self.before[task]:.4f} -> {self.after[task]:.4f}"
+                    f"; {TASKS[task].metrics[0]} {self.before[task]:.4f} -> {self.after[task]:.4f}"
                     f" ({self.percent[task]:+.2f} % loss)"
                 )
             found.append(text)
@@ -87,37 +73,32 @@ def compare(
     """Run both on the same frames, on the way that the node takes."""
     loss = Loss()
     sums: dict[str, list[float]] = {}
-    metrics: dict[str, tuple[Metric, Metric]] = {}
+    metrics: dict[str, list[Metric]] = {}
     classes = reference.bundle.classes
     for sample in samples:
-        first = reference.predict(sample.rgb, sample.camera)
-        second = quantised.predict(sample.rgb, sample.camera)
-        for task in reference.bundle.manifest.tasks:
-            sums.setdefault(task, []).append(disagreement(task, first, second))
-            label = sample.labels.get(task)
-            if label is None:
-                continue
-            pair = metrics.setdefault(
-                task, (named_task(task, classes).metric(), named_task(task, classes).metric())
-            )
-            for metric, prediction in zip(pair, (first, second), strict=True):
-                metric.update(prediction[task], label)
+        pair = [each.predict(sample.rgb, sample.camera) for each in (reference, quantised)]
+        for name in reference.bundle.manifest.tasks:
+            sums.setdefault(name, []).append(disagreement(*(maps[name] for maps in pair)))
+            if name in sample.labels:
+                if name not in metrics:
+                    metrics[name] = [named_task(name, classes).metric() for _ in pair]
+                for metric, maps in zip(metrics[name], pair, strict=True):
+                    metric.update(maps[name], sample.labels[name])
         loss.frames += 1
         progress(loss.frames)
     loss.agreement = {task: float(np.mean(values)) for task, values in sums.items()}
-    for task, (before, after) in metrics.items():
+    for task, both in metrics.items():
         figure = TASKS[task].metrics[0]
-        loss.before[task] = before.compute()[figure]
-        loss.after[task] = after.compute()[figure]
+        loss.before[task], loss.after[task] = (metric.compute()[figure] for metric in both)
     return loss
 
 
-def disagreement(task: str, first: Prediction, second: Prediction) -> float:
-    """Return how far two predictions of a frame disagree; see ``Loss``."""
-    a, b = first[task], second[task]
-    if task == "segmentation":
+def disagreement(a: np.ndarray, b: np.ndarray) -> float:
+    """Return how far two maps disagree: the share of pixels with another id, the mean angle of
+    vectors in degrees, else the mean relative difference."""
+    if a.dtype.kind != "f":
         return float((a != b).mean())
-    if task == "depth":
-        return float(np.nanmean(np.abs(a - b) / a))
-    cosine = np.clip((a * b).sum(-1), -1.0, 1.0)
-    return float(np.degrees(np.arccos(cosine)).mean())
+    if a.ndim == 3:
+        cosine = np.clip((a * b).sum(-1), -1.0, 1.0)
+        return float(np.degrees(np.arccos(cosine)).mean())
+    return float(np.nanmean(np.abs(a - b) / a))

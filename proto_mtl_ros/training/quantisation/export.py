@@ -6,51 +6,28 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from proto_mtl_ros.bounded import (
-    MAX_JSON,
-    read_text,
-)
 from proto_mtl_ros.data.sample import FrameSource
-from proto_mtl_ros.errors import (
-    BundleError,
-    one_line,
-)
-from proto_mtl_ros.files import ScratchFolder
-from proto_mtl_ros.runtime.bundle import (
-    CARD,
-    INT8_GRAPHS,
-    INT8_ONNX,
-    Bundle,
-)
+from proto_mtl_ros.errors import BundleError, one_line
+from proto_mtl_ros.files import MAX_JSON, ScratchFolder, read_text
+from proto_mtl_ros.runtime.bundle import CARD, INT8_GRAPHS, INT8_ONNX, Bundle
 from proto_mtl_ros.runtime.engine import create_engine
 from proto_mtl_ros.runtime.predictor import Predictor
-from proto_mtl_ros.training.quantisation.accuracy import (
-    Loss,
-    compare,
-)
-from proto_mtl_ros.training.quantisation.frames import (
-    divided,
-    network_images,
-    spread,
-)
-from proto_mtl_ros.training.quantisation.int8 import (
-    QuantisationError,
-    Target,
-    int8_graph,
-)
+from proto_mtl_ros.training.quantisation.accuracy import Loss, compare
+from proto_mtl_ros.training.quantisation.frames import divided, network_images, spread
+from proto_mtl_ros.training.quantisation.int8 import QuantisationError, int8_graph
 
 
 def export_int8(
     bundle: Bundle,
     source: FrameSource,
     out: Path,
-    target: Target = "cpu",
+    target: str = "cpu",
     frames: int = 100,
     check: int = 100,
     most: float = 1.0,
     progress: Callable[[str, int, int], None] = lambda what, done, of: None,
     judged_by: FrameSource | None = None,
-    found: Callable[[Loss], None] = lambda loss: None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> Bundle:
     """Write ``bundle`` with an int8 graph to ``out``.
 
@@ -61,14 +38,14 @@ def export_int8(
         bundle: with an fp32 graph.
         source: frames, with labels or without.
         out: folder of the bundle; may be that of ``bundle``.
-        target: what the graph shall run on.
+        target: what the graph shall run on, one of ``INT8_GRAPHS``.
         frames: most frames to calibrate with.
         check: most frames to judge by.
         most: percent that a figure may lose.
         progress: called with what is being done, how many frames are done, and of how many.
         judged_by: frames to judge by, where they are not others of ``source``. A network fits the
             frames that it was trained on more closely than any others, and loses more on them.
-        found: called with the loss, before a bundle is written or refused.
+        say: called with lines on the loss, before a bundle is written or refused.
 
     Raises:
         QuantisationError: the graph cannot be quantised, or loses too much; nothing is written.
@@ -103,7 +80,8 @@ def export_int8(
         )
         quantised.close()
         reference.close()
-    found(loss)
+    for line in loss.lines():
+        say(f"  {line}")
     loss.check(most)
     metrics = {
         **bundle.manifest.metrics,
@@ -118,7 +96,7 @@ def export_int8(
     return Bundle.write(out, bundle.manifest.model_copy(update={"metrics": metrics}), files)
 
 
-def _card(path: Path, target: Target, calibrated: int, loss: Loss) -> bytes:
+def _card(path: Path, target: str, calibrated: int, loss: Loss) -> bytes:
     """Return the model card with a section on the int8 graph, which replaces an earlier one."""
     head = f"\n## int8 graph for {target}\n"
     text = read_text(path, MAX_JSON, BundleError)
@@ -127,15 +105,9 @@ def _card(path: Path, target: Target, calibrated: int, loss: Loss) -> bytes:
     if found:
         _, more, rest = after.partition("\n## ")
         rest = more + rest
-    section = "\n".join(
-        [
-            head,
-            f"Calibrated with {calibrated} frames, judged on {loss.frames} others against fp32:",
-            "",
-            "```",
-            *map(one_line, loss.lines()),
-            "```",
-            "",
-        ]
+    lines = "\n".join(map(one_line, loss.lines()))
+    section = (
+        f"{head}\nCalibrated with {calibrated} frames, judged on {loss.frames} others against"
+        f" fp32:\n\n```\n{lines}\n```\n"
     )
     return (before.rstrip("\n") + "\n" + section + rest).encode()

@@ -15,21 +15,13 @@ import contextlib
 import io
 import logging
 from collections.abc import Callable, Container, Iterable
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-from proto_mtl_ros.errors import (
-    DataError,
-    one_line,
-)
+from proto_mtl_ros.errors import DataError, one_line
 from proto_mtl_ros.runtime.bundle import INPUT
-from proto_mtl_ros.runtime.onnx_weights import (
-    fold_casts,
-    halve_weights,
-)
-
-Target = Literal["cpu", "tensorrt"]
+from proto_mtl_ros.runtime.onnx_weights import fold_casts, halve_weights
 
 FLOAT_BRANCHES = ("depth",)
 """Tasks of which nothing is quantised but what they share with others."""
@@ -45,14 +37,12 @@ class QuantisationError(DataError):
     """A graph could not be quantised, or lost too much by it."""
 
 
-def int8_graph(model: bytes, images: Iterable[np.ndarray], target: Target = "cpu") -> bytes:
+def int8_graph(model: bytes, images: Iterable[np.ndarray], target: str = "cpu") -> bytes:
     """Return an int8 ONNX graph of a deployed graph.
 
     Args:
         model: the fp32 graph of a bundle.
-        images: uint8 [1, H, W, 3] to calibrate with, one or more, all of one size; a hundred are
-            plenty.
-        target: what it shall run on.
+        images: uint8 [1, H, W, 3] to calibrate with, all of one size; a hundred are plenty.
 
     Raises:
         QuantisationError: NNCF cannot quantise it.

@@ -24,8 +24,7 @@ from proto_mtl_ros.data.bags.stamp_log import header_stamp
 from proto_mtl_ros.data.bags.summary import summarise
 from proto_mtl_ros.data.bags.writer import BagWriter
 from proto_mtl_ros.errors import BagError
-from proto_mtl_ros.files import replace_folder
-from recordings import image_message, write_recording
+from recordings import START, image_message, write_recording
 
 COLOUR = "/camera/color/image_raw/compressed"
 
@@ -37,21 +36,32 @@ def one_line(error: BaseException) -> str:
     return text
 
 
-def test_what_is_written_is_read_back(tmp_path: Path) -> None:
-    write_recording(tmp_path / "bag", frames=3)
-    with Bag(tmp_path / "bag") as bag:
+@pytest.mark.parametrize("place", ["", "bag.mcap", "metadata.yaml", "without metadata", "../b.bag"])
+def test_what_is_written_is_read_back(place: str, tmp_path: Path) -> None:
+    path = write_recording(tmp_path / "bag", frames=3)
+    if place == "without metadata":  # as a recorder leaves it that was killed
+        (path / "metadata.yaml").unlink()
+        place = ""
+    elif place == "../b.bag":  # a folder may be called so
+        path, place = path.rename(tmp_path / "b.bag"), ""
+    with Bag(path / place) as bag:
         counts = {topic.name: topic.count for topic in bag.topics}
         messages = list(bag.messages([COLOUR]))
     assert counts[COLOUR] == 3
-    assert [m.stamp for m in messages] == sorted(m.stamp for m in messages)
-    assert messages[1].stamp - messages[0].stamp == 100_000_000
+    assert [m.stamp for m in messages] == [START + n * 100_000_000 for n in range(3)]
     assert messages[0].decode().header.frame_id == "camera_color_optical_frame"
 
 
-def test_a_single_mcap_file_is_a_recording_too(tmp_path: Path) -> None:
-    write_recording(tmp_path / "bag", frames=2)
-    with Bag(tmp_path / "bag" / "bag.mcap") as bag:
-        assert bag.first(COLOUR) is not None
+def test_a_writer_that_fails_leaves_the_older_recording(tmp_path: Path) -> None:
+    path = tmp_path / "results"
+    write_recording(path, frames=4)
+    write_recording(path, frames=2)
+    with pytest.raises(RuntimeError), BagWriter(path) as writer:
+        writer.add_topic("/new", "sensor_msgs/msg/Image")
+        raise RuntimeError("the disk is full")
+    with Bag(path) as bag:
+        assert {t.name: t.count for t in bag.topics}[COLOUR] == 2
+    assert [p.name for p in tmp_path.iterdir()] == ["results"]
 
 
 @pytest.mark.parametrize("mode", [None, CompressionMode.FILE, CompressionMode.MESSAGE])
@@ -72,26 +82,6 @@ def test_sqlite3_storage_is_read(mode: CompressionMode | None, tmp_path: Path) -
     assert first.decode().width == 6
 
 
-def test_a_writer_that_fails_leaves_the_older_recording(tmp_path: Path) -> None:
-    path = tmp_path / "results"
-    write_recording(path, frames=2)
-    with pytest.raises(RuntimeError), BagWriter(path) as writer:
-        writer.add_topic("/new", "sensor_msgs/msg/Image")
-        raise RuntimeError("the disk is full")
-    with Bag(path) as bag:
-        assert COLOUR in {topic.name for topic in bag.topics}
-    assert [p.name for p in tmp_path.iterdir()] == ["results"]
-
-
-def test_a_failed_swap_puts_the_older_recording_back(tmp_path: Path) -> None:
-    path = write_recording(tmp_path / "results", frames=2)
-    with pytest.raises(OSError):
-        replace_folder(tmp_path / "not there", path)
-    with Bag(path) as bag:
-        assert COLOUR in {topic.name for topic in bag.topics}
-    assert [p.name for p in tmp_path.iterdir()] == ["results"]
-
-
 @pytest.mark.parametrize("place", ["file/results", "x" * 250, "/proc/results"])
 def test_a_place_that_cannot_be_written_is_told_in_one_line(place: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("a file is no folder")
@@ -99,15 +89,6 @@ def test_a_place_that_cannot_be_written_is_told_in_one_line(place: str, tmp_path
         BagWriter(tmp_path / place)
     assert place in one_line(error.value)
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
-
-
-def test_a_new_recording_replaces_an_older_one(tmp_path: Path) -> None:
-    path = tmp_path / "results"
-    write_recording(path, frames=4)
-    write_recording(path, frames=2)
-    with Bag(path) as bag:
-        assert {t.name: t.count for t in bag.topics}[COLOUR] == 2
-    assert [p.name for p in tmp_path.iterdir()] == ["results"]
 
 
 def test_a_folder_of_something_else_is_not_replaced(tmp_path: Path) -> None:
@@ -173,13 +154,6 @@ def test_topics_of_types_that_ros_alone_has_are_recorded(tmp_path: Path) -> None
     assert message.decode().class_map[0].class_name == "wall"
 
 
-def test_a_recording_may_be_named_by_its_metadata_and_end_in_bag(tmp_path: Path) -> None:
-    folder = write_recording(tmp_path / "drive.bag", frames=2)
-    for path in (folder, folder / "metadata.yaml"):
-        with Bag(path) as bag:
-            assert len(list(bag.messages([COLOUR]))) == 2
-
-
 def test_the_stamp_is_read_in_both_endiannesses() -> None:
     little = b"\x00\x01\x00\x00" + (7).to_bytes(4, "little") + (9).to_bytes(4, "little")
     big = b"\x00\x00\x00\x00" + (7).to_bytes(4, "big") + (9).to_bytes(4, "big")
@@ -194,109 +168,65 @@ def test_a_message_that_is_cut_short_is_told() -> None:
         header_stamp(b"\x00\x01\x00\x00\x00")
 
 
-def truncated(path: Path) -> Path:
-    write_recording(path / "bag", frames=6)
-    file = path / "bag" / "bag.mcap"  # of a single chunk
-    file.write_bytes(file.read_bytes()[: file.stat().st_size // 10])
+def recorded(path: Path, change: Callable[[Path], object]) -> Path:
+    """Write a recording, of a single chunk, and change its folder."""
+    change(write_recording(path / "bag", frames=6))
     return path / "bag"
 
 
-def split_without_metadata(path: Path) -> Path:
-    bag = without_metadata(path)
+def rewritten(name: str, change: Callable[[bytes], bytes]) -> Callable[[Path], object]:
+    return lambda bag: (bag / name).write_bytes(change((bag / name).read_bytes()))
+
+
+def split_without_metadata(bag: Path) -> None:
+    (bag / "metadata.yaml").unlink()
     (bag / "bag_1.mcap").write_bytes((bag / "bag.mcap").read_bytes())
-    return bag
 
 
-def scrambled(path: Path) -> Path:
-    write_recording(path / "bag", frames=6)
-    file = path / "bag" / "bag.mcap"
-    content = bytearray(file.read_bytes())
-    content[60:600] = bytes(540)  # the head of the only chunk
-    file.write_bytes(bytes(content))
-    return path / "bag"
+def content(name: str, data: bytes) -> Callable[[Path], Path]:
+    def write(path: Path) -> Path:
+        (path / name).write_bytes(data)
+        return path / name
 
-
-def without_metadata(path: Path) -> Path:
-    write_recording(path / "bag", frames=2)
-    (path / "bag" / "metadata.yaml").unlink()
-    return path / "bag"
-
-
-def broken_metadata(path: Path) -> Path:
-    write_recording(path / "bag", frames=2)
-    (path / "bag" / "metadata.yaml").write_text("rosbag2_bagfile_information: [1, {")
-    return path / "bag"
-
-
-def without_storage(path: Path) -> Path:
-    write_recording(path / "bag", frames=2)
-    (path / "bag" / "bag.mcap").unlink()
-    return path / "bag"
-
-
-def empty_file(path: Path) -> Path:
-    (path / "new.mcap").touch()
-    return path / "new.mcap"
-
-
-def tiny_file(path: Path) -> Path:
-    (path / "new.mcap").write_bytes(b"\x89MCAP0\r\n\x01")
-    return path / "new.mcap"
-
-
-def damaged_sqlite(path: Path) -> Path:
-    (path / "old.db3").write_bytes(b"SQLite format 3\x00" + bytes(300))
-    return path / "old.db3"
-
-
-def empty_folder(path: Path) -> Path:
-    (path / "bag").mkdir()
-    return path / "bag"
-
-
-def pipe(path: Path) -> Path:
-    os.mkfifo(path / "new.mcap")
-    return path / "new.mcap"
-
-
-def odd_name(path: Path) -> Path:
-    return sqlite(path / "x", images(1)).rename(path / "what?.db3")
+    return write
 
 
 def ros1_without_index(path: Path) -> Path:
     """As a recorder leaves it that was killed."""
     file = write_ros1(path / "old.bag", [("/image", ros1_image(images(1)[0]))])
-    content = file.read_bytes()
-    place = content.index(b"index_pos=") + len(b"index_pos=")
-    file.write_bytes(content[:place] + bytes(8) + content[place + 8 :])
+    whole = file.read_bytes()
+    place = whole.index(b"index_pos=") + len(b"index_pos=")
+    file.write_bytes(whole[:place] + bytes(8) + whole[place + 8 :])
     return file
 
 
-def ros1_bag(path: Path) -> Path:
-    (path / "old.bag").write_bytes(b"#ROSBAG V2.0\n")
-    return path / "old.bag"
+BAD: list[tuple[str, Callable[[Path], Path]]] = [
+    ("before its first whole message",
+     lambda path: recorded(path, rewritten("bag.mcap", lambda all: all[: len(all) // 10]))),
+    # the head of the only chunk
+    ("damaged",
+     lambda path: recorded(path, rewritten("bag.mcap", lambda a: a[:60] + bytes(540) + a[600:]))),
+    ("ros2 bag reindex", lambda path: recorded(path, split_without_metadata)),
+    ("damaged", lambda path: recorded(path, rewritten("metadata.yaml", lambda _: b"a: [1, {"))),
+    ("copy the whole folder again",
+     lambda path: recorded(path, lambda bag: (bag / "bag.mcap").unlink())),
+    ("nothing was recorded", content("new.mcap", b"")),
+    ("copy it again", content("new.mcap", b"\x89MCAP0\r\n\x01")),
+    ("damaged", content("old.db3", b"SQLite format 3\x00" + bytes(300))),
+    ("damaged", content("old.bag", b"#ROSBAG V2.0\n")),
+    ("make its index with `rosbag reindex", ros1_without_index),
+    ("holds neither .mcap nor .db3", lambda path: path),
+    ("neither a file nor a folder",
+     lambda path: os.mkfifo(path / "new.mcap") or path / "new.mcap"),  # type: ignore[func-returns-value]
+    ("rename it", lambda path: sqlite(path / "x", images(1)).rename(path / "what?.db3")),
+    ("check the path", lambda path: path / "missing"),
+]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("make", "hint"),
-    [
-        (truncated, "before its first whole message"),
-        (scrambled, "damaged"),
-        (split_without_metadata, "ros2 bag reindex"),
-        (broken_metadata, "damaged"),
-        (without_storage, "copy the whole folder again"),
-        (empty_file, "nothing was recorded"),
-        (tiny_file, "copy it again"),
-        (damaged_sqlite, "damaged"),
-        (ros1_bag, "damaged"),
-        (ros1_without_index, "make its index with `rosbag reindex"),
-        (empty_folder, "holds neither .mcap nor .db3"),
-        (pipe, "neither a file nor a folder"),
-        (odd_name, "rename it"),
-        (lambda path: path / "missing", "check the path"),
-    ],
-)
-def test_a_bad_recording_is_told_in_one_line(make, hint: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("hint", "make"), BAD)
+def test_a_bad_recording_is_told_in_one_line(
+    hint: str, make: Callable[[Path], Path], tmp_path: Path
+) -> None:
     path = make(tmp_path)
     with pytest.raises(BagError) as error, Bag(path) as bag:
         for _ in bag.messages():
@@ -333,12 +263,12 @@ def images(count: int) -> list[np.ndarray]:
     return [rng.integers(0, 256, (40, 60, 3), np.uint8) for _ in range(count)]
 
 
-def chunked(path: Path, pictures: list[np.ndarray]) -> Path:
-    """A file of many small chunks, as a long recording has."""
+def chunked(path: Path, pictures: list[np.ndarray], **layout: Any) -> Path:
+    """A file of many small chunks, as a long recording has, or of another layout."""
     kind = "sensor_msgs/msg/Image"
     text, _ = typestore().generate_msgdef(kind)
     with path.open("wb") as sink:
-        writer = mcap.writer.Writer(sink, chunk_size=20_000)
+        writer = mcap.writer.Writer(sink, chunk_size=20_000, **layout)
         writer.start("ros2")
         schema = writer.register_schema(kind, "ros2msg", text.encode())
         channel = writer.register_channel("/image", "cdr", schema, {"offered_qos_profiles": ""})
@@ -350,6 +280,36 @@ def chunked(path: Path, pictures: list[np.ndarray]) -> Path:
             )
         writer.finish()
     return path
+
+
+LAYOUTS: dict[str, dict[str, Any]] = {
+    "no chunks": {"use_chunking": False},
+    "no index": {"index_types": mcap.writer.IndexType.NONE, "use_statistics": False},
+    "no repeated channels": {"repeat_channels": False, "repeat_schemas": False},
+    "nothing": {
+        "use_chunking": False, "use_statistics": False, "use_summary_offsets": False,
+        "repeat_channels": False, "repeat_schemas": False,
+        "index_types": mcap.writer.IndexType.NONE,
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_mcap_files_of_every_layout_are_read(layout: str, tmp_path: Path) -> None:
+    pictures = images(40)
+    path = chunked(tmp_path / "x.mcap", pictures, **LAYOUTS[layout])
+    whole = path.read_bytes()
+    for share, least in ((1.0, 40), (0.6, 18)):
+        path.write_bytes(whole[: int(share * len(whole))])
+        with Bag(path) as bag:
+            found = list(bag.messages(["/image"]))
+            assert least <= len(found) <= 40 * share
+            assert sum(topic.count for topic in bag.topics) == len(found)
+            part = list(bag.messages(None, found[3].time, found[6].time))
+            assert [m.time for m in part] == [m.time for m in found[3:6]]
+            assert bool(bag.notes) == (share < 1)
+        assert [m.stamp for m in found] == sorted(m.stamp for m in found)
+        assert (found[7].decode().data.reshape(40, 60, 3) == pictures[7]).all()
 
 
 def sqlite(path: Path, pictures: list[np.ndarray]) -> Path:
@@ -399,20 +359,6 @@ def folder_of_one_image(folder: Path) -> Path:
         message = image_message(np.zeros((4, 6, 3), np.uint8), "rgb8", stamp=5)
         writer.write(topic, 5, typestore().serialize_cdr(message, "sensor_msgs/msg/Image"))
     return folder
-
-
-def test_a_folder_whose_last_file_was_cut_is_read(tmp_path: Path) -> None:
-    folder = folder_of_one_image(tmp_path / "bag")
-    content = chunked(tmp_path / "long.mcap", images(40)).read_bytes()
-    (folder / "bag.mcap").write_bytes(content[: len(content) // 2])
-    with Bag(folder) as bag:
-        assert 15 <= len(list(bag.messages(["/image"]))) <= 20
-        assert "bag.mcap is cut off" in bag.notes[0]
-
-
-def test_a_recorder_that_was_killed_leaves_no_metadata_and_is_read(tmp_path: Path) -> None:
-    with Bag(without_metadata(tmp_path)) as bag:
-        assert len(list(bag.messages([COLOUR]))) == 2
 
 
 def test_a_folder_of_which_one_file_was_cut_is_read(tmp_path: Path) -> None:
@@ -471,21 +417,34 @@ def test_types_are_decoded_as_the_recording_defines_them(tmp_path: Path) -> None
         writer.finish()
     with Bag(path) as bag:
         found = {message.topic: message.decode() for message in bag.messages()}
+        assert bag.notes == ("/foreign is recorded as json: passed over",)
     assert list(found) == ["/thing", "/known", "/broken"]
     assert found["/thing"].value == 5
     assert (found["/known"].what, found["/known"].bytes.tolist()) == ("ab", [7])
     assert found["/broken"].data == "ab"
 
 
-def test_a_ros1_bag_is_read_as_if_it_were_of_ros2(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["old.bag", "converted.mcap"])
+def test_a_ros1_bag_is_read_as_if_it_were_of_ros2(kind: str, tmp_path: Path) -> None:
     pixels = images(1)[0]
     k = np.arange(9.0)
     roi = OLD.types["sensor_msgs/msg/RegionOfInterest"](0, 0, 0, 0, False)
     info = OLD.types["sensor_msgs/msg/CameraInfo"](
         ros1_header(), 40, 60, "plumb_bob", np.zeros(5), k, k, np.arange(12.0), 0, 0, roi
     )
-    path = tmp_path / "old.bag"
-    write_ros1(path, [("/image", ros1_image(pixels)), ("/camera_info", info)])
+    path = tmp_path / kind
+    if kind == "old.bag":
+        write_ros1(path, [("/image", ros1_image(pixels)), ("/camera_info", info)])
+    else:  # as `mcap convert` makes it of one
+        with path.open("wb") as sink:
+            writer = mcap.writer.Writer(sink)
+            writer.start("ros1")
+            for topic, message in (("/image", ros1_image(pixels)), ("/camera_info", info)):
+                name = message.__msgtype__
+                schema = writer.register_schema(name.replace("/msg/", "/"), "ros1msg", b"")
+                channel = writer.register_channel(topic, "ros1", schema)
+                writer.add_message(channel, 9, bytes(OLD.serialize_ros1(message, name)), 9)
+            writer.finish()
     with Bag(path) as bag:
         image, camera = bag.first("/image"), bag.first("/camera_info")
         assert {topic.name: topic.type for topic in bag.topics} == {

@@ -90,16 +90,6 @@ def test_what_is_odd_is_noted(tmp_path: Path) -> None:
     assert "/depth is in elsewhere, the images in camera" in text
 
 
-def test_an_uncalibrated_camera_is_noted(tmp_path: Path) -> None:
-    messages = [
-        ("/image", IMAGE, picture(0), 0),
-        ("/camera_info", INFO, info_message(30, 20, 0.0, 0), 0),
-    ]
-    summary, topics = summary_of(write(tmp_path / "bag", messages))
-    assert topics["/camera_info"].use == ""
-    assert any("is not calibrated" in note for note in summary.decisions)
-
-
 def compressed(form: str, data: bytes) -> Any:
     types = typestore().types
     header = image_message(np.zeros((1, 1, 3), np.uint8), "rgb8", START).header
@@ -117,13 +107,16 @@ def test_compressed_topics_and_those_of_no_use(tmp_path: Path) -> None:
         ("/cut/compressed", COMPRESSED, compressed("jpeg", jpeg[:20]), 0),
         ("/confidence", IMAGE, picture(0, "mono8"), 0),
         ("/words", "std_msgs/msg/String", text, 0),
+        ("/color/camera_info", INFO, info_message(30, 20, 0.0, 0), 0),
     ]
-    _, topics = summary_of(write(tmp_path / "bag", messages))
+    summary, topics = summary_of(write(tmp_path / "bag", messages))
+    assert any("is not calibrated" in note for note in summary.decisions)
     assert {name: (one.use, one.size) for name, one in topics.items() if "cut" not in name} == {
         "/color/compressed": ("image", "30x20"),
         "/depth/compressed": ("depth", "30x20"),
         "/confidence": ("", "30x20"),
         "/words": ("", ""),
+        "/color/camera_info": ("", "30x20"),
     }
     assert topics["/cut/compressed"].size.startswith("not readable (")
     assert topics["/words"].count == 1 and topics["/words"].repeated == 0

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proto_mtl_ros.data.bags.bag import typestore
-from proto_mtl_ros.data.bags.calibration import Calibration, is_rectified
+from proto_mtl_ros.data.bags.calibration import Calibration
 from proto_mtl_ros.data.bags.recorded_frames import RecordedFrames, match_one_to_one
 from proto_mtl_ros.data.bags.recording import BagRecording
 from proto_mtl_ros.data.bags.writer import BagWriter
@@ -174,14 +174,3 @@ def test_labels_that_are_none_are_refused(tmp_path: Path) -> None:
     recording = recorded(tmp_path / "bag", [("/image", 0, 0), ("/wrong", 0, 0)])
     with pytest.raises(DataError, match="/wrong has no class ids"):
         list(frames_of(recording, "/wrong"))
-
-
-def test_rectified_is_a_word_of_the_topic() -> None:
-    topics = {
-        "/camera/image_rect_color": True,
-        "/camera/image_rect": True,
-        "/rectified/image": True,
-        "/indirect_light_cam/image_raw": False,
-        "/rectangle/image": False,
-    }
-    assert {topic: is_rectified(topic) for topic in topics} == topics

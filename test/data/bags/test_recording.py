@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from proto_mtl_ros.data.bags.bag import Bag
-from proto_mtl_ros.data.bags.recording import decode_picture, open_recording
+from proto_mtl_ros.data.bags.recording import decode_picture
+from proto_mtl_ros.data.bags.recording_kinds import open_recording
 from proto_mtl_ros.data.bags.topics import choose_topics
 from proto_mtl_ros.data.bags.writer import BagWriter
 from proto_mtl_ros.errors import BagError
@@ -206,14 +207,6 @@ def test_a_video_plays_at_its_own_rate(tmp_path: Path) -> None:
     assert abs(float(pictures[messages[2].stamp].mean()) - 200) < 4
 
 
-def test_a_recording_without_depth_has_no_depth_images(tmp_path: Path) -> None:
-    path = write_topics(tmp_path / "bag", {"/image": "jpeg"})
-    cv2.imwrite(str(tmp_path / "a.png"), RGB)
-    for place in (path, tmp_path):
-        with open_recording(place) as recording:
-            assert list(recording.depth_frames()) == [] and recording.depth_frame() == ""
-
-
 def video(path: Path, frames: int = 30, fps: float = 20, size: tuple[int, int] = (64, 48)) -> Path:
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), fps, size)
     rng = np.random.default_rng(0)
@@ -247,16 +240,13 @@ def test_a_video_of_no_possible_rate_needs_one(tmp_path: Path) -> None:
         assert recording.rate == pytest.approx(100)
 
 
-def test_a_video_of_too_many_pixels_is_refused(
+def test_a_single_image_and_a_pipe_are_no_video(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = video(tmp_path / "clip.avi", frames=1)
     monkeypatch.setattr("proto_mtl_ros.data.bags.image_sequence.MAX_PIXELS", 64 * 48 - 1)
     with pytest.raises(BagError, match="frames above 3071 pixels: scale it down"):
         open_recording(path)
-
-
-def test_a_single_image_and_a_pipe_are_no_video(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "a.png"), RGB)
     with pytest.raises(BagError, match="a single image: give the folder that it is in"):
         open_recording(tmp_path / "a.png")
@@ -301,33 +291,29 @@ def test_what_cannot_be_played_is_told_in_one_line(
     assert capfd.readouterr().err == ""  # the libraries below say nothing of their own
 
 
-def test_a_rate_that_cannot_be_played_is_refused(tmp_path: Path) -> None:
-    cv2.imwrite(str(tmp_path / "a.png"), RGB)
-    with pytest.raises(BagError, match="--fps"):
-        open_recording(tmp_path, fps=0)
-
-
 def test_options_that_do_not_fit_the_kind_of_recording_are_refused(tmp_path: Path) -> None:
     bag = write_topics(tmp_path / "bag", {"/image": "jpeg"})
     with pytest.raises(BagError, match="leave out --fps"):
         open_recording(bag, fps=5)
+    with pytest.raises(BagError, match="give --fps between"):
+        open_recording(bag, fps=0)
+    with open_recording(bag) as recording:
+        assert list(recording.depth_frames()) == [] and recording.depth_frame() == ""
     images = tmp_path / "images"
     images.mkdir()
     cv2.imwrite(str(images / "a.png"), RGB)
+    (images / "b.bmp").write_bytes(b"BM but no more")
+    with (
+        pytest.raises(BagError, match=r"b\.bmp is not a readable image"),
+        open_recording(images) as recording,
+    ):
+        list(recording.messages())
+    (images / "b.bmp").unlink()
     own = open_recording(images).topics.image.name
     assert open_recording(images, image_topic=own).frames == 1
     for option in ("image_topic", "info_topic", "depth_topic"):
         with pytest.raises(BagError, match=f"no topic /front.*its images are {own}"):
             open_recording(images, **{option: "/front"})
-
-
-def test_a_broken_image_in_a_folder_is_named(tmp_path: Path) -> None:
-    (tmp_path / "a.bmp").write_bytes(b"BM but no more")
-    with (
-        pytest.raises(BagError, match=r"a\.bmp is not a readable image"),
-        open_recording(tmp_path) as recording,
-    ):
-        list(recording.messages())
 
 
 @pytest.mark.data

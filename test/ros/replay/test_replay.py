@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A recording through the running node: its results equal the offline pass, losses are named."""
+"""A recording through the running node: a report, and results equal to the offline pass."""
 
 from __future__ import annotations
 
@@ -7,27 +7,20 @@ import json
 import os
 import subprocess
 import sys
-import threading
-import time
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 from tiny_bundle import write_tiny_bundle
 
-from proto_mtl_ros.cli.engine_options import open_predictor
-from proto_mtl_ros.cli.main import run_command
+import proto_mtl_ros
 from proto_mtl_ros.data.bags.bag import Bag
-from proto_mtl_ros.data.bags.recording import open_recording
+from proto_mtl_ros.data.bags.recording_kinds import open_recording
 from proto_mtl_ros.data.bags.stamp_log import StampLog
 from proto_mtl_ros.data.bags.writer import BagWriter
-from proto_mtl_ros.errors import (
-    PROCESS,
-    USAGE,
-)
-from recordings import START, image_message, picture, write_recording
+from recordings import COLOUR_FRAME, START, image_message, picture, write_recording
 
 pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 
@@ -38,39 +31,18 @@ from proto_mtl_ros.ros.replay.session import ReplayLogs
 pytestmark = pytest.mark.ros
 FRAMES = 15
 PATIENCE = 120
+TOPICS = ["segmentation/image", "segmentation/confidence", "depth/image", "normals/color"]
 
 
-def replay(*arguments: object) -> dict:
-    """Run `proto-mtl bag replay` and return its figures."""
-    command = [sys.executable, "-m", "proto_mtl_ros.cli", "bag", "replay", *map(str, arguments)]
+def run(*arguments: object, out: Path) -> tuple[dict[str, Any], str]:
+    """Run `proto-mtl` as users do; return the figures and what is printed, in one line."""
+    command = [sys.executable, "-m", "proto_mtl_ros.cli", *map(str, arguments), "--out", str(out)]
+    environment = {**os.environ, "COLUMNS": "80"}
     done = subprocess.run(
-        command, text=True, capture_output=True, timeout=PATIENCE, env={**os.environ}, check=False
+        command, text=True, capture_output=True, timeout=PATIENCE, env=environment, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert "live results equal the offline pass" in done.stdout
-    out = Path(str(arguments[arguments.index("--out") + 1]))
-    return json.loads((out / "results.json").read_text(encoding="utf-8"))
-
-
-def compared(
-    played: Path, out: Path, model: Path, logs: ReplayLogs | None = None, **settings: float
-) -> dict:
-    """Hold the results of a replay against what these settings would have given."""
-    predictor = open_predictor(str(model), "onnxruntime", "cpu")
-    with open_recording(played) as recording:
-        reader = ResultReader(recording, logs or logs_of(out), predictor, settings)
-        reader.read(out / "results")
-    return reader.live.figures()
-
-
-def logs_of(out: Path) -> ReplayLogs:
-    """Return what a replay has left in its folder."""
-    return ReplayLogs(
-        StampLog.read(out / "player.json"),
-        StampLog.read(out / "recorder.json"),
-        read_outcomes(out / "node.log", "camera"),
-        {},
-    )
+    return json.loads((out / "results.json").read_text()), " ".join(done.stdout.split())
 
 
 @pytest.fixture(scope="module")
@@ -83,27 +55,96 @@ def bag(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_recording(tmp_path_factory.mktemp("bags") / "bag", frames=FRAMES)
 
 
-@pytest.mark.slow
-def test_live_results_equal_the_offline_pass_and_time_never_jumps_back(
+def test_the_demo_reports_on_a_recording_whose_depth_is_what_the_model_predicts(
     bag: Path, model: Path, tmp_path: Path
 ) -> None:
-    figures = replay(bag, "--out", tmp_path, "--model", model, "--start", 0.45, "--loops", 2)
+    out = tmp_path / "out"
+    figures, printed = run("demo", "--recording", bag, "--model", model, out=out)
+    assert f"Report: {out / 'report.html'}" in printed
+    assert f"{FRAMES}/{FRAMES}" in printed
+    compared = figures["live_and_offline"]["compared"]
+    assert f"All {compared} live results equal the offline pass over the same images," in printed
+    assert f"value by value, on {', '.join(TOPICS)}." in printed
+
+    frames = figures["frames"]
+    others = sum(sum(frames[group].values()) for group in ("drops", "bad", "skipped"))
+    assert frames["published"] == FRAMES
+    assert frames["processed"] + others + frames["lost_in_transport"] == FRAMES
+    assert frames["unaccounted"] == 0 and not frames["bad"]
+    assert frames["processed"] == frames["recorded"] > 0
+
+    assert 8 < figures["rate_in_hz"] < 10.5  # recorded at 10 Hz; never faster than that
+    assert 0 < figures["rate_out_hz"] < 12  # a few results only: jitter of the first and last
+    assert {"infer", "publish", "total"} <= set(figures["latency_ms"]["stages"])
+    latency = figures["latency_ms"]["end_to_end"]
+    assert latency["results_with_unknown_stamp"] == latency["results_with_doubled_stamp"] == 0
+    assert 0 < latency["p50"] <= latency["p95"] <= latency["max"]
+    with Bag(out / "results") as results:
+        counts = {topic.name: topic.count for topic in results.topics}
+        headers = [m.decode().header.frame_id for m in results.messages(["/camera/depth/image"])]
+    assert counts["/camera/segmentation/image"] == counts["/camera/depth/image"] == len(headers)
+    assert set(headers) == {COLOUR_FRAME} and counts["/diagnostics"] > 0
+
+    depth = figures["depth"]
+    assert figures["registration"] == "same camera" and depth["frames"] == frames["recorded"]
+    # JPEG and two resizes are between the two.
+    assert depth["all"]["abs_err"] < 0.15 and depth["all"]["delta1"] > 0.98
+    assert depth["median_scale"] == pytest.approx(1, abs=0.03)
+
+    sheet = cv2.imread(str(out / "contact_sheet.png"))
+    assert sheet.shape[1] > 1000 and float(np.std(sheet)) > 30
+    assert "measured depth" in (out / "report.html").read_text(encoding="utf-8")
+    assert not [path.name for path in out.iterdir() if path.name.startswith(".")]
+
+
+@pytest.mark.data
+@pytest.mark.slow
+def test_a_careless_recording_is_reported_as_such(
+    kitchen_bag: Path, model: Path, tmp_path: Path
+) -> None:
+    arguments = (kitchen_bag, "--model", model, "--seconds", 2)
+    figures, _ = run("bag", "replay", *arguments, out=tmp_path)
+    assert figures["frames"]["published"] == pytest.approx(61, abs=1)
+    assert figures["frames"]["unaccounted"] == 0
+    assert figures["registration"] == "none"
+    assert figures["depth"]["compared_pixels"]["tolerant"] > 1000
+    assert "Measured depth is of another camera" in (tmp_path / "report.html").read_text()
+
+
+@pytest.mark.slow
+def test_of_several_rounds_results_equal_the_offline_pass_and_time_never_jumps_back(
+    bag: Path, model: Path, tmp_path: Path
+) -> None:
+    arguments = (bag, "--model", model, "--start", 0.45, "--loops", 2)
+    figures, _ = run("bag", "replay", *arguments, out=tmp_path)
     live = figures["live_and_offline"]
     assert live["sent"] == 2 * (FRAMES - 5)  # at 10 Hz, without those of the first 0.45 s
     assert live["compared"] > FRAMES - 5  # of the second round as well
-    assert live["equal"] == live["compared"]
-    assert live["maps"].keys() >= {"segmentation/image", "depth/image", "normals/color"}
+    assert live["equal"] == live["compared"] and list(live["maps"]) == TOPICS
     assert live["compared"] + sum(live["without_result"].values()) == live["sent"]
-    sent = StampLog.read(tmp_path / "player.json")
-    (stamps,) = sent.stamps.values()
+    (stamps,) = StampLog.read(tmp_path / "player.json").stamps.values()
     gaps = [later - earlier for earlier, later in zip(stamps, stamps[1:])]
     assert all(gap == pytest.approx(1e8, abs=1e6) for gap in gaps)
     with Bag(tmp_path / "results") as results:
         got = [m.stamp for m in results.messages(["/camera/depth/image"])]
     assert got == sorted(set(got)) and set(got) <= set(stamps)
-    assert "equal the offline pass" in (tmp_path / "report.html").read_text(encoding="utf-8")
-    command = figures["made_with"]["command"]
-    assert command.startswith(f"proto-mtl bag replay {bag} --out")
+    assert figures["made_with"]["command"].startswith(f"proto-mtl bag replay {bag} --model")
+
+
+def compared(
+    played: Path, out: Path, model: Path, sent: list[int] | None = None, **settings: float
+) -> dict[str, Any]:
+    """Hold the results of a replay against what these settings would have given."""
+    log = StampLog.read(out / "player.json")
+    if sent is not None:
+        log.stamps.update(dict.fromkeys(log.stamps, sent))
+    outcomes = read_outcomes(out / "node.log", "camera")
+    logs = ReplayLogs(log, StampLog.read(out / "recorder.json"), outcomes, {})
+    predictor = proto_mtl_ros.load(str(model), "onnxruntime", "cpu")
+    with open_recording(played) as recording:
+        reader = ResultReader(recording, logs, predictor, settings)
+        reader.read(out / "results")
+    return reader.live.figures()
 
 
 @pytest.mark.slow
@@ -115,8 +156,8 @@ def test_images_that_are_left_out_are_named_with_their_cause(model: Path, tmp_pa
             stamp = START + number * 10**8
             message = image_message(picture(number), "rgb8", stamp)
             writer.write("/camera/image", stamp, message)
-    limit = "max_rate:=[5.0]"
-    figures = replay(bag, "--out", tmp_path, "--model", model, "--param", limit)
+    limit = ("--param", "max_rate:=[5.0]")
+    figures, _ = run("bag", "replay", bag, "--model", model, *limit, out=tmp_path)
     live = figures["live_and_offline"]
     assert live["without_result"]["max_rate"] >= FRAMES // 3
     assert live["without_result"]["max_rate"] == figures["frames"]["skipped"]["max_rate"]
@@ -129,10 +170,22 @@ def test_images_that_are_left_out_are_named_with_their_cause(model: Path, tmp_pa
     assert found["maps"]["normals/color"]["equal"] == found["compared"]
 
     # Of other images nothing is compared: a result counts for the image whose stamp it bears.
-    logs = logs_of(tmp_path)
-    logs.sent.stamps.update({name: [1, 2] for name in logs.sent.stamps})
-    others = compared(bag, tmp_path, model, logs)
+    others = compared(bag, tmp_path, model, sent=[1, 2])
     assert others["compared"] == 0 and others["without_result"] == {"lost_in_transport": 2}
+
+
+@pytest.mark.slow
+def test_one_picture_and_a_slow_model_of_one_task_are_replayed(tmp_path: Path) -> None:
+    pictures, out = tmp_path / "pictures", tmp_path / "out"
+    pictures.mkdir()
+    cv2.imwrite(str(pictures / "one.png"), picture(0))
+    model = write_tiny_bundle(tmp_path, delay_loops=600, tasks=("depth",))
+    figures, printed = run("bag", "replay", pictures, "--model", model, "--no-compare", out=out)
+    assert "no camera_info: depth is for the model's own camera" in printed
+    assert "equal the offline pass" not in printed
+    assert figures["live_and_offline"] is None and figures["frames"]["recorded"] == 1
+    found = compared(pictures, out, model)
+    assert found["equal"] == found["compared"] == 1 and list(found["maps"]) == ["depth/image"]
 
 
 def test_maps_are_compared_value_by_value() -> None:
@@ -140,129 +193,9 @@ def test_maps_are_compared_value_by_value() -> None:
     found = MapComparison()
     assert found.add(same, same.copy(), ids=False) and found.largest == 0
     assert not found.add(same + 0.5, same, ids=False) and found.largest == 0.5
+    assert not found.add(np.nan_to_num(same), same, ids=False) and found.largest is None
     assert not found.add(same, same[:, :2], ids=False) and found.largest is None
     ids = MapComparison()
     assert not ids.add(np.array([[1, 2, 3, 4]]), np.array([[1, 2, 3, 9]]), ids=True)
     assert ids.largest == 0.25  # of the pixels
-    assert (found.frames, found.equal) == (3, 1)
-
-
-@pytest.fixture
-def environment() -> Iterator[None]:
-    """Give back what a replay in this process takes for itself."""
-    kept = dict(os.environ)
-    yield
-    os.environ.clear()
-    os.environ.update(kept)
-
-
-def replay_here(*arguments: object) -> int:
-    """Run `proto-mtl bag replay` in this process and return its status."""
-    with pytest.raises(SystemExit) as end:
-        run_command("bag", ["replay", *map(str, arguments)])
-    return int(end.value.code or 0)
-
-
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        (("--seconds", 0), "--seconds 0 plays nothing: give more than 0"),
-        (("--param", "cameras:=[a]"), "parameter cameras is set by the replay itself"),
-        (("--rate", 0), "a rate of 0 cannot be played: give --rate between"),
-        (("--domain-id", 233), "--domain-id 233 is not a ROS domain: give 0 to 232"),
-        (("--out", "{folder}/file"), "cannot write to {folder}/file"),
-        (("--out", "/proc/self"), "cannot write to /proc/self"),
-    ],
-)
-def test_what_cannot_be_replayed_is_refused_before_anything_starts(
-    options: tuple[str, object],
-    said: str,
-    bag: Path,
-    model: Path,
-    tmp_path: Path,
-    capfd: pytest.CaptureFixture[str],
-) -> None:
-    (tmp_path / "file").touch()
-    name, value = options
-    value = str(value).format(folder=tmp_path)
-    arguments = ["--model", model, "--out", tmp_path / "out", name, value]
-    assert replay_here(bag, *arguments) == USAGE
-    (line,) = capfd.readouterr().err.splitlines()
-    assert said.format(folder=tmp_path) in line
-
-
-@pytest.mark.slow
-def test_one_picture_and_a_slow_model_of_one_task_are_replayed(
-    tmp_path: Path, environment: None, capfd: pytest.CaptureFixture[str]
-) -> None:
-    pictures, out = tmp_path / "pictures", tmp_path / "out"
-    pictures.mkdir()
-    cv2.imwrite(str(pictures / "one.png"), picture(0))
-    model = write_tiny_bundle(tmp_path, delay_loops=600, tasks=("depth",))
-    status = replay_here(pictures, "--model", model, "--no-compare", "--out", out)
-    said = capfd.readouterr()
-    assert status == 0, said.err
-    assert "no camera_info: depth is for the model's own camera" in said.out
-    assert "equal the offline pass" not in said.out
-    figures = json.loads((out / "results.json").read_text())
-    assert figures["live_and_offline"] is None and figures["frames"]["recorded"] == 1
-    found = compared(pictures, out, model)
-    assert found["equal"] == found["compared"] == 1 and list(found["maps"]) == ["depth/image"]
-
-
-def test_a_node_that_cannot_start_is_told_with_its_reason(
-    model: Path, tmp_path: Path, environment: None, capfd: pytest.CaptureFixture[str]
-) -> None:
-    bag = write_recording(tmp_path / "bag", frames=4)
-    storage = bag / "bag.mcap"
-    os.truncate(storage, storage.stat().st_size * 9 // 10)
-    arguments = ["--model", model, "--out", tmp_path / "out", "--param", "backend:=onnxruntime"]
-    assert replay_here(bag, *arguments, "--param", "precision:=fp16") == PROCESS
-    said = capfd.readouterr()
-    assert "note: " in said.out and "are whole and are used" in said.out
-    line = said.err.splitlines()[-1]
-    assert "the node could not start: " in line and "ONNX Runtime runs in fp32 or int8" in line
-
-
-def test_a_player_can_be_paused(bag: Path) -> None:
-    import rclpy
-    from std_srvs.srv import SetBool
-
-    from proto_mtl_ros.ros.replay.player import (
-        Player,
-        pausable,
-    )
-
-    context = rclpy.Context()
-    rclpy.init(context=context)
-    node = rclpy.create_node("proto_mtl_player", context=context)
-    asking = rclpy.create_node("asking", context=context)
-    seen: list[float] = []
-    try:
-        with open_recording(bag) as recording, pausable(node, player := Player(node, recording)):
-            client = asking.create_client(SetBool, "/proto_mtl_player/pause")
-            assert client.wait_for_service(20.0)
-            thread = threading.Thread(
-                target=player.play, kwargs={"on_image": lambda _: seen.append(time.monotonic())}
-            )
-            thread.start()
-            while len(seen) < 3:
-                time.sleep(0.01)
-            for paused in (True, False):
-                answer = client.call_async(SetBool.Request(data=paused))
-                executor = rclpy.executors.SingleThreadedExecutor(context=context)
-                executor.add_node(asking)
-                executor.spin_until_future_complete(answer, 20.0)
-                assert answer.result().success
-                if paused:
-                    time.sleep(0.3)  # an image on its way may still pass
-                    count = len(seen)
-                    time.sleep(1.0)
-                    assert len(seen) == count < FRAMES
-            thread.join(20.0)
-            assert len(seen) == FRAMES
-            assert player.log.notes["late_ms"] < 900
-    finally:
-        node.destroy_node()
-        asking.destroy_node()
-        context.try_shutdown()
+    assert (found.frames, found.equal) == (4, 1)

@@ -25,9 +25,10 @@ import rclpy
 from lifecycle_msgs.srv import ChangeState, GetState
 from ros_harness import Client, plain_node, wait_for
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from std_srvs.srv import SetBool
 
 from proto_mtl_ros.data.bags.bag import Bag
-from proto_mtl_ros.data.bags.recording import open_recording
+from proto_mtl_ros.data.bags.recording_kinds import open_recording
 from proto_mtl_ros.data.bags.stamp_log import StampLog
 from proto_mtl_ros.data.bags.writer import BagWriter
 from proto_mtl_ros.errors import (
@@ -147,6 +148,35 @@ def test_a_recording_without_a_calibration_is_played(tmp_path: Path, node: Any) 
         assert player.Player(node, recording).play() == 2
 
 
+def test_a_player_can_be_paused(tmp_path: Path, node: Any) -> None:
+    asking = rclpy.create_node("asker", context=node.context)
+    executor = rclpy.executors.SingleThreadedExecutor(context=node.context)
+    executor.add_node(asking)
+    seen: list[int] = []
+    bag = write_recording(tmp_path / "bag", frames=12)
+    with (
+        open_recording(bag) as recording,
+        player.pausable(node, one := player.Player(node, recording)),
+    ):
+        client = asking.create_client(SetBool, f"/{node.get_name()}/pause")
+        assert client.wait_for_service(20.0)
+        thread = threading.Thread(target=one.play, kwargs={"on_image": seen.append})
+        thread.start()
+        wait_for(lambda: len(seen) >= 3, "the first images")
+        for paused in (True, False):
+            answer = client.call_async(SetBool.Request(data=paused))
+            executor.spin_until_future_complete(answer, 20.0)
+            assert answer.result().success
+            if paused:
+                time.sleep(0.3)  # an image on its way may still pass
+                count = len(seen)
+                time.sleep(0.7)
+                assert len(seen) == count < 12
+        thread.join(20.0)
+    assert len(seen) == 12 and one.log.notes["late_ms"] < 700
+    asking.destroy_node()
+
+
 # --- the recorder --------------------------------------------------------------------------------
 
 
@@ -251,7 +281,7 @@ def test_processes_stay_on_this_machine_in_every_release(monkeypatch: pytest.Mon
 def test_both_generations_of_fast_dds_get_the_profile_unless_the_user_has_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(processes, "config_file", lambda name: Path("/ours.xml"))
+    monkeypatch.setattr(processes, "shared_file", lambda name: Path("/ours.xml"))
     for name in DDS_PROFILE_VARIABLES:
         monkeypatch.delenv(name, raising=False)
     given = adopt_environment(5)

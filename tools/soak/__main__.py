@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`proto-mtl bench soak` and `proto-mtl bench reliability`: does it go on working."""
+"""Does the node go on working: `python -m tools.soak --minutes 30`."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from proto_mtl_ros.cli.engine_options import (
     Model,
     Threads,
 )
+from proto_mtl_ros.cli.main import run_tool
 from proto_mtl_ros.errors import ConfigError
 
-FIGURES = Path("tools/reliability/results")
+RELIABILITY = Path("tools/reliability")
 
-Docs = Annotated[Path, typer.Option(help="Folder of the page.")]
+Page = Annotated[Path, typer.Option(help="Folder of the plot.")]
 
 
 def soak(
@@ -40,8 +41,8 @@ def soak(
     ] = "segmentation,confidence,depth,normals,points",
     out: Annotated[
         Path, typer.Option(help="Folder of soak.json, and of soak.jsonl while it runs.")
-    ] = FIGURES,
-    docs: Docs = Path("docs"),
+    ] = RELIABILITY / "results",
+    docs: Page = RELIABILITY,
 ) -> None:
     """The node under faults for long: memory, descriptors, threads, rate, latency, every image.
 
@@ -56,7 +57,7 @@ def soak(
         write_bytes,
         write_text,
     )
-    from proto_mtl_ros.ros.replay.installation import shared_file
+    from proto_mtl_ros.files.installation import shared_file
     from proto_mtl_ros.runtime.bundle import Bundle
     from proto_mtl_ros.runtime.machine import machine
     from tools.soak.plot import soak_plot
@@ -95,7 +96,7 @@ def soak(
     figures = Soak(setting, out / "soak.jsonl", tell).run()
     whole = {"model": bundle.name, "recording": recording.name, "machine": machine(), **figures}
     write_text(out / "soak.json", json.dumps(whole, indent=1) + "\n")
-    write_bytes(docs / "images" / "soak.png", soak_plot(figures))
+    write_bytes(docs / "soak.png", soak_plot(figures))
     balance = figures["accounts"]
     typer.echo(
         f"{balance['sent']} images, {balance['processed']} processed; unexplained"
@@ -108,7 +109,7 @@ def soak(
     else:
         low, high = figures["memory_slope_interval"]
         typer.echo(f"memory: {slope:+.2f} MiB an hour ({low:+.2f} to {high:+.2f})")
-    typer.echo(f"wrote {out / 'soak.json'} and {docs / 'images' / 'soak.png'}")
+    typer.echo(f"wrote {out / 'soak.json'} and {docs / 'soak.png'}")
     found = verdict(figures)
     for line in found:
         typer.echo(f"not well: {line}", err=True)
@@ -116,26 +117,5 @@ def soak(
         raise typer.Exit(1)
 
 
-def reliability(
-    results: Annotated[
-        Path, typer.Option(help="Folder of what tests and benches have left.")
-    ] = FIGURES,
-    docs: Docs = Path("docs"),
-) -> None:
-    """Write docs/reliability.md and docs/reliability.json from those figures.
-
-    A part that has no file yet is named as missing.
-    """
-    from tools.reliability.page import (
-        PAGE,
-        write_page,
-    )
-
-    data = write_page(results, docs)
-    typer.echo(
-        f"{len(data['faults'])} kinds of faults, {data['faults_tried']} tried,"
-        f" {data['faults_survived']} survived, {data['faults_lost']} lost"
-    )
-    if data["missing"]:
-        typer.echo(f"not measured yet: {', '.join(data['missing'])}")
-    typer.echo(f"wrote {docs / PAGE}")
+if __name__ == "__main__":
+    run_tool("tools.soak", soak)

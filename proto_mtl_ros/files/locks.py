@@ -2,8 +2,6 @@
 """Who is writing where: locks that the kernel takes away when a process ends, however it ends.
 
 A file with a process id in it outlives a killed process, and its number may be another's by then.
-A lock (``flock``) does neither. File systems that have none, such as some network ones, are written
-to all the same: there two processes must not be given the same folder.
 """
 
 from __future__ import annotations
@@ -18,26 +16,19 @@ from pathlib import Path
 
 from proto_mtl_ros.errors import ConfigError
 
-_POLL_SECONDS = 0.02
+PATIENCE_SECONDS = 5.0
+"""How long a file or folder that another process is about to finish is waited for."""
 
 
 class FolderInUse(ConfigError):
     """Another process is writing into the folder."""
 
 
-_used: dict[tuple[int, int], int] = {}
-"""Device and inode of the folders that this process uses -> how many times over."""
-
-
 def lock(descriptor: int, path: Path, patience: float = 0.0) -> bool:
     """Lock an open file or folder until it is closed; return whether its file system has locks.
 
-    Args:
-        path: of it, for the error.
-        patience: seconds to wait for another process.
-
     Raises:
-        OSError: EBUSY, another process holds it.
+        OSError: EBUSY with ``path``, another process holds it for longer than ``patience`` seconds.
     """
     end = time.monotonic() + patience
     while True:
@@ -47,7 +38,7 @@ def lock(descriptor: int, path: Path, patience: float = 0.0) -> bool:
         except BlockingIOError:
             if time.monotonic() >= end:
                 raise OSError(errno.EBUSY, "another process is writing it", str(path)) from None
-            time.sleep(_POLL_SECONDS)
+            time.sleep(0.02)
         except OSError:
             return False
 
@@ -60,12 +51,15 @@ def is_at(descriptor: int, path: Path) -> bool:
         return False
 
 
+_used: dict[tuple[int, int], int] = {}
+"""Device and inode of the folders that this process uses -> how many times over."""
+
+
 @contextmanager
 def sole_use(folder: Path) -> Iterator[None]:
     """Keep other processes from writing into ``folder``, which is made where it is missing.
 
-    The folder itself is locked, so nothing is left behind. One process may use it several times
-    over: a command and the parts that it consists of.
+    One process may use it several times over: a command and the parts that it consists of.
 
     Raises:
         FolderInUse: another process uses it.

@@ -12,28 +12,16 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from proto_mtl_ros.bounded import read_json
-from proto_mtl_ros.errors import (
-    DataError,
-    one_line,
-)
+from proto_mtl_ros.errors import DataError, one_line
+from proto_mtl_ros.files import read_json
 from proto_mtl_ros.tasks import TASKS
 
 
-@dataclass(frozen=True)
-class Figure:
-    """The figure that stands for a task in tables.
-
-    Attributes:
-        task, metric: where it stands in a result file.
-        key: its name in rows.
-        head: its name in tables.
-        decimals: that tables show.
-    """
+class Figure(NamedTuple):
+    """The figure that stands for a task: where it is in a result, its name in rows and tables."""
 
     task: str
     metric: str
@@ -62,12 +50,15 @@ VAL, HELD_OUT = "val", "held_out"
 _DIGITS = 6
 """Decimals in rows; more would differ from machine to machine."""
 
+Result = Mapping[str, Any]
+"""The content of a result file."""
+
+Row = dict[str, Any]
 Spread = dict[str, float | None]
 """``mean`` and ``std``; the latter is None for a single seed."""
 
 
-@dataclass(frozen=True)
-class SeedFigures:
+class SeedFigures(NamedTuple):
     """What a method reached with one seed; of a network per task all together.
 
     Attributes:
@@ -76,13 +67,13 @@ class SeedFigures:
         entropy: of the affinity in nats, None where there is none.
     """
 
-    values: Mapping[str, float]
+    values: dict[str, float]
     parameters: float
     minutes: float
     entropy: float | None
 
 
-def read_results(folder: Path) -> list[dict[str, Any]]:
+def read_results(folder: Path) -> list[Result]:
     """Return the content of every result file below ``folder``, in the order of their paths.
 
     Raises:
@@ -108,25 +99,19 @@ def relative_changes(
 ) -> dict[str, float]:
     """Return s * (M - B) / B in per cent for every task, positive where ``values`` are better."""
     return {
-        figure.task: 100.0
-        * figure.sign
-        * (values[figure.task] - baseline[figure.task])
-        / baseline[figure.task]
-        for figure in FIGURES
-        if figure.task in values and baseline.get(figure.task)
+        f.task: 100.0 * f.sign * (values[f.task] - baseline[f.task]) / baseline[f.task]
+        for f in FIGURES
+        if f.task in values and baseline.get(f.task)
     }
 
 
-def by_seed(
-    results: Iterable[Mapping[str, Any]], split: str, tasks: Sequence[str]
-) -> dict[int, SeedFigures]:
+def by_seed(results: Iterable[Result], split: str, tasks: Sequence[str]) -> dict[int, SeedFigures]:
     """Join the runs of one method: seed to figures; a seed that lacks a task is left out."""
-    joined: dict[int, list[Mapping[str, Any]]] = {}
+    joined: dict[int, list[Result]] = {}
     for result in results:
         joined.setdefault(int(result["seed"]), []).append(result)
     seeds = {}
-    for seed in sorted(joined):
-        runs = joined[seed]
+    for seed, runs in sorted(joined.items()):
         values = {}
         for figure in FIGURES:
             for run in runs:
@@ -144,32 +129,24 @@ def by_seed(
     return seeds
 
 
-def spread(values: Sequence[float]) -> Spread | None:
+def spread(values: Iterable[float]) -> Spread | None:
     """Return mean and standard deviation, None without a value."""
+    values = list(values)
     if not values:
         return None
     std = round(statistics.stdev(values), _DIGITS) if len(values) > 1 else None
     return {"mean": round(statistics.fmean(values), _DIGITS), "std": std}
 
 
-def row(
+def _row(
     identity: Mapping[str, Any],
     seeds: Mapping[int, SeedFigures],
     baselines: Mapping[str, Mapping[int, SeedFigures]],
     tasks: Sequence[str],
-) -> dict[str, Any]:
-    """Return one row of the table.
-
-    Args:
-        identity: what the row starts with: protocol, manifest, method, label, split.
-        seeds: the figures of the method.
-        baselines: name of a baseline to its figures on the same labels and split.
-        tasks: that the mean of a delta is over.
-    """
-    found: dict[str, Any] = {**identity, "seeds": list(seeds)}
-    for figure in FIGURES:
-        values = [s.values[figure.task] for s in seeds.values() if figure.task in s.values]
-        found[figure.key] = spread(values)
+) -> Row:
+    found: Row = {**identity, "seeds": list(seeds)}
+    for f in FIGURES:
+        found[f.key] = spread(s.values[f.task] for s in seeds.values() if f.task in s.values)
     for name in BASELINES:
         against = baselines.get(name, {})
         changes = [
@@ -177,18 +154,14 @@ def row(
             for seed, figures in seeds.items()
             if seed in against
         ]
-        found[f"delta_vs_{name}_percent"] = spread(
-            # a mean over some of the tasks would pass for one over all
-            [statistics.fmean(c.values()) for c in changes if len(c) == len(tasks)]
-        )
+        # a mean over some of the tasks would pass for one over all
+        whole = [statistics.fmean(c.values()) for c in changes if len(c) == len(tasks)]
+        found[f"delta_vs_{name}_percent"] = spread(whole)
         found[f"delta_by_task_vs_{name}_percent"] = {
-            figure.task: spread(
-                [change[figure.task] for change in changes if figure.task in change]
-            )
-            for figure in FIGURES
+            f.task: spread(change[f.task] for change in changes if f.task in change)
+            for f in FIGURES
         }
-    entropies = [s.entropy for s in seeds.values() if s.entropy is not None]
-    found["affinity_entropy"] = spread(entropies)
+    found["affinity_entropy"] = spread(s.entropy for s in seeds.values() if s.entropy is not None)
     first = next(iter(seeds.values()))
     found["parameters_million"] = round(first.parameters / 1e6, 3)
     found["train_minutes"] = round(statistics.fmean(s.minutes for s in seeds.values()), 2)
@@ -197,11 +170,11 @@ def row(
 
 def rows_of(
     identity: Mapping[str, Any],
-    methods: Mapping[str, tuple[str, Sequence[Mapping[str, Any]]]],
-    baselines: Mapping[str, Sequence[Mapping[str, Any]]],
+    methods: Mapping[str, tuple[str, Sequence[Result]]],
+    baselines: Mapping[str, Sequence[Result]],
     split: str,
     tasks: Sequence[str],
-) -> list[dict[str, Any]]:
+) -> list[Row]:
     """Return the rows of one table; a method without a finished seed has none.
 
     Args:
@@ -217,5 +190,5 @@ def rows_of(
         seeds = by_seed(results, split, tasks)
         if seeds:
             named = {**identity, "method": method, "label": label, "split": split}
-            rows.append(row(named, seeds, against, tasks))
+            rows.append(_row(named, seeds, against, tasks))
     return rows

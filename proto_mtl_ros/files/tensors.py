@@ -17,15 +17,8 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
-from proto_mtl_ros.bounded import (
-    Refusal,
-    open_regular,
-    parse_json,
-)
-from proto_mtl_ros.errors import (
-    ProtoMtlError,
-    one_line,
-)
+from proto_mtl_ros.errors import ProtoMtlError, one_line
+from proto_mtl_ros.files.reading import Refusal, open_regular, parse_json
 
 MAX_BYTES = 8_000_000_000
 """Bytes of a file of tensors."""

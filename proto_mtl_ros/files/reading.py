@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reading files that anybody may have written: nothing but regular files, and never more of them
-than a stated limit; JSON and YAML as plain values of a bounded depth.
+"""Reading within limits: regular files alone, and JSON and YAML as plain values.
 
-Every function takes the class of the error that it shall raise, so that a bad bundle is a
+Every function takes the class of the error that it raises, so that a bad bundle is a
 ``BundleError`` and a bad recording a ``BagError``, each of one line.
 """
 
@@ -16,19 +15,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from proto_mtl_ros.errors import (
-    ProtoMtlError,
-    one_line,
-)
+from proto_mtl_ros.errors import ProtoMtlError, one_line
 
-MAX_JSON = 4_000_000
-"""Bytes of a JSON file, where a caller says nothing else."""
-
-MAX_YAML = 256_000
-"""Bytes of a YAML file; reading a megabyte takes half a minute."""
-
-MAX_TABLE = 64_000_000
-"""Bytes of a CSV file or a table of numbers as text."""
+MAX_JSON, MAX_YAML, MAX_TABLE = 4_000_000, 256_000, 64_000_000
+"""Bytes of a JSON file, of a YAML file (a megabyte takes half a minute), of a table as text."""
 
 MAX_VALUES = 100_000
 """Values of a YAML file, references written out."""
@@ -40,9 +30,7 @@ Refusal = type[ProtoMtlError]
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """Open a regular file for reading.
-
-    A pipe would wait for ever, a device has no end.
+    """Open a regular file for reading: a pipe would wait for ever, a device has no end.
 
     Raises:
         OSError: as ``open`` does, and where ``path`` is anything but a regular file.
@@ -58,7 +46,7 @@ def open_regular(path: Path) -> BinaryIO:
 
 
 def read_bytes(path: Path, limit: int, error: Refusal) -> bytes:
-    """Return the content of a regular file of at most ``limit`` bytes; raises ``error``."""
+    """Return the content of a regular file of at most ``limit`` bytes."""
     try:
         with open_regular(path) as file:
             size = os.fstat(file.fileno()).st_size
@@ -67,14 +55,14 @@ def read_bytes(path: Path, limit: int, error: Refusal) -> bytes:
     except (OSError, ValueError) as refusal:  # ValueError: a null byte in the name
         reason = getattr(refusal, "strerror", None) or one_line(refusal)
         raise error(f"{path} cannot be read: {reason}; give another file") from None
-    if size > limit or len(content) > limit:
+    if max(size, len(content)) > limit:
         most = f"{limit / 1e6:g} MB"
         raise error(f"{path} has more than {most}, the most that is read of such a file")
     return content
 
 
 def read_text(path: Path, limit: int, error: Refusal) -> str:
-    """Return the UTF-8 text of a regular file of at most ``limit`` bytes; raises ``error``."""
+    """Return the UTF-8 text of a regular file of at most ``limit`` bytes."""
     try:
         return read_bytes(path, limit, error).decode("utf-8")
     except UnicodeDecodeError as refusal:
@@ -82,16 +70,16 @@ def read_text(path: Path, limit: int, error: Refusal) -> str:
 
 
 def read_json(path: Path, error: Refusal, limit: int = MAX_JSON) -> Any:
-    """Return the content of a JSON file; raises ``error``."""
+    """Return the content of a JSON file."""
     return parse_json(read_bytes(path, limit, error), path, error)
 
 
 def parse_json(text: str | bytes, where: object, error: Refusal) -> Any:
-    """Return what a JSON text says; raises ``error``, which calls the text ``where``."""
+    """Return what a JSON text says; the error calls the text ``where``."""
     try:
         content = json.loads(text)
     except RecursionError:
-        raise error(f"{where} is not read: it is nested deeper than {MAX_DEPTH} levels") from None
+        raise error(_too_deep(where)) from None
     except ValueError as refusal:
         raise error(f"{where} is not valid JSON ({one_line(refusal)}): write it again") from None
     _check_values(content, where, error)
@@ -99,22 +87,18 @@ def parse_json(text: str | bytes, where: object, error: Refusal) -> Any:
 
 
 def read_yaml(path: Path, error: Refusal, limit: int = MAX_YAML) -> Any:
-    """Return the content of a YAML file, plain values alone; raises ``error``."""
+    """Return the content of a YAML file."""
     return parse_yaml(read_text(path, limit, error), path, error)
 
 
 def parse_yaml(text: str, where: object, error: Refusal) -> Any:
-    """Return what a YAML text says; raises ``error``, which calls the text ``where``.
-
-    What a reference (``*name``) stands for counts each time that it is named: nine lines of
-    references to each other say a thousand million values.
-    """
+    """Return what a YAML text says; the error calls the text ``where``."""
     import yaml
 
     try:
         content = yaml.load(text, _plain_loader())
     except RecursionError:
-        raise error(f"{where} is not read: it is nested deeper than {MAX_DEPTH} levels") from None
+        raise error(_too_deep(where)) from None
     except Exception as refusal:  # a value that is no date or number raises whatever it leads to
         raise error(f"{where} is not valid YAML: {one_line(refusal)}") from None
     _check_values(content, where, error)
@@ -123,7 +107,11 @@ def parse_yaml(text: str, where: object, error: Refusal) -> Any:
 
 @lru_cache(maxsize=1)
 def _plain_loader() -> Any:
-    """Return PyYAML's safe loader with a bounded depth and a bounded number of values."""
+    """Return PyYAML's safe loader with a bounded depth and a bounded number of values.
+
+    What a reference (``*name``) stands for counts each time that it is named: nine lines of
+    references to each other say a thousand million values.
+    """
     import yaml
 
     class PlainLoader(yaml.SafeLoader):
@@ -161,20 +149,22 @@ def _check_values(content: Any, where: object, error: Refusal) -> None:
     for _ in range(MAX_DEPTH + 1):
         inner: list[Any] = []
         for value in level:
-            if isinstance(value, dict):
-                inner.extend(value.values())
-            elif isinstance(value, list):
-                inner.extend(value)
+            if isinstance(value, dict | list):
+                inner.extend(value.values() if isinstance(value, dict) else value)
             elif isinstance(value, int) and not -(2**63) <= value < 2**64:
                 raise error(f"{where} has a number of {value.bit_length()} bits: correct it")
         if not inner:
             return
         level = inner
-    raise error(f"{where} is not read: it is nested deeper than {MAX_DEPTH} levels")
+    raise error(_too_deep(where))
+
+
+def _too_deep(where: object) -> str:
+    return f"{where} is not read: it is nested deeper than {MAX_DEPTH} levels"
 
 
 def check_inside(path: Path, folder: Path, error: Refusal) -> None:
-    """Refuse a path that leaves ``folder``, by its name or by a link; raises ``error``."""
+    """Refuse a path that leaves ``folder``, by its name or by a link."""
     try:
         leaves = not path.resolve().is_relative_to(folder.resolve())
     except (OSError, RuntimeError, ValueError):  # links in a circle, a null byte
