@@ -1,5 +1,4 @@
-# make demo [BAG=path] [OUT=out/demo]   a recording through the node, and a report; `proto-mtl bag replay`
-#                                       has more options
+# make demo [BAG=path] [OUT=out/demo]   a recording through the node, and a report
 # make test                             style, types, import rules, and the tests of the default tier
 # make test-all                         the same with all tests: trainings to the end, kills, faults
 # make lint                             style, types and import rules alone
@@ -102,6 +101,7 @@ lint: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache --no-logo
 
 # The demo's pins are those of the tests, as both use one environment.
 lock: $(TOOLS)/.created
@@ -126,7 +126,7 @@ licences: $(VENV)/.test
 
 coverage mutation: $(VENV)/.test
 	$(PIP) -e '.[check]'
-	$(BIN)/python tools/reliability/measure_$@.py
+	$(BIN)/python -m tools.reliability.measure_$@
 
 clean:
 	rm -rf .venv .venv-ros .venv-tools build dist *.egg-info

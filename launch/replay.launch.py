@@ -80,7 +80,7 @@ def recorded(path: Path, image: str, info: str) -> tuple[str, str, bool, str, bo
     Raises RuntimeError, one line, where the recording cannot be read.
     """
     try:
-        from proto_mtl_ros.data.bags.recording import open_recording
+        from proto_mtl_ros.data.bags.recording_kinds import open_recording
         from proto_mtl_ros.errors import ProtoMtlError
     except ModuleNotFoundError as error:
         raise RuntimeError(

@@ -42,7 +42,7 @@ def info(
         with Bag(recording) as bag:
             _info_of_bag(recording, bag)
     if pictures is not None:
-        from proto_mtl_ros.data.bags.recording import open_recording
+        from proto_mtl_ros.data.bags.recording_kinds import open_recording
         from proto_mtl_ros.evaluation.recording_sheet import recording_sheet
         from proto_mtl_ros.files import write_bytes
 
@@ -76,7 +76,7 @@ def _info_of_bag(path: Path, bag: Bag) -> None:
 
 
 def _info_of_images(path: Path) -> None:
-    from proto_mtl_ros.data.bags.recording import open_recording
+    from proto_mtl_ros.data.bags.recording_kinds import open_recording
 
     with open_recording(path) as opened:
         typer.echo(f"{path}: {opened.kind}, {opened.frames} frames at {opened.rate:.2f} Hz")

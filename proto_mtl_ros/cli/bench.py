@@ -39,7 +39,8 @@ def command(
         try:
             from proto_mtl_ros.ros.replay.node_rate import node_rate
 
-            found["node"] = node_rate(str(bundle.path), threads, seconds)
+            rate = node_rate(str(bundle.path), threads, seconds)
+            found["node"] = {**_spread(rate.pop("ms")), **rate}
         except (ImportError, ProtoMtlError) as error:
             found["node"] = {"error": one_line(error)}
         _tell(found["node"])
@@ -75,14 +76,14 @@ def _engine(bundle: Any, backend: str, precision: str, threads: int, seconds: fl
             start = time.perf_counter()
             engine.infer(images)
             times.append(1e3 * (time.perf_counter() - start))
-        return {**row, "device": engine.device, **spread(times)}
+        return {**row, "device": engine.device, **_spread(times)}
     except ProtoMtlError as error:
         return {**row, "error": one_line(error)}
     finally:
         engine.close()
 
 
-def spread(times: list[float]) -> dict[str, float]:
+def _spread(times: list[float]) -> dict[str, float]:
     """Return median and 95th percentile of milliseconds."""
     ordered = sorted(times)
     p95 = ordered[round(0.95 * (len(ordered) - 1))]

@@ -47,15 +47,7 @@ def build(
     max_batch: Annotated[
         int, typer.Option(min=1, max=64, help="Most images at once; as the node's parameter.")
     ] = 1,
-    level: Annotated[int, typer.Option(min=0, max=5, help="How hard the builder optimises.")] = 3,
     gpu: Annotated[int, typer.Option(min=0, help="Index of the GPU.")] = 0,
-    target: Annotated[
-        str,
-        typer.Option(
-            help="Only try whether it builds, for a GPU of this compute capability, such as 8.6; "
-            "needs no GPU and a TensorRT that can."
-        ),
-    ] = "",
     force: Annotated[bool, typer.Option(help="Build even if there is one.")] = False,
 ) -> None:
     """Build the TensorRT engine of a model for the GPU of this machine.
@@ -63,33 +55,16 @@ def build(
     The node does this itself when an engine is missing; built ahead, it starts at full speed. An
     engine is kept under everything that it depends on: graph, TensorRT, GPU, precision, shapes.
     """
-    from proto_mtl_ros.files import ScratchFolder
     from proto_mtl_ros.runtime.bundle import Bundle
     from proto_mtl_ros.runtime.cuda import Cuda
-    from proto_mtl_ros.runtime.engine_cache import EngineCache
     from proto_mtl_ros.runtime.engine_plan import (
         EngineNotBuilt,
         EnginePlan,
     )
 
     bundle = Bundle.load(model)
-    options = {"size": input_size, "max_batch": max_batch, "level": level}
-    if target:
-        with ScratchFolder("engine") as folder:
-            plan = EnginePlan.of(
-                bundle,
-                f"compute capability {target}",
-                target,
-                precision,
-                build_for=target,
-                cache=EngineCache(folder),
-                **options,  # type: ignore[arg-type]
-            )
-            _build(plan)
-        typer.echo("tried only; nothing was kept")
-        return
     cuda = Cuda(gpu)
-    plan = EnginePlan.of(bundle, cuda.name, cuda.capability, precision, **options)  # type: ignore[arg-type]
+    plan = EnginePlan.of(bundle, cuda.name, cuda.capability, precision, input_size, max_batch)
     try:
         plan.find()
         if not force:

@@ -4,17 +4,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
+from rich.progress import Progress
 
 from proto_mtl_ros.cli.dataset import Kind, Options, Split, open_dataset
 from proto_mtl_ros.errors import ConfigError
-
-if TYPE_CHECKING:
-    from proto_mtl_ros.data.sample import FrameSource
-    from proto_mtl_ros.runtime.bundle import Bundle
-    from proto_mtl_ros.training.quantisation.int8 import Target
 
 
 def command(
@@ -64,77 +60,43 @@ def command(
     int8 (--model, --precision int8, --calibrate): calibrates with some frames and judges on others,
     by their labels where they have any; refuses to write a bundle that loses more than --max-loss.
     """
-    if precision == "int8":
-        if model is None or calibrate is None:
-            raise ConfigError("int8 needs --model and --calibrate; see --help")
-        if target not in ("cpu", "tensorrt"):
-            raise ConfigError(f"--target {target}: use cpu or tensorrt")
-        source = open_dataset(calibrate, kind, split, None, option)
-        judges = check_split and open_dataset(calibrate, kind, check_split, None, option)
-        wanted: Target = "tensorrt" if target == "tensorrt" else "cpu"
-        _int8(model, source, judges or None, out, wanted, frames, check, max_loss)
-    elif precision != "fp32":
-        raise ConfigError(f"--precision {precision}: use fp32 or int8; fp16 needs no export")
-    elif config is None or checkpoint is None or data is None:
-        raise ConfigError("fp32 needs --config, --checkpoint and --data; see --help")
-    else:
-        _from_checkpoint(config, checkpoint, data, out, val)
-
-
-def _from_checkpoint(config: Path, checkpoint: Path, data: Path, out: Path, val: bool) -> None:
-    from rich.progress import Progress
-
     from proto_mtl_ros.evaluation.table import markdown
-    from proto_mtl_ros.training.export import export_checkpoint
+    from proto_mtl_ros.runtime.bundle import INT8_GRAPHS, Bundle
 
-    with Progress() as bar:
-        task = bar.add_task("exporting", total=None)
-        bundle, result = export_checkpoint(
-            config,
-            checkpoint,
-            data,
-            out,
-            val,
-            bar.print,
-            lambda what, done, of: bar.update(task, description=what, completed=done, total=of),
-        )
-    _wrote(bundle)
-    if result is not None:
-        typer.echo(markdown(result, f"{bundle.name}, on frames that were not trained on"))
-
-
-def _wrote(bundle: Bundle) -> None:
-    size = sum(path.stat().st_size for path in bundle.path.iterdir()) / 1e6
-    typer.echo(f"wrote {bundle.path} ({size:.1f} MB)")
-
-
-def _int8(
-    model: str,
-    source: FrameSource,
-    judges: FrameSource | None,
-    out: Path,
-    target: Target,
-    frames: int,
-    check: int,
-    most: float,
-) -> None:
-    from rich.progress import Progress
-
-    from proto_mtl_ros.runtime.bundle import Bundle
-    from proto_mtl_ros.training.quantisation.export import export_int8
-
+    result = None
     with Progress() as bar:
         task = bar.add_task("reading", total=None)
-        bundle = export_int8(
-            Bundle.load(model),
-            source,
-            out,
-            target,
-            frames,
-            check,
-            most,
-            lambda what, done, of: bar.update(task, description=what, completed=done, total=of),
-            judges,
-            bar.print,
-        )
-    _wrote(bundle)
+
+        def progress(what: str, done: int, of: int) -> None:
+            bar.update(task, description=what, completed=done, total=of)
+
+        if precision == "int8":
+            from proto_mtl_ros.training.quantisation.export import export_int8
+
+            if model is None or calibrate is None:
+                raise ConfigError("int8 needs --model and --calibrate; see --help")
+            if target not in INT8_GRAPHS:
+                raise ConfigError(f"--target {target}: use {' or '.join(INT8_GRAPHS)}")
+            source = open_dataset(calibrate, kind, split, None, option)
+            judges = (
+                open_dataset(calibrate, kind, check_split, None, option) if check_split else None
+            )
+            bundle = export_int8(
+                Bundle.load(model), source, out, target, frames, check, max_loss, progress,
+                judges or None,
+                bar.print,
+            )  # fmt: skip
+        elif precision != "fp32":
+            raise ConfigError(f"--precision {precision}: use fp32 or int8; fp16 needs no export")
+        elif config is None or checkpoint is None or data is None:
+            raise ConfigError("fp32 needs --config, --checkpoint and --data; see --help")
+        else:
+            from proto_mtl_ros.training.export import export_checkpoint
+
+            bundle, result = export_checkpoint(
+                config, checkpoint, data, out, val, bar.print, progress
+            )
+    size = sum(path.stat().st_size for path in bundle.path.iterdir()) / 1e6
+    typer.echo(f"wrote {bundle.path} ({size:.1f} MB)")
+    if result is not None:
+        typer.echo(markdown(result, f"{bundle.name}, on frames that were not trained on"))

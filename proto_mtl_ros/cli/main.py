@@ -138,7 +138,7 @@ def _fail(name: str, message: str, status: int) -> None:
     raise SystemExit(status)
 
 
-def _load(name: str) -> Any:
+def load_command(name: str) -> Any:
     """The typer app of one command; imports the module of the command."""
     module = importlib.import_module(f"proto_mtl_ros.cli.{name}")
     if hasattr(module, "app"):
@@ -155,7 +155,7 @@ def run_command(name: str, args: list[str]) -> None:
     """Run one command and exit with its status; see `run_app`."""
 
     def run() -> None:
-        command = typer.main.get_command(_load(name))
+        command = typer.main.get_command(load_command(name))
         command.main(args=args, prog_name=f"{PROGRAM} {name}")
 
     run_app(f"{PROGRAM} {name}", run)

@@ -69,18 +69,13 @@ class ProtoMTL(nn.Module):
 
     Args:
         tasks: the tasks, in the order of their prototypes.
-        backbone: name in ``model.backbones``.
         width: token width d.
         slots: prototypes per task M.
         temperature: of the affinity.
-        blocks: KRT blocks per task.
-        heads: attention heads.
+        blocks, heads: KRT blocks per task, and their attention heads.
         head_width: channels of the heads at strides 8 and 4.
-        pretrained: start the backbone from ImageNet.
-        backbone_weights: the file of those weights, where the backbone has none of its own.
-
-    Raises:
-        ValueError: an option is unknown, or one does not fit the tasks.
+        pretrained: start the backbone from ImageNet, from the file ``backbone_weights`` where it
+            brings none.
     """
 
     has_prototypes = True
@@ -206,9 +201,6 @@ _GONE = {"attention": "softmax", "class_chain": False}
 
 def build_from_manifest(architecture: dict[str, Any]) -> ProtoMTL:
     """Build the network that a bundle's ``architecture`` describes, without any weights.
-
-    ``architecture`` has ``tasks`` (names), ``classes`` (of the segmentation) and the keyword
-    arguments of ``build_network``.
 
     Raises:
         ValueError: a task or backbone is unknown, or a number is too large.

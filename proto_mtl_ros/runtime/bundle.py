@@ -19,21 +19,9 @@ from pathlib import Path
 
 import numpy as np
 
-from proto_mtl_ros.errors import (
-    BundleError,
-    file_trouble,
-    one_line,
-)
-from proto_mtl_ros.files import (
-    NewFolder,
-    named,
-    open_regular,
-    read_bytes,
-)
-from proto_mtl_ros.runtime.manifest import (
-    FILE_NAME,
-    ModelManifest,
-)
+from proto_mtl_ros.errors import BundleError, file_trouble, one_line
+from proto_mtl_ros.files import NewFolder, named, open_regular, read_bytes
+from proto_mtl_ros.runtime.manifest import FILE_NAME, ModelManifest
 from proto_mtl_ros.runtime.onnx_check import check_graph
 
 MANIFEST = "model.json"

@@ -30,14 +30,7 @@ class CudaError(EngineError):
 
 
 class Cuda:
-    """The CUDA runtime with one of its GPUs.
-
-    Args:
-        index: of the GPU.
-
-    Raises:
-        CudaError: no CUDA runtime library, no driver, or no such GPU; one line.
-    """
+    """The CUDA runtime with one of its GPUs; CudaError, one line, where it cannot be used."""
 
     def __init__(self, index: int = 0) -> None:
         self._library = _load_library()
@@ -49,7 +42,7 @@ class Cuda:
         if index >= count.value:
             raise CudaError(f"there is no GPU {index}, only {count.value}: choose another device")
         self.index = index
-        self._call("cudaSetDevice", ctypes.c_int(index))
+        self.use()
 
     def use(self) -> None:
         """Make this GPU the one of the calling thread."""
@@ -58,11 +51,16 @@ class Cuda:
     @property
     def capability(self) -> str:
         """Compute capability, such as "8.7"."""
-        return f"{self._attribute(_COMPUTE_MAJOR)}.{self._attribute(_COMPUTE_MINOR)}"
+        values = []
+        for attribute in _COMPUTE_MAJOR, _COMPUTE_MINOR:
+            value = ctypes.c_int()
+            words = ctypes.byref(value), ctypes.c_int(attribute), ctypes.c_int(self.index)
+            self._call("cudaDeviceGetAttribute", *words)
+            values.append(str(value.value))
+        return ".".join(values)
 
     @property
     def name(self) -> str:
-        """Name of the GPU."""
         # the name is the first member of cudaDeviceProp in every version, the rest moves
         properties = ctypes.create_string_buffer(8192)
         for function in ("cudaGetDeviceProperties_v2", "cudaGetDeviceProperties"):
@@ -71,14 +69,7 @@ class Cuda:
                 return properties.value.decode(errors="replace")
         return f"GPU {self.index}"
 
-    def memory(self) -> tuple[int, int]:
-        """Return free and total memory in bytes."""
-        free, total = ctypes.c_size_t(), ctypes.c_size_t()
-        self._call("cudaMemGetInfo", ctypes.byref(free), ctypes.byref(total))
-        return free.value, total.value
-
     def stream(self) -> ctypes.c_void_p:
-        """Return a new stream."""
         stream = ctypes.c_void_p()
         self._call("cudaStreamCreate", ctypes.byref(stream))
         return stream
@@ -88,7 +79,6 @@ class Cuda:
         self._call("cudaStreamSynchronize", stream)
 
     def free_stream(self, stream: ctypes.c_void_p) -> None:
-        """Destroy a stream."""
         self._call("cudaStreamDestroy", stream)
 
     def capture(self, stream: ctypes.c_void_p) -> None:
@@ -100,33 +90,16 @@ class Cuda:
         graph, ready = ctypes.c_void_p(), ctypes.c_void_p()
         self._call("cudaStreamEndCapture", stream, ctypes.byref(graph))
         # this one has had the same arguments since CUDA 11.4; cudaGraphInstantiate has not
-        self._call(
-            "cudaGraphInstantiateWithFlags", ctypes.byref(ready), graph, ctypes.c_ulonglong(0)
-        )
+        words = ctypes.byref(ready), graph, ctypes.c_ulonglong(0)
+        self._call("cudaGraphInstantiateWithFlags", *words)
         self._call("cudaGraphDestroy", graph)
         return ready
 
     def launch(self, graph: ctypes.c_void_p, stream: ctypes.c_void_p) -> None:
-        """Do what was recorded."""
         self._call("cudaGraphLaunch", graph, stream)
 
     def free_graph(self, graph: ctypes.c_void_p) -> None:
-        """Forget what was recorded."""
         self._call("cudaGraphExecDestroy", graph)
-
-    def buffer(self, shape: tuple[int, ...], dtype: np.dtype) -> Buffer:
-        """Return memory on the GPU and the same amount of pinned memory beside it."""
-        return Buffer(self, shape, dtype)
-
-    def _attribute(self, attribute: int) -> int:
-        value = ctypes.c_int()
-        self._call(
-            "cudaDeviceGetAttribute",
-            ctypes.byref(value),
-            ctypes.c_int(attribute),
-            ctypes.c_int(self.index),
-        )
-        return value.value
 
     def _call(self, function: str, *arguments: Any) -> None:
         status = getattr(self._library, function)(*arguments)
@@ -173,14 +146,8 @@ class Buffer:
         self._copy(self._pinned, self._device, _TO_HOST, stream)
 
     def _copy(self, to: Any, source: Any, kind: int, stream: ctypes.c_void_p) -> None:
-        self._cuda._call(
-            "cudaMemcpyAsync",
-            to,
-            source,
-            ctypes.c_size_t(self.nbytes),
-            ctypes.c_int(kind),
-            stream,
-        )
+        size = ctypes.c_size_t(self.nbytes)
+        self._cuda._call("cudaMemcpyAsync", to, source, size, ctypes.c_int(kind), stream)
 
     def free(self) -> None:
         """Give both back; ``host`` must not be used any more."""
@@ -206,8 +173,7 @@ def _load_library() -> Any:
 def _candidates() -> Iterator[str]:
     """Yield names of the library: the system's, then those that wheels brought."""
     yield "libcudart.so"
-    found = ctypes.util.find_library("cudart")
-    if found:
+    if found := ctypes.util.find_library("cudart"):
         yield found
     for version in _VERSIONS:
         yield f"libcudart.so.{version}"

@@ -17,17 +17,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from proto_mtl_ros.errors import (
-    EngineError,
-    one_line,
-)
-from proto_mtl_ros.files import (
-    lock,
-    open_regular,
-    read_json,
-    remove_leftovers,
-    write_bytes,
-)
+from proto_mtl_ros.errors import EngineError, one_line
+from proto_mtl_ros.files import lock, open_regular, read_json, remove_leftovers, write_bytes
 
 FOLDER = "PROTO_MTL_CACHE"
 """Environment variable that names the folder of the cache."""
@@ -54,7 +45,7 @@ class EngineKey:
         gpu: name of the GPU.
         capability: its compute capability, such as "8.7".
         precision: of the arithmetic.
-        shapes: smallest, best and largest input, such as "1x192x256 1x192x256 4x192x256".
+        shapes: smallest and largest input, such as "1x192x256 4x192x256".
         options: of the builder, as text.
     """
 

@@ -11,51 +11,19 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-from proto_mtl_ros.errors import (
-    EngineError,
-    one_line,
-)
+from proto_mtl_ros.errors import EngineError, one_line
 from proto_mtl_ros.files import ScratchFolder
-from proto_mtl_ros.runtime.bundle import (
-    ONNX,
-    Bundle,
-)
-from proto_mtl_ros.runtime.engine_cache import (
-    EngineCache,
-    EngineKey,
-)
-from proto_mtl_ros.runtime.half import (
-    VERSION,
-    half_graph,
-)
-from proto_mtl_ros.runtime.tensorrt_build import (
-    PROGRESS,
-    BuildRequest,
-    installed_library,
-    library_version,
-)
+from proto_mtl_ros.runtime.backend import EngineNotBuilt
+from proto_mtl_ros.runtime.bundle import Bundle
+from proto_mtl_ros.runtime.engine_cache import EngineCache, EngineKey
+from proto_mtl_ros.runtime.half import VERSION, half_graph
+from proto_mtl_ros.runtime.tensorrt_build import PROGRESS, import_library, installed_library
 
 PRECISIONS = ("fp16", "fp32", "int8")
 """What engines can be built for, the usual one first; int8 where the bundle has its graph."""
-
-
-class EngineNotBuilt(EngineError):
-    """There is no engine for this machine yet.
-
-    Attributes:
-        plan: builds it.
-        why: one line.
-    """
-
-    def __init__(self, plan: EnginePlan, why: str) -> None:
-        super().__init__(
-            f"no TensorRT engine of {plan.bundle.name} for this GPU ({why}): build it with"
-            f" `proto-mtl engine build --model {plan.bundle.name}`"
-        )
-        self.plan, self.why = plan, why
 
 
 @dataclass(frozen=True)
@@ -66,14 +34,16 @@ class EnginePlan:
         bundle: the model.
         graph: the file of the bundle that is built.
         key: all that the engine depends on.
-        request: for the builder; its files are filled in when it builds.
+        library: module that builds it.
+        build_for: compute capability to build for where that is not this machine's.
         cache: where engines lie.
     """
 
     bundle: Bundle
     graph: str
     key: EngineKey
-    request: BuildRequest
+    library: str
+    build_for: str
     cache: EngineCache
 
     @classmethod
@@ -85,7 +55,6 @@ class EnginePlan:
         precision: str = PRECISIONS[0],
         size: tuple[int, int] | None = None,
         max_batch: int = 1,
-        level: int = 3,
         build_for: str = "",
         cache: EngineCache | None = None,
     ) -> EnginePlan:
@@ -97,42 +66,35 @@ class EnginePlan:
             precision: one of ``PRECISIONS``.
             size: (height, width) of the input, by default the model's.
             max_batch: largest number of images at once.
-            level: how hard the builder optimises, 0 to 5.
-            build_for: compute capability to build for where that is not this machine's.
-            cache: where engines lie.
+            build_for, cache: see the attributes.
 
         Raises:
             EngineError: TensorRT is not installed, or an argument is not one that it knows.
             BundleError: the bundle has no graph of that precision.
         """
         library = installed_library()
-        if library is None:
-            raise EngineError(
-                "TensorRT is not installed: JetPack brings it, elsewhere it comes from NVIDIA's"
-                " package index"
-            )
+        version = import_library(library).__version__
         if precision not in PRECISIONS:
             raise EngineError(f"no TensorRT engine in {precision}: use {', '.join(PRECISIONS)}")
         graph = bundle.graph_path(precision, "tensorrt").name
-        if not 1 <= max_batch <= 64 or not 0 <= level <= 5:
-            raise EngineError(f"batch {max_batch} is not in 1..64, or level {level} not in 0..5")
+        if not 1 <= max_batch <= 64:
+            raise EngineError(f"batch {max_batch} is not in 1..64")
         height, width = size or bundle.manifest.input_size
         multiple = bundle.manifest.size_multiple
         if height % multiple or width % multiple or min(height, width) < multiple:
             raise EngineError(f"input size {height} x {width}: use multiples of {multiple}")
-        one, most = (1, height, width, 3), (max_batch, height, width, 3)
-        request = BuildRequest("", "", library, one, one, most, build_for, level=level)
+        options = f"for={build_for or 'own'}"
         key = EngineKey(
             model=bundle.name,
             onnx=bundle.manifest.files[graph],
-            library=library_version(library),
+            library=f"{library} {version}",
             gpu=gpu,
             capability=capability,
             precision=precision,
-            shapes=request.shapes,
-            options=request.options if precision == "fp32" else f"{request.options} half={VERSION}",
+            shapes=f"1x{height}x{width} {max_batch}x{height}x{width}",
+            options=options if precision == "fp32" else f"{options} half={VERSION}",
         )
-        return cls(bundle, graph, key, request, cache or EngineCache())
+        return cls(bundle, graph, key, library, build_for, cache or EngineCache())
 
     @property
     def path(self) -> Path:
@@ -167,20 +129,22 @@ class EnginePlan:
             if self.key.precision != "fp32":  # what an int8 graph leaves in float is fp16
                 report(0.0, "making the fp16 graph")
                 graph = half_graph(graph)
-            (folder / ONNX).write_bytes(graph)
-            request = replace(
-                self.request, onnx=str(folder / ONNX), engine=str(folder / "built.engine")
-            )
-            (folder / "request.json").write_text(request.to_json())
-            self._run(folder / "request.json", report, stop)
-            return self.cache.store(self.key, (folder / "built.engine").read_bytes())
+            onnx, engine = folder / "model.onnx", folder / "built.engine"
+            onnx.write_bytes(graph)
+            words = (str(onnx), str(engine), self.library, self.key.shapes, self.build_for)
+            self._run(words, folder / "errors", report, stop)
+            return self.cache.store(self.key, engine.read_bytes())
 
+    @staticmethod
     def _run(
-        self, request: Path, report: Callable[[float, str], None], stop: Callable[[], bool]
+        words: tuple[str, ...],
+        log: Path,
+        report: Callable[[float, str], None],
+        stop: Callable[[], bool],
     ) -> None:
-        command = [sys.executable, "-m", "proto_mtl_ros.runtime.tensorrt_build", str(request)]
+        command = [sys.executable, "-m", "proto_mtl_ros.runtime.tensorrt_build", *words]
         with (
-            (request.parent / "errors").open("w+") as errors,
+            log.open("w+") as errors,
             subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True) as child,
         ):
             try:
@@ -194,8 +158,7 @@ class EnginePlan:
             except BaseException:
                 child.kill()
                 raise
-            status = child.wait()
-            if status:
+            if status := child.wait():
                 errors.seek(0)
                 lines = [line for line in errors.read().splitlines() if line.strip()]
                 why = lines[-1] if lines else f"the builder ended with status {status}"

@@ -12,10 +12,7 @@ from typing import Any
 import numpy as np
 
 from proto_mtl_ros.errors import EngineError
-from proto_mtl_ros.runtime.onnx_weights import (
-    drop_unused_weights,
-    fold_casts,
-)
+from proto_mtl_ros.runtime.onnx_weights import drop_unused_weights, fold_casts
 
 VERSION = 1
 """Of this conversion: engines that were built of another one are built anew."""

@@ -11,10 +11,7 @@ import math
 from collections.abc import Iterator
 from pathlib import Path
 
-from proto_mtl_ros.errors import (
-    BundleError,
-    one_line,
-)
+from proto_mtl_ros.errors import BundleError, one_line
 from proto_mtl_ros.files import read_bytes
 
 MAX_GRAPH_BYTES = 1_000_000_000

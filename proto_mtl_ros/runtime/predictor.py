@@ -10,11 +10,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from proto_mtl_ros.errors import EngineError
-from proto_mtl_ros.geometry import (
-    Camera,
-    Letterbox,
-    canonical_factor,
-)
+from proto_mtl_ros.geometry import Camera, Letterbox, canonical_factor
 from proto_mtl_ros.runtime.bundle import Bundle
 from proto_mtl_ros.runtime.engine import Engine
 from proto_mtl_ros.tasks import TASKS, View

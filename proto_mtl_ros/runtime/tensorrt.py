@@ -10,27 +10,18 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from proto_mtl_ros.errors import EngineError, one_line
 from proto_mtl_ros.runtime.backend import Engine, EngineOptions, register_backend
 from proto_mtl_ros.runtime.bundle import INPUT, Bundle
-from proto_mtl_ros.runtime.cuda import (
-    Buffer,
-    Cuda,
-    CudaError,
-)
-from proto_mtl_ros.runtime.engine_plan import (
-    PRECISIONS,
-    EnginePlan,
-)
-from proto_mtl_ros.runtime.tensorrt_build import (
-    LIBRARIES,
-    import_library,
-    logger,
-)
+from proto_mtl_ros.runtime.cuda import Buffer, Cuda, CudaError
+from proto_mtl_ros.runtime.machine import TENSORRT
+
+if TYPE_CHECKING:
+    from proto_mtl_ros.runtime.engine_plan import EnginePlan
 
 
 @dataclass
@@ -55,26 +46,22 @@ class TensorRtEngine(Engine):
 
     name = "tensorrt"
     title = "TensorRT"
-    requires = (LIBRARIES,)
+    requires = (TENSORRT,)
     install = "install TensorRT (JetPack brings it, elsewhere it comes from NVIDIA's package index)"
     ranks = {("cuda", "int8"): 10, ("cuda", "fp16"): 20}
 
     def __init__(self, bundle: Bundle, plan: EnginePlan, cuda: Cuda, content: bytes) -> None:
-        """Load a built engine.
-
-        Args:
-            bundle: the model.
-            plan: that ``content`` was built by.
-            cuda: the GPU.
-            content: the engine.
+        """Load the engine ``content``, which was built by ``plan``.
 
         Raises:
             EngineError: this library cannot read it, or it is not the bundle's.
         """
+        from proto_mtl_ros.runtime.tensorrt_build import import_library, logger
+
         super().__init__(bundle.manifest, f"cuda:{cuda.index}", plan.key.precision)
         self._cuda = cuda
         self._runs: dict[tuple[int, ...], _Prepared] = {}
-        trt = import_library(plan.request.library)
+        trt = import_library(plan.library)
         self._logger = logger(trt)
         runtime = trt.Runtime(self._logger)
         self._engine: Any = runtime.deserialize_cuda_engine(content)
@@ -101,6 +88,8 @@ class TensorRtEngine(Engine):
             EngineNotBuilt: there is none yet.
             CudaError: there is no GPU.
         """
+        from proto_mtl_ros.runtime.engine_plan import PRECISIONS, EnginePlan
+
         # CUDA first: without a GPU some TensorRT libraries end the process
         cuda = Cuda(options.gpu)
         plan = EnginePlan.of(
@@ -144,11 +133,11 @@ class TensorRtEngine(Engine):
                 f"the engine was built for inputs from {list(smallest)} to {list(largest)}, not"
                 f" {list(shape)}: build it for this size"
             )
-        run = _Prepared(context, cuda.buffer(shape, np.dtype(np.uint8)), {})
+        run = _Prepared(context, Buffer(cuda, shape, np.dtype(np.uint8)), {})
         try:
             context.set_tensor_address(INPUT, run.image.pointer)
             for name, output in self._outputs.items():
-                run.maps[name] = cuda.buffer(output.shape(shape), output.dtype)
+                run.maps[name] = Buffer(cuda, output.shape(shape), output.dtype)
                 context.set_tensor_address(name, run.maps[name].pointer)
             # once as it is: the first run allocates, which cannot be recorded
             self._enqueue(run)

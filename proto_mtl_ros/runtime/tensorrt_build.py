@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Building a TensorRT engine from a bundle's graph: one path for TensorRT 10.3 to 11 and RTX.
 
-    python -m proto_mtl_ros.runtime.tensorrt_build <request.json>
+    python -m proto_mtl_ros.runtime.tensorrt_build ONNX ENGINE LIBRARY SHAPES CAPABILITY
 
 The network is strongly typed: the graph itself says what is computed in which precision, and no
 builder flag does. Newer releases know no other way, older ones take it too. Building needs no
@@ -12,157 +12,91 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import json
 import signal
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from proto_mtl_ros.errors import (
-    EngineError,
-    ProtoMtlError,
-    one_line,
-)
+from proto_mtl_ros.errors import EngineError, ProtoMtlError, one_line
 from proto_mtl_ros.files import write_bytes
 from proto_mtl_ros.runtime.bundle import INPUT
+from proto_mtl_ros.runtime.machine import TENSORRT as LIBRARIES
 from proto_mtl_ros.runtime.orphans import end_with_parent
 
-LIBRARIES = ("tensorrt", "tensorrt_rtx")
 """Modules that build and run engines, the first to be tried first."""
 
 PROGRESS = "progress "
 """Prefix of a line of progress on standard output: a share of 1, then what is done."""
 
-
-@dataclass(frozen=True)
-class BuildRequest:
-    """What to build.
-
-    Attributes:
-        onnx: path of the graph.
-        engine: path to write.
-        library: one of ``LIBRARIES``.
-        smallest, best, largest: shapes of the input, [B, H, W, 3]. Equal ones make a static engine.
-        capability: compute capability to build for, "" for the GPU of this machine.
-        workspace_mib: memory that the builder may use for a layer; 0 leaves it to the library.
-        level: how hard to optimise, 0 to 5.
-    """
-
-    onnx: str
-    engine: str
-    library: str
-    smallest: tuple[int, int, int, int]
-    best: tuple[int, int, int, int]
-    largest: tuple[int, int, int, int]
-    capability: str = ""
-    workspace_mib: int = 0
-    level: int = 3
-
-    @property
-    def shapes(self) -> str:
-        """The three shapes as text."""
-        parts = (self.smallest, self.best, self.largest)
-        return " ".join("x".join(map(str, shape[:3])) for shape in parts)
-
-    @property
-    def options(self) -> str:
-        """What else changes the engine, as text."""
-        return f"level={self.level} workspace={self.workspace_mib} for={self.capability or 'own'}"
-
-    def to_json(self) -> str:
-        return json.dumps(asdict(self))
-
-    @classmethod
-    def from_json(cls, text: str) -> BuildRequest:
-        content = json.loads(text)
-        for name in ("smallest", "best", "largest"):
-            content[name] = tuple(content[name])
-        return cls(**content)
+_REMEDY = "JetPack brings it, elsewhere it comes from NVIDIA's package index"
 
 
-def installed_library() -> str | None:
-    """Return the first of ``LIBRARIES`` that is installed and whole, None without one."""
+def installed_library() -> str:
+    """Return the first of ``LIBRARIES`` that is installed; EngineError without one."""
     for name in LIBRARIES:
         if importlib.util.find_spec(name) is not None:
             return name
-    return None
+    raise EngineError(f"TensorRT is not installed: {_REMEDY}")
 
 
-def library_version(name: str) -> str:
-    """Return "tensorrt 10.3.0" or the like.
+def import_library(name: str) -> Any:
+    """Return the module of one of ``LIBRARIES``; EngineError, one line, where it cannot be used."""
+    try:
+        module = importlib.import_module(name)
+    except Exception as error:  # a stub without its libraries raises more than ImportError
+        raise EngineError(f"{name} cannot be imported ({one_line(error)}): {_REMEDY}") from None
+    if not hasattr(module, "Builder"):
+        raise EngineError(f"{name} is installed without its libraries: install it from NVIDIA")
+    return module
 
-    Raises:
-        EngineError: the library cannot be imported.
-    """
-    return f"{name} {import_library(name).__version__}"
 
-
-def build(request: BuildRequest, report: Callable[[float, str], None]) -> bytes:
+def build(
+    onnx: Path, library: str, shapes: str, capability: str, report: Callable[[float, str], None]
+) -> bytes:
     """Build and return a serialised engine.
 
     Args:
-        request: what to build; ``engine`` is not written here.
+        onnx: the graph.
+        library: one of ``LIBRARIES``.
+        shapes: smallest and largest input, such as "1x192x256 4x192x256".
+        capability: compute capability to build for, "" for the GPU of this machine.
         report: called with a share of 1 and what is being done.
 
     Raises:
         EngineError: the library is missing, does not take the graph, or cannot build it here.
     """
-    trt = import_library(request.library)
+    trt = import_library(library)
     log = logger(trt)
     builder = trt.Builder(log)
     if builder is None:
-        raise EngineError(f"{request.library} cannot start a builder: {log.last}")
+        raise EngineError(f"{library} cannot start a builder: {log.last}")
     network = builder.create_network(_network_flags(trt))
     parser = trt.OnnxParser(network, log)
     report(0.0, "reading the graph")
-    if not parser.parse_from_file(request.onnx):
+    if not parser.parse_from_file(str(onnx)):
+        why = log.last
+        if parser.num_errors:
+            error = parser.get_error(0)
+            why = f"{error.node_operator()} {error.node_name()}: {error.desc()}"
         raise EngineError(
-            f"{request.library} does not take {Path(request.onnx).name}:"
-            f" {one_line(_first_error(parser) or log.last)}; export the model again"
+            f"{library} does not take {onnx.name}: {one_line(why)}; export the model again"
         )
     config = builder.create_builder_config()
-    config.builder_optimization_level = request.level
-    if request.workspace_mib:
-        limit = request.workspace_mib << 20
-        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, limit)
-    if request.capability:
-        _build_for(trt, config, request.capability)
+    if capability:
+        _build_for(trt, config, capability)
+    smallest, largest = ((*map(int, part.split("x")), 3) for part in shapes.split())
     profile = builder.create_optimization_profile()
-    profile.set_shape(INPUT, request.smallest, request.best, request.largest)
+    profile.set_shape(INPUT, smallest, smallest, largest)
     config.add_optimization_profile(profile)
     if hasattr(trt, "IProgressMonitor"):
         config.progress_monitor = _progress_monitor(trt, report)
     report(0.05, "building")
     plan = builder.build_serialized_network(network, config)
     if plan is None:
-        raise EngineError(f"{request.library} could not build the engine: {one_line(log.last)}")
+        raise EngineError(f"{library} could not build the engine: {one_line(log.last)}")
     report(1.0, "built")
     return bytes(memoryview(plan))
-
-
-def import_library(name: str) -> Any:
-    """Return the module of one of ``LIBRARIES``; EngineError, one line, where it cannot be used."""
-    if name not in LIBRARIES:
-        raise EngineError(f"there is no TensorRT called {name!r}: use {' or '.join(LIBRARIES)}")
-    try:
-        module = importlib.import_module(name)
-    except Exception as error:  # a stub without its libraries raises more than ImportError
-        raise EngineError(
-            f"{name} cannot be imported ({one_line(error)}): JetPack brings it, elsewhere it comes"
-            " from NVIDIA's package index"
-        ) from None
-    if not hasattr(module, "Builder"):
-        raise EngineError(f"{name} is installed without its libraries: install it from NVIDIA")
-    return module
-
-
-def _first_error(parser: Any) -> str:
-    if not parser.num_errors:
-        return ""
-    error = parser.get_error(0)
-    return f"{error.node_operator()} {error.node_name()}: {error.desc()}"
 
 
 def _network_flags(trt: Any) -> int:
@@ -178,23 +112,18 @@ def _build_for(trt: Any, config: Any, capability: str) -> None:
     """Choose the GPU generation by its name in the library, such as SM86 for 8.6."""
     name = "SM" + capability.replace(".", "")
     targets = getattr(trt, "ComputeCapability", None)
-    if targets is None or not hasattr(targets, name):
+    if not hasattr(targets, name):
         known = sorted(key for key in getattr(targets, "__members__", {}) if key.startswith("SM"))
-        raise EngineError(
-            f"this TensorRT builds only for the GPU of the machine, or for {', '.join(known)}"
-            if known
-            else "this TensorRT builds only for the GPU of the machine it runs on: leave the target"
-        )
+        more = f", or for {', '.join(known)}" if known else ""
+        raise EngineError(f"this TensorRT builds only for the GPU of the machine{more}")
     config.num_compute_capabilities = 1
     config.set_compute_capability(getattr(targets, name), 0)
 
 
 def logger(trt: Any) -> Any:
-    """Return a logger for TensorRT that keeps the last error in ``last``."""
+    """Return a logger for TensorRT that keeps the last error in ``last`` and says nothing else."""
 
     class Logger(trt.ILogger):  # type: ignore[misc, name-defined]
-        """Keeps the last error; says nothing else."""
-
         def __init__(self) -> None:
             super().__init__()
             self.last = "it did not say why"
@@ -231,16 +160,16 @@ def _progress_monitor(trt: Any, report: Callable[[float, str], None]) -> Any:
     return Monitor()
 
 
-def main(arguments: list[str]) -> int:
-    """Build what the request says; the last line on standard error says why not."""
+def main(onnx: str, engine: str, library: str, shapes: str, capability: str) -> int:
+    """Build; the last line on standard error says why not."""
 
     def report(share: float, what: str) -> None:
         print(f"{PROGRESS}{share:.3f} {what}", flush=True)
 
     end_with_parent(signal.SIGKILL)  # a builder at work hears nothing else
     try:
-        request = BuildRequest.from_json(Path(arguments[0]).read_text())
-        write_bytes(Path(request.engine), build(request, report), mode=0o600)
+        content = build(Path(onnx), library, shapes, capability, report)
+        write_bytes(Path(engine), content, mode=0o600)
     except (ProtoMtlError, OSError) as error:
         print(one_line(error), file=sys.stderr)
         return 1
@@ -248,4 +177,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main(*sys.argv[1:]))

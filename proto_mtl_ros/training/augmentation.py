@@ -180,15 +180,11 @@ def crop_labels(labels: Tensor, frames: Tensor, windows: Windows) -> Tensor:
 
 def jitter_colours(images: Tensor, crops: Sequence[Crop], strength: float) -> Tensor:
     """Random brightness, contrast, saturation, white balance, gamma, and now and then the blur and
-    noise of a moving robot's camera.
+    noise of a moving robot's camera: float32 [B, 3, H, W], 0 to 255, to uint8 [B, H, W, 3].
 
     Args:
-        images: float32 [B, 3, H, W], 0 to 255.
         crops: whose seeds draw the change; a frame whose crop has none keeps its colours.
         strength: 0 to 1.
-
-    Returns:
-        uint8 [B, H, W, 3].
     """
     coloured = [position for position, crop in enumerate(crops) if crop.seed is not None]
     if strength == 0 or not coloured:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, model_validator
 
+from proto_mtl_ros import plugins
 from proto_mtl_ros.errors import ConfigError, one_line
 from proto_mtl_ros.files import read_yaml
 from proto_mtl_ros.model.backbones import BACKBONES
@@ -102,6 +103,7 @@ class LossConfig(_Section):
         """Sort the keys of a file into tasks and auxiliary losses."""
         if not isinstance(value, Mapping):
             return value
+        plugins.load()
         given = dict(value)
         tasks = {**_TASK_WEIGHTS, **given.pop("tasks", {})}
         auxiliary = dict(given.pop("auxiliary", {}))
@@ -144,14 +146,14 @@ def _options(name: str, content: Any) -> Options:
 
 
 class DistillationConfig(_Section):
-    """Where the knowledge for labels that a frame does not have comes from."""
-
-    teachers: dict[str, str] = {}
-    """Task to the checkpoint of a network that was trained on it, or to a bundle's name or folder.
+    """Where the knowledge for labels that a frame does not have comes from.
 
     Single-task networks of the same partial labels, or the model that a robot runs today, so that
     it does not forget what its own recordings have no label for.
     """
+
+    teachers: dict[str, str] = {}
+    """Task to a checkpoint, or to a bundle's name or folder."""
 
 
 class OptimiserConfig(_Section):
@@ -204,7 +206,7 @@ class TrainConfig(_Section):
     notes: str = ""
     """What else the model card should say of the run."""
 
-    tasks: tuple[str, ...] = tuple(TASKS)
+    tasks: tuple[str, ...] = tuple(_TASK_WEIGHTS)
     canonical_fx: float = Field(gt=0)
     input_height: Size
     input_width: Size
@@ -218,22 +220,24 @@ class TrainConfig(_Section):
     """Name or folder of a bundle whose weights the network starts from, where they fit."""
 
     start_share: float = Field(0.0, ge=0, lt=1)
-    """Part of the starting weights in the exported ones; the rest is learnt.
-
-    From a few frames of one place a network learns things that do not hold elsewhere. The mean of
-    its weights before and after keeps most of the gain and loses most of that (Wortsman et al.,
-    Robust fine-tuning of zero-shot models, arXiv 2109.01903).
-    """
+    """Part of the starting weights in the exported ones: what a few frames of one place teach that
+    does not hold elsewhere is mostly lost by that (Wortsman et al., arXiv 2109.01903)."""
 
     backbone_weights: str | None = None
     """File of ImageNet weights, for a backbone that brings none (ResNet-18: torchvision's)."""
 
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
-    loss: LossConfig = LossConfig()
+    loss: LossConfig = Field(default_factory=LossConfig)  # after all plug-ins
     distillation: DistillationConfig = DistillationConfig()
     optimiser: OptimiserConfig = OptimiserConfig()
     hardware: HardwareConfig = HardwareConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_plugins(cls, value: Any) -> Any:
+        plugins.load()  # they bring tasks and auxiliary losses, which are known by name
+        return value
 
     @model_validator(mode="after")
     def _consistent(self) -> TrainConfig:
@@ -254,11 +258,7 @@ class TrainConfig(_Section):
         return self.input_height, self.input_width
 
     def with_tasks(self, names: Sequence[str]) -> TrainConfig:
-        """Return the same run for some of its tasks.
-
-        Raises:
-            ConfigError: one is not among them, or none is named.
-        """
+        """Return the same run for some of its tasks; ConfigError where one is not among them."""
         unknown = [name for name in names if name not in self.tasks]
         if unknown or not names:
             raise ConfigError(
@@ -268,11 +268,7 @@ class TrainConfig(_Section):
         return self.model_copy(update={"tasks": tuple(t for t in self.tasks if t in names)})
 
     def check(self) -> None:
-        """Refuse keys that cannot work together, before the data set is read.
-
-        Raises:
-            ConfigError: names the key and what to do.
-        """
+        """Raise ConfigError where keys cannot work together, before the data set is read."""
         model, options = self.model, self.optimiser
         if model.width % model.heads:
             raise ConfigError(

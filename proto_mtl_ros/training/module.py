@@ -34,7 +34,6 @@ class MultiTaskModule(L.LightningModule):
     """Trains a ``ProtoMTL`` on partially annotated batches.
 
     Args:
-        config: the run.
         steps: optimiser steps of the whole run, for the schedule.
         label_set: the classes that segmentation labels count in.
         class_counts: labelled pixels of each class [C], for the logit adjustment.

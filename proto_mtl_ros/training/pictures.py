@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from torch import Tensor
 
-from proto_mtl_ros.drawing import SheetRow, contact_sheet
+from proto_mtl_ros.drawing.contact_sheet import SheetRow, contact_sheet
 from proto_mtl_ros.tasks import Categorical, Task
 
 _FRAMES = 4

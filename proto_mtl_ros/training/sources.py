@@ -16,10 +16,6 @@ from proto_mtl_ros.training.config import TrainConfig
 def split_frames(config: TrainConfig, data: Path) -> tuple[FrameSource, FrameSource]:
     """Return (train, held out) of the train split; held-out frames keep every label.
 
-    Args:
-        config: the run.
-        data: folder (or file) of the data set.
-
     Raises:
         ConfigError: the configuration asks for something that the data set does not have.
         DataError: the data set is incomplete or too small.

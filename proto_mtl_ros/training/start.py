@@ -48,10 +48,6 @@ def continued_from(config: TrainConfig, where: str) -> TrainConfig:
     What must be the same in both, the network's parts, its input size and the camera that depth is
     canonical for, is the bundle's; and the bundle teaches what the one before it was to teach.
 
-    Args:
-        config: a run that starts from a bundle.
-        where: name or folder of the bundle to start from.
-
     Raises:
         BundleError: there is no such bundle, or it is damaged.
     """

@@ -29,7 +29,6 @@ def fit_temperature(
     1.0 when there is no segmentation.
 
     Args:
-        network: in evaluation mode.
         batches: of ``training.frames.evaluation_loader``: held-out frames.
         seed: of the choice of pixels.
         otherwise: what to return when no pixel is labelled: that of the model it started from.

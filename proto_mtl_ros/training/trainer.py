@@ -77,11 +77,9 @@ def train(config: TrainConfig, data: Path, output: Path, max_epochs: int | None 
     """Train, or continue the run that ``output`` holds; return the path of the last checkpoint.
 
     Args:
-        config: the run.
         data: folder (or file) of the data set, of the kind that ``config.data.kind`` says.
         output: folder for checkpoints and TensorBoard events.
-        max_epochs: stop after this many epochs of the schedule (to try things); the schedule
-            itself stays that of ``config``.
+        max_epochs: stop after this many epochs of the schedule, which stays that of ``config``.
 
     Raises:
         ConfigError: ``output`` holds another run, or a checkpoint that cannot be read, or another
@@ -172,11 +170,7 @@ def seed_and_threads(config: TrainConfig) -> None:
 
 
 def check_division(config: TrainConfig, world: int) -> None:
-    """Refuse a batch that cannot be shared evenly.
-
-    Raises:
-        ConfigError: the batch is no multiple of processes times parts.
-    """
+    """Raise ConfigError where a batch cannot be shared evenly."""
     batch, parts = config.optimiser.batch, config.optimiser.accumulate
     if batch % (parts * world):
         raise ConfigError(

@@ -91,6 +91,7 @@ def _children(process: subprocess.Popen) -> list[psutil.Process]:
     return psutil.Process(process.pid).children(recursive=True)
 
 
+@pytest.mark.slow
 def test_killed_benchmark_continues_and_runs_nothing_twice(tmp_path):
     pack = write_pack(tmp_path / "pack", train=8, val=2)
     results = tmp_path / "results" / "tiny" / "one_label"
@@ -161,6 +162,7 @@ def test_killed_benchmark_continues_and_runs_nothing_twice(tmp_path):
         assert found["std"] == pytest.approx(statistics.stdev(deltas), abs=1e-5)
 
 
+@pytest.mark.slow
 def test_ended_benchmark_leaves_no_process_and_no_half_a_file(tmp_path):
     pack = write_pack(tmp_path / "pack", train=6, val=1)
     process = _start(_command(tmp_path, pack))
@@ -216,6 +218,7 @@ def test_what_another_process_is_at_is_waited_for_and_not_done_again(tmp_path, m
     ]
 
 
+@pytest.mark.slow
 def test_a_child_that_is_killed_or_does_not_end_leaves_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(runner, "_END_S", 0.2)
     run, taught = _runs(tmp_path, **PROTOCOL["methods"])
@@ -242,6 +245,7 @@ def test_a_child_that_is_killed_or_does_not_end_leaves_nothing(tmp_path, monkeyp
     assert [path.name for path in run.folder(tmp_path / "work").iterdir()] == [runner.LOG]
 
 
+@pytest.mark.slow
 def test_what_is_trained_is_not_trained_again_nor_with_other_settings(tmp_path, monkeypatch):
     """A run by hand in a terminal, whose input nobody closes."""
     monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)

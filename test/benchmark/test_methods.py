@@ -31,6 +31,7 @@ def _weights(last: Path) -> dict[str, Any]:
     return torch.load(last, weights_only=True)["state_dict"]
 
 
+@pytest.mark.slow
 def test_rivals_that_own_modules_or_remember_epochs_are_continued_exactly(pack, tmp_path):
     config = train_config(loss={"cross_task": 0.2, "joint_task": 0.2, "weighting": "dwa"})
     expected = _weights(train(config, pack, tmp_path / "whole"))
@@ -71,6 +72,7 @@ METHODS: dict[str, dict] = {
 
 
 @pytest.mark.parametrize("method", METHODS)
+@pytest.mark.slow
 def test_four_frames_can_be_learnt_by_heart(method, pack):
     """Every method still fits its labels: what it adds does not stand in the way."""
     row = METHODS[method]

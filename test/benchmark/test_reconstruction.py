@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import copy
 from types import SimpleNamespace
 
 import pytest
@@ -13,7 +12,6 @@ pytest.importorskip("lightning", reason="training needs lightning")
 
 from small_training import made  # noqa: E402
 
-from benchmark.methods.reconstruction import Codebook  # noqa: E402
 from proto_mtl_ros.model import ProtoMTL  # noqa: E402
 from proto_mtl_ros.tasks import DEPTH  # noqa: E402
 
@@ -35,19 +33,6 @@ def pictures(seed: int = 0) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)
     blocks = torch.randint(0, 256, (4, 4, 4, 3), generator=generator, dtype=torch.uint8)
     return blocks.repeat_interleave(16, 1).repeat_interleave(16, 2)
-
-
-def test_the_code_taken_is_the_nearest():
-    torch.manual_seed(0)
-    book = Codebook(7, 5)
-    vectors = torch.randn(40, 5)
-    found, index = book(vectors)
-    codes = book.codes().detach()
-    for n, vector in enumerate(vectors):
-        distances = [float(((vector - code) ** 2).sum()) for code in codes]
-        assert int(index[n]) == distances.index(min(distances))
-        assert torch.equal(found[n], codes[index[n]])
-    assert len(set(index.tolist())) > 3
 
 
 def test_the_loss_is_l1_of_the_picture_from_codes_and_the_two_terms_of_the_codebook(network, term):
@@ -90,30 +75,6 @@ def test_every_part_learns_and_the_network_is_not_counted_twice(network, term):
     assert not own & {id(p) for p in network.parameters()}
     used = network.backbone.blocks[0].project[0].weight.grad
     assert used is not None and used.abs().max() > 0
-
-
-def test_loss_falls_on_four_pictures_and_alike_each_time(network, term):
-    image = pictures()
-    pixels = network.normalise(image)
-    patches = torch.nn.Conv2d(3, 112, 16, stride=16)  # in place of the backbone, to be quick
-
-    def train(patches, term) -> list[float]:
-        optimiser = torch.optim.Adam([*patches.parameters(), *term.parameters()], lr=3e-3)
-        losses = []
-        for _ in range(30):
-            loss = term(
-                {"image": image}, SimpleNamespace(pyramid=(None, None, None, patches(pixels)))
-            )
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            losses.append(loss.item())
-        return losses
-
-    again = copy.deepcopy((patches, term))
-    first = train(patches, term)
-    assert sum(first[-5:]) / 5 < 0.6 * first[0], first
-    assert train(*again) == first
 
 
 def test_a_picture_of_one_colour_is_no_trouble(network, term):

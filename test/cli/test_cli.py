@@ -10,11 +10,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 
 import proto_mtl_ros
 from proto_mtl_ros.cli.main import (
     COMMANDS,
     REMEDIES,
+    load_command,
 )
 from proto_mtl_ros.errors import (
     INPUT,
@@ -88,11 +90,19 @@ def test_every_command_has_an_executable_for_ros2_run() -> None:
     assert all(os.access(REPOSITORY / "scripts" / name, os.X_OK) for name in scripts)
 
 
-def test_unknown_command_is_refused() -> None:
-    result = proto_mtl("trian")
-    assert result.returncode == 2
-    assert "trian" in result.stderr
-    assert "Traceback" not in result.stderr
+def test_a_misspelt_command_is_refused_with_the_right_one() -> None:
+    for words, meant in ((("trian",), "train"), (("bag", "evalute"), "evaluate")):
+        result = proto_mtl(*words)
+        assert result.returncode == 2 and "Traceback" not in result.stderr
+        assert words[-1] in result.stderr and f"Did you mean '{meant}'" in result.stderr
+
+
+def test_commands_and_options_stay_few_and_their_summaries_short() -> None:
+    assert max(map(len, COMMANDS.values())) < 60
+    commands = [typer.main.get_command(load_command(name)) for name in COMMANDS]
+    leaves = [leaf for one in commands for leaf in getattr(one, "commands", {"": one}).values()]
+    options = [p for leaf in leaves for p in leaf.params if p.param_type_name == "option"]
+    assert len(leaves) <= 16 and len(options) <= 115
 
 
 def test_unknown_option_is_refused() -> None:

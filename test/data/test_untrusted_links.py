@@ -10,7 +10,7 @@ import pytest
 from nyuv2_pack import write_pack
 from sources import write_by_hand, write_preprocessed
 
-from proto_mtl_ros.data.bags.recording import open_recording
+from proto_mtl_ros.data.bags.recording_kinds import open_recording
 from proto_mtl_ros.data.registry import open_source
 from proto_mtl_ros.errors import ProtoMtlError
 

@@ -197,6 +197,7 @@ class ChainedBlock(torch.nn.Module):
         return self.block(self.chain(features, self.chain.knowledge(logits), 1), knowledge)
 
 
+@pytest.mark.slow
 def test_linear_attention_and_class_chain_export_to_onnx_for_any_size(tiny, tmp_path):
     pytest.importorskip("onnxscript")
     runtime = pytest.importorskip("onnxruntime")

@@ -31,9 +31,9 @@ from tiny_bundle import tiny_manifest, write_tiny_bundle
 from proto_mtl_ros.data.bags.bag import Bag
 from proto_mtl_ros.errors import BundleError
 from proto_mtl_ros.runtime.bundle import Bundle
+from proto_mtl_ros.runtime.engine import available_backends
 from proto_mtl_ros.runtime.engine_cache import EngineCache
 from proto_mtl_ros.runtime.engine_plan import EnginePlan
-from proto_mtl_ros.runtime.tensorrt_build import installed_library
 from recordings import write_recording
 
 torch = pytest.importorskip("torch", reason="training needs torch")
@@ -321,7 +321,7 @@ def _build_engine(cache: str) -> None:
 def _plan(cache: Path) -> EnginePlan:
     return EnginePlan.of(
         Bundle.load(MODELS / "nyu13-lite0"), "a GPU", "8.6", "fp32",
-        build_for="8.6", cache=EngineCache(cache), level=0,
+        build_for="8.6", cache=EngineCache(cache),
     )  # fmt: skip
 
 
@@ -338,7 +338,7 @@ def _builders(folder: Path) -> list[str]:
     return found
 
 
-@pytest.mark.skipif(installed_library() is None, reason="TensorRT is not installed")
+@pytest.mark.skipif("tensorrt" not in available_backends(), reason="TensorRT is not installed")
 def test_an_engine_is_built_again_and_the_builder_does_not_stay(
     tmp_path: Path, scratch: Path, record_fault: Callable
 ) -> None:

@@ -28,14 +28,11 @@ from proto_mtl_ros.runtime.cuda import (
     Cuda,
     CudaError,
 )
+from proto_mtl_ros.runtime.engine import available_backends
 from proto_mtl_ros.runtime.engine_cache import EngineCache
 from proto_mtl_ros.runtime.engine_plan import (
     EngineNotBuilt,
     EnginePlan,
-)
-from proto_mtl_ros.runtime.tensorrt_build import (
-    BuildRequest,
-    installed_library,
 )
 
 MODELS = Path(__file__).resolve().parents[2] / "models"
@@ -45,7 +42,8 @@ VALUES = Parameters(
 )
 
 pytestmark = pytest.mark.skipif(
-    installed_library() is None, reason="neither tensorrt nor tensorrt-rtx is installed"
+    "tensorrt" not in available_backends(),
+    reason="neither tensorrt nor tensorrt-rtx is installed",
 )
 
 
@@ -110,14 +108,9 @@ def test_a_target_that_the_builder_does_not_know_names_those_that_it_knows(
         plan.build(lambda *_: None)
 
 
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [(["--target", "3.5"], "SM86|of the machine"), (["--gpu", "99"], "CUDA")],
-    ids=["unknown target", "no such GPU"],
-)
-def test_the_command_says_why_nothing_can_be_built(options: list[str], said: str) -> None:
-    command = ["build", "--model", str(MODELS / "nyu13-lite0"), "--precision", "fp32", *options]
-    with pytest.raises(ProtoMtlError, match=said):
+def test_the_command_says_why_nothing_can_be_built() -> None:
+    command = ["build", "--model", str(MODELS / "nyu13-lite0"), "--gpu", "99"]
+    with pytest.raises(ProtoMtlError, match="CUDA"):
         CliRunner().invoke(app, command, catch_exceptions=False)
 
 
@@ -166,14 +159,6 @@ def test_a_build_that_is_given_up_ends(shipped: Bundle, tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("*.engine"))
 
 
-def test_requests_travel_as_text() -> None:
-    request = BuildRequest(
-        "a", "b", "tensorrt", (1, 32, 64, 3), (1, 32, 64, 3), (4, 32, 64, 3), "8.7", 512, 5
-    )
-    assert BuildRequest.from_json(request.to_json()) == request
-    assert request.shapes == "1x32x64 1x32x64 4x32x64"
-
-
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -181,7 +166,6 @@ def test_requests_travel_as_text() -> None:
         ({"precision": "int8"}, "proto-mtl export --model nyu13-lite0 --precision int8"),
         ({"size": (100, 128)}, "multiples of 32"),
         ({"max_batch": 0}, "1..64"),
-        ({"level": 9}, "0..5"),
     ],
 )
 def test_what_cannot_be_built_is_refused_at_once(

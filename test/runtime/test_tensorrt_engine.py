@@ -20,6 +20,7 @@ from proto_mtl_ros.errors import EngineError
 from proto_mtl_ros.runtime import cuda as cuda_module
 from proto_mtl_ros.runtime.bundle import Bundle
 from proto_mtl_ros.runtime.cuda import (
+    Buffer,
     Cuda,
     CudaError,
 )
@@ -185,9 +186,8 @@ def test_a_gpu_that_is_lost_later_is_told_each_time(
 def test_what_a_gpu_says_of_itself(gpu: StandInCuda) -> None:
     cuda = Cuda()
     assert (cuda.name, cuda.capability) == ("Stand-in", "8.7")
-    assert cuda.memory() == (1 << 24, 1 << 24)
-    buffer = cuda.buffer((1024,), np.dtype(np.float32))
-    assert cuda.memory() == ((1 << 24) - 4096, 1 << 24)
+    buffer = Buffer(cuda, (1024,), np.dtype(np.float32))
+    assert [len(memory) for memory in gpu.memory.values()] == [4096]
     buffer.free()
     buffer.free()
     assert nothing_is_left(gpu)

@@ -29,7 +29,7 @@ from small_training import CONFIG, train_config  # noqa: E402
 import proto_mtl_ros  # noqa: E402
 from proto_mtl_ros.cli.main import run_command  # noqa: E402
 from proto_mtl_ros.data.bags.bag import Bag  # noqa: E402
-from proto_mtl_ros.data.bags.recording import open_recording  # noqa: E402
+from proto_mtl_ros.data.bags.recording_kinds import open_recording  # noqa: E402
 from proto_mtl_ros.data.bags.writer import BagWriter  # noqa: E402
 from proto_mtl_ros.errors import ProtoMtlError  # noqa: E402
 from proto_mtl_ros.runtime.bundle import Bundle  # noqa: E402

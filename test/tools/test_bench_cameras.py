@@ -21,7 +21,7 @@ from rclpy.qos import qos_profile_sensor_data
 from ros_harness import Client, plain_node, wait_for
 from sensor_msgs.msg import CameraInfo, Image
 
-from proto_mtl_ros.data.bags.recording import open_recording
+from proto_mtl_ros.data.bags.recording_kinds import open_recording
 from proto_mtl_ros.data.bags.stamp_log import StampLog
 from recordings import picture, write_recording
 from tools.performance import cameras

@@ -24,8 +24,8 @@ from tiny_bundle import write_tiny_bundle
 from proto_mtl_ros.cli.main import run_tool
 from proto_mtl_ros.data.bags.stamp_log import StampLog
 from proto_mtl_ros.errors import ConfigError
-from proto_mtl_ros.runtime.machine import process_use
 from recordings import write_recording
+from tools.process_use import process_use
 from tools.soak.__main__ import soak
 from tools.soak.analysis import (
     accounts,

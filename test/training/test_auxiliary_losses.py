@@ -15,18 +15,15 @@ torch = pytest.importorskip("torch", reason="training needs torch")
 from small_training import WIDTH, batch, made, output, small_network, train_config  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 
+from proto_mtl_ros import plugins  # noqa: E402
 from proto_mtl_ros.errors import ConfigError  # noqa: E402
-from proto_mtl_ros.geometry import Camera, depth_to_normals  # noqa: E402
+from proto_mtl_ros.geometry import Camera  # noqa: E402
+from proto_mtl_ros.geometry.normals import depth_to_normals  # noqa: E402
 from proto_mtl_ros.model.depth_normals import depth_normals  # noqa: E402
 from proto_mtl_ros.model.network import NetworkOutput  # noqa: E402
 from proto_mtl_ros.model.prototypes import TaskPrototypes, entropy  # noqa: E402
 from proto_mtl_ros.tasks import NYU13  # noqa: E402
-from proto_mtl_ros.training.auxiliary import (  # noqa: E402
-    AUXILIARY_LOSSES,
-    AuxiliaryLoss,
-    Options,
-    auxiliary_loss,
-)
+from proto_mtl_ros.training.auxiliary import AUXILIARY_LOSSES  # noqa: E402
 from proto_mtl_ros.training.auxiliary.auxiliary_loss import TEACHER, TEACHER_FEATURES  # noqa: E402
 from proto_mtl_ros.training.auxiliary.prototype_knowledge import (  # noqa: E402
     consistency,
@@ -257,41 +254,57 @@ def test_normals_of_predicted_planes_are_those_of_geometry(
     assert np.degrees(np.arccos(cosine.clip(-1, 1))).max() < 1.0
 
 
-def test_an_auxiliary_loss_from_outside_is_one_class(monkeypatch):
-    """It brings its name, its options and what it needs; the configuration knows it from then."""
+TOY = """
+from proto_mtl_ros.training.auxiliary import AuxiliaryLoss, Options, auxiliary_loss
 
-    class FlatnessOptions(Options):
-        power: float = 1.0
 
-    monkeypatch.setitem(AUXILIARY_LOSSES, "flatness", AuxiliaryLoss)  # gone after the test
-    with pytest.raises(ValueError, match="'flat' is neither a task nor .*flatness"):
-        train_config(loss={"flat": 0.1})
+class FlatnessOptions(Options):
+    power: float = 1.0
 
-    @auxiliary_loss("flatness")
-    class Flatness(AuxiliaryLoss):
-        """Depth that changes from pixel to pixel costs."""
 
-        title = "flat depth"
-        Options = FlatnessOptions
-        needs_tasks = frozenset({"depth"})
+@auxiliary_loss("flatness")
+class Flatness(AuxiliaryLoss):
+    \"\"\"Depth that changes from pixel to pixel costs.\"\"\"
 
-        def __init__(self, setup):
-            super().__init__(setup)
-            self.power = setup.options.power
+    title = "flat depth"
+    Options = FlatnessOptions
+    needs_tasks = frozenset({"depth"})
 
-        def forward(self, batch, out):
-            depth = out.raw["depth"]
-            return (depth[..., 1:] - depth[..., :-1]).abs().pow(self.power).mean()
+    def __init__(self, setup):
+        super().__init__(setup)
+        self.power = setup.options.power
 
-    config = train_config(loss={"flatness": {"weight": 0.5, "power": 2.0}, "tke": 0, "tc": 0})
-    module = MultiTaskModule(config, 10)
-    out = output(1)
-    _, extra, values = module.losses(batch([[True, True, True]]), out)
-    expected = (out.raw["depth"][..., 1:] - out.raw["depth"][..., :-1]).square().mean()
-    assert values["flatness"] == pytest.approx(float(expected.detach()), rel=1e-6)
-    assert float(extra.detach()) == pytest.approx(0.5 * float(expected.detach()), rel=1e-6)
-    assert type(config).model_validate(config.model_dump(mode="json")) == config
-    with pytest.raises(ValueError, match="flatness.powr"):
-        train_config(loss={"flatness": {"weight": 0.5, "powr": 2.0}})
-    with pytest.raises(ConfigError, match="loss.flatness needs the task depth"):
-        train_config(loss={"flatness": 0.5}, tasks=["normals"]).check()
+    def forward(self, batch, out):
+        depth = out.raw["depth"]
+        return (depth[..., 1:] - depth[..., :-1]).abs().pow(self.power).mean()
+"""
+
+
+def test_an_auxiliary_loss_from_outside_is_one_file(tmp_path, monkeypatch):
+    """Found by its entry point; it brings its name, its options and what it needs."""
+    (tmp_path / "toy_flatness.py").write_text(TOY)
+    info = tmp_path / "toy_flatness-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: toy-flatness\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[proto_mtl_ros.plugins]\ntoy = toy_flatness\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(plugins, "load", plugins.load.__wrapped__)  # as in a new process
+    known = dict(AUXILIARY_LOSSES)
+    try:
+        config = train_config(loss={"flatness": {"weight": 0.5, "power": 2.0}, "tke": 0, "tc": 0})
+        out = output(1)
+        _, extra, values = MultiTaskModule(config, 10).losses(batch([[True, True, True]]), out)
+        depth = out.raw["depth"].detach()
+        expected = (depth[..., 1:] - depth[..., :-1]).square().mean()
+        assert float(values["flatness"]) == pytest.approx(float(expected), rel=1e-6)
+        assert float(extra.detach()) == pytest.approx(0.5 * float(expected), rel=1e-6)
+        assert type(config).model_validate(config.model_dump(mode="json")) == config
+        with pytest.raises(ValueError, match="flatness.powr"):
+            train_config(loss={"flatness": {"weight": 0.5, "powr": 2.0}})
+        with pytest.raises(ValueError, match="'flat' is neither a task nor .*flatness"):
+            train_config(loss={"flat": 0.1})
+        with pytest.raises(ConfigError, match="loss.flatness needs the task depth"):
+            train_config(loss={"flatness": 0.5}, tasks=["normals"]).check()
+    finally:
+        AUXILIARY_LOSSES.clear()
+        AUXILIARY_LOSSES.update(known)

@@ -69,6 +69,7 @@ def _assert_alike(first: dict[str, Any], second: dict[str, Any], tolerance: floa
         assert float((value - two[name]).abs().max()) <= tolerance * scale, name
 
 
+@pytest.mark.slow
 def test_two_processes_train_the_weights_of_one(alone, pack, tmp_path):
     both = _train(tmp_path / "two", pack, hardware={"devices": 2})
     assert alone["global_step"] == both["global_step"] == 6
@@ -78,6 +79,7 @@ def test_two_processes_train_the_weights_of_one(alone, pack, tmp_path):
     assert len(_losses(both)) == 2
 
 
+@pytest.mark.slow
 def test_a_batch_in_two_parts_trains_the_weights_of_a_whole_one(pack, tmp_path):
     # losses that are means over frames; triplets in the batch see less of it
     only = {"tke": 0.1, "tc": 0.0, "entropy": 0.0, "geometry": 0.5}
@@ -87,6 +89,7 @@ def test_a_batch_in_two_parts_trains_the_weights_of_a_whole_one(pack, tmp_path):
     _assert_alike(whole, parts, 2e-4)
 
 
+@pytest.mark.slow
 def test_bf16_stays_close_to_fp32(alone, pack, tmp_path):
     half = _train(tmp_path / "half", pack, hardware={"precision": "bf16"})
     assert _losses(half) == pytest.approx(_losses(alone), rel=0.05)

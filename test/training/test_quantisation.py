@@ -17,7 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_bundle import write_tiny_bundle
 
-from proto_mtl_ros.data.bags.recording import decode_picture, open_recording
+from proto_mtl_ros.data.bags.recording import decode_picture
+from proto_mtl_ros.data.bags.recording_kinds import open_recording
 from proto_mtl_ros.errors import DataError
 from proto_mtl_ros.geometry import resize
 from proto_mtl_ros.runtime.bundle import INT8_GRAPHS, Bundle
@@ -169,6 +170,7 @@ def test_data_of_other_classes_is_refused(shipped: Bundle, tmp_path: Path) -> No
     assert not (tmp_path / "int8").exists()
 
 
+@pytest.mark.slow
 def test_the_card_tells_of_the_latest_graph_of_each_target(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -206,6 +208,7 @@ def run_graph(model: onnx.ModelProto, frame: np.ndarray) -> dict[str, np.ndarray
     return dict(zip(names, session.run(names, {"image": frame}), strict=True))
 
 
+@pytest.mark.slow
 def test_a_recording_calibrates_and_the_bundle_runs_on_both_engines(
     shipped: Bundle, room_recording: Path, tmp_path: Path
 ) -> None:
@@ -240,6 +243,7 @@ def test_a_recording_calibrates_and_the_bundle_runs_on_both_engines(
     assert json.loads((out / "model.json").read_text())["metrics"]["depth"]
 
 
+@pytest.mark.slow
 def test_what_loses_too_much_is_not_written(room_recording: Path, tmp_path: Path) -> None:
     pytest.importorskip("nncf", reason="nncf is not installed")
     done = export(

@@ -52,6 +52,7 @@ def _weights(run: Path) -> dict:
     return torch.load(run / "last.ckpt", weights_only=True)["state_dict"]
 
 
+@pytest.mark.slow
 def test_stopped_and_continued_training_equals_an_uninterrupted_one(uninterrupted, pack, tmp_path):
     arguments = (
         "train",
@@ -72,6 +73,7 @@ def test_stopped_and_continued_training_equals_an_uninterrupted_one(uninterrupte
         assert torch.equal(expected[name], found[name]), name
 
 
+@pytest.mark.slow
 def test_run_of_another_configuration_or_a_damaged_checkpoint_is_refused(
     uninterrupted, pack, tmp_path
 ):
@@ -192,6 +194,7 @@ def test_a_teacher_that_cannot_teach_is_refused(task, change, said, depth_run, t
         training_store(config, sources.Frames({"a": ["segmentation"], "b": ["depth"]}))
 
 
+@pytest.mark.slow
 def test_curves_and_the_association_matrix_are_logged(uninterrupted):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -216,6 +219,7 @@ def bundle(uninterrupted, pack) -> Path:
     return target
 
 
+@pytest.mark.slow
 def test_exported_bundle_evaluates_alike_on_both_backends(bundle, pack, tmp_path):
     figures = {}
     for backend in ("onnxruntime", "torch"):
@@ -235,6 +239,7 @@ def test_exported_bundle_evaluates_alike_on_both_backends(bundle, pack, tmp_path
         assert said in card
 
 
+@pytest.mark.slow
 def test_bundle_says_the_metrics_that_evaluate_prints(bundle, pack, tmp_path):
     result = _run("evaluate", "--model", bundle, "--data", pack, "--out", tmp_path / "f.json")
     assert result.returncode == 0, result.stderr

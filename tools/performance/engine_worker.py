@@ -66,7 +66,7 @@ def _serve(setting: EngineSetting) -> None:
 
     from proto_mtl_ros.runtime.bundle import Bundle
     from proto_mtl_ros.runtime.engine import create_engine
-    from proto_mtl_ros.runtime.machine import peak_memory
+    from tools.process_use import peak_memory
 
     bundle = Bundle.load(setting.model)
     size = setting.size or bundle.manifest.input_size

@@ -23,15 +23,12 @@ from proto_mtl_ros.ros.replay.processes import (
     Child,
     adopt_environment,
 )
-from proto_mtl_ros.runtime.machine import (
-    cpu_seconds,
-    memory,
-)
 from tools.performance.cameras import Load
 from tools.performance.node_figures import (
     LoadFigures,
     load_figures,
 )
+from tools.process_use import cpu_seconds, memory
 
 RESULTS = {
     "segmentation": ("segmentation/image", "sensor_msgs/msg/Image"),

@@ -143,7 +143,7 @@ def _cost(rows: Sequence[Row]) -> str:
     said = []
     sizes = size_series(rows)
     if len(sizes["node"]) > 1:
-        engine, node = (slope(sizes[name]) for name in ("engine", "node"))
+        engine, node = (slope(sizes[name]) for name in ("engine alone", "node"))
         said.append(
             f"Ten thousand pixels more of network input cost {10 * engine:.1f} ms in the engine and"
             f" {10 * node:.1f} ms in the node."

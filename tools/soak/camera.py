@@ -28,11 +28,8 @@ from rclpy.qos import QoSProfile
 from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import CameraInfo, Image
 
-from proto_mtl_ros.data.bags.recording import (
-    Recording,
-    decode_picture,
-    open_recording,
-)
+from proto_mtl_ros.data.bags.recording import Recording, decode_picture
+from proto_mtl_ros.data.bags.recording_kinds import open_recording
 from proto_mtl_ros.data.bags.stamp_log import StampLog
 from proto_mtl_ros.errors import BagError
 from proto_mtl_ros.ros.replay.processes import message_class, say_json

@@ -16,15 +16,11 @@ from typing import Any
 from proto_mtl_ros.data.bags.stamp_log import StampLog
 from proto_mtl_ros.errors import ProtoMtlError
 from proto_mtl_ros.ros.outcomes import read_outcomes
-from proto_mtl_ros.runtime.machine import (
-    cpu_seconds,
-    idle_seconds,
-    process_use,
-)
 from tools.performance.node import (
     NodeBench,
     NodeSetting,
 )
+from tools.process_use import cpu_seconds, idle_seconds, process_use
 from tools.soak.analysis import (
     Accounts,
     accounts,

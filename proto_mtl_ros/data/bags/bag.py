@@ -40,6 +40,7 @@ _STORAGES: dict[str, type[McapStorage] | type[SqliteStorage] | type[Ros1Storage]
     ".db3": SqliteStorage,
     ".bag": Ros1Storage,
 }
+_READ = ("cdr", "ros1")
 _LONGEST_DEFINITION = 100_000
 _NAME = re.compile(r"[A-Za-z]\w*(/[A-Za-z]\w*)*", re.ASCII)
 
@@ -159,7 +160,12 @@ class Bag:
             raise
         spans = [storage.span for storage in self._storages if any(storage.span)]
         self.span = (min(s for s, _ in spans), max(e for _, e in spans)) if spans else (0, 0)
-        self.notes = tuple(note for storage in self._storages for note in storage.notes)
+        self.notes = tuple(note for storage in self._storages for note in storage.notes) + tuple(
+            f"{channel.topic} is recorded as {channel.encoding or 'nothing known'}: passed over"
+            for storage in self._storages
+            for channel in storage.channels
+            if channel.encoding not in _READ
+        )
 
     def _open(self) -> Metadata:
         path = self._checked_path()
@@ -238,7 +244,7 @@ class Bag:
         """The recorded topics, sorted by name."""
         counts: dict[tuple[str, str], int] = {}
         for channel in (c for storage in self._storages for c in storage.channels):
-            if channel.encoding in ("cdr", "ros1"):
+            if channel.encoding in _READ:
                 key = (channel.topic, channel.type)
                 counts[key] = counts.get(key, 0) + channel.count
         return tuple(Topic(name, kind, count) for (name, kind), count in sorted(counts.items()))

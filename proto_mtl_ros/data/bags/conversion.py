@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from proto_mtl_ros.data.bags.frame_selection import FrameLook, choose_frames, time_blocks
 from proto_mtl_ros.data.bags.frames import BagFrames
 from proto_mtl_ros.data.folder_writer import write_folder
@@ -73,6 +75,9 @@ def convert_recording(
             }
             said = ", ".join(f"{task} {number}" for task, number in counts.items())
             say(f"{split}: {len(source)} frames ({said}), {written} written now")
+        for note in source.frames.notes():
+            if note not in source.notes:
+                say(f"note: {note}")
         source.close()
 
 
@@ -100,12 +105,13 @@ def _selection(
         raise DataError(f"{out} is not empty: give another --out")
     stamps = [int(frame_id) for frame_id in source.frame_ids]
 
-    def looks() -> Iterator[tuple[int, FrameLook]]:
-        for number, (stamp, rgb) in enumerate(source.pictures()):
+    def images() -> Iterator[tuple[int, np.ndarray]]:
+        for number, image in enumerate(source.pictures()):  # those that can be decoded
             progress("choosing frames", number + 1, len(source))
-            yield stamp, FrameLook.of(rgb)
+            yield image
 
-    chosen = choose_frames(looks(), motion) if motion > 0 else stamps
+    looks = ((stamp, FrameLook.of(rgb)) for stamp, rgb in images())
+    chosen = choose_frames(looks, motion) if motion > 0 else [stamp for stamp, _ in images()]
     try:
         divided = time_blocks(chosen, blocks, (min(stamps), max(stamps)))
     except ValueError as error:

@@ -224,13 +224,12 @@ class McapStorage:
             if own.id in self._known:
                 return
             of = self._schemas.get(own.schema_id)
-            text = of is not None and of.encoding in ("ros2msg", "ros1msg")
-            self._known[own.id] = Channel(
-                own.topic,
-                of.name if of is not None else "",
-                own.message_encoding,
-                of.data.decode(errors="replace") if of is not None and text else "",
-            )
+            kind = of.name if of is not None else ""
+            if own.message_encoding == "ros1" and "/msg/" not in kind:
+                kind = kind.replace("/", "/msg/", 1)
+            text = of.data if of is not None and of.encoding == "ros2msg" else b""
+            channel = Channel(own.topic, kind, own.message_encoding, text.decode(errors="replace"))
+            self._known[own.id] = channel
 
     def _check_pieces(self) -> None:
         """Refuse an index that asks for more memory or work than recordings do."""

@@ -26,17 +26,12 @@ BACKBONES: dict[str, Callable[[bool, Path | None], nn.Module]] = {
 def build_backbone(name: str, pretrained: bool, weights: Path | None = None) -> nn.Module:
     """Return the backbone ``name``, with ImageNet weights if ``pretrained``.
 
-    Args:
-        name: one of ``BACKBONES``.
-        pretrained: whether to load weights at all.
-        weights: the file to load them from; needed where no package ships them.
+    They come from the file ``weights`` where no package ships them.
 
     Raises:
         ValueError: there is no such backbone.
         ConfigError: the weights are needed and missing, or do not fit the backbone.
     """
-    try:
-        builder = BACKBONES[name]
-    except KeyError:
-        raise ValueError(f"unknown backbone {name!r}; there are: {', '.join(BACKBONES)}") from None
-    return builder(pretrained, weights)
+    if name not in BACKBONES:
+        raise ValueError(f"unknown backbone {name!r}; there are: {', '.join(BACKBONES)}")
+    return BACKBONES[name](pretrained, weights)

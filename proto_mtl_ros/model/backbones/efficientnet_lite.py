@@ -135,14 +135,8 @@ def _rename(key: str) -> str | None:
 
 
 def efficientnet_lite0(pretrained: bool, weights: Path | None = None) -> EfficientNetLite0:
-    """Return EfficientNet-Lite0; with ImageNet weights if ``pretrained``.
-
-    They are those of the installed package, or of a file ``weights`` with the same names.
-
-    Raises:
-        ImportError: the weights' package is not installed.
-        ConfigError: the weights do not cover the network.
-    """
+    """Return EfficientNet-Lite0; with ImageNet weights if ``pretrained``: those of the installed
+    package, or of a file with the same names."""
     network = EfficientNetLite0()
     if pretrained:
         load_weights(network, weights or _published(), _rename)

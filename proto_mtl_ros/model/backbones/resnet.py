@@ -80,17 +80,8 @@ def _stage(inp: int, out: int, stride: int) -> nn.Sequential:
     return nn.Sequential(BasicBlock(inp, out, stride), BasicBlock(out, out, 1))
 
 
-def _rename(key: str) -> str | None:
-    """Map a key of torchvision's checkpoint to ours; None for the classification head."""
-    return None if key.startswith("fc.") else key
-
-
 def resnet18(pretrained: bool, weights: Path | None = None) -> ResNet18:
-    """Return ResNet-18; with the weights in the file ``weights`` if ``pretrained``.
-
-    Raises:
-        ConfigError: there is no such file, or it does not hold the network's weights.
-    """
+    """Return ResNet-18; with the weights in the file ``weights`` if ``pretrained``."""
     network = ResNet18()
     if pretrained:
         if weights is None:
@@ -98,5 +89,5 @@ def resnet18(pretrained: bool, weights: Path | None = None) -> ResNet18:
                 "the backbone resnet18 needs a file of ImageNet weights: set backbone_weights "
                 "to the path of torchvision's resnet18 checkpoint (.pth or .safetensors)"
             )
-        load_weights(network, weights, _rename)
+        load_weights(network, weights, lambda key: None if key.startswith("fc.") else key)
     return network

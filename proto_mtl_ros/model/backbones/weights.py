@@ -33,44 +33,31 @@ def load_weights(
 ) -> None:
     """Load the weights in ``path`` into ``network``: every one of them.
 
-    A backbone that silently keeps random weights costs half of the accuracy, so nothing is loaded
-    by half.
+    A backbone that silently keeps random weights costs half of the accuracy.
 
     Args:
-        network: the backbone.
-        path: the file.
         rename: a key of the file to the network's, None for what it has no use for (the head).
 
     Raises:
         ConfigError: the file cannot be read, or a weight is missing, left over, or of another
             shape; the first such key is named.
     """
-    state: dict[str, Tensor] = {}
-    for key, value in read_weights(path).items():
-        name = rename(key)
-        if name is not None:
-            state[name] = value
+    renamed = ((rename(key), value) for key, value in read_weights(path).items())
+    state = {name: value for name, value in renamed if name is not None}
     own = network.state_dict()
-    kind = type(network).__name__
+    not_these = f"{path} does not hold the weights of {type(network).__name__}"
+    advice = "give the file that belongs to this backbone"
     # files written before batch norm counted its batches lack the counters; they are not weights
     missing = [k for k in own if k not in state and not k.endswith("num_batches_tracked")]
     if missing:
-        raise ConfigError(
-            f"{path} does not hold the weights of {kind}: {_keys(missing)} missing; "
-            "give the file that belongs to this backbone"
-        )
+        raise ConfigError(f"{not_these}: {_keys(missing)} missing; {advice}")
     unknown = [key for key in state if key not in own]
     if unknown:
-        raise ConfigError(
-            f"{path} does not hold the weights of {kind}: it has {_keys(unknown)}, which the "
-            "backbone has not; give the file that belongs to this backbone"
-        )
+        raise ConfigError(f"{not_these}: {_keys(unknown)} is none of its own; {advice}")
     for key, value in state.items():
         if value.shape != own[key].shape:
-            raise ConfigError(
-                f"{path} does not hold the weights of {kind}: {key} is {tuple(value.shape)}, not "
-                f"{tuple(own[key].shape)}; give the file that belongs to this backbone"
-            )
+            shapes = f"{tuple(value.shape)}, not {tuple(own[key].shape)}"
+            raise ConfigError(f"{not_these}: {key} is {shapes}; {advice}")
     network.load_state_dict(state, strict=False)
 
 

@@ -25,7 +25,8 @@ from rosgraph_msgs.msg import Clock
 from std_srvs.srv import SetBool
 
 from proto_mtl_ros.data.bags.bag import BagMessage
-from proto_mtl_ros.data.bags.recording import Recording, open_recording
+from proto_mtl_ros.data.bags.recording import Recording
+from proto_mtl_ros.data.bags.recording_kinds import open_recording
 from proto_mtl_ros.data.bags.stamp_log import StampLog, shifted
 from proto_mtl_ros.errors import BagError, ConfigError
 from proto_mtl_ros.ros.replay.processes import (

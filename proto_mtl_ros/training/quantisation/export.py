@@ -14,14 +14,14 @@ from proto_mtl_ros.runtime.engine import create_engine
 from proto_mtl_ros.runtime.predictor import Predictor
 from proto_mtl_ros.training.quantisation.accuracy import Loss, compare
 from proto_mtl_ros.training.quantisation.frames import divided, network_images, spread
-from proto_mtl_ros.training.quantisation.int8 import QuantisationError, Target, int8_graph
+from proto_mtl_ros.training.quantisation.int8 import QuantisationError, int8_graph
 
 
 def export_int8(
     bundle: Bundle,
     source: FrameSource,
     out: Path,
-    target: Target = "cpu",
+    target: str = "cpu",
     frames: int = 100,
     check: int = 100,
     most: float = 1.0,
@@ -38,7 +38,7 @@ def export_int8(
         bundle: with an fp32 graph.
         source: frames, with labels or without.
         out: folder of the bundle; may be that of ``bundle``.
-        target: what the graph shall run on.
+        target: what the graph shall run on, one of ``INT8_GRAPHS``.
         frames: most frames to calibrate with.
         check: most frames to judge by.
         most: percent that a figure may lose.
@@ -96,7 +96,7 @@ def export_int8(
     return Bundle.write(out, bundle.manifest.model_copy(update={"metrics": metrics}), files)
 
 
-def _card(path: Path, target: Target, calibrated: int, loss: Loss) -> bytes:
+def _card(path: Path, target: str, calibrated: int, loss: Loss) -> bytes:
     """Return the model card with a section on the int8 graph, which replaces an earlier one."""
     head = f"\n## int8 graph for {target}\n"
     text = read_text(path, MAX_JSON, BundleError)

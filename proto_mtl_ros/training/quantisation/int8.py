@@ -15,15 +15,13 @@ import contextlib
 import io
 import logging
 from collections.abc import Callable, Container, Iterable
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from proto_mtl_ros.errors import DataError, one_line
 from proto_mtl_ros.runtime.bundle import INPUT
 from proto_mtl_ros.runtime.onnx_weights import fold_casts, halve_weights
-
-Target = Literal["cpu", "tensorrt"]
 
 FLOAT_BRANCHES = ("depth",)
 """Tasks of which nothing is quantised but what they share with others."""
@@ -39,7 +37,7 @@ class QuantisationError(DataError):
     """A graph could not be quantised, or lost too much by it."""
 
 
-def int8_graph(model: bytes, images: Iterable[np.ndarray], target: Target = "cpu") -> bytes:
+def int8_graph(model: bytes, images: Iterable[np.ndarray], target: str = "cpu") -> bytes:
     """Return an int8 ONNX graph of a deployed graph.
 
     Args:

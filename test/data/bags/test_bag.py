@@ -417,21 +417,34 @@ def test_types_are_decoded_as_the_recording_defines_them(tmp_path: Path) -> None
         writer.finish()
     with Bag(path) as bag:
         found = {message.topic: message.decode() for message in bag.messages()}
+        assert bag.notes == ("/foreign is recorded as json: passed over",)
     assert list(found) == ["/thing", "/known", "/broken"]
     assert found["/thing"].value == 5
     assert (found["/known"].what, found["/known"].bytes.tolist()) == ("ab", [7])
     assert found["/broken"].data == "ab"
 
 
-def test_a_ros1_bag_is_read_as_if_it_were_of_ros2(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["old.bag", "converted.mcap"])
+def test_a_ros1_bag_is_read_as_if_it_were_of_ros2(kind: str, tmp_path: Path) -> None:
     pixels = images(1)[0]
     k = np.arange(9.0)
     roi = OLD.types["sensor_msgs/msg/RegionOfInterest"](0, 0, 0, 0, False)
     info = OLD.types["sensor_msgs/msg/CameraInfo"](
         ros1_header(), 40, 60, "plumb_bob", np.zeros(5), k, k, np.arange(12.0), 0, 0, roi
     )
-    path = tmp_path / "old.bag"
-    write_ros1(path, [("/image", ros1_image(pixels)), ("/camera_info", info)])
+    path = tmp_path / kind
+    if kind == "old.bag":
+        write_ros1(path, [("/image", ros1_image(pixels)), ("/camera_info", info)])
+    else:  # as `mcap convert` makes it of one
+        with path.open("wb") as sink:
+            writer = mcap.writer.Writer(sink)
+            writer.start("ros1")
+            for topic, message in (("/image", ros1_image(pixels)), ("/camera_info", info)):
+                name = message.__msgtype__
+                schema = writer.register_schema(name.replace("/msg/", "/"), "ros1msg", b"")
+                channel = writer.register_channel(topic, "ros1", schema)
+                writer.add_message(channel, 9, bytes(OLD.serialize_ros1(message, name)), 9)
+            writer.finish()
     with Bag(path) as bag:
         image, camera = bag.first("/image"), bag.first("/camera_info")
         assert {topic.name: topic.type for topic in bag.topics} == {

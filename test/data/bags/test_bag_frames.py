@@ -281,6 +281,9 @@ def test_one_damaged_image_costs_no_conversion(tmp_path: Path) -> None:
             if message.topic.endswith("compressed") and message.stamp == START + 300_000_000:
                 content = replace(content, data=content.data[: len(content.data) // 2])
             writer.write(message.topic, message.time, content)
-    convert(broken, "--out", tmp_path / "data", "--blocks", "train 1", "--motion", 0.03)
-    kept = frames_in(tmp_path / "data", "train")
-    assert len(kept) > 5 and 3 not in kept
+    for motion, most in ((0.03, 29), (0, 29)):
+        out = tmp_path / str(motion)
+        printed = convert(broken, "--out", out, "--blocks", "train 1", "--motion", motion)
+        kept = frames_in(out, "train")
+        assert 5 < len(kept) <= most and 3 not in kept
+        assert "note: 1 messages of /color/image/compressed cannot be decoded" in printed

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from proto_mtl_ros.data.bags.bag import Bag
-from proto_mtl_ros.data.bags.recording import decode_picture, open_recording
+from proto_mtl_ros.data.bags.recording import decode_picture
+from proto_mtl_ros.data.bags.recording_kinds import open_recording
 from proto_mtl_ros.data.bags.topics import choose_topics
 from proto_mtl_ros.data.bags.writer import BagWriter
 from proto_mtl_ros.errors import BagError

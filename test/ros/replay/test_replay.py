@@ -17,7 +17,7 @@ from tiny_bundle import write_tiny_bundle
 
 import proto_mtl_ros
 from proto_mtl_ros.data.bags.bag import Bag
-from proto_mtl_ros.data.bags.recording import open_recording
+from proto_mtl_ros.data.bags.recording_kinds import open_recording
 from proto_mtl_ros.data.bags.stamp_log import StampLog
 from proto_mtl_ros.data.bags.writer import BagWriter
 from recordings import COLOUR_FRAME, START, image_message, picture, write_recording

@@ -27,7 +27,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_srvs.srv import SetBool
 
 from proto_mtl_ros.data.bags.bag import Bag
-from proto_mtl_ros.data.bags.recording import open_recording
+from proto_mtl_ros.data.bags.recording_kinds import open_recording
 from proto_mtl_ros.data.bags.stamp_log import StampLog
 from proto_mtl_ros.data.bags.writer import BagWriter
 from proto_mtl_ros.errors import (

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Processor time and memory of processes, as Linux tells them."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from pathlib import Path
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return the processor time that a process has used, in seconds."""
+    # after the name, which may hold blanks and brackets
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def idle_seconds() -> float:
+    """Return the time that this machine's processors had nothing to do, all together."""
+    fields = Path("/proc/stat").read_text().splitlines()[0].split()
+    return (int(fields[4]) + int(fields[5])) / os.sysconf("SC_CLK_TCK")
+
+
+def memory(pid: int) -> int:
+    """Return the memory of a process in bytes; what several share, a library say, is divided."""
+    return int(process_use(pid)["pss_mib"] * 2**20)
+
+
+def process_use(pid: int) -> dict[str, float]:
+    """Return what a process holds: rss_mib, anon_mib, pss_mib, uss_mib, fds and threads.
+
+    rss: all memory in use. anon: that of it which is in no file and not shared, such as the heap.
+    pss: what several processes share is divided among them. uss: what it has alone.
+    """
+    sizes: Counter[str] = Counter()
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]:
+        name, kib = line.split(":")
+        sizes[name] += int(kib.split()[0])
+    return {
+        "rss_mib": sizes["Rss"] / 1024,
+        "anon_mib": sizes["Anonymous"] / 1024,
+        "pss_mib": sizes["Pss"] / 1024,
+        "uss_mib": (sizes["Private_Clean"] + sizes["Private_Dirty"]) / 1024,
+        "fds": len(os.listdir(f"/proc/{pid}/fd")),
+        "threads": len(os.listdir(f"/proc/{pid}/task")),
+    }
+
+
+def peak_memory() -> int:
+    """Return the largest resident memory of this process so far, in bytes."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    return 0
