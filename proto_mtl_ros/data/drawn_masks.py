@@ -28,12 +28,11 @@ _MOST_BITS = 40
 
 @dataclass(frozen=True)
 class DrawnMask:
-    """The shapes of one picture; a later one covers an earlier one.
+    """The shapes of one image; a later one covers an earlier one.
 
     Attributes:
         where: the file, for messages.
-        name: of the picture's file, or of a file that is named as it is.
-        width, height: of the picture.
+        name: of the image's file, or of a file that is named as it is.
         shapes: (class name, shape): a list of polygons float [n, 2], or ids uint8 [H, W] != 0.
     """
 
@@ -44,10 +43,8 @@ class DrawnMask:
     shapes: tuple[tuple[str, Any], ...]
 
     def draw(self, classes: Sequence[str]) -> np.ndarray:
-        """Return class ids, uint8 [height, width], 255 where nothing was drawn.
-
-        Raises:
-            DataError: a shape is of a class that is not among them.
+        """Return class ids, uint8 [height, width], 255 where nothing was drawn; DataError for a
+        shape of another class.
         """
         ids = np.full((self.height, self.width), IGNORE_INDEX, np.uint8)
         for name, shape in self.shapes:

@@ -33,7 +33,8 @@ from proto_mtl_ros.data.sample import DataSet, Sample, of_image_size
 from proto_mtl_ros.data.table import NoSplitError, read_splits
 from proto_mtl_ros.errors import DataError
 from proto_mtl_ros.files import check_inside
-from proto_mtl_ros.geometry import Camera, depth_to_normals
+from proto_mtl_ros.geometry import Camera
+from proto_mtl_ros.geometry.normals import depth_to_normals
 from proto_mtl_ros.tasks import LabelSet
 
 IMAGES = "images"
@@ -181,11 +182,7 @@ class Folder(DataSet):
 
 
 def _files(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
-    """Return frame id -> file, in the order of the ids.
-
-    Raises:
-        DataError: two files have the same id, or one is a link out of the data set.
-    """
+    """Return frame id -> file, in the order of the ids; DataError for two of one id."""
     root = folder.parent
     found: dict[str, Path] = {}
     if not folder.is_dir():

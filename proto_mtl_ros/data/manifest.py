@@ -64,33 +64,21 @@ def one_label(frame_ids: Sequence[str], tasks: Sequence[str], seed: int) -> Mani
     """Draw one label per frame; the tasks' shares differ by one frame at most.
 
     The draw depends on the seed and on the set of frames, not on their order.
-
-    Raises:
-        DataError: there is no task or no frame, or one stands there twice.
     """
     _check_drawable(frame_ids, tasks)
     rng = np.random.default_rng([seed, 1])
     # shuffled as well, so that not the first task gets what does not divide evenly
     turn = rng.permutation(len(tasks))
-    labelled = {
-        frame_id: int(turn[place % len(tasks)])
-        for place, frame_id in enumerate(rng.permutation(sorted(frame_ids)).tolist())
-    }
-    return {
-        frame_id: {task: labelled[frame_id] == index for index, task in enumerate(tasks)}
-        for frame_id in frame_ids
-    }
+    shuffled = rng.permutation(sorted(frame_ids)).tolist()
+    chosen = {frame_id: {int(turn[n % len(tasks)])} for n, frame_id in enumerate(shuffled)}
+    return _manifest_of(frame_ids, tasks, chosen)
 
 
 def random_label(frame_ids: Sequence[str], tasks: Sequence[str], seed: int) -> Manifest:
     """Draw 1 to T - 1 labels per frame: their number uniformly, then which ones uniformly.
 
     This is the "random labels" setting of Li et al., "Learning Multiple Dense Prediction Tasks
-    from Partially Annotated Data", CVPR 2022. As ``one_label``, it does not depend on the order
-    of the frames.
-
-    Raises:
-        DataError: there are fewer than two tasks or no frame, or one stands there twice.
+    from Partially Annotated Data", CVPR 2022. It does not depend on the order of the frames.
     """
     _check_drawable(frame_ids, tasks)
     if len(tasks) < 2:
@@ -100,10 +88,13 @@ def random_label(frame_ids: Sequence[str], tasks: Sequence[str], seed: int) -> M
     for frame_id in sorted(frame_ids):
         count = int(rng.integers(1, len(tasks)))
         chosen[frame_id] = set(rng.choice(len(tasks), count, replace=False).tolist())
-    return {
-        frame_id: {task: index in chosen[frame_id] for index, task in enumerate(tasks)}
-        for frame_id in frame_ids
-    }
+    return _manifest_of(frame_ids, tasks, chosen)
+
+
+def _manifest_of(
+    frame_ids: Sequence[str], tasks: Sequence[str], chosen: Mapping[str, set[int]]
+) -> Manifest:
+    return {f: {task: n in chosen[f] for n, task in enumerate(tasks)} for f in frame_ids}
 
 
 DRAWS = {"one_label": one_label, "random_label": random_label}
@@ -118,11 +109,7 @@ def _check_drawable(frame_ids: Sequence[str], tasks: Sequence[str]) -> None:
 
 
 def manifest_for(path: Path | str | None, frame_ids: Sequence[str]) -> Manifest | None:
-    """Return the manifest at ``path`` after a check that it has a row for every frame.
-
-    Raises:
-        DataError: the file is no manifest, or lacks a frame.
-    """
+    """Return the manifest at ``path`` after a check that it has a row for every frame."""
     if path is None:
         return None
     manifest = read_manifest(Path(path))
@@ -146,17 +133,13 @@ def allowed(
 
 
 def import_mtpsl(path: Path, frame_ids: Sequence[str], tasks: Sequence[str]) -> Manifest:
-    """Return the manifest of a label file of MTPSL.
+    """Return the manifest of a label file of MTPSL, whose rows are these frames in their order.
 
-    Args:
-        path: ``.pth`` with a tensor [frames, tasks] of 0 and 1 under ``labels_weights``, or the
-            same table as ``.npy``, ``.csv`` or ``.txt``. Nothing pickled is ever loaded.
-        frame_ids: the frame of every row, in the order of the data set the file was made for.
-        tasks: the task of every column.
+    It is a ``.pth`` with a tensor [frames, tasks] of 0 and 1 under ``labels_weights``, or the same
+    table as ``.npy``, ``.csv`` or ``.txt``. Nothing pickled is ever loaded.
 
     Raises:
-        DataError: the file cannot be read without running what is in it, its size is not
-            frames x tasks, or a value is neither 0 nor 1.
+        DataError: the file cannot be read, or is no such table.
     """
     table = _read_table(path)
     if table.ndim != 2 or table.shape != (len(frame_ids), len(tasks)):

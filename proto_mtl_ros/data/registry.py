@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from proto_mtl_ros import plugins
 from proto_mtl_ros.data.class_map import ClassMapped
 from proto_mtl_ros.data.sample import FrameSource
 from proto_mtl_ros.errors import DataError
@@ -65,10 +66,13 @@ def data_set(
 
 def kinds() -> tuple[str, ...]:
     """Return the names of all kinds."""
+    plugins.load()
     return tuple(dict.fromkeys((*_BUILT_IN, *_KINDS)))
 
 
 def _kind(name: str) -> Kind:
+    if name not in (*_KINDS, *_BUILT_IN):
+        plugins.load()
     if name not in _KINDS and name in _BUILT_IN:
         importlib.import_module(f"proto_mtl_ros.data.{_BUILT_IN[name]}")
     if name not in _KINDS:

@@ -59,19 +59,14 @@ class FrameSource(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> Sample:
-        """Return the frame with the labels that it has and that its manifest lets it use.
-
-        Raises:
-            DataError: a file is missing or damaged, or maps of one frame differ in size.
+        """Return the frame with the labels that it has and that its manifest lets it use; raises
+        DataError where a file is missing or damaged.
         """
         ...
 
     def has(self, frame_id: str) -> tuple[str, ...]:
         """Return the tasks that the frame has a label for, after its manifest, in the order of
-        ``tasks``. Decodes no image.
-
-        Raises:
-            DataError: there is no such frame.
+        ``tasks``. Decodes no image; raises DataError where there is no such frame.
         """
         ...
 

@@ -89,7 +89,7 @@ def decode_compressed_depth(format: str, data: Any) -> npt.NDArray[np.float32]:
         raise EncodingError("wrong_kind", "a PNG of depth has one channel of 16 bits")
     if format.strip().startswith("32FC1"):
         factor, offset = quantisation
-        with np.errstate(divide="ignore"):
+        with np.errstate(divide="ignore", invalid="ignore"):
             depth = (factor / (stored.astype(np.float32) - np.float32(offset))).astype(np.float32)
         depth[(stored == 0) | ~((depth > 0) & (depth < np.inf))] = np.nan
         return depth

@@ -11,10 +11,9 @@ from typing import Any
 from proto_mtl_ros.errors import EngineError, one_line
 from proto_mtl_ros.ros.parameters import Parameters
 from proto_mtl_ros.ros.systemd import notify
+from proto_mtl_ros.runtime.backend import EngineNotBuilt
 from proto_mtl_ros.runtime.bundle import Bundle
 from proto_mtl_ros.runtime.engine import Engine, create_engine
-from proto_mtl_ros.runtime.engine_cache import EngineNotSaved
-from proto_mtl_ros.runtime.engine_plan import EngineNotBuilt, EnginePlan
 from proto_mtl_ros.runtime.predictor import Predictor
 
 THREAD = "model-loader"
@@ -71,7 +70,7 @@ class Loading:
     """A model that is being loaded in a thread of its own; the result is a predictor or an error.
 
     on_done: called once with the result, in that thread or in the one that abandons the loading.
-    delay: seconds before it begins. plan: of an engine that is built before, in a child process.
+    delay: seconds before it begins. plan: an EnginePlan, which is built before, in a child process.
     avoid, instead_of: see `load_predictor`.
 
     Attributes:
@@ -85,7 +84,7 @@ class Loading:
         parameters: Parameters,
         on_done: Callable[[Predictor | BaseException], None] = lambda _: None,
         delay: float = 0.0,
-        plan: EnginePlan | None = None,
+        plan: Any = None,
         avoid: str = "",
         instead_of: str = "",
     ) -> None:
@@ -113,7 +112,9 @@ class Loading:
         if not self._finish(predictor):
             predictor.close()
 
-    def _build(self, plan: EnginePlan) -> None:
+    def _build(self, plan: Any) -> None:
+        from proto_mtl_ros.runtime.engine_cache import EngineNotSaved
+
         def report(share: float, what: str) -> None:
             self.progress = f"{100 * share:.0f} % {what}"
 

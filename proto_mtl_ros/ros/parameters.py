@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The node's parameters: one typed table gives values, descriptors, checks, YAML and docs.
+"""The node's parameters: one typed table gives values, checks, descriptors, YAML and docs.
 
-`python -m tools.interface_pages` prints config/perception.yaml and docs/parameters.md from it; a
-test holds both files equal to the table. ROS is needed only in `descriptor`.
+Run `python -m tools.interface_pages` after a change. ROS is needed only in `descriptor`.
 """
 
 from __future__ import annotations
@@ -238,9 +237,8 @@ def coerced(row: Row, value: Any) -> Any:
     """The value as its row's type: an integer is taken for a double, sequences become lists."""
     if row.kind == "double" and type(value) is int:
         return float(value)
-    if not row.kind.endswith("[]") or isinstance(value, str | bytes):
-        return value
-    if not isinstance(value, Iterable):
+    is_list = row.kind.endswith("[]") and isinstance(value, Iterable) and not isinstance(value, str)
+    if not is_list:
         return value
     return [float(v) if row.kind == "double[]" and type(v) is int else v for v in value]
 
@@ -260,27 +258,18 @@ def problem(row: Row, value: Any) -> str | None:
             return f"{name} must be finite, not {v}"
         if row.within and not row.within[0] <= v <= row.within[1]:
             return f"{name} must be in {row.range_text}, not {v}"
-    if name == "cameras":
-        return _cameras_problem(values)
+        if isinstance(v, str) and not v.strip() and row.change != READ_ONLY:
+            return f"{name} must not be empty"
+        if name == "cameras" and not _CAMERA.fullmatch(v):
+            return f"cameras: {v!r} is not a ROS namespace, such as camera or /robot/front"
+        if name == "cameras" and values.count(v) > 1:
+            return f"cameras: {v!r} is there twice"
+    if not values and row.change != READ_ONLY:
+        return f"{name} must have at least one value"
     if name == "input_size" and (
         len(values) != 2 or any(v % 32 for v in values) or (values[0] == 0) != (values[1] == 0)
     ):
         return f"input_size must be [height, width] in multiples of 32, or [0, 0], not {values}"
-    if name == "max_rate" and not values:
-        return "max_rate must have at least one value, [0.0] for no limit"
-    if name in ("model", "backend", "device") and not value.strip():
-        return f"{name} must not be empty"
-    return None
-
-
-def _cameras_problem(cameras: list[str]) -> str | None:
-    if not cameras:
-        return "cameras must name at least one camera"
-    for camera in cameras:
-        if not _CAMERA.fullmatch(camera):
-            return f"cameras: {camera!r} is not a ROS namespace, such as camera or /robot/front"
-        if cameras.count(camera) > 1:
-            return f"cameras: {camera!r} is there twice"
     return None
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from proto_mtl_ros import plugins
 from proto_mtl_ros.tasks import TASKS, ResultTopic
 
 
@@ -22,6 +23,7 @@ class Interface:
 
 def result_topics() -> tuple[ResultTopic, ...]:
     """All result topics of a camera: those of the tasks, then what joins them."""
+    plugins.load()
     found: list[ResultTopic] = []
     for task in TASKS.values():
         found += task.topics
@@ -44,7 +46,7 @@ POINTS = ResultTopic(
     "confidence (uint8); only with a calibrated camera_info",
     ("segmentation", "confidence", "depth"),
 )
-LABEL_INFO = Interface(
+LABEL_INFO = ResultTopic(
     "segmentation/label_info",
     "vision_msgs/LabelInfo",
     "class names, latched; only where vision_msgs is installed (always: the parameter class_names)",

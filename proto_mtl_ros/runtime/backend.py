@@ -14,11 +14,26 @@ import numpy as np
 
 from proto_mtl_ros.errors import EngineError, one_line
 from proto_mtl_ros.runtime.bundle import INPUT, Bundle
-from proto_mtl_ros.runtime.engine_plan import EngineNotBuilt
 from proto_mtl_ros.runtime.manifest import ModelManifest
 
 PRECISIONS = ("fp32", "fp16", "int8")
 """Of a network's arithmetic."""
+
+
+class EngineNotBuilt(EngineError):
+    """There is no engine for this machine yet.
+
+    Attributes:
+        plan: builds it, an ``engine_plan.EnginePlan``; that is loaded where it is needed alone.
+        why: one line.
+    """
+
+    def __init__(self, plan: Any, why: str) -> None:
+        super().__init__(
+            f"no TensorRT engine of {plan.bundle.name} for this GPU ({why}): build it with"
+            f" `proto-mtl engine build --model {plan.bundle.name}`"
+        )
+        self.plan, self.why = plan, why
 
 
 @dataclass(frozen=True)
@@ -129,7 +144,8 @@ class Engine(ABC):
                 f"{self.title} failed on {list(images.shape)}: {one_line(error)}"
             ) from None
         for name, output in self._outputs.items():
-            found, wanted = maps.get(name), output.shape(images.shape)
+            found = maps.get(name)
+            wanted = images.shape[:3] + ((output.channels,) if output.channels > 1 else ())
             if found is None or found.dtype != output.dtype or found.shape != wanted:
                 given = "nothing" if found is None else f"{found.dtype}{list(found.shape)}"
                 raise EngineError(

@@ -9,10 +9,15 @@ from typing import Any
 from proto_mtl_ros import plugins
 from proto_mtl_ros.errors import EngineError, ProtoMtlError, one_line
 from proto_mtl_ros.runtime import onnxruntime, openvino, tensorrt, torch  # noqa: F401 (register)
-from proto_mtl_ros.runtime.backend import BACKENDS, PRECISIONS, Engine, EngineOptions
+from proto_mtl_ros.runtime.backend import (
+    BACKENDS,
+    PRECISIONS,
+    Engine,
+    EngineNotBuilt,
+    EngineOptions,
+)
 from proto_mtl_ros.runtime.bundle import Bundle
 from proto_mtl_ros.runtime.cuda import Cuda, CudaError
-from proto_mtl_ros.runtime.engine_plan import EngineNotBuilt
 
 __all__ = ["PRECISIONS", "Engine", "EngineOptions", "available_backends", "create_engine"]
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from proto_mtl_ros.errors import EngineError, one_line
 from proto_mtl_ros.files import ScratchFolder
+from proto_mtl_ros.runtime.backend import EngineNotBuilt
 from proto_mtl_ros.runtime.bundle import Bundle
 from proto_mtl_ros.runtime.engine_cache import EngineCache, EngineKey
 from proto_mtl_ros.runtime.half import VERSION, half_graph
@@ -23,22 +24,6 @@ from proto_mtl_ros.runtime.tensorrt_build import PROGRESS, import_library, insta
 
 PRECISIONS = ("fp16", "fp32", "int8")
 """What engines can be built for, the usual one first; int8 where the bundle has its graph."""
-
-
-class EngineNotBuilt(EngineError):
-    """There is no engine for this machine yet.
-
-    Attributes:
-        plan: builds it.
-        why: one line.
-    """
-
-    def __init__(self, plan: EnginePlan, why: str) -> None:
-        super().__init__(
-            f"no TensorRT engine of {plan.bundle.name} for this GPU ({why}): build it with"
-            f" `proto-mtl engine build --model {plan.bundle.name}`"
-        )
-        self.plan, self.why = plan, why
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+TENSORRT = ("tensorrt", "tensorrt_rtx")
+"""Modules of TensorRT, of which one is enough."""
+
 LIBRARIES = ("numpy", "torch", "onnxruntime", "openvino", "tensorrt", "ros-jazzy-rclpy")
 
 

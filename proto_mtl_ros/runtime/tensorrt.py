@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,8 +18,10 @@ from proto_mtl_ros.errors import EngineError, one_line
 from proto_mtl_ros.runtime.backend import Engine, EngineOptions, register_backend
 from proto_mtl_ros.runtime.bundle import INPUT, Bundle
 from proto_mtl_ros.runtime.cuda import Buffer, Cuda, CudaError
-from proto_mtl_ros.runtime.engine_plan import PRECISIONS, EnginePlan
-from proto_mtl_ros.runtime.tensorrt_build import LIBRARIES, import_library, logger
+from proto_mtl_ros.runtime.machine import TENSORRT
+
+if TYPE_CHECKING:
+    from proto_mtl_ros.runtime.engine_plan import EnginePlan
 
 
 @dataclass
@@ -44,7 +46,7 @@ class TensorRtEngine(Engine):
 
     name = "tensorrt"
     title = "TensorRT"
-    requires = (LIBRARIES,)
+    requires = (TENSORRT,)
     install = "install TensorRT (JetPack brings it, elsewhere it comes from NVIDIA's package index)"
     ranks = {("cuda", "int8"): 10, ("cuda", "fp16"): 20}
 
@@ -54,6 +56,8 @@ class TensorRtEngine(Engine):
         Raises:
             EngineError: this library cannot read it, or it is not the bundle's.
         """
+        from proto_mtl_ros.runtime.tensorrt_build import import_library, logger
+
         super().__init__(bundle.manifest, f"cuda:{cuda.index}", plan.key.precision)
         self._cuda = cuda
         self._runs: dict[tuple[int, ...], _Prepared] = {}
@@ -84,6 +88,8 @@ class TensorRtEngine(Engine):
             EngineNotBuilt: there is none yet.
             CudaError: there is no GPU.
         """
+        from proto_mtl_ros.runtime.engine_plan import PRECISIONS, EnginePlan
+
         # CUDA first: without a GPU some TensorRT libraries end the process
         cuda = Cuda(options.gpu)
         plan = EnginePlan.of(

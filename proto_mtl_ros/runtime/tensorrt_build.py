@@ -21,9 +21,9 @@ from typing import Any
 from proto_mtl_ros.errors import EngineError, ProtoMtlError, one_line
 from proto_mtl_ros.files import write_bytes
 from proto_mtl_ros.runtime.bundle import INPUT
+from proto_mtl_ros.runtime.machine import TENSORRT as LIBRARIES
 from proto_mtl_ros.runtime.orphans import end_with_parent
 
-LIBRARIES = ("tensorrt", "tensorrt_rtx")
 """Modules that build and run engines, the first to be tried first."""
 
 PROGRESS = "progress "

@@ -233,6 +233,12 @@ class TrainConfig(_Section):
     optimiser: OptimiserConfig = OptimiserConfig()
     hardware: HardwareConfig = HardwareConfig()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _with_plugins(cls, value: Any) -> Any:
+        plugins.load()  # they bring tasks and auxiliary losses, which are known by name
+        return value
+
     @model_validator(mode="after")
     def _consistent(self) -> TrainConfig:
         _known("tasks", self.tasks, TASKS)

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 import sources
 from nyuv2_pack import write_pack
 
+from proto_mtl_ros import plugins
 from proto_mtl_ros.data import registry
 from proto_mtl_ros.data.joined import Joined
 from proto_mtl_ros.data.map_file import write_image
@@ -501,9 +501,13 @@ def test_a_kind_from_outside_the_package_is_one_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "ramps_of_mine.py").write_text(TOY)
+    info = tmp_path / "ramps-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: ramps\nVersion: 1\n")
+    (info / "entry_points.txt").write_text("[proto_mtl_ros.plugins]\nramps = ramps_of_mine\n")
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(plugins, "load", plugins.load.__wrapped__)  # as in a new process
     monkeypatch.setitem(registry._KINDS, "ramps", None)  # taken out again
-    importlib.import_module("ramps_of_mine")
     (tmp_path / "x.ramps").touch()
     (tmp_path / "m.csv").write_text("\ufeffframe_id,depth\na,1\nb,0\n", encoding="utf-8")
     assert registry.kind_of(tmp_path / "x.ramps") == "ramps"

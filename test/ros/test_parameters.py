@@ -51,7 +51,7 @@ def test_the_yaml_file_is_every_default_and_can_be_given_at_start() -> None:
         ("input_size", [288], "height, width"),
         ("input_size", [288, 380], "multiples of 32"),
         ("input_size", [288, 0], "height, width"),
-        ("cameras", [], "at least one"),
+        ("cameras", [], "at least one value"),
         ("cameras", ["front", "front"], "twice"),
         ("cameras", ["front camera"], "namespace"),
         ("cameras", ["front/"], "namespace"),

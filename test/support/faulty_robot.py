@@ -14,6 +14,7 @@ import pytest
 from faulty_node import fault_file, release
 from robot import Robot, image, picture
 from ros_harness import Client, NodeProcess, wait_for
+from std_srvs.srv import Trigger
 from tiny_bundle import write_tiny_bundle
 
 PROGRAM = Path(__file__).with_name("faulty_node.py")
@@ -53,6 +54,15 @@ class FaultyRobot(Robot):
         """A value of the newest status of the engine, or of a camera."""
         pairs = self.client.status(status, fresh=False).values
         return {pair.key: pair.value for pair in pairs}.get(key, "")
+
+    def dropped(self, cause: str) -> int:
+        """Images of the left camera that were dropped by this cause."""
+        return int(self.value(f"drops.{cause}", "left") or 0)
+
+    def reload(self) -> None:
+        """Load the model anew, which works."""
+        answer = self.client.call(Trigger, "reload_model", Trigger.Request())
+        assert answer.success, answer.message
 
     def wait_for_results(self, collector: Any) -> None:
         """Publish until results come again, as a camera does."""

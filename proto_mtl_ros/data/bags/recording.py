@@ -192,7 +192,7 @@ def image_arguments(image: Any) -> tuple[str, int, int, int, bool, Any]:
 
 
 def decode_picture(message: BagMessage) -> np.ndarray:
-    """Return the image of an Image or CompressedImage message as uint8[H, W, 3] RGB."""
+    """Return the image of a message as uint8 [H, W, 3] RGB; BagError where it is damaged."""
     image = message.decode()
     try:
         if message.type == COMPRESSED_IMAGE:

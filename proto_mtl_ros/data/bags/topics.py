@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import takewhile
 
 from proto_mtl_ros.data.bags.bag import Bag, Topic
 from proto_mtl_ros.errors import BagError
@@ -54,19 +55,15 @@ def choose_topics(
         if not candidates:
             raise BagError(f"{bag.path} has no colour images: {_inventory(topics)}")
         chosen = min(candidates, key=lambda t: _colour_rank(t, encodings))
-    infos = [t for t in topics if t.type == CAMERA_INFO]
+    if camera_info is not None:
+        info: Topic | None = _named(bag, camera_info, (CAMERA_INFO,))
+    else:
+        info = nearest_info(chosen, (t for t in topics if t.type == CAMERA_INFO))
+    if depth is not None:
+        return CameraTopics(chosen, info, _named(bag, depth, (IMAGE, COMPRESSED_IMAGE)))
     depths = [t for t in topics if t != chosen and _is_depth(t, encodings)]
-    depth_topic = (
-        _named(bag, depth, (IMAGE, COMPRESSED_IMAGE))
-        if depth is not None
-        else min(depths, key=lambda t: _depth_rank(t, chosen), default=None)
-    )
     return CameraTopics(
-        image=chosen,
-        camera_info=_named(bag, camera_info, (CAMERA_INFO,))
-        if camera_info is not None
-        else nearest_info(chosen, infos),
-        depth=depth_topic,
+        chosen, info, min(depths, key=lambda t: _depth_rank(t, chosen), default=None)
     )
 
 
@@ -138,12 +135,8 @@ def nearest_info(topic: Topic, infos: Iterable[Topic]) -> Topic | None:
 
 
 def _common_parts(first: str, second: str) -> int:
-    count = 0
-    for a, b in zip(first.strip("/").split("/"), second.strip("/").split("/")):
-        if a != b:
-            break
-        count += 1
-    return count
+    parts = zip(first.strip("/").split("/"), second.strip("/").split("/"))
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], parts))
 
 
 def _named(bag: Bag, name: str, types: tuple[str, ...]) -> Topic:
