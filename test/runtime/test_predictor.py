@@ -20,16 +20,10 @@ from tiny_bundle import (
 )
 
 from proto_mtl_ros.errors import EngineError
-from proto_mtl_ros.geometry import (
-    Camera,
-    Letterbox,
-)
+from proto_mtl_ros.geometry import Camera, Letterbox
 from proto_mtl_ros.runtime.bundle import Bundle
 from proto_mtl_ros.runtime.engine import create_engine
-from proto_mtl_ros.runtime.predictor import (
-    Prediction,
-    Predictor,
-)
+from proto_mtl_ros.runtime.predictor import Prediction, Predictor
 from proto_mtl_ros.tasks import DEPTH, View
 from proto_mtl_ros.tasks.depth import DEPTH_STEP
 from proto_mtl_ros.tasks.normals import face_camera, unit
