@@ -33,7 +33,8 @@ from proto_mtl_ros.data.sample import DataSet, Sample, of_image_size
 from proto_mtl_ros.data.table import NoSplitError, read_splits
 from proto_mtl_ros.errors import DataError
 from proto_mtl_ros.files import check_inside
-from proto_mtl_ros.geometry import Camera, depth_to_normals
+from proto_mtl_ros.geometry import Camera
+from proto_mtl_ros.geometry.normals import depth_to_normals
 from proto_mtl_ros.tasks import LabelSet
 
 IMAGES = "images"

@@ -15,7 +15,8 @@ from itertools import permutations, product
 import numpy as np
 
 from proto_mtl_ros.errors import DataError
-from proto_mtl_ros.geometry import Camera, depth_to_normals
+from proto_mtl_ros.geometry import Camera
+from proto_mtl_ros.geometry.normals import depth_to_normals
 
 OPTICAL = "x,y,z"
 """The stored frame is the optical one: x right, y down, z forward, facing the camera."""

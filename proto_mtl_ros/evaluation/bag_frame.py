@@ -10,8 +10,9 @@ import numpy as np
 from proto_mtl_ros.data.bags.recorded_frames import RecordedFrame
 from proto_mtl_ros.evaluation.depth_error import DepthFrameError, depth_error
 from proto_mtl_ros.evaluation.stability import FrameStability
-from proto_mtl_ros.geometry import Camera, depth_to_normals, resize, resize_to_width
+from proto_mtl_ros.geometry import Camera, resize, resize_to_width
 from proto_mtl_ros.geometry.depth_cleaning import smooth_surroundings
+from proto_mtl_ros.geometry.normals import depth_to_normals
 from proto_mtl_ros.runtime.predictor import Prediction
 from proto_mtl_ros.tasks import NORMALS, named_task
 from proto_mtl_ros.tasks.normals import NormalsMetric

@@ -25,7 +25,7 @@ from pydantic import TypeAdapter
 from proto_mtl_ros.data.bags.calibration import Calibration
 from proto_mtl_ros.data.bags.recorded_frames import RecordedFrame, RecordedFrames
 from proto_mtl_ros.data.bags.recording import BagRecording
-from proto_mtl_ros.drawing import SheetRow
+from proto_mtl_ros.drawing.contact_sheet import SheetRow
 from proto_mtl_ros.errors import BagError, DataError
 from proto_mtl_ros.evaluation.bag_figures import bag_figures
 from proto_mtl_ros.evaluation.bag_frame import FrameRecord, frame_record

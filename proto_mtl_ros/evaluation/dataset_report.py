@@ -10,7 +10,7 @@ import numpy as np
 
 from proto_mtl_ros.data.dataset_statistics import ENOUGH_OVERLAP, LabelCounts, PixelCounts
 from proto_mtl_ros.data.sample import Sample
-from proto_mtl_ros.drawing import SheetRow, contact_sheet
+from proto_mtl_ros.drawing.contact_sheet import SheetRow, contact_sheet
 from proto_mtl_ros.encodings import encode_compressed
 from proto_mtl_ros.evaluation.charts import histogram
 from proto_mtl_ros.evaluation.report import (

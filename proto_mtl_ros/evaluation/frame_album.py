@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from proto_mtl_ros.drawing import SheetRow
+from proto_mtl_ros.drawing.contact_sheet import SheetRow
 from proto_mtl_ros.geometry import height_at, resize
 
 THROUGH = 30

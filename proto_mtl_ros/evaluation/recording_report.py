@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from proto_mtl_ros.drawing import SheetRow
+from proto_mtl_ros.drawing.contact_sheet import SheetRow
 from proto_mtl_ros.evaluation.charts import time_series
 from proto_mtl_ros.evaluation.depth_error import REGISTRATIONS, depth_tiles
 from proto_mtl_ros.evaluation.report import drawn_frames, number, percent, write_report

@@ -16,7 +16,9 @@ import jinja2
 import numpy as np
 
 from proto_mtl_ros import __version__
-from proto_mtl_ros.drawing import SheetRow, class_shares, draw_depth, draw_normals, tinted
+from proto_mtl_ros.drawing import draw_depth, draw_normals
+from proto_mtl_ros.drawing.contact_sheet import SheetRow, tinted
+from proto_mtl_ros.drawing.legend import class_shares
 from proto_mtl_ros.encodings import encode_compressed
 from proto_mtl_ros.files import write_text
 from proto_mtl_ros.geometry import resize_to_width

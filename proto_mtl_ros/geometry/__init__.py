@@ -8,13 +8,11 @@ coordinates, so a resize by ``s`` moves a coordinate ``c`` to ``(c + 0.5) * s - 
 from proto_mtl_ros.geometry.camera import Camera, canonical_factor
 from proto_mtl_ros.geometry.depth import depth_to_points, valid_depth
 from proto_mtl_ros.geometry.letterbox import Letterbox, height_at, resize, resize_to_width
-from proto_mtl_ros.geometry.normals import depth_to_normals
 
 __all__ = [
     "Camera",
     "Letterbox",
     "canonical_factor",
-    "depth_to_normals",
     "depth_to_points",
     "height_at",
     "resize",

@@ -46,7 +46,7 @@ POINTS = ResultTopic(
     "confidence (uint8); only with a calibrated camera_info",
     ("segmentation", "confidence", "depth"),
 )
-LABEL_INFO = Interface(
+LABEL_INFO = ResultTopic(
     "segmentation/label_info",
     "vision_msgs/LabelInfo",
     "class names, latched; only where vision_msgs is installed (always: the parameter class_names)",

@@ -7,7 +7,8 @@ import cv2
 import numpy as np
 
 from proto_mtl_ros.data.sample import Sample
-from proto_mtl_ros.geometry import depth_to_normals, height_at, resize
+from proto_mtl_ros.geometry import height_at, resize
+from proto_mtl_ros.geometry.normals import depth_to_normals
 
 _WIDTH = 320  # a quarter of the time of 640 pixels, and more than a training looks at
 _WINDOW = 7

@@ -6,17 +6,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from proto_mtl_ros.drawing import (
-    SheetRow,
-    class_legend,
-    contact_sheet,
-    depth_scale,
-    draw_depth,
-    draw_normals,
-    draw_segmentation,
-    normal_legend,
-    overlay,
-)
+from proto_mtl_ros.drawing import draw_depth, draw_normals, draw_segmentation, overlay
+from proto_mtl_ros.drawing.contact_sheet import SheetRow, contact_sheet
+from proto_mtl_ros.drawing.legend import class_legend, depth_scale, normal_legend
 
 CLASSES = ("floor", "wall", "chair")
 PALETTE = ((200, 10, 20), (30, 210, 40), (50, 60, 220))
@@ -119,7 +111,7 @@ def test_contact_sheet_has_a_column_per_map_and_a_row_per_frame():
 
 
 def test_contact_sheet_shows_the_maps_in_their_columns():
-    sheet = contact_sheet([make_row()], CLASSES, PALETTE, near=0, far=5, panel_width=64)
+    sheet = contact_sheet([make_row()], CLASSES, PALETTE, far=5, panel_width=64)
     assert has_colour(sheet, (100, 100, 100)) and has_colour(sheet, (128, 128, 255))
     assert has_colour(sheet, PALETTE[0]) and not has_colour(sheet, PALETTE[2])
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from proto_mtl_ros.data.bags.stamp_log import StampLog
-from proto_mtl_ros.drawing import SheetRow
+from proto_mtl_ros.drawing.contact_sheet import SheetRow
 from proto_mtl_ros.evaluation.charts import histogram, time_series
 from proto_mtl_ros.evaluation.depth_error import DepthComparison, depth_error
 from proto_mtl_ros.evaluation.frame_album import EXTREMES, THROUGH, FrameAlbum

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from proto_mtl_ros.geometry import Camera, depth_to_normals, resize
+from proto_mtl_ros.geometry import Camera, resize
 from proto_mtl_ros.geometry import normals as normals_module
+from proto_mtl_ros.geometry.normals import depth_to_normals
 
 WIDTH, HEIGHT = 96, 72
 PINHOLE = Camera(np.array([[90.0, 0, 47.1], [0, 91.0, 36.4], [0, 0, 1]]), WIDTH, HEIGHT)

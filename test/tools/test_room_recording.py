@@ -14,10 +14,8 @@ import pytest
 from rosbags.rosbag2 import Reader
 from rosbags.typesys import Stores, get_typestore
 
-from proto_mtl_ros.geometry import (
-    Camera,
-    depth_to_normals,
-)
+from proto_mtl_ros.geometry import Camera
+from proto_mtl_ros.geometry.normals import depth_to_normals
 
 ROOM = Path(__file__).resolve().parents[2] / "recordings" / "room"
 COLOR = "/camera/color/image_raw/compressed"

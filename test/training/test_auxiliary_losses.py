@@ -17,7 +17,8 @@ from torch.nn import functional as F  # noqa: E402
 
 from proto_mtl_ros import plugins  # noqa: E402
 from proto_mtl_ros.errors import ConfigError  # noqa: E402
-from proto_mtl_ros.geometry import Camera, depth_to_normals  # noqa: E402
+from proto_mtl_ros.geometry import Camera  # noqa: E402
+from proto_mtl_ros.geometry.normals import depth_to_normals  # noqa: E402
 from proto_mtl_ros.model.depth_normals import depth_normals  # noqa: E402
 from proto_mtl_ros.model.network import NetworkOutput  # noqa: E402
 from proto_mtl_ros.model.prototypes import TaskPrototypes, entropy  # noqa: E402

@@ -21,8 +21,8 @@ from proto_mtl_ros.data.camera_file import camera_for, camera_of
 from proto_mtl_ros.data.registry import data_set
 from proto_mtl_ros.data.sample import DataSet, Sample, of_image_size
 from proto_mtl_ros.errors import DataError
-from proto_mtl_ros.geometry import depth_to_normals
 from proto_mtl_ros.geometry.depth_cleaning import smooth_surroundings
+from proto_mtl_ros.geometry.normals import depth_to_normals
 from proto_mtl_ros.tasks import LabelSet
 
 _LABEL_SHIFT, _LABEL_VARIATION = 0.03, 1.35

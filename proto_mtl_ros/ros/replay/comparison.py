@@ -24,7 +24,7 @@ from proto_mtl_ros.data.bags.recording import (
     decode_picture,
     image_arguments,
 )
-from proto_mtl_ros.drawing import SheetRow
+from proto_mtl_ros.drawing.contact_sheet import SheetRow
 from proto_mtl_ros.encodings import decode_image
 from proto_mtl_ros.evaluation.bag_pass import Progress
 from proto_mtl_ros.evaluation.depth_error import DepthComparison, depth_error

@@ -15,7 +15,7 @@ import yaml
 from proto_mtl_ros.data.bags.recording import Recording
 from proto_mtl_ros.data.bags.recording_kinds import open_recording
 from proto_mtl_ros.data.bags.stamp_log import write_json
-from proto_mtl_ros.drawing import contact_sheet
+from proto_mtl_ros.drawing.contact_sheet import contact_sheet
 from proto_mtl_ros.encodings import encode_compressed
 from proto_mtl_ros.errors import ConfigError, file_trouble
 from proto_mtl_ros.evaluation.frame_album import spread
