@@ -126,7 +126,7 @@ licences: $(VENV)/.test
 
 coverage mutation: $(VENV)/.test
 	$(PIP) -e '.[check]'
-	$(BIN)/python tools/reliability/measure_$@.py
+	$(BIN)/python -m tools.reliability.measure_$@
 
 clean:
 	rm -rf .venv .venv-ros .venv-tools build dist *.egg-info
