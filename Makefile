@@ -1,5 +1,4 @@
-# make demo [BAG=path] [OUT=out/demo]   a recording through the node, and a report; more options of
-#                                       `proto-mtl demo` in DEMO_ARGS
+# make demo [BAG=path] [OUT=out/demo]   a recording through the node, and a report
 # make test                             style, types, import rules, and the tests of the default tier
 # make test-all                         the same with all tests: trainings to the end, kills, faults
 # make lint                             style, types and import rules alone
@@ -21,7 +20,6 @@
 PYTHON ?= python3
 BAG ?= recordings/room
 OUT ?= out/demo
-DEMO_ARGS ?=
 PYTEST_ARGS ?=
 LOCK_ARGS ?=
 
@@ -91,7 +89,7 @@ PYTEST = $(BIN)/python -m pytest -n auto --dist loadfile
 .PHONY: demo test test-all lint lock audit licences coverage mutation clean
 
 demo: $(VENV)/.demo
-	$(BIN)/proto-mtl demo --recording "$(BAG)" --out "$(OUT)" $(DEMO_ARGS)
+	$(BIN)/proto-mtl demo --recording "$(BAG)" --out "$(OUT)"
 
 test: $(VENV)/.test lint
 	$(PYTEST) -m "not slow" $(PYTEST_ARGS)
@@ -128,7 +126,7 @@ licences: $(VENV)/.test
 
 coverage mutation: $(VENV)/.test
 	$(PIP) -e '.[check]'
-	$(BIN)/python tools/reliability/measure_$@.py
+	$(BIN)/python -m tools.reliability.measure_$@
 
 clean:
 	rm -rf .venv .venv-ros .venv-tools build dist *.egg-info

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,20 +20,10 @@ from proto_mtl_ros.drawing.legend import (
     text_width,
     write,
 )
-from proto_mtl_ros.drawing.maps import (
-    RGB,
-    draw_depth,
-    draw_normals,
-    overlay,
-)
-from proto_mtl_ros.geometry import (
-    height_at,
-    resize,
-)
+from proto_mtl_ros.drawing.maps import RGB, draw_depth, draw_normals, overlay
+from proto_mtl_ros.geometry import height_at, resize
 
-TINT = 0.55
-"""Weight of the class colours over a picture."""
-
+_TINT = 0.55  # weight of the class colours over a picture
 _GAP = 6
 _MISSING = (225, 225, 225)
 _SHADE = (20, 20, 20)
@@ -63,10 +55,8 @@ def contact_sheet(
     rows: Sequence[SheetRow],
     classes: Sequence[str],
     palette: npt.ArrayLike,
-    near: float = 0.0,
     far: float | None = None,
     panel_width: int = 320,
-    alpha: float = TINT,
 ) -> RGB:
     """A labelled grid, uint8 [H, W, 3]: input, classes, depth, normals, with what colours mean.
 
@@ -74,52 +64,45 @@ def contact_sheet(
     their share, the metre scale and the directions.
 
     Args:
-        near, far: depth range of the colours in metres; far None takes what 98 % of the depths
-            of all rows lie within.
+        far: depth in metres at the end of the colours; None takes what 98 % of the depths of all
+            rows lie within.
 
     Raises:
         ValueError: there are no rows.
     """
     if not rows:
         raise ValueError("a contact sheet needs at least one row")
-    if far is None:
-        far = _far_of(rows, near)
-    depth_range = (near, far)
-    columns: list[tuple[str, Callable[[SheetRow], RGB | None], RGB]] = [
-        ("input", lambda row: row.rgb, blank(LINE, panel_width))
+    end = _far_of(rows) if far is None else far
+    ids = [row.segmentation for row in rows if row.segmentation is not None]
+    scale, directions = depth_scale(0.0, end, panel_width), normal_legend(panel_width)
+    columns: list[tuple[str, list[RGB | None], RGB]] = [
+        ("input", [row.rgb for row in rows], blank(LINE, panel_width)),
+        (
+            "segmentation",
+            [_drawn(row.segmentation, partial(tinted, row.rgb, palette=palette)) for row in rows],
+            class_legend(classes, palette, panel_width, ids) if ids else scale,
+        ),
+        ("depth", [_drawn(row.depth, partial(draw_depth, far=end)) for row in rows], scale),
+        (
+            "measured depth",
+            [_drawn(row.reference_depth, partial(draw_depth, far=end)) for row in rows],
+            scale,
+        ),
+        ("normals", [_drawn(row.normals, draw_normals) for row in rows], directions),
     ]
-    maps = [row.segmentation for row in rows if row.segmentation is not None]
-    if maps:
-        legend = class_legend(classes, palette, panel_width, maps)
-        columns.append(("segmentation", lambda row: _classes(row, palette, alpha), legend))
-    scale = depth_scale(near, far, panel_width)
-    if any(row.depth is not None for row in rows):
-        columns.append(("depth", lambda row: _drawn_depth(row.depth, depth_range), scale))
-    if any(row.reference_depth is not None for row in rows):
-        columns.append(
-            ("measured depth", lambda row: _drawn_depth(row.reference_depth, depth_range), scale)
-        )
-    if any(row.normals is not None for row in rows):
-        columns.append(
-            (
-                "normals",
-                lambda row: None if row.normals is None else draw_normals(row.normals),
-                normal_legend(panel_width),
-            )
-        )
-
+    columns = [column for column in columns if any(one is not None for one in column[1])]
     heights = [height_at(panel_width, row.rgb) for row in rows]
     footer = max(legend.shape[0] for _, _, legend in columns)
     total_width = _GAP + len(columns) * (panel_width + _GAP)
     total_height = _GAP + LINE + sum(height + _GAP for height in heights) + footer + _GAP
     sheet = blank(total_height, total_width)
-    for number, (title, draw, legend) in enumerate(columns):
+    for number, (title, pictures, legend) in enumerate(columns):
         left = _GAP + number * (panel_width + _GAP)
         across = slice(left, left + panel_width)
         write(sheet, title, left + (panel_width - text_width(title)) // 2, _GAP - 2)
         top = _GAP + LINE
-        for row, height in zip(rows, heights, strict=True):
-            sheet[top : top + height, across] = _panel(draw(row), panel_width, height)
+        for row, picture, height in zip(rows, pictures, heights, strict=True):
+            sheet[top : top + height, across] = _panel(picture, panel_width, height)
             if number == 0 and row.caption:
                 _write_caption(sheet[top : top + height, across], row.caption)
             top += height + _GAP
@@ -127,26 +110,14 @@ def contact_sheet(
     return sheet
 
 
-def tinted(
-    rgb: RGB, ids: npt.NDArray[np.uint8], palette: npt.ArrayLike, alpha: float = TINT
-) -> RGB:
+def tinted(rgb: RGB, ids: npt.NDArray[np.uint8], palette: npt.ArrayLike) -> RGB:
     """The picture tinted by its classes, at the size of the class map, uint8 [h, w, 3]."""
     height, width = ids.shape
-    return overlay(resize(rgb, width, height), ids, palette, alpha)
+    return overlay(resize(rgb, width, height), ids, palette, _TINT)
 
 
-def _classes(row: SheetRow, palette: npt.ArrayLike, alpha: float) -> RGB | None:
-    """The picture tinted by the row's classes, None where it has none."""
-    if row.segmentation is None:
-        return None
-    return tinted(row.rgb, row.segmentation, palette, alpha)
-
-
-def _drawn_depth(
-    depth: npt.NDArray[np.float32] | None, depth_range: tuple[float, float]
-) -> RGB | None:
-    """Depth as colours, None where the row has none."""
-    return None if depth is None else draw_depth(depth, *depth_range)
+def _drawn(values: npt.NDArray[Any] | None, draw: Callable[[Any], RGB]) -> RGB | None:
+    return None if values is None else draw(values)
 
 
 def _panel(picture: RGB | None, width: int, height: int) -> RGB:
@@ -166,7 +137,7 @@ def _write_caption(panel: RGB, caption: str) -> None:
     write(panel, caption, 4, height - LINE, _WHITE)
 
 
-def _far_of(rows: Sequence[SheetRow], near: float) -> float:
+def _far_of(rows: Sequence[SheetRow]) -> float:
     """Whole metres within which 98 % of the rows' depths lie."""
     parts = []
     for row in rows:
@@ -176,4 +147,4 @@ def _far_of(rows: Sequence[SheetRow], near: float) -> float:
                 parts.append(sample[np.isfinite(sample) & (sample > 0)])
     values = np.concatenate(parts) if parts else np.zeros(0)
     far = float(np.ceil(np.percentile(values, 98))) if values.size else 10.0
-    return max(far, near + 1.0)
+    return max(far, 1.0)

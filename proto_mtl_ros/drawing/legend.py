@@ -9,11 +9,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from proto_mtl_ros.drawing.maps import (
-    RGB,
-    draw_depth,
-    draw_normals,
-)
+from proto_mtl_ros.drawing.maps import RGB, draw_depth, draw_normals
 
 BACKGROUND = (250, 250, 250)
 INK = (30, 30, 30)

@@ -111,7 +111,7 @@ def test_contact_sheet_has_a_column_per_map_and_a_row_per_frame():
 
 
 def test_contact_sheet_shows_the_maps_in_their_columns():
-    sheet = contact_sheet([make_row()], CLASSES, PALETTE, near=0, far=5, panel_width=64)
+    sheet = contact_sheet([make_row()], CLASSES, PALETTE, far=5, panel_width=64)
     assert has_colour(sheet, (100, 100, 100)) and has_colour(sheet, (128, 128, 255))
     assert has_colour(sheet, PALETTE[0]) and not has_colour(sheet, PALETTE[2])
 

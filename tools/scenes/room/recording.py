@@ -14,8 +14,10 @@ from backports import zstd
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
-from .camera import CX, CY, FX, FY, IMAGE_HEIGHT, IMAGE_WIDTH
+from ..photo import Lens, develop
+from .way import CAMERA
 
+RATE = 12.0  # frames per second
 FRAME_ID = "camera_color_optical_frame"
 START_NS = 1_700_000_000_000_000_000
 COLOR = "/camera/color/image_raw/compressed"
@@ -40,24 +42,10 @@ def exposures(frames: list[Path]) -> np.ndarray:
     return 0.25 / np.exp(0.7 * smooth + 0.3 * values.mean())
 
 
-def develop(color: np.ndarray, gain: float, rng: np.random.Generator) -> np.ndarray:
-    """Linear colour to an 8-bit sRGB photograph: vignette, sensor noise, soft highlights."""
-    height, width = color.shape[:2]
-    y, x = np.mgrid[:height, :width].astype(np.float32)
-    radius = ((x - width / 2) ** 2 + (y - height / 2) ** 2) / (width / 2) ** 2
-    exposed = color.astype(np.float32) * gain * (1 - 0.10 * radius[..., None])
-    # A little optical blur, as a small lens has; then noise: shot (grows with light) and read.
-    exposed = cv2.GaussianBlur(exposed, (0, 0), 0.45)
-    sigma = np.sqrt(1.2e-5 + 1.0e-4 * np.clip(exposed, 0, 2))
-    grain = rng.standard_normal(exposed.shape, dtype=np.float32)
-    exposed = exposed + sigma * cv2.GaussianBlur(grain, (0, 0), 0.6) * 1.6
-    film = 1 - np.exp(-1.3 * np.clip(exposed, 0, None))
-    srgb = np.where(film < 0.0031308, film * 12.92, 1.055 * film ** (1 / 2.4) - 0.055)
-    return np.clip(srgb * 255 + 0.5, 0, 255).astype(np.uint8)
-
-
 def write(args: argparse.Namespace) -> int:
     """Write the recording into ``args.output``; returns its size in bytes."""
+    width, height, f = CAMERA.width, CAMERA.height, CAMERA.focal
+    cx, cy = (width - 1) / 2, (height - 1) / 2
     frames = [args.work / f"frame_{i:03d}.npz" for i in range(args.frames)]
     gains = exposures(frames)
     store = get_typestore(Stores.ROS2_HUMBLE)
@@ -66,17 +54,17 @@ def write(args: argparse.Namespace) -> int:
     image_type, info_type = types["sensor_msgs/msg/Image"], types["sensor_msgs/msg/CameraInfo"]
     jpeg_type = types["sensor_msgs/msg/CompressedImage"]
     roi = types["sensor_msgs/msg/RegionOfInterest"](0, 0, 0, 0, False)
-    k = np.array([FX, 0, CX, 0, FY, CY, 0, 0, 1.0])
-    p = np.array([FX, 0, CX, 0, 0, FY, CY, 0, 0, 0, 1.0, 0])
+    k = np.array([f, 0, cx, 0, f, cy, 0, 0, 1.0])
+    p = np.array([f, 0, cx, 0, 0, f, cy, 0, 0, 0, 1.0, 0])
     temporary = args.work / args.output.name
     shutil.rmtree(temporary, ignore_errors=True)
     writer = Writer(temporary, version=8, storage_plugin=StoragePlugin.MCAP)
     writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
-    rng = np.random.default_rng(args.seed)
+    rng = np.random.default_rng(7)
 
     def image(header: Any, encoding: str, array: np.ndarray) -> Any:
         rows = np.ascontiguousarray(array)
-        return image_type(header, IMAGE_HEIGHT, IMAGE_WIDTH, encoding, 0,
+        return image_type(header, height, width, encoding, 0,
                           rows.strides[0], rows.view(np.uint8).reshape(-1))  # fmt: skip
 
     with writer:
@@ -90,15 +78,15 @@ def write(args: argparse.Namespace) -> int:
             )
         }  # fmt: skip
         for i, (path, gain) in enumerate(zip(frames, gains)):
-            stamp = START_NS + round(i * 1e9 / args.rate)
+            stamp = START_NS + round(i * 1e9 / RATE)
             header = header_type(time_type(*divmod(stamp, 10**9)), FRAME_ID)
             with np.load(path) as data:
-                photo = develop(data["color"], gain, rng)
+                photo = develop(data["color"], Lens(np.full(3, gain)), rng)
                 depth, labels, normals = data["depth"], data["labels"], data["normals"]
-            options = [cv2.IMWRITE_JPEG_QUALITY, args.quality]
+            options = [cv2.IMWRITE_JPEG_QUALITY, 80]
             ok, jpeg = cv2.imencode(".jpg", photo[..., ::-1], options)
             assert ok
-            info = info_type(header, IMAGE_HEIGHT, IMAGE_WIDTH, "plumb_bob", np.zeros(5), k,
+            info = info_type(header, height, width, "plumb_bob", np.zeros(5), k,
                              np.eye(3).reshape(-1), p, 0, 0, roi)  # fmt: skip
             messages = {
                 COLOR: jpeg_type(header, "jpeg", jpeg.reshape(-1)),

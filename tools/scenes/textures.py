@@ -138,3 +138,28 @@ def book_spines(seed: int, count: int, height: int = 256, width: int = 512) -> n
         out[int(height * 0.2) : int(height * 0.55), a + 2 : b - 2] *= rng.uniform(0.6, 1.5)
         out[:, a] = 0.05
     return _image(out * (1 + 0.05 * noise(rng, height, width, 40, 10))[..., None])
+
+
+def tiles(seed: int, color: Color, count: int = 6, size: int = 384) -> np.ndarray:
+    """Ceramic tiles with joints, ``count`` to a side."""
+    rng = np.random.default_rng(seed)
+    step = size // count
+    tone = 1 + rng.normal(0, rng.uniform(0.005, 0.08), (count, count, 1))
+    if rng.random() < 0.15:
+        tone = tone * np.where(np.indices((count, count)).sum(0) % 2, 0.45, 1.0)[..., None]
+    out = np.kron(np.asarray(color) * tone, np.ones((step, step, 1)))
+    out *= 1 + 0.03 * noise(rng, size, size, 20, 20)[..., None]
+    joint = np.arange(size) % step < max(step // 24, 1)
+    grout = rng.uniform(0.35, 0.95)
+    out[joint] = grout
+    out[:, joint] = grout
+    return _image(out)
+
+
+def ornament(seed: int, ground: Color, figure: Color, size: int = 256) -> np.ndarray:
+    """A symmetric pattern, as on wallpaper and rugs."""
+    rng = np.random.default_rng(seed)
+    half = noise(rng, size // 2, size // 2, 6, 6) > rng.uniform(-0.3, 0.8)
+    full = np.block([[half, half[:, ::-1]], [half[::-1], half[::-1, ::-1]]])[..., None]
+    shade = 1 + 0.04 * noise(rng, size, size, 60, 60)[..., None]
+    return _image(np.where(full, np.asarray(figure), np.asarray(ground)) * shade)

@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A room's plan: walls with openings, and what stands where. Needs no model, only sizes.
+
+The room is x 0..width, y 0..length, z 0..height. Walls are numbered north, east, south, west; an
+item at yaw 0 has its back to the north. Positions along a wall are x or y.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from .catalogue import Entry, by_role
+
+YAWS = (0.0, -90.0, 180.0, 90.0)
+NORTH, EAST, SOUTH, WEST = range(4)
+
+
+@dataclass(frozen=True)
+class Opening:
+    """A hole in a wall from ``start`` to ``end`` along it, ``bottom`` to ``top`` in height.
+    ``kind`` is window, door (closed by ``door``) or doorway (to another room)."""
+
+    wall: int
+    start: float
+    end: float
+    bottom: float
+    top: float
+    kind: str
+    door: Entry | None = None
+
+
+@dataclass(eq=False)
+class Placed:
+    """An item: the middle of its bottom, turn in degrees, size in metres. ``parent`` is what it
+    lies on, None for the floor; ``seed`` decides its looks."""
+
+    entry: Entry
+    at: tuple[float, float, float]
+    yaw: float
+    size: tuple[float, float, float]
+    parent: Placed | None = None
+    seed: int = 0
+    role: str = ""
+
+    @property
+    def box(self) -> tuple[float, float, float, float, float, float]:
+        """x, y, z of the low and the high corner."""
+        c, s = abs(np.cos(np.radians(self.yaw))), abs(np.sin(np.radians(self.yaw)))
+        w, d, h = self.size
+        dx, dy = (w * c + d * s) / 2, (w * s + d * c) / 2
+        x, y, z = self.at
+        return x - dx, y - dy, z, x + dx, y + dy, z + h
+
+    def beside(self, right: float, front: float) -> tuple[float, float]:
+        """The point ``right`` and ``front`` metres from the middle, as the item faces."""
+        c, s = np.cos(np.radians(self.yaw)), np.sin(np.radians(self.yaw))
+        return self.at[0] + right * c + front * s, self.at[1] + right * s - front * c
+
+
+@dataclass
+class Plan:
+    """A room. ``wet`` rooms have tiles; ``origin`` places it beside another one."""
+
+    kind: str
+    width: float
+    length: float
+    height: float
+    rng: np.random.Generator
+    wet: bool = False
+    origin: tuple[float, float] = (0.0, 0.0)
+    openings: list[Opening] = field(default_factory=list)
+    items: list[Placed] = field(default_factory=list)
+
+    def wall_length(self, wall: int) -> float:
+        return self.width if wall in (NORTH, SOUTH) else self.length
+
+    def from_wall(self, wall: int, along: float, away: float) -> tuple[float, float]:
+        """The point ``away`` metres in front of a wall."""
+        return (
+            (along, self.length - away), (self.width - away, along), (along, away), (away, along),
+        )[wall]  # fmt: skip
+
+    def zone(self, opening: Opening, depth: float) -> tuple[float, float, float, float]:
+        """The floor in front of an opening: x, y of the low and the high corner."""
+        a = self.from_wall(opening.wall, opening.start, 0.0)
+        b = self.from_wall(opening.wall, opening.end, depth)
+        return min(a[0], b[0]), min(a[1], b[1]), max(a[0], b[0]), max(a[1], b[1])
+
+    def fits(self, item: Placed, ignore: tuple[Placed, ...] = (), margin: float = 0.01) -> bool:
+        """Whether an item is inside the room, and clear of items, doors and windows."""
+        x0, y0, z0, x1, y1, z1 = item.box
+        if min(x0, y0) < 0 or x1 > self.width or y1 > self.length or z1 > self.height:
+            return False
+        for o in self.openings:
+            a, b, c, d = self.zone(o, 0.12 if o.kind == "window" else 0.8)
+            if x0 < c and x1 > a and y0 < d and y1 > b and z0 < o.top and z1 > o.bottom + 0.03:
+                return False
+        for other in self.items:
+            if other in ignore or other.role == "rug":
+                continue
+            a, b, e, c, d, f = other.box
+            if (x0 < c + margin and x1 > a - margin and y0 < d + margin and y1 > b - margin
+                    and z0 < f and z1 > e):  # fmt: skip
+                return False
+        return True
+
+    def make(self, role: str, yaw: float = 0.0, scale: float | None = None) -> Placed:
+        """An item of a role, at no place yet, its size varied."""
+        choice = by_role(role)
+        entry = choice[int(self.rng.integers(len(choice)))]
+        common = self.rng.uniform(0.92, 1.08) if scale is None else scale
+        spread = 0.25 if entry.library == "procedural" else 0.04
+        w, d, h = (float(x * common * (1 + self.rng.uniform(-spread, spread))) for x in entry.size)
+        seed = int(self.rng.integers(1 << 30))
+        return Placed(entry, (0.0, 0.0, 0.0), yaw, (w, d, h), None, seed, role)
+
+    def against(self, role: str, wall: int | None = None, along: float | None = None,
+                z: float = 0.0, gap: float = 0.02, tries: int = 14) -> Placed | None:  # fmt: skip
+        """Place an item with its back to a wall; None where there is no room."""
+        for _ in range(tries):
+            k = int(self.rng.integers(4)) if wall is None else wall
+            item = self.make(role, YAWS[k])
+            half = item.size[0] / 2
+            span = self.wall_length(k) - 2 * half
+            if span < 0:
+                continue
+            # Half of all furniture stands in a corner or near one.
+            share = self.rng.choice((0.02, 0.98, self.rng.uniform(), self.rng.uniform()))
+            t = half + span * float(share) if along is None else along
+            away = item.size[1] / 2 + gap + float(self.rng.exponential(0.01))
+            item.at = (*self.from_wall(k, t, away), z)
+            if self.fits(item):
+                self.items.append(item)
+                return item
+        return None
+
+    def free(self, role: str, tries: int = 14, margin: float = 0.05) -> Placed | None:
+        """Place an item anywhere on the floor, turned at random."""
+        for _ in range(tries):
+            item = self.make(role, float(self.rng.uniform(-180, 180)))
+            x, y = self.rng.uniform(0, self.width), self.rng.uniform(0, self.length)
+            item.at = (float(x), float(y), 0.0)
+            if self.fits(item, margin=margin):
+                self.items.append(item)
+                return item
+        return None
+
+    def near(self, role: str, parent: Placed, right: float, front: float, turn: float = 0.0,
+             z: float = 0.0, ignore: tuple[Placed, ...] = ()) -> Placed | None:  # fmt: skip
+        """Place an item relative to another one; None where there is no room. ``right`` and
+        ``front`` are between the middle of the parent and the near edge of the item."""
+        item = self.make(role, parent.yaw + turn)
+        across = abs(np.sin(np.radians(turn))) > 0.7
+        w, d = item.size[1::-1] if across else item.size[:2]
+        right += float(np.sign(right)) * w / 2
+        front += float(np.sign(front)) * d / 2
+        item.at = (*parent.beside(right, front), z)
+        if not self.fits(item, ignore):
+            return None
+        self.items.append(item)
+        return item
+
+    def lay(self, role: str, parent: Placed, tries: int = 6, edge: float = 0.85) -> Placed | None:
+        """Lay an item on another one, clear of what lies there already."""
+        if parent.entry.rest is None:
+            return None
+        z = parent.at[2] + parent.entry.rest * parent.size[2] / parent.entry.size[2]
+        others = [i for i in self.items if i.parent is parent]
+        for _ in range(tries):
+            item = self.make(role, parent.yaw + float(self.rng.normal(0, 35)))
+            item.parent = parent
+            w, d = (max(edge * parent.size[i] - max(item.size[:2]) * 0.8, 0.0) for i in (0, 1))
+            if max(item.size[:2]) > max(parent.size[:2]):
+                continue
+            right, front = self.rng.uniform(-w / 2, w / 2), self.rng.uniform(-d / 2, d / 2)
+            item.at = (*parent.beside(float(right), float(front)), z)
+            x0, y0, _, x1, y1, top = item.box
+            inside = min(x0, y0) > 0 and x1 < self.width and y1 < self.length and top < self.height
+            if inside and all(
+                x1 < o.box[0] or x0 > o.box[3] or y1 < o.box[1] or y0 > o.box[4] for o in others
+            ):
+                self.items.append(item)
+                return item
+        return None
