@@ -269,8 +269,7 @@ def facts(command: str, content: Row) -> str:
 def table(heads: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     """Return a Markdown table; rows that are too short are filled with empty cells."""
     lines = ["| " + " | ".join(heads) + " |", "|" + " --- |" * len(heads)]
-    lines += [
-        "| " + " | ".join(str(cell) for cell in (*row, *[""] * (len(heads) - len(row)))) + " |"
-        for row in rows
-    ]
+    for row in rows:
+        cells = [str(cell).replace("|", "\\|") for cell in row] + [""] * (len(heads) - len(row))
+        lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
