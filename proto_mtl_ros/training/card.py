@@ -110,11 +110,8 @@ def model_card(
     """Return the bundle's README.
 
     Args:
-        record: the manifest.
-        config: of the training.
         parity: lines on how far ONNX is from torch.
-        result: figures, if there are any.
-        reported_on: the frames that they are of.
+        result: figures of the frames ``reported_on``, if there are any.
     """
     training = record.training.model_dump()
     figures, border = "Not evaluated.", ""

@@ -30,9 +30,7 @@ class EpochBatches(Sampler[list[Key]]):
 
     Args:
         length: number of frames.
-        steps: batches per epoch.
-        batch: frames of a batch, of all processes together.
-        seed: of the orders.
+        steps, batch: batches per epoch, and frames of a batch, of all processes together.
         rank, world: this process takes every ``world``-th frame of a batch.
         parts: a batch comes in this many parts, one after the other.
     """

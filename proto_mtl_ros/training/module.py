@@ -221,7 +221,7 @@ class MultiTaskModule(L.LightningModule):
                 pair = predictions[task.name][frame], labels[task.name][frame]
                 self.metrics[task.name].update(*pair)
         images = batch["image"].cpu().numpy()
-        self.pictures.add(batch["frame_id"][0], images[0], predictions, labels, labelled[0])
+        self.pictures.add(images[0], predictions, labels, labelled[0])
         if out.affinity is not None:
             self.pictures.add_affinity(out.affinity)
 

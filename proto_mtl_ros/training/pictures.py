@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a validation looks like: predictions beside labels, and how tasks are associated."""
+"""What a validation looks like: predictions above labels, and how tasks are associated."""
 
 from __future__ import annotations
 
@@ -8,51 +8,42 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from torch import Tensor
 
-from proto_mtl_ros.drawing.contact_sheet import SheetRow, contact_sheet
-from proto_mtl_ros.tasks import Categorical, Task
+from proto_mtl_ros.tasks import Task
 
 _FRAMES = 4
-_WIDTH = 256
 _CELL = 84
 
 
 class HeldOutPictures:
-    """Gathers a few frames and the affinity of all of them.
-
-    Args:
-        tasks: of the network.
-    """
+    """Gathers a few frames and the affinity of all of them."""
 
     def __init__(self, tasks: Sequence[Task]) -> None:
         self.tasks = tuple(tasks)
-        self.rows: list[SheetRow] = []
+        self.rows: list[np.ndarray] = []
         self.association = np.zeros((len(self.tasks), len(self.tasks)))
         self.frames = 0
 
     def add(
         self,
-        frame_id: str,
         rgb: np.ndarray,
         predictions: Mapping[str, np.ndarray],
         labels: Mapping[str, np.ndarray],
         labelled: np.ndarray,
     ) -> None:
-        """Keep the first frame of a batch, two rows of it, until there are enough.
+        """Keep the first frame of a batch, until there are enough.
 
         Args:
             rgb: uint8 [H, W, 3].
-            predictions: decoded maps of the batch by name; depth in metres.
-            labels: the same of the labels.
-            labelled: bool [T].
+            predictions, labels: maps of the batch by name; depth in metres.
+            labelled: bool [T]; the place of a missing label stays black.
         """
         if len(self.rows) < 2 * _FRAMES:
-            has = {task.name for task, known in zip(self.tasks, labelled) if known}
-            known = {name: maps for name, maps in labels.items() if name in has}
-            for caption, maps in (("predicted", predictions), ("label", known)):
-                # copies: a view would keep the whole batch
-                first = {name: values[0].copy() for name, values in maps.items()}
-                panels = (first.get(name) for name in ("segmentation", "depth", "normals"))
-                self.rows.append(SheetRow(f"{frame_id} {caption}", rgb.copy(), *panels))
+            known = [
+                task.draw(labels[task.name][0]) if has else np.zeros_like(rgb)
+                for task, has in zip(self.tasks, labelled)
+            ]
+            predicted = [task.draw(predictions[task.name][0]) for task in self.tasks]
+            self.rows += [np.hstack([rgb, *predicted]), np.hstack([rgb, *known])]
 
     def add_affinity(self, affinity: Tensor) -> None:
         """Add the token-level affinity [B, T, N, T] of a batch."""
@@ -67,12 +58,7 @@ class HeldOutPictures:
         """
         pictures: dict[str, np.ndarray] = {}
         if self.rows:
-            categorical = next((t for t in self.tasks if isinstance(t, Categorical)), None)
-            classes = categorical.classes if categorical else ()
-            palette = categorical.palette if categorical else ((0, 0, 0),)
-            pictures["held_out/frames"] = contact_sheet(
-                self.rows, classes, palette, panel_width=_WIDTH
-            )
+            pictures["held_out/frames"] = np.vstack(self.rows)
         if self.frames:
             grey = np.kron(255 * (1 - self.association / self.frames), np.ones((_CELL, _CELL)))
             pictures["association"] = np.repeat(grey.astype(np.uint8)[..., None], 3, 2)

@@ -24,7 +24,6 @@ class Progress(L.Callback):
     """Epoch, rate, time left of the whole run, loss, held-out figures.
 
     Args:
-        config: the run.
         steps: per epoch.
         epochs: after which this training stops.
     """

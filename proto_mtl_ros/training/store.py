@@ -28,12 +28,11 @@ class FrameStore:
     """Frames of a source, decoded once.
 
     Args:
-        source: where the frames come from.
         tasks: whose labels are kept.
         size: (height, width) of the network's input.
         smallest: smallest crop.
-        derive: optional function that gives the normals of a sample's depth label, float32
-            [H, W, 3]; asked for frames that have a depth label and no normals label.
+        derive: gives the normals of a sample's depth label, float32 [H, W, 3]; asked for frames
+            that have a depth label and no normals label.
         frames: keep only these.
 
     Raises:

@@ -34,7 +34,7 @@ from proto_mtl_ros.runtime.bundle import Bundle
 from proto_mtl_ros.runtime.engine import available_backends
 from proto_mtl_ros.runtime.engine_cache import EngineCache
 from proto_mtl_ros.runtime.engine_plan import EnginePlan
-from recordings import write_recording
+from recordings import packed, write_recording
 
 torch = pytest.importorskip("torch", reason="training needs torch")
 pytest.importorskip("lightning", reason="training needs lightning")
@@ -455,10 +455,7 @@ def test_a_bundle_that_was_never_whole_is_not_there(tmp_path: Path) -> None:
 def test_scratch_folders_of_killed_processes_go_and_those_of_live_ones_stay(
     tmp_path: Path, scratch: Path
 ) -> None:
-    bag = write_recording(tmp_path / "bag", frames=80)
-    (storage,) = bag.glob("*.mcap")
-    content = storage.read_bytes()
-    storage.write_bytes(content[: len(content) * 9 // 10])
+    bag = packed(write_recording(tmp_path / "bag", frames=80), "file")
     dead = Job(tmp_path / "dead", killing.hold_open, bag)
     live = Job(tmp_path / "live", killing.hold_open, bag)
     try:

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from proto_mtl_ros.data.folder import Folder
-from proto_mtl_ros.geometry import Camera, depth_to_normals
+from proto_mtl_ros.geometry import Camera
+from proto_mtl_ros.geometry.normals import depth_to_normals
 from tools.scenes import catalogue, rooms
 from tools.scenes.models import LIBRARY_TERMS
 from tools.scenes.parts import CLASSES, Part, Surface, box
