@@ -47,7 +47,7 @@ GRADIENTS = [
 ]
 BAG = [
     "rosbags>=0.11,<0.12",  # rosbag2 files without ROS; its API moves in minors
-    "mcap>=1.2,<2",  # reads a file that was cut off up to the cut
+    "mcap>=1.2,<2",  # the records of mcap files
 ]
 # ROS 2 Jazzy as wheels, for machines without ROS: x86_64 only. Exact: one build, one ABI.
 WHEELS_ONLY_ON = 'platform_machine == "x86_64" and sys_platform == "linux"'

@@ -14,16 +14,11 @@ _LATENCY_BINS = 24
 
 
 def frame_account(published: int, status: Mapping[str, str]) -> dict[str, Any]:
-    """Say what became of every published image.
+    """Say what became of every published image, from the node's last diagnostics of the camera.
 
-    Args:
-        published: images that the player sent.
-        status: the node's last diagnostics of the camera.
-
-    Returns:
-        published, received and processed images; the others by cause (lost in transport, dropped,
-        bad, skipped); ``unaccounted``, which is 0 when the sum is right; and ``info``: what the
-        node noted that cost no image, such as an unusable camera_info, by cause.
+    Published, received and processed images; the others by cause (lost in transport, dropped, bad,
+    skipped); ``unaccounted``, which is 0 when the sum is right; and ``info``: what the node noted
+    that cost no image, such as an unusable camera_info, by cause.
     """
 
     def by_cause(prefix: str) -> dict[str, int]:

@@ -8,15 +8,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from proto_mtl_ros.geometry import (
-    resize,
-    resize_to_width,
-)
+from proto_mtl_ros.geometry import resize, resize_to_width
 from proto_mtl_ros.geometry.optical_flow import OpticalFlow
-from proto_mtl_ros.tasks import (
-    DEPTH,
-    IGNORE_INDEX,
-)
+from proto_mtl_ros.tasks import DEPTH, IGNORE_INDEX
 
 WIDTH = 240
 """Flow is computed on images of this width: finer motion says nothing more about flicker."""
@@ -52,9 +46,7 @@ class Stability:
     """Takes frame after frame of one camera."""
 
     def __init__(self) -> None:
-        self._grey: np.ndarray | None = None
-        self._ids: np.ndarray | None = None
-        self._depth: np.ndarray | None = None
+        self._before: _Frame | None = None
 
     def add(
         self, rgb: np.ndarray, ids: np.ndarray | None, depth: np.ndarray | None
@@ -67,46 +59,49 @@ class Stability:
             depth: float32 [h, w] metres, invalid where not finite or not positive, or None.
         """
         grey = cv2.cvtColor(resize_to_width(rgb, WIDTH), cv2.COLOR_RGB2GRAY)
-        height = grey.shape[0]
-        ids = None if ids is None else resize(ids, WIDTH, height, "nearest")
-        depth = None if depth is None else resize(depth, WIDTH, height, "nearest")
-        before, self._grey = self._grey, grey
-        ids_before, self._ids = self._ids, ids
-        depth_before, self._depth = self._depth, depth
-        if before is None or before.shape != grey.shape:
-            return None
-        return self._compare(before, grey, (ids_before, ids), (depth_before, depth))
-
-    def _compare(
-        self,
-        before: np.ndarray,
-        grey: np.ndarray,
-        ids: tuple[np.ndarray | None, np.ndarray | None],
-        depths: tuple[np.ndarray | None, np.ndarray | None],
-    ) -> FrameStability:
-        back = OpticalFlow.between(grey, before)
-        forth = OpticalFlow.between(before, grey)
-        returned = back.vectors + back.sampled(forth.vectors)
-        was = back.sampled(before).astype(np.float32)
-        column, row = np.rint(back.x).astype(np.intp), np.rint(back.y).astype(np.intp)
-        inside = (column >= 0) & (row >= 0) & (column < grey.shape[1]) & (row < grey.shape[0])
-        followed = (
-            inside
-            & (np.hypot(returned[..., 0], returned[..., 1]) < RETURNS_WITHIN)
-            & (np.abs(was - grey) < SAME_BRIGHTNESS)
+        size = (WIDTH, grey.shape[0])
+        now = _Frame(
+            grey,
+            None if ids is None else resize(ids, *size, "nearest"),
+            None if depth is None else resize(depth, *size, "nearest"),
         )
-        place = row[followed], column[followed]
-        flicker = jitter = None
-        if ids[0] is not None and ids[1] is not None:
-            old, new = ids[0][place], ids[1][followed]
-            known = (old != IGNORE_INDEX) & (new != IGNORE_INDEX)
-            if known.sum() >= _LEAST_PIXELS:
-                flicker = float((old[known] != new[known]).mean())
-        if depths[0] is not None and depths[1] is not None:
-            past, now = depths[0][place], depths[1][followed]
-            both = DEPTH.valid(past) & DEPTH.valid(now)
-            if both.sum() >= _LEAST_PIXELS:
-                change = np.log(now[both].astype(np.float64) / past[both])
-                jitter = float(np.abs(change - np.median(change)).mean())
-        motion = float(np.median(back.lengths()))
-        return FrameStability(float(followed.mean()), flicker, jitter, motion)
+        before, self._before = self._before, now
+        if before is None or before.grey.shape != grey.shape:
+            return None
+        return _compared(before, now)
+
+
+@dataclass(frozen=True, eq=False)
+class _Frame:
+    grey: np.ndarray
+    ids: np.ndarray | None
+    depth: np.ndarray | None
+
+
+def _compared(before: _Frame, now: _Frame) -> FrameStability:
+    back = OpticalFlow.between(now.grey, before.grey)
+    forth = OpticalFlow.between(before.grey, now.grey)
+    returned = back.vectors + back.sampled(forth.vectors)
+    was = back.sampled(before.grey).astype(np.float32)
+    column, row = np.rint(back.x).astype(np.intp), np.rint(back.y).astype(np.intp)
+    height, width = now.grey.shape
+    followed = (
+        ((column >= 0) & (row >= 0) & (column < width) & (row < height))
+        & (np.hypot(returned[..., 0], returned[..., 1]) < RETURNS_WITHIN)
+        & (np.abs(was - now.grey) < SAME_BRIGHTNESS)
+    )
+    place = row[followed], column[followed]
+    flicker = jitter = None
+    if before.ids is not None and now.ids is not None:
+        old, new = before.ids[place], now.ids[followed]
+        known = (old != IGNORE_INDEX) & (new != IGNORE_INDEX)
+        if known.sum() >= _LEAST_PIXELS:
+            flicker = float((old[known] != new[known]).mean())
+    if before.depth is not None and now.depth is not None:
+        past, present = before.depth[place], now.depth[followed]
+        both = DEPTH.valid(past) & DEPTH.valid(present)
+        if both.sum() >= _LEAST_PIXELS:
+            change = np.log(present[both].astype(np.float64) / past[both])
+            jitter = float(np.abs(change - np.median(change)).mean())
+    motion = float(np.median(back.lengths()))
+    return FrameStability(float(followed.mean()), flicker, jitter, motion)

@@ -63,9 +63,8 @@ class Bundle:
     def load(cls, path_or_name: str | os.PathLike[str]) -> Bundle:
         """Find, validate and verify a bundle.
 
-        Args:
-            path_or_name: the folder, its ``model.json``, or the name of a model that is installed
-                with the package or lies in ``models`` of its source tree.
+        It is named by the folder, its ``model.json``, or the name of a model that is installed with
+        the package or lies in ``models`` of its source tree.
 
         Raises:
             BundleError: there is none, or it is not exactly what its ``model.json`` says.
@@ -145,7 +144,6 @@ class Bundle:
 
     @property
     def name(self) -> str:
-        """Name of the model."""
         return self.manifest.name
 
     @property
@@ -164,10 +162,9 @@ class Bundle:
         return self._file(ONNX)
 
     def graph_path(self, precision: str, target: str = "cpu") -> Path:
-        """Return the graph of a precision.
+        """Return the graph of a precision; all but int8 start from the fp32 one.
 
         Args:
-            precision: "int8", or another, which all start from the fp32 graph.
             target: "cpu" or "tensorrt", whose quantised graphs differ.
 
         Raises:

@@ -21,8 +21,6 @@ IN_FP32 = frozenset(
     {"LayerNormalization", "Softmax", "Exp", "Log", "Pow", "Sqrt", "Reciprocal"}
     | {"ReduceL2", "ReduceSum", "ReduceSumSquare", "ReduceMean"}
 )
-"""Operators that are computed in fp32."""
-
 _LARGEST = float(np.finfo(np.float16).max)
 
 

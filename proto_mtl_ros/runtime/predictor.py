@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From pictures and cameras to maps in metres: what lies between an engine and its user."""
+"""From images and cameras to maps in metres: what lies between an engine and its user."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Prediction(Mapping[str, np.ndarray]):
 
 @dataclass(frozen=True)
 class Prepared:
-    """One picture on its way through a predictor.
+    """One image on its way through a predictor.
 
     Attributes:
         view: where it lies in the network's input.
@@ -75,13 +75,12 @@ class Prepared:
 
 
 class Predictor:
-    """Runs an engine on pictures of any size. It belongs to one thread at a time, as engines do.
+    """Runs an engine on images of any size. It belongs to one thread at a time, as engines do.
 
     Attributes:
-        bundle: the model.
-        engine: that runs it.
+        bundle, engine: the model, and what runs it.
         input_size: (height, width) of the network's input.
-        output_size: "input" for maps at the picture's size, "network" for the network's
+        output_size: "input" for maps at the image's size, "network" for the network's
             resolution without the padding.
     """
 
@@ -96,12 +95,10 @@ class Predictor:
         """Check the sizes; nothing is run yet.
 
         Args:
-            bundle: the model, for its sizes and its canonical camera.
             engine: created from the same bundle.
             input_size: (height, width) to run the network at, by default the one it was trained
                 for; multiples of the manifest's ``size_multiple``.
-            output_size: "input" or "network".
-            confidence_threshold: 0..1; ids of a lower confidence become 255. May be changed.
+            output_size, confidence_threshold: see the attributes; the latter may be changed.
 
         Raises:
             EngineError: a value that is not allowed.
@@ -170,16 +167,15 @@ class Predictor:
     def predict(
         self, rgb: np.ndarray, camera: Camera | None = None, outputs: Collection[str] | None = None
     ) -> Prediction:
-        """Predict the maps of one picture.
+        """Predict the maps of one image.
 
         Args:
             rgb: uint8[H, W, 3].
-            camera: of this picture and its size; None when unknown.
-            outputs: names of the maps that are needed, None for all; the others cost nothing
-                after the network.
+            camera: of this image and its size; None when unknown.
+            outputs: names of the maps that are needed, None for all; the others cost nothing.
 
         Raises:
-            EngineError: a picture, camera or name that cannot be used, or the engine failed.
+            EngineError: an image, camera or name that cannot be used, or the engine failed.
         """
         wanted = None if outputs is None else frozenset(outputs)
         return self.predict_batch([rgb], [camera], wanted)[0]
@@ -190,15 +186,11 @@ class Predictor:
         cameras: Sequence[Camera | None] | None = None,
         outputs: Set[str] | Sequence[Set[str] | None] | None = None,
     ) -> list[Prediction]:
-        """Predict the maps of several pictures, of equal or different sizes, in one run.
+        """Predict the maps of several images of any sizes in one run; see ``predict``.
 
         Args:
-            images: uint8[H, W, 3] each.
-            cameras: one for each picture, None for an unknown one.
-            outputs: a set of names for all pictures, or a sequence of one set for each.
-
-        Raises:
-            EngineError: see ``predict``.
+            cameras: one for each image, None for an unknown one.
+            outputs: a set of names for all images, or a sequence of one set for each.
         """
         if not images:
             return []
@@ -206,8 +198,8 @@ class Predictor:
         wanted = [outputs] * len(images) if outputs is None or isinstance(outputs, Set) else outputs
         if len(cameras) != len(images) or len(wanted) != len(images):
             raise EngineError(
-                f"{len(images)} pictures come with {len(cameras)} cameras and {len(wanted)} sets"
-                " of outputs: give one of each for every picture"
+                f"{len(images)} images come with {len(cameras)} cameras and {len(wanted)} sets"
+                " of outputs: give one of each for every image"
             )
         prepared = [self.prepare(*one) for one in zip(images, cameras, wanted, strict=True)]
         return [self.finish(one) for one in self.run(prepared)]
@@ -221,7 +213,7 @@ class Predictor:
         camera: Camera | None = None,
         outputs: Set[str] | None = None,
     ) -> Prepared:
-        """Bring one picture to the network's input; see ``predict`` for what it takes."""
+        """Bring one image to the network's input; see ``predict`` for what it takes."""
         names = self._checked(outputs)
         start = time.perf_counter()
         view = self._view(image, camera)
@@ -229,7 +221,7 @@ class Predictor:
         return Prepared(view, names, pixels, {"preprocess": _milliseconds(start)})
 
     def run(self, prepared: Sequence[Prepared]) -> list[Prepared]:
-        """Run the network once for some pictures and return them with its maps.
+        """Run the network once for some images and return them with its maps.
 
         Raises:
             EngineError: the engine failed.
@@ -249,7 +241,7 @@ class Predictor:
         ]
 
     def finish(self, inferred: Prepared) -> Prediction:
-        """Bring the maps of one picture to the output size."""
+        """Bring the maps of one image to the output size."""
         start = time.perf_counter()
         view, maps = inferred.view, inferred.maps
         fitted: dict[str, np.ndarray] = {}
@@ -279,7 +271,7 @@ class Predictor:
     def _view(self, image: np.ndarray, camera: Camera | None) -> View:
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
             raise EngineError(
-                f"a picture is uint8[H, W, 3], not {image.dtype}{list(image.shape)}: convert it"
+                f"an image is uint8[H, W, 3], not {image.dtype}{list(image.shape)}: convert it"
             )
         height, width = image.shape[:2]
         # A camera keeps its size and its calibration, and so its view and the rays of its pixels.
@@ -299,8 +291,8 @@ class Predictor:
             return View(letterbox, full_size, threshold=threshold)
         if (camera.width, camera.height) != (width, height):
             raise EngineError(
-                f"the camera is calibrated for {camera.width}x{camera.height} and the picture has"
-                f" {width}x{height}: give the camera of this picture"
+                f"the camera is calibrated for {camera.width}x{camera.height} and the image has"
+                f" {width}x{height}: give the camera of this image"
             )
         seen = letterbox.camera(camera)
         factor = canonical_factor(seen.fx, self.bundle.manifest.canonical_fx)

@@ -86,10 +86,15 @@ class Categorical(Task):
     palette: tuple[tuple[int, int, int], ...] = ()
 
     @property
+    def confidence(self) -> str:
+        """Name of the map of 255 x the largest softmax."""
+        return "confidence" if self.name == "segmentation" else f"{self.name}_confidence"
+
+    @property
     def maps(self) -> tuple[OutputMap, ...]:
         return (
             OutputMap(self.name, np.dtype(np.uint8)),
-            OutputMap("confidence", np.dtype(np.uint8)),
+            OutputMap(self.confidence, np.dtype(np.uint8)),
         )
 
     @property
@@ -97,7 +102,7 @@ class Categorical(Task):
         name = self.name
         return (
             image_topic(f"{name}/image", "mono8", "class ids, 255 = unlabelled", name),
-            image_topic(f"{name}/confidence", "mono8", "0..255", "confidence"),
+            image_topic(f"{name}/confidence", "mono8", "0..255", self.confidence),
             image_topic(
                 f"{name}/overlay",
                 "rgb8",
@@ -118,7 +123,7 @@ class Categorical(Task):
 
     def fit(self, maps: Maps, wanted: frozenset[str], view: View) -> dict[str, np.ndarray]:
         fitted: dict[str, np.ndarray] = {}
-        confidence = maps.get("confidence")
+        confidence = maps.get(self.confidence)
         if self.name in wanted and self.name in maps:
             ids = maps[self.name]
             if self.channels < 256 and ids.max(initial=0) >= self.channels:
@@ -126,9 +131,9 @@ class Categorical(Task):
             if view.threshold > 0 and confidence is not None:
                 ids = np.where(confidence < view.threshold, np.uint8(IGNORE_INDEX), ids)
             fitted[self.name] = view.fit(ids, "nearest")
-        if "confidence" in wanted and confidence is not None:
+        if self.confidence in wanted and confidence is not None:
             # of the same network pixel as the id beside it, so nearest as well
-            fitted["confidence"] = view.fit(confidence, "nearest")
+            fitted[self.confidence] = view.fit(confidence, "nearest")
         return fitted
 
     def invalid(self, maps: Maps) -> dict[str, float]:

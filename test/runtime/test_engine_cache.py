@@ -11,11 +11,7 @@ from pathlib import Path
 import pytest
 
 from proto_mtl_ros.errors import EngineError
-from proto_mtl_ros.runtime.engine_cache import (
-    EngineCache,
-    EngineKey,
-    default_folder,
-)
+from proto_mtl_ros.runtime.engine_cache import EngineCache, EngineKey, default_folder
 
 KEY = EngineKey(
     model="tiny",

@@ -20,10 +20,7 @@ from hypothesis import strategies as st
 from onnx import helper
 from tiny_bundle import expected, tiny_graph, tiny_manifest, write_tiny_bundle
 
-from proto_mtl_ros.errors import (
-    EngineError,
-    ProtoMtlError,
-)
+from proto_mtl_ros.errors import EngineError, ProtoMtlError
 from proto_mtl_ros.ros.model_loading import load_predictor
 from proto_mtl_ros.ros.parameters import Parameters
 from proto_mtl_ros.runtime.bundle import Bundle
@@ -304,10 +301,7 @@ def test_int8_is_taken_where_the_model_has_it_and_the_backend_gains(
 
 @pytest.mark.skipif("tensorrt" not in available_backends(), reason="TensorRT is not installed")
 def test_tensorrt_without_a_gpu_is_one_clear_line(bundle: Bundle) -> None:
-    from proto_mtl_ros.runtime.cuda import (
-        Cuda,
-        CudaError,
-    )
+    from proto_mtl_ros.runtime.cuda import Cuda, CudaError
 
     try:
         Cuda()

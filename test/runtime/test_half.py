@@ -13,10 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from tiny_bundle import tiny_graph
 
 from proto_mtl_ros.errors import EngineError
-from proto_mtl_ros.runtime.half import (
-    IN_FP32,
-    half_graph,
-)
+from proto_mtl_ros.runtime.half import IN_FP32, half_graph
 
 MODEL = Path(__file__).resolve().parents[2] / "models" / "nyu13-lite0" / "model.onnx"
 

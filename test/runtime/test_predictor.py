@@ -20,16 +20,10 @@ from tiny_bundle import (
 )
 
 from proto_mtl_ros.errors import EngineError
-from proto_mtl_ros.geometry import (
-    Camera,
-    Letterbox,
-)
+from proto_mtl_ros.geometry import Camera, Letterbox
 from proto_mtl_ros.runtime.bundle import Bundle
 from proto_mtl_ros.runtime.engine import create_engine
-from proto_mtl_ros.runtime.predictor import (
-    Prediction,
-    Predictor,
-)
+from proto_mtl_ros.runtime.predictor import Prediction, Predictor
 from proto_mtl_ros.tasks import DEPTH, View
 from proto_mtl_ros.tasks.depth import DEPTH_STEP
 from proto_mtl_ros.tasks.normals import face_camera, unit
@@ -203,7 +197,7 @@ def test_a_batch_gives_what_its_pictures_give_alone(predictor: Predictor) -> Non
 
 
 def test_a_batch_needs_one_camera_for_each_picture(predictor: Predictor) -> None:
-    with pytest.raises(EngineError, match="2 pictures come with 1 cameras"):
+    with pytest.raises(EngineError, match="2 images come with 1 cameras"):
         predictor.predict_batch([picture(8, 8), picture(8, 8)], [None])
 
 
@@ -341,7 +335,7 @@ def test_an_unknown_output_size_is_refused(predictor: Predictor) -> None:
 
 
 def test_the_camera_of_another_picture_is_refused(predictor: Predictor) -> None:
-    with pytest.raises(EngineError, match="calibrated for 640x480 and the picture has 320x240"):
+    with pytest.raises(EngineError, match="calibrated for 640x480 and the image has 320x240"):
         predictor.predict(picture(320, 240), camera(640, 480, 500.0))
 
 
@@ -356,7 +350,7 @@ def test_the_camera_of_another_picture_is_refused(predictor: Predictor) -> None:
     ids=lambda rgb: f"{rgb.dtype}{rgb.shape}",
 )
 def test_what_is_no_picture_is_refused(predictor: Predictor, rgb: np.ndarray) -> None:
-    with pytest.raises(EngineError, match="a picture is uint8"):
+    with pytest.raises(EngineError, match="an image is uint8"):
         predictor.predict(rgb)
 
 

@@ -17,23 +17,14 @@ import pytest
 from typer.testing import CliRunner
 
 from proto_mtl_ros.cli.engine import app
-from proto_mtl_ros.errors import (
-    EngineError,
-    ProtoMtlError,
-)
+from proto_mtl_ros.errors import EngineError, ProtoMtlError
 from proto_mtl_ros.ros.model_loading import Loading
 from proto_mtl_ros.ros.parameters import Parameters
 from proto_mtl_ros.runtime.bundle import Bundle
-from proto_mtl_ros.runtime.cuda import (
-    Cuda,
-    CudaError,
-)
+from proto_mtl_ros.runtime.cuda import Cuda, CudaError
 from proto_mtl_ros.runtime.engine import available_backends
 from proto_mtl_ros.runtime.engine_cache import EngineCache
-from proto_mtl_ros.runtime.engine_plan import (
-    EngineNotBuilt,
-    EnginePlan,
-)
+from proto_mtl_ros.runtime.engine_plan import EngineNotBuilt, EnginePlan
 
 MODELS = Path(__file__).resolve().parents[2] / "models"
 GPU, CAPABILITY = "a GPU", "8.6"

@@ -19,19 +19,9 @@ from tiny_bundle import expected, tiny_graph, write_tiny_bundle
 from proto_mtl_ros.errors import EngineError
 from proto_mtl_ros.runtime import cuda as cuda_module
 from proto_mtl_ros.runtime.bundle import Bundle
-from proto_mtl_ros.runtime.cuda import (
-    Buffer,
-    Cuda,
-    CudaError,
-)
-from proto_mtl_ros.runtime.engine import (
-    Engine,
-    create_engine,
-)
-from proto_mtl_ros.runtime.engine_plan import (
-    EngineNotBuilt,
-    EnginePlan,
-)
+from proto_mtl_ros.runtime.cuda import Buffer, Cuda, CudaError
+from proto_mtl_ros.runtime.engine import Engine, create_engine
+from proto_mtl_ros.runtime.engine_plan import EngineNotBuilt, EnginePlan
 
 MOST = (2, 96, 128)
 

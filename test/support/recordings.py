@@ -10,6 +10,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import zstandard
 
 from proto_mtl_ros.data.bags.bag import Bag, BagMessage, typestore
 from proto_mtl_ros.data.bags.writer import BagWriter
@@ -156,3 +157,24 @@ def without(bag: Path, part: str, out: Path, after: int = 0) -> Path:
         return part not in message.topic or seen[part] <= after
 
     return rewritten(bag, out, keep)
+
+
+def packed(folder: Path, mode: str, content: bytes | None = None) -> Path:
+    """Make the storage of a recording a zstd file, or say that its messages are packed.
+
+    Args:
+        mode: ``file`` or ``message``, as recorders' ``--compression-mode``.
+        content: of the file, in place of what was recorded.
+    """
+    metadata = (folder / "metadata.yaml").read_text()
+    metadata = metadata.replace("compression_format: ''", "compression_format: zstd")
+    metadata = metadata.replace("compression_mode: ''", f"compression_mode: {mode}")
+    assert f"compression_mode: {mode}" in metadata
+    if mode == "file":
+        (storage,) = folder.glob("*.mcap")
+        metadata = metadata.replace(storage.name, f"{storage.name}.zstd")
+        content = zstandard.compress(storage.read_bytes()) if content is None else content
+        storage.with_name(f"{storage.name}.zstd").write_bytes(content)
+        storage.unlink()
+    (folder / "metadata.yaml").write_text(metadata)
+    return folder

@@ -10,12 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proto_mtl_ros.tasks import (
-    DEPTH,
-    NORMALS,
-    SEGMENTATION,
-    binary,
-)
+from proto_mtl_ros.tasks import DEPTH, NORMALS, SEGMENTATION, binary
 
 
 def _rng(seed: int) -> np.random.Generator:

@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 
 import numpy as np
 import pytest
 
+from proto_mtl_ros.geometry import Letterbox
 from proto_mtl_ros.runtime.bundle import Bundle
 from proto_mtl_ros.tasks import (
     DEPTH,
@@ -18,6 +19,8 @@ from proto_mtl_ros.tasks import (
     TASKS,
     LabelSet,
     Task,
+    TopicSettings,
+    View,
     binary,
     named_task,
     segmentation,
@@ -70,6 +73,70 @@ def test_a_task_cannot_be_changed_and_one_without_a_rule_says_so() -> None:
         with pytest.raises(FrozenInstanceError):
             change()
     assert {EDGES: 1}[binary("edges")] == 1
+
+
+ALL = (*TASKS.values(), EDGES)
+
+
+def test_topics_are_made_of_maps_by_their_names() -> None:
+    rgb = np.full((2, 2, 3), 100, np.uint8)
+    maps = {
+        "segmentation": np.array([[0, 255], [12, 1]], np.uint8),
+        "confidence": np.full((2, 2), 200, np.uint8),
+        "depth": np.array([[0.1, 2.0], [np.nan, 20.0]], np.float32),
+        "normals": np.full((2, 2, 3), (0, 0, -1), np.float32),
+        "edges": np.eye(2, dtype=np.float32),
+    }
+    settings = TopicSettings(np.array(NYU13.palette, np.uint8), 0.5, 10.0)
+    made = {
+        topic.name: topic.make(maps, rgb, settings) if topic.make else maps[topic.needs[0]]
+        for task in ALL
+        for topic in task.topics
+    }
+    assert list(made) == [
+        "segmentation/image", "segmentation/confidence", "segmentation/overlay",
+        "depth/image", "normals/image", "normals/color", "edges/image",
+    ]  # fmt: skip
+    assert made["segmentation/confidence"] is maps["confidence"]
+    assert made["segmentation/overlay"][0].tolist() == [[165, 92, 85], [100] * 3]
+    np.testing.assert_array_equal(made["depth/image"], [[-np.inf, 2.0], [np.nan, np.inf]])
+    np.testing.assert_array_equal(made["normals/color"], NORMALS.draw(maps["normals"]))
+    assert made["edges/image"].tolist() == [[255, 0], [0, 255]]
+
+
+@pytest.mark.parametrize("task", ALL)
+def test_maps_come_to_the_image_and_are_drawn(task: Task) -> None:
+    view = View(Letterbox.fit(40, 20, 32, 32))
+    maps = {
+        m.name: np.ones((32, 32, 3) if m.channels == 3 else (32, 32), m.dtype) for m in task.maps
+    }
+    fitted = task.fit(maps, frozenset(maps) | {"other"}, view)
+    assert {name: one.shape[:2] for name, one in fitted.items()} == dict.fromkeys(maps, (20, 40))
+    assert not task.fit(maps, frozenset(), view) and not task.fit({}, frozenset(maps), view)
+    drawn = task.draw(fitted[task.name])
+    assert drawn.shape == (20, 40, 3) and drawn.dtype == np.uint8 and drawn.any()
+    assert not task.invalid(maps)
+
+
+def test_a_mirrored_label_is_that_of_the_mirrored_image() -> None:
+    normals = np.zeros((1, 2, 3), np.float32)
+    normals[0, 0] = (0.6, 0.0, -0.8)
+    assert NORMALS.mirrored(normals)[0, 1] == pytest.approx([-0.6, 0.0, -0.8])
+    assert DEPTH.mirrored(np.array([[1.0, 2.0]])).tolist() == [[2.0, 1.0]]
+
+
+def test_only_depth_depends_on_the_camera() -> None:
+    values = np.array([1.0, 2.0])
+    assert DEPTH.from_canonical(values, 4.0).tolist() == [4.0, 8.0]
+    assert DEPTH.to_canonical(DEPTH.from_canonical(values, 4.0), 4.0).tolist() == [1.0, 2.0]
+    for task in (SEGMENTATION, NORMALS, EDGES):
+        assert task.from_canonical(values, 4.0) is values is task.to_canonical(values, 4.0)
+
+
+def test_another_task_of_classes_has_a_confidence_of_its_own() -> None:
+    material = replace(SEGMENTATION, name="material")
+    assert [m.name for m in material.maps] == ["material", "material_confidence"]
+    assert material.topics[1].needs == ("material_confidence",)
 
 
 def test_the_first_class_tasks() -> None:

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from proto_mtl_ros.data.folder import Folder
-from proto_mtl_ros.geometry import Camera, depth_to_normals
+from proto_mtl_ros.geometry import Camera
+from proto_mtl_ros.geometry.normals import depth_to_normals
 from tools.scenes import catalogue, rooms
 from tools.scenes.models import LIBRARY_TERMS
 from tools.scenes.parts import CLASSES, Part, Surface, box
@@ -96,8 +97,8 @@ def test_furniture_stands_apart_and_leaves_the_doors_free(plans: list[Plan]) -> 
                     assert clear, (a, door)
 
 
-def test_rooms_are_of_every_kind_and_people_are_in_some(plans: list[Plan]) -> None:
-    assert {plan.kind for plan in plans} == set(rooms.KINDS)
+def test_rooms_differ_and_people_are_in_some(plans: list[Plan]) -> None:
+    assert len({plan.kind for plan in plans}) >= 6
     person = CLASSES.index("person")
     share = np.mean([any(i.entry.label == person for i in plan.items) for plan in plans])
     assert 0.2 < share < 0.8

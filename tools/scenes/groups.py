@@ -210,7 +210,7 @@ def openings(plan: Plan) -> None:
     for n, k in enumerate(walls[:3]):
         length = plan.wall_length(k)
         if n < count:
-            width = min(float(rng.uniform(0.6, 1.9)), length - 0.6)
+            width = min(float(rng.uniform(0.6, 1.7)), length - 0.6)
             bottom = float(rng.choice((0.02, rng.uniform(0.35, 0.7), rng.uniform(0.75, 1.15))))
             top = min(plan.height - 0.12, float(rng.uniform(1.95, 2.35)))
             kind, door = "window", None

@@ -30,8 +30,9 @@ def film(exposed: np.ndarray) -> np.ndarray:
 
 def draw(color: np.ndarray, rng: np.random.Generator) -> Lens:
     """A random way to take a picture of linear ``color`` [H,W,3]: automatic exposure, mostly."""
-    grey = color[::4, ::4] @ np.array([0.2126, 0.7152, 0.0722], np.float32)
-    target, low, high = float(np.clip(rng.normal(0.41, 0.09), 0.2, 0.6)), -12.0, 12.0
+    grey = np.sort((color[::4, ::4] @ np.array([0.2126, 0.7152, 0.0722], np.float32)).reshape(-1))
+    grey = grey[: int(len(grey) * rng.uniform(0.75, 1.0))]  # windows may be white
+    target, low, high = float(np.clip(rng.normal(0.42, 0.08), 0.2, 0.6)), -12.0, 12.0
     for _ in range(10):
         middle = (low + high) / 2
         low, high = (low, middle) if film(grey * 2**middle).mean() > target else (middle, high)
@@ -42,7 +43,7 @@ def draw(color: np.ndarray, rng: np.random.Generator) -> Lens:
     motion = rng.normal(0, 1.2, 2) if rng.random() < 0.12 else np.zeros(2)
     return Lens(
         exposure * balance, float(rng.uniform(0.3, 0.6 if rng.random() < 0.8 else 1.2)),
-        (float(motion[0]), float(motion[1])), float(rng.choice((1.0, 2.0, 6.0), p=(0.5, 0.4, 0.1))),
+        (float(motion[0]), float(motion[1])), float(rng.choice((0.5, 1.5, 5.0), p=(0.5, 0.4, 0.1))),
         float(rng.uniform(0, 0.3)), float(rng.uniform(0.85, 1.25)),
     )  # fmt: skip
 

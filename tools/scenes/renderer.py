@@ -327,7 +327,7 @@ class Room:
             np.ascontiguousarray(normals, np.float32), hdr=True, clean_aux=True,
         )  # fmt: skip
         # Paths end after some bounces; what would follow is nearly even.
-        smooth = smooth + 0.08 * np.median(smooth, (0, 1))
+        smooth = smooth + 0.15 * np.median(smooth, (0, 1))
         fine = cv2.resize(
             smooth, (camera.width * s, camera.height * s), interpolation=cv2.INTER_LINEAR
         )

@@ -44,10 +44,10 @@ def clutter(plan: Plan) -> None:
     """What lies and stands around, in small heaps rather than evenly."""
     rng = plan.rng
     area = plan.width * plan.length
-    for _ in range(int(rng.poisson(1.4 * area * rng.choice((0.3, 1.0, 1.8))))):
+    for _ in range(int(rng.poisson(1.8 * area * rng.choice((0.3, 1.0, 1.8))))):
         role = str(rng.choice(("clutter", "clutter", "box", "toy", "shoes", "cloth", "books",
                                "floorplant", "pillow", "pouf")))  # fmt: skip
-        item = plan.against(role, tries=4) if rng.random() < 0.55 else plan.free(role, 4)
+        item = plan.against(role, tries=8) if rng.random() < 0.55 else plan.free(role, 8)
         if item is not None and role in ("box", "clutter") and item.size[2] < 0.5:
             groups.litter(plan, item, 0.4, "books", "cloth", "box")
     for role, chance in (("floorplant", 0.5), ("floorlamp", 0.35), ("sport", 0.06),
@@ -88,7 +88,7 @@ def hang(plan: Plan) -> None:
 
 def people(plan: Plan) -> None:
     rng = plan.rng
-    for _ in range(int(rng.choice((0, 1, 2, 3), p=(0.42, 0.36, 0.15, 0.07)))):
+    for _ in range(int(rng.choice((0, 1, 2, 3), p=(0.33, 0.37, 0.2, 0.1)))):
         seats = [i for i in plan.items if i.role in ("sofa", "chair", "armchair", "officechair")]
         style = rng.random()
         if style < 0.3 and seats:
@@ -103,9 +103,9 @@ def people(plan: Plan) -> None:
             if plan.fits(sitter, tuple(i for i in plan.items if i.role != "stand")):
                 plan.items.append(sitter)
         elif style < 0.45:
-            plan.free("ground")
+            plan.free("ground", 30)
         else:
-            plan.free("stand", margin=0.1)
+            plan.free("stand", 40, 0.1)
     if rng.random() < 0.1:
         plan.free("pet")
 
@@ -116,9 +116,9 @@ def furnish(plan: Plan) -> None:
             group(plan)
     if plan.rng.random() < 0.15:
         plan.against("pillar")
+    people(plan)
     clutter(plan)
     hang(plan)
-    people(plan)
 
 
 def _empty(kind: str, rng: np.random.Generator) -> Plan:

@@ -28,7 +28,7 @@ from proto_mtl_ros.data.bags import storage as bag_storage
 from proto_mtl_ros.data.bags.bag import Bag
 from proto_mtl_ros.data.bags.storage import MAX_CHUNK, unpack
 from proto_mtl_ros.errors import BagError
-from recordings import write_recording
+from recordings import packed, write_recording
 
 GIGABYTE = 1 << 30
 MAGIC = b"\x89MCAP0\r\n"
@@ -128,10 +128,10 @@ def indexed(path: Path, chunks: list[tuple[bytes, int, str]], same_place: bool =
         3, struct.pack("<H", 1) + text("sensor_msgs/msg/Image") + text("ros2msg") + text("")
     )
     out += record(4, struct.pack("<HH", 1, 1) + text("/image") + text("cdr") + struct.pack("<I", 0))
-    for place, length, packed, size, compression in entries:
+    for place, length, stored, size, compression in entries:
         offsets = struct.pack("<IHQ", 10, 1, place + length)
         out += record(8, struct.pack("<QQQQ", 1, 2, place, length) + offsets + struct.pack("<Q", 31)
-                      + text(compression) + struct.pack("<QQ", packed, size))  # fmt: skip
+                      + text(compression) + struct.pack("<QQ", stored, size))  # fmt: skip
     counts = struct.pack("<IHQ", 10, 1, len(chunks))
     out += record(11, struct.pack("<QHIIIIQQ", len(chunks), 1, 1, 0, 0, len(chunks), 1, 2) + counts)
     path.write_bytes(out + record(2, struct.pack("<QQI", summary, 0, 0)) + MAGIC)
@@ -199,23 +199,9 @@ def folder(tmp_path: Path) -> Path:
     return write_recording(tmp_path / "bag", 2)
 
 
-def packed_as(folder: Path, mode: str, packed: bytes) -> Path:
-    """Make the storage of a recording a zstd file (or messages, which then are none)."""
-    metadata = (folder / "metadata.yaml").read_text()
-    metadata = metadata.replace("compression_format: ''", "compression_format: zstd")
-    metadata = metadata.replace("compression_mode: ''", f"compression_mode: {mode}")
-    assert f"compression_mode: {mode}" in metadata
-    if mode == "file":
-        metadata = metadata.replace("bag.mcap", "bag.mcap.zstd")
-        (folder / "bag.mcap").unlink()
-        (folder / "bag.mcap.zstd").write_bytes(packed)
-    (folder / "metadata.yaml").write_text(metadata)
-    return folder
-
-
 def test_a_packed_file_that_fills_the_disk(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bag_storage, "_FREE", 64 << 20)
-    assert "unpacks to far more" in refusal(packed_as(folder, "file", zeros_zstd(GIGABYTE)))
+    assert "unpacks to far more" in refusal(packed(folder, "file", zeros_zstd(GIGABYTE)))
 
 
 def test_packed_messages_that_are_bombs(tmp_path: Path) -> None:
@@ -230,7 +216,7 @@ def test_packed_messages_that_are_bombs(tmp_path: Path) -> None:
         writer.finish()
     original = (CORPUS / "metadata" / "metadata.yaml").read_text()
     (path / "metadata.yaml").write_text(original.replace("/c/depth", "/image"))
-    packed_as(path, "message", b"")
+    packed(path, "message")
     assert "come out" in refusal(path)
 
 

@@ -16,7 +16,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import cv2
 import pytest
 
 pytest.importorskip("rclpy", reason="ROS 2 is not installed")
@@ -31,26 +30,15 @@ from proto_mtl_ros.data.bags.bag import Bag
 from proto_mtl_ros.data.bags.recording_kinds import open_recording
 from proto_mtl_ros.data.bags.stamp_log import StampLog
 from proto_mtl_ros.data.bags.writer import BagWriter
-from proto_mtl_ros.errors import (
-    INPUT,
-    INTERRUPTED,
-    USAGE,
-    BagError,
-    ProtoMtlError,
-)
-from proto_mtl_ros.ros.replay import (
-    lifecycle,
-    player,
-    processes,
-    recorder,
-)
+from proto_mtl_ros.errors import INPUT, INTERRUPTED, USAGE, BagError, ProtoMtlError
+from proto_mtl_ros.ros.replay import lifecycle, player, processes, recorder
 from proto_mtl_ros.ros.replay.processes import (
     DDS_PROFILE_VARIABLES,
     Child,
     adopt_environment,
     free_domain_id,
 )
-from recordings import picture, write_recording
+from recordings import write_recording
 
 pytestmark = pytest.mark.ros
 IMAGES = "/camera/color/image_raw/compressed"
@@ -61,6 +49,7 @@ def signals_and_environment() -> Iterator[None]:
     """Give back what a process's main takes for itself."""
     numbers = (signal.SIGINT, signal.SIGTERM)
     handlers, environment = [signal.getsignal(number) for number in numbers], dict(os.environ)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
     yield
     for number, handler in zip(numbers, handlers):
         signal.signal(number, handler)
@@ -140,14 +129,6 @@ def test_a_player_that_was_held_up_goes_on_at_its_rate(tmp_path: Path, node: Any
     assert held.log.notes["late_ms"] > 300
 
 
-def test_a_recording_without_a_calibration_is_played(tmp_path: Path, node: Any) -> None:
-    (tmp_path / "pictures").mkdir()
-    for index in range(2):
-        cv2.imwrite(str(tmp_path / "pictures" / f"{index}.png"), picture(index))
-    with open_recording(tmp_path / "pictures", fps=50) as recording:
-        assert player.Player(node, recording).play() == 2
-
-
 def test_a_player_can_be_paused(tmp_path: Path, node: Any) -> None:
     asking = rclpy.create_node("asker", context=node.context)
     executor = rclpy.executors.SingleThreadedExecutor(context=node.context)
@@ -225,21 +206,7 @@ def test_a_recorder_keeps_what_fitted_on_the_disk(
     assert line.endswith(f"recorded before is in {out}-cut-1") and not out.exists()
     with Bag(f"{out}-cut-1") as bag:
         assert 1 <= len(list(bag.messages(["/camera/image"]))) <= 5
-
-
-def test_nothing_is_written_after_a_write_has_failed(
-    tmp_path: Path, noise: None, full_after_five: list[str], node: Any
-) -> None:
-    executor = rclpy.executors.SingleThreadedExecutor(context=node.context)
-    executor.add_node(node)
-    with pytest.raises(BagError, match="No space"), BagWriter(tmp_path / "out") as writer:
-        one = recorder.Recorder(node, writer, {"/camera/image": "sensor_msgs/msg/Image"})
-        end = time.monotonic() + 30
-        while one.results() < 12 and time.monotonic() < end:
-            executor.spin_once(timeout_sec=0.1)
-        assert one.results() == 12 and one.failed
-        one.close()
-    assert len(full_after_five) == 6
+    assert len(full_after_five) == 6  # nothing is written after a write has failed
 
 
 def test_a_recorder_says_how_a_topic_is_given(
