@@ -11,14 +11,65 @@ from __future__ import annotations
 import json
 import textwrap
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from proto_mtl_ros.ros import diagnostic_table as table
 from proto_mtl_ros.ros.parameters import READ_ONLY, TABLE
-from proto_mtl_ros.ros.topics import INPUTS, LABEL_INFO, NODE_TOPICS, SERVICES, result_topics
+from proto_mtl_ros.ros.topics import LABEL_INFO, result_topics
+from proto_mtl_ros.tasks import ResultTopic
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 COMMAND = "`python -m tools.interface_pages`"
+
+
+@dataclass(frozen=True)
+class Interface:
+    """A topic or a service; its name is relative to the camera, or to the node (~)."""
+
+    name: str
+    type: str
+    text: str
+
+
+INPUTS = (
+    Interface(
+        "image",
+        "sensor_msgs/Image",
+        "rgb8 bgr8 rgba8 bgra8 mono8 yuv422 (uyvy, yuyv) bayer_*8, any step, "
+        "either endianness; other encodings through cv_bridge where it is installed",
+    ),
+    Interface(
+        "image/compressed",
+        "sensor_msgs/CompressedImage",
+        "jpeg or png, instead of image when image_transport is compressed; a remapping of image "
+        "carries it along",
+    ),
+    Interface(
+        "camera_info",
+        "sensor_msgs/CameraInfo",
+        "metric scale and points; K[0] = 0 means uncalibrated; without it depth is for the model's "
+        "canonical camera, with a WARN on /diagnostics",
+    ),
+)
+
+NODE_TOPICS = (
+    Interface(
+        "/diagnostics",
+        "diagnostic_msgs/DiagnosticArray",
+        "once a second: the engine, and for each camera rates in and out, drops by cause, latency "
+        "p50 and p95 by stage",
+    ),
+)
+
+SERVICES = (
+    Interface("~/enable", "std_srvs/SetBool", "process images or not"),
+    Interface(
+        "~/reload_model",
+        "std_srvs/Trigger",
+        "load the model that the parameters name; the old one keeps running if that fails",
+    ),
+)
 
 _LEVELS = {table.OK: "OK", table.WARN: "WARN", table.ERROR: "ERROR", table.STALE: "STALE"}
 
@@ -86,8 +137,8 @@ def parameters_page() -> str:
 def topics_page() -> str:
     """Topics and services."""
 
-    def listed(interfaces: Iterable[object]) -> list[list[str]]:
-        return [[f"`{i.name}`", i.type, i.text] for i in interfaces]  # type: ignore[attr-defined]
+    def listed(interfaces: Iterable[Interface | ResultTopic]) -> list[list[str]]:
+        return [[f"`{i.name}`", i.type, i.text] for i in interfaces]
 
     lifecycle = ["`~/change_state`, `~/get_state`, ...", "lifecycle_msgs", "the lifecycle"]
     return "\n".join(

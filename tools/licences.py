@@ -5,19 +5,22 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import os
 import re
+import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from proto_mtl_ros.cli.main import run_tool
 from proto_mtl_ros.errors import ConfigError
 from proto_mtl_ros.files.installation import shared_file
+from tools.performance.page import table
 
 PACKAGE = "proto_mtl_ros"
 UNKNOWN = "unknown"
@@ -58,23 +61,18 @@ def normalised(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def stated_licence(distribution: importlib.metadata.Distribution) -> str:
-    """The licence in a distribution's metadata, in one line; UNKNOWN where there is none."""
-    metadata: Any = distribution.metadata
-    expression = metadata.get("License-Expression")
-    if expression:
-        return expression
-    classifiers = [
-        line.split(" :: ")[-1]
-        for line in metadata.get_all("Classifier") or []
-        if line.startswith("License :: ") and line != "License :: OSI Approved"
-    ]
-    if classifiers:
-        return "; ".join(classifiers)
-    text = _first_lines(metadata.get("License") or "", 1)
-    if text and text.upper() != UNKNOWN.upper():
-        return text
-    return _of_ros_package(metadata["Name"]) or _of_licence_file(distribution) or UNKNOWN
+def stated_licences() -> dict[str, str]:
+    """The licences of all that is installed by name, as pip-licenses reads them."""
+    command = [sys.executable, "-m", "piplicenses", "--from=mixed", "--with-system"]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        [*command, "--format=json"], env=environment, capture_output=True, text=True, check=True
+    )
+    found = {}
+    for entry in json.loads(done.stdout):
+        text = _first_lines(entry["License"], 1)
+        found[normalised(entry["Name"])] = UNKNOWN if text.lower() == UNKNOWN else text
+    return found
 
 
 def _first_lines(text: str, count: int) -> str:
@@ -106,6 +104,7 @@ def installed(sets: Mapping[str, Iterable[str]]) -> tuple[list[Licence], list[st
     """
     from packaging.requirements import Requirement
 
+    stated = stated_licences()
     found: dict[str, Licence] = {}
     missing: set[str] = set()
     for used_for, requirements in sets.items():
@@ -125,7 +124,9 @@ def installed(sets: Mapping[str, Iterable[str]]) -> tuple[list[Licence], list[st
                     continue
                 entry = found.get(name)
                 if entry is None:
-                    text = stated_licence(distribution)
+                    text = stated.get(name, UNKNOWN)
+                    if text == UNKNOWN:
+                        text = _of_ros_package(name) or _of_licence_file(distribution) or UNKNOWN
                     version = distribution.version.partition("+")[0]  # of 2.13.0+cpu
                     entry = found[name] = Licence(name, version, text, flag(text))
                 if used_for not in entry.used_for:
@@ -243,12 +244,6 @@ def command(
         typer.echo(f"not installed here: {', '.join(missing)}", err=True)
 
 
-def _table(rows: list[list[str]]) -> str:
-    cells = [[cell.replace("|", "\\|") for cell in row] for row in rows]
-    lines = ["| " + " | ".join(row) + " |" for row in cells]
-    return "\n".join([lines[0], "|" + "---|" * len(cells[0]), *lines[1:]])
-
-
 def _markdown(packages: list[Licence], shipped: dict[str, list[Licence]]) -> str:
     flagged = [[e.name, e.flag, e.text, ", ".join(e.used_for)] for e in packages if e.flag]
     listed = [[e.name, e.version, e.text, ", ".join(e.used_for)] for e in packages]
@@ -256,9 +251,9 @@ def _markdown(packages: list[Licence], shipped: dict[str, list[Licence]]) -> str
     for kind, rows in shipped.items():
         terms = [[e.name, e.text, e.flag] for e in rows]
         parts += [f"## {kind.capitalize()} that ship\n"]
-        parts += [_table([["name", "terms", "to look at"], *terms]), ""]
-    parts += ["## Packages to look at\n", _table([["name", "why", "licence", "for"], *flagged])]
-    parts += ["\n## All packages\n", _table([["name", "version", "licence", "for"], *listed])]
+        parts += [table(("name", "terms", "to look at"), terms), ""]
+    parts += ["## Packages to look at\n", table(("name", "why", "licence", "for"), flagged)]
+    parts += ["\n## All packages\n", table(("name", "version", "licence", "for"), listed)]
     return "\n".join(parts)
 
 

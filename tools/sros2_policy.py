@@ -21,7 +21,8 @@ from proto_mtl_ros.errors import (
     ProtoMtlError,
 )
 from proto_mtl_ros.ros import parameters
-from proto_mtl_ros.ros.topics import LABEL_INFO, NODE_TOPICS, SERVICES, result_topics
+from proto_mtl_ros.ros.topics import LABEL_INFO, result_topics
+from tools.interface_pages import NODE_TOPICS, SERVICES
 
 _TOPIC = re.compile(r"^/?[A-Za-z_][A-Za-z0-9_]*(/[A-Za-z_][A-Za-z0-9_]*)*$")
 _NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")

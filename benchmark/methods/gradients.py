@@ -141,7 +141,9 @@ def _split(parameters: list[nn.Parameter], vector: Tensor) -> list[Tensor]:
 
 def _accumulate(parameters: list[nn.Parameter], gradients: Iterable[Tensor | None]) -> None:
     for parameter, gradient in zip(parameters, gradients):
-        if gradient is not None and parameter.grad is None:
+        if gradient is None:
+            continue
+        if parameter.grad is None:
             parameter.grad = torch.empty_like(parameter).copy_(gradient)
-        elif gradient is not None:
+        else:
             parameter.grad += gradient

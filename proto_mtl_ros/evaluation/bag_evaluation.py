@@ -12,7 +12,8 @@ import numpy as np
 
 from proto_mtl_ros.data.bags.calibration import Calibration
 from proto_mtl_ros.data.bags.recording import BagRecording
-from proto_mtl_ros.errors import ConfigError
+from proto_mtl_ros.data.bags.topics import IMAGE
+from proto_mtl_ros.errors import ConfigError, DataError
 from proto_mtl_ros.evaluation.bag_pass import BagPass, PassOptions, Progress
 from proto_mtl_ros.evaluation.depth_error import REGISTRATIONS, fair_mask
 from proto_mtl_ros.evaluation.recording_report import write_recording_report
@@ -36,7 +37,17 @@ def evaluate_bag(
 
     Args:
         out: folder; a pass that was stopped there goes on.
+
+    Raises:
+        DataError: there are no label images in the topic that the options name.
     """
+    if options.labels_topic is not None:
+        first = next(recording.messages_of([options.labels_topic]), None)
+        if first is None or first.type != IMAGE:
+            raise DataError(
+                f"{recording.path} has no images of class ids in {options.labels_topic}: see"
+                " `proto-mtl bag info`"
+            )
     bundle, engine = predictor.bundle, predictor.engine
     with sole_use(out):
         run = BagPass(recording, predictor, calibration, options)

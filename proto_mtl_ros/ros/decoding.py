@@ -41,7 +41,6 @@ class Frame:
     """An image on its way through the node.
 
     Attributes:
-        message: as it came.
         received: steady time of its arrival.
         topics: names of the results that it is wanted for.
         maps: names of the network's maps that these are made from.
@@ -111,11 +110,10 @@ def read_camera(message: CameraInfo, rectified: bool) -> Camera | None:
 
 @dataclass(frozen=True)
 class _Received:
-    """A camera_info and what follows from it alone; `kind` is what it is counted by."""
+    """A camera_info and what follows from it alone."""
 
     message: CameraInfo
     identity: tuple[object, ...]
-    kind: str
     camera: Camera | None = None
     problem: str = ""
 
@@ -207,17 +205,17 @@ class Decoder:
                 self._received = received
             self._watch_turns(former, received)
         self._last_seen[identity] = self._clock()
-        self._counts[received.kind] += 1
         if received.problem:
+            self._counts["bad"] += 1
             self._report("bad_camera_info", received.problem)
+        else:
+            self._counts["uncalibrated" if received.camera is None else "calibrated"] += 1
 
     def _read(self, message: CameraInfo, identity: tuple[object, ...]) -> _Received:
         try:
-            camera = read_camera(message, self._rectified)
+            return _Received(message, identity, read_camera(message, self._rectified))
         except ValueError as error:
-            return _Received(message, identity, "bad", problem=one_line(error))
-        kind = "calibrated" if camera is not None else "uncalibrated"
-        return _Received(message, identity, kind, camera)
+            return _Received(message, identity, problem=one_line(error))
 
     def _watch_turns(self, former: _Received | None, new: _Received) -> None:
         """Tell of two calibrations that take turns. One that changes on and on is a zoom lens."""

@@ -28,6 +28,9 @@ class Diagnostic:
     level: bytes = WARN
 
 
+_TRANSPORT = "check the driver and the network"
+_ONE_CAMERA = "nothing if that was meant; if it goes on, let one node alone publish the images"
+_CLOCKS = "synchronise the clocks (NTP, PTP); for a recording set use_sim_time"
 _NETWORK = "if it goes on: ~/reload_model, or another precision or backend"
 
 CAMERA: tuple[Diagnostic, ...] = (
@@ -95,8 +98,10 @@ IMAGES: tuple[Diagnostic, ...] = (
         "remap image to the colour image",
     ),
     Diagnostic("too_large", "more pixels than are decoded", "set a smaller size in the driver"),
-    Diagnostic("bad_jpeg", "a JPEG that is cut off or damaged", "check the driver and the network"),
-    Diagnostic("bad_png", "a PNG that is cut off or damaged", "check the driver and the network"),
+    *(
+        Diagnostic(f"bad_{kind.lower()}", f"a {kind} that is cut off or damaged", _TRANSPORT)
+        for kind in ("JPEG", "PNG")
+    ),
 )
 
 INFO: tuple[Diagnostic, ...] = (
@@ -126,30 +131,18 @@ INFO: tuple[Diagnostic, ...] = (
         "several calibrations take turns; the newest counts",
         "let one node alone publish the camera_info of this camera",
     ),
-    Diagnostic(
-        "resolution_changed",
-        "the images have another size than before",
-        "nothing if that was meant; if it goes on, let one node alone publish the images",
-    ),
-    Diagnostic(
-        "encoding_changed",
-        "the images have another encoding than before",
-        "nothing if that was meant; if it goes on, let one node alone publish the images",
+    *(
+        Diagnostic(f"{what}_changed", f"the images have another {of} than before", _ONE_CAMERA)
+        for what, of in (("resolution", "size"), ("encoding", "encoding"))
     ),
     Diagnostic(
         "stamp_zero",
         "images have the stamp 0, so no transform is found for the results",
         "let the driver set header.stamp",
     ),
-    Diagnostic(
-        "stamp_past",
-        "stamps are more than 5 s behind the node's clock",
-        "synchronise the clocks (NTP, PTP); for a recording set use_sim_time",
-    ),
-    Diagnostic(
-        "stamp_future",
-        "stamps are more than 5 s ahead of the node's clock",
-        "synchronise the clocks (NTP, PTP); for a recording set use_sim_time",
+    *(
+        Diagnostic(f"stamp_{when}", f"stamps are more than 5 s {where} the node's clock", _CLOCKS)
+        for when, where in (("past", "behind"), ("future", "ahead of"))
     ),
     Diagnostic(
         "stamp_backwards",

@@ -110,8 +110,7 @@ class EngineHost:
     def release(self) -> None:
         """Free everything; an engine that does not return is left behind."""
         self._running = False
-        self._stop_upgrade()
-        self._forget_restart()
+        self._end_loadings()
         patience = self._patience()
         if not (self.worker.pause(patience) and self.worker.stop(patience)):
             self.worker.give_up("engine_stalled")
@@ -122,7 +121,7 @@ class EngineHost:
 
     def take(self, predictor: Predictor) -> None:
         """Use this model from the next frame on, whatever was wrong with the one before."""
-        self._forget_restart()
+        self._end_loadings()
         self._reason, self._attempts, self._given_up = "", 0, False
         self._use(predictor)
 
@@ -208,7 +207,7 @@ class EngineHost:
 
     def _replace(self, reason: str) -> None:
         """Leave the worker and its engine behind, and have another one loaded."""
-        self._stop_upgrade()
+        self._end_loadings()
         old = self.worker
         if old.predictor is not None:
             engine = old.predictor.engine
@@ -273,12 +272,16 @@ class EngineHost:
             self._use(result)
             self._logger.warning(f"a new engine is in use: {result.engine.choice}")
 
-    def _forget_restart(self) -> None:
-        loading, self._loading = self._loading, None
-        _discard(loading)
+    def _end_loadings(self) -> None:
+        """Give up a restart and an upgrade that are under way; close what they have given."""
+        for loading in filter(None, (self._loading, self._upgrade)):
+            loading.abandon("not needed any more")
+            if isinstance(loading.result, Predictor):
+                loading.result.close()
+        self._loading = self._upgrade = None
 
     def _use(self, predictor: Predictor) -> None:
-        self._forget_restart()
+        self._end_loadings()
         self._recovered_at = time.monotonic()
         self.worker.holds = ""
         self.worker.swap(predictor)
@@ -291,17 +294,12 @@ class EngineHost:
         self._logger.info(f"model {predictor.bundle.name}, {engine.name}: {engine.choice}")
         if engine.fallback:
             self._logger.warning(f"not the engine that was asked for: {engine.fallback}")
-        self._stop_upgrade()
         if engine.not_built is not None:
             self._logger.warning("building the TensorRT engine; progress is on /diagnostics")
             self._upgrade = Loading(self._parameters, plan=engine.not_built.plan)
             if self._parameters.while_building == "wait":
                 self.worker.holds = "engine_building"
         self._on_model(predictor)
-
-    def _stop_upgrade(self) -> None:
-        upgrade, self._upgrade = self._upgrade, None
-        _discard(upgrade)
 
     def _tend_upgrade(self) -> None:
         """Take a better engine into use when it is there."""
@@ -314,14 +312,6 @@ class EngineHost:
         elif result is not None and self.worker.holds == "engine_building":
             self.worker.holds = ""
             self._logger.error(f"no TensorRT engine: {one_line(result)}")
-
-
-def _discard(loading: Loading | None) -> None:
-    """End a loading, and close what it has given."""
-    if loading is not None:
-        loading.abandon("not needed any more")
-        if isinstance(loading.result, Predictor):
-            loading.result.close()
 
 
 def running_workers() -> int:

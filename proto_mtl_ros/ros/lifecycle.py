@@ -32,10 +32,9 @@ def guarded(on_exception: TransitionCallbackReturn) -> Callable[[Transition], Tr
         def wrapper(node: Any, state: LifecycleState) -> TransitionCallbackReturn:
             try:
                 return callback(node, state)
-            except ProtoMtlError as error:
-                node.get_logger().error(f"{name} failed: {error}")
             except Exception as error:
-                node.get_logger().error(f"{name} failed: {type(error).__name__}: {error}")
+                kind = "" if isinstance(error, ProtoMtlError) else f"{type(error).__name__}: "
+                node.get_logger().error(f"{name} failed: {kind}{error}")
                 node.get_logger().debug(traceback.format_exc())
             return on_exception
 

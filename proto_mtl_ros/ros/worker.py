@@ -40,19 +40,16 @@ class Failures:
 
 
 class Worker:
-    """Processes the cameras' newest frames, the one that has waited longest first.
+    """Processes the cameras' newest frames, that of the one served longest ago first.
 
     predictor: None while there is no engine; `holds` then says why frames are left out.
     waiting: frames that a former worker has not taken. logger: the node's.
 
     Attributes:
         parameters: may be replaced at any time.
-        inferences: images that went through the network.
         holds: the cause by which frames are left out, empty when they are processed.
-        failures: of the engine, since it last worked.
         stage: what the thread is at, one word.
         round: counts the times that frames were taken.
-        busy: whether frames are in work.
     """
 
     def __init__(
@@ -72,6 +69,7 @@ class Worker:
         self._condition = threading.Condition()
         self._running = self._stop = self._given_up = False
         self._in_work: Taken = []
+        self._served: dict[CameraStream, int] = {}
         self._adopt(predictor)
         self._next_predictor: Predictor | None = None
         self._thread = threading.Thread(target=self._run, name=THREAD, daemon=True)
@@ -90,7 +88,7 @@ class Worker:
         self._thread.start()
 
     def put(self, stream: CameraStream, frame: Frame) -> None:
-        """Make this the camera's newest frame; it takes the turn of one that waits."""
+        """Make this the camera's newest frame; one that waits is overwritten."""
         with self._condition:
             overwritten = self.waiting.get(stream)
             self.waiting[stream] = frame
@@ -169,8 +167,10 @@ class Worker:
                     self.failures = Failures()
                 self.busy = self._running
                 self.round += 1
-                for stream in list(self.waiting)[: self.parameters.max_batch if self.busy else 0]:
+                turn = sorted(self.waiting, key=lambda stream: self._served.get(stream, 0))
+                for stream in turn[: self.parameters.max_batch if self.busy else 0]:
                     self._in_work.append((stream, self.waiting.pop(stream)))
+                    self._served[stream] = self.round
             if new is not None:
                 self.stage = "closing the old engine"
                 self._close(old)

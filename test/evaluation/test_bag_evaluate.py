@@ -209,8 +209,13 @@ def test_label_images_are_judged(model: Path, tmp_path: Path) -> None:
     assert "<h2>Classes</h2>" in page
     figures, page = evaluated(tmp_path / "odd", bag, "--model", model, "--labels-topic", "/odd")
     assert figures["segmentation"] is None and "3 messages of /odd cannot be decoded" in page
-    with pytest.raises(DataError, match="has no class ids: they are mono8 or 8UC1"):
-        run(bag, "--model", model, "--labels-topic", "/wide", "--out", tmp_path / "none")
+    for topic, said in (
+        ("/wide", "has no class ids: they are mono8 or 8UC1"),
+        ("/nothing", "has no images of class ids in /nothing"),
+        ("/camera/color/image_raw/compressed", "has no images of class ids in"),
+    ):
+        with pytest.raises(DataError, match=said):
+            run(bag, "--model", model, "--labels-topic", topic, "--out", tmp_path / "none")
 
 
 def test_without_camera_info_nothing_is_metric(bag: Path, model: Path, tmp_path: Path) -> None:

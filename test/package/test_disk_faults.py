@@ -20,10 +20,9 @@ from typing import Any
 
 import pytest
 import yaml
-from killing import Job, command, leftovers
+from killing import TRAINING, Job, command, files_of, leftovers
 from moving_recording import moving
 from nyuv2_pack import write_pack
-from test_kills import TRAINING, files_of
 from tiny_bundle import tiny_manifest, write_tiny_bundle
 
 from proto_mtl_ros.data.bags.bag import (

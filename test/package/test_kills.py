@@ -23,7 +23,7 @@ import killing
 import pytest
 import yaml
 from evaluations import without_times
-from killing import Job, command, leftovers
+from killing import TRAINING, Job, command, files_of, leftovers
 from moving_recording import moving
 from nyuv2_pack import write_pack
 from tiny_bundle import tiny_manifest, write_tiny_bundle
@@ -43,18 +43,6 @@ CAMPAIGN = bool(os.environ.get("PROTO_MTL_CAMPAIGN"))
 MODELS = Path(__file__).resolve().parents[2] / "models"
 
 pytestmark = pytest.mark.timeout(3600 if CAMPAIGN else 600)
-
-TRAINING = {
-    "name": "smallest",
-    "canonical_fx": 100.0,
-    "input_height": 64,
-    "input_width": 64,
-    "threads": 1,
-    "epochs": 4,
-    "model": {"width": 16, "slots": 2, "heads": 2},
-    "data": {"held_out_blocks": 1, "held_out_length": 2, "manifest": "manifests/one_label.csv"},
-    "optimiser": {"batch": 4, "warmup_steps": 2, "decay_epochs": 1},
-}
 
 
 def kills(default: int, campaign: int) -> int:
@@ -145,10 +133,6 @@ def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("TMPDIR", str(folder))
     monkeypatch.setattr(tempfile, "tempdir", None)
     return folder
-
-
-def files_of(out: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(out)): p.read_bytes() for p in out.rglob("*") if p.is_file()}
 
 
 def test_a_training_goes_on_at_its_last_epoch(tmp_path: Path, record_fault: Callable) -> None:

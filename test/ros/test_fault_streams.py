@@ -103,14 +103,13 @@ def test_a_camera_at_ten_times_its_rate(
         camera.hz = 100.0
         message = told(robot, "too_slow")
         assert "overwritten" in message and "max_rate" in message
-        begin, sent = len(left.messages), other.sent
-        served = len(right.messages)
-        time.sleep(2.0)
-        assert len(left.messages) - begin >= 4  # it still gives the results it can
-        assert len(right.messages) - served >= 0.6 * (other.sent - sent) - 1  # and the other its
+        begin, served, sent = len(left.messages), len(right.messages), other.sent
+        wait_for(lambda: len(left.messages) >= begin + 6, "the results that it can give")
+        turns = min(other.sent - sent, len(left.messages) - begin)
+        assert len(right.messages) - served >= 0.6 * turns - 1  # and the other its
         newest = left.messages[-1].header.stamp
         age = time.time() - (newest.sec + newest.nanosec / NANOSECONDS)
-        assert age < 1.5, "old images are queued"
+        assert age < 3, "old images are queued"
         grown = resident_mib(robot.process.process.pid) - memory
         assert grown < 32, f"{grown:.0f} MiB more memory"
         assert "too_slow" not in robot.client.status("right").message

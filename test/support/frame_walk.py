@@ -135,9 +135,9 @@ def main() -> None:
             break
         complete = all(heard.values())
     loaded = {
-        module.__file__.removeprefix(PACKAGE): Path(module.__file__).read_bytes().count(b"\n")
+        file.removeprefix(PACKAGE): Path(file).read_bytes().count(b"\n")
         for module in list(sys.modules.values())
-        if (getattr(module, "__file__", None) or "").startswith(PACKAGE)
+        if (file := getattr(module, "__file__", None) or "").startswith(PACKAGE)
     }
     libraries = sorted(name for name in sys.modules if "." not in name)
     report = {"complete": complete, "walk": tracer.walk(), "loaded": loaded, "libraries": libraries}

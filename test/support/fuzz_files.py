@@ -103,7 +103,7 @@ def campaign(targets: list[str], seconds: float, record: Path | None) -> int:
             command = [sys.executable, __file__, "--one", target, "--state", str(state),
                        "--seconds", str(seconds / len(targets))]  # fmt: skip
             ended = subprocess.run(command, capture_output=True, text=True, errors="replace")
-            result = json.loads(state.read_text()) if state.is_file() else {
+            result: dict[str, Any] = json.loads(state.read_text()) if state.is_file() else {
                 "inputs": 0, "seconds": 0.0, "found": []}  # fmt: skip
             killed = [path for path in Path(name).glob("*/*-*") if path.is_file()]
         for entry in result["found"]:

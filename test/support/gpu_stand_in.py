@@ -220,7 +220,9 @@ def stand_in_tensorrt(cuda: StandInCuda, most: tuple[int, int, int]) -> Any:
 
     class Context:
         def __init__(self, session: Any) -> None:
-            self.session, self.shape, self.addresses = session, (), {}
+            self.session = session
+            self.shape: tuple[int, ...] = ()
+            self.addresses: dict[str, int] = {}
 
         def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
             self.shape = shape

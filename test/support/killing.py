@@ -37,6 +37,18 @@ _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 LEFTOVERS = ("*.part", "*.tmp")
 
+TRAINING = {
+    "name": "smallest",
+    "canonical_fx": 100.0,
+    "input_height": 64,
+    "input_width": 64,
+    "threads": 1,
+    "epochs": 4,
+    "model": {"width": 16, "slots": 2, "heads": 2},
+    "data": {"held_out_blocks": 1, "held_out_length": 2, "manifest": "manifests/one_label.csv"},
+    "optimiser": {"batch": 4, "warmup_steps": 2, "decay_epochs": 1},
+}
+
 
 class FileOperations:
     """Counts the changes that this process makes to files; kills it before one of them."""
@@ -145,6 +157,11 @@ class Job:
 def leftovers(*folders: Path) -> list[Path]:
     """Return what is not whole in these folders."""
     return [path for folder in folders for name in LEFTOVERS for path in folder.rglob(name)]
+
+
+def files_of(out: Path) -> dict[str, bytes]:
+    """Return the content of all files in a folder by their names."""
+    return {str(p.relative_to(out)): p.read_bytes() for p in out.rglob("*") if p.is_file()}
 
 
 def hold_open(recording: str) -> None:

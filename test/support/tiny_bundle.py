@@ -52,7 +52,7 @@ def tiny_graph(
         delay_loops: multiplications of two 256x256 matrices beside the work (see ``_delay``).
         direction: of all normals.
     """
-    constants = {
+    constants: dict[str, np.ndarray] = {
         "red_index": np.array(0, np.int64),
         "blue_index": np.array(2, np.int64),
         "twenty": np.array(20.0, np.float32),

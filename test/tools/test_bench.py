@@ -12,7 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from test_bench_page import node_row
+from performance_rows import node_row
 from tiny_bundle import write_tiny_bundle
 
 from proto_mtl_ros.data.bags.bag import Bag

@@ -253,20 +253,23 @@ _SECTIONS = {"engine": _engine, "node": _node, "compare": _compare, "accuracy": 
 
 def section(title: str, command: str, content: Row, *parts: str) -> str:
     """Return a section: its heading, how its figures were made and on what, and the parts."""
+    return "\n\n".join([f"## {title}", facts(command, content), *parts])
+
+
+def facts(command: str, content: Row) -> str:
+    """Return how figures were made, and on what."""
     machine = content["machine"]
     versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
-    facts = (
+    return (
         f"`{command}`, model {content['model']}, on {machine['processor']}, {machine['cores']}"
         f" CPUs, {machine['gpu'] or 'no GPU'}; Python {machine['python']}, {versions}."
     )
-    return "\n\n".join([f"## {title}", facts, *parts])
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     """Return a Markdown table; rows that are too short are filled with empty cells."""
     lines = ["| " + " | ".join(heads) + " |", "|" + " --- |" * len(heads)]
-    lines += [
-        "| " + " | ".join(str(cell) for cell in (*row, *[""] * (len(heads) - len(row)))) + " |"
-        for row in rows
-    ]
+    for row in rows:
+        cells = [str(cell).replace("|", "\\|") for cell in row] + [""] * (len(heads) - len(row))
+        lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)

@@ -4,16 +4,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
 from proto_mtl_ros.errors import ConfigError
 from proto_mtl_ros.files import write_text
-from tools.performance.page import (
-    section,
-    table,
-)
+from tools.performance.page import facts
 
 PAGE, DATA, PLOT = "README.md", "reliability.json", "soak.png"
 
@@ -111,243 +111,41 @@ def _of_soak(row: Row) -> dict[str, Any]:
 def write_page(folder: Path, docs: Path) -> dict[str, Any]:
     """Write the page and its data into ``docs``; return the data."""
     parts = read_parts(folder)
-    data = reliability(parts)
+    data, soak = reliability(parts), parts.get("soak")
     shown = folder.as_posix() if not folder.is_absolute() else folder.name
-    sections = [
-        "# Reliability",
-        "What was done to the node and its tools to make them fail, and what came of it. Written by"
-        f" `python -m tools.reliability` from the files in `{shown}`, which the commands below have"
-        " made; the same as data: [reliability.json](reliability.json).",
-        _summary(data),
-    ]
-    if data["faults"]:
-        sections.append(_faults(parts.get("faults", ()), shown))
-    if "soak" in parts:
-        sections.append(_soak(parts["soak"], (docs / PLOT).is_file()))
-    sections += [_SECTIONS[part](parts[part]) for part in _SECTIONS if part in parts]
-    if data["missing"]:
-        lines = [f"- {part}: {PARTS[part].format(folder=shown)}" for part in data["missing"]]
-        sections.append("\n\n".join(["## Not measured yet", "\n".join(lines)]))
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
+    )  # fmt: skip
+    environment.filters |= {"cell": cell, "finding": finding}
+    text = environment.get_template("page.md.j2").render(
+        **data,
+        groups=groups(parts.get("faults", ())),
+        schedule=soak["schedule"] if soak else (),
+        facts=facts(f"python -m tools.soak --minutes {soak['minutes']:.0f}", soak) if soak else "",
+        how={part: command.format(folder=shown) for part, command in PARTS.items()},
+        folder=shown,
+        plot=PLOT if (docs / PLOT).is_file() else "",
+    )
     write_text(docs / DATA, json.dumps(data, indent=1, ensure_ascii=False) + "\n")
-    write_text(docs / PAGE, "\n\n".join(sections) + "\n")
+    write_text(docs / PAGE, re.sub(r"\n{3,}", "\n\n", text).strip() + "\n")
     return data
 
 
-def _summary(data: Row) -> str:
-    soak, coverage, mutation = data["soak"], data["coverage"], data["mutation"]
-    slope = "too short to tell"
-    if soak is not None and soak["memory_slope_mib_per_hour"] is not None:
-        slope = _slope(soak)
-    rows = [
-        ("kinds of faults tried", len(data["faults"])),
-        ("faults tried, survived", f"{data['faults_tried']}, {data['faults_survived']}"),
-        ("results, frames or files lost that should not have been", data["faults_lost"]),
-        ("soak, minutes", _known(soak, lambda: f"{soak['minutes']:.0f}")),
-        ("memory in the soak", _known(soak, lambda: slope)),
-        ("unexplained drops in the soak", _known(soak, lambda: soak["unexplained_drops"])),
-        (
-            "fuzzed, findings",
-            _known(
-                data["fuzz"],
-                lambda: (
-                    f"{sum(one['inputs'] for one in data['fuzz'])} inputs in"
-                    f" {sum(one['seconds'] for one in data['fuzz']) / 60:.0f} minutes,"
-                    f" {sum(len(one['findings']) for one in data['fuzz'])}"
-                ),
-            ),
-        ),
-        (
-            "coverage: lines, branches",
-            _known(coverage, lambda: f"{coverage['line']:.1f} %, {coverage['branch']:.1f} %"),
-        ),
-        (
-            "mutants killed",
-            _known(
-                mutation,
-                lambda: f"{mutation['killed_percent']:.1f} % of a sample of {mutation['mutants']}",
-            ),
-        ),
-    ]
-    return table(("", ""), rows)
+def groups(faults: Sequence[Row]) -> dict[str, list[Row]]:
+    """Return the faults that tests tried by their group, each with the file of its test."""
+    found: dict[str, list[Row]] = {}
+    for fault in sorted(faults, key=lambda fault: fault["group"]):
+        row = {**fault, "file": fault["test"].partition("::")[0]}
+        found.setdefault(fault["group"], []).append(row)
+    return found
 
 
-def _known(part: Any, said: Any) -> Any:
-    return "not measured" if part is None else said()
+def cell(value: Any) -> str:
+    """Return text that does not end a cell of a table."""
+    return str(value).replace("|", "\\|").replace("\n", " ")
 
 
-def _slope(soak: Row) -> str:
-    low, high = soak["memory_slope_interval"]
-    noise = "within noise" if soak["memory_within_noise"] else "more than noise"
-    return (
-        f"{soak['memory_slope_mib_per_hour']:+.2f} MiB an hour"
-        f" (95 %: {low:+.2f} to {high:+.2f}), {noise}"
-    )
-
-
-def _faults(entries: Sequence[Row], folder: str) -> str:
-    """The table of what the tests tried, by group."""
-    parts = [
-        "## Faults",
-        "Every row is a test with real processes, real files and real DDS. `survived` counts those"
-        " after which everything worked again, `lost` the results, frames or files that should not"
-        " have been lost. The figures are of the full campaign; `make test` runs a smaller one.",
-    ]
-    for group in sorted({entry["group"] for entry in entries}):
-        own = [entry for entry in entries if entry["group"] == group]
-        tests = sorted({entry["test"].partition("::")[0] for entry in own})
-        rows = [
-            (entry["name"], entry["tried"], entry["survived"], entry["lost"], entry["seen"])
-            for entry in own
-        ]
-        command = (
-            f"PROTO_MTL_CAMPAIGN=1 python -m pytest {' '.join(tests)} --record-faults"
-            f" {folder}/faults.json"
-        )
-        parts += [
-            f"### {group.capitalize()}",
-            f"`{command}`",
-            table(("fault", "tried", "survived", "lost", "what an operator sees"), _cells(rows)),
-        ]
-    return "\n\n".join(parts)
-
-
-def _soak(soak: Row, plot: bool) -> str:
-    balance = soak["accounts"]
-    ended = " It was ended early." if soak["interrupted"] else ""
-    if "remark" in soak:  # written by hand
-        ended += f" {soak['remark']}"
-    text = (
-        f"{soak['images_in_a_loop']} images of `{soak['recording']}` again and again at"
-        f" {soak['rate_hz']:.1f} Hz for {soak['minutes']:.1f} minutes, through the node and on to"
-        f" two subscribers of {', '.join(soak['results'])}, with {len(soak['schedule'])} faults"
-        f" mixed in, one at a time by a schedule (seed {soak['seed']}).{ended}"
-    )
-    lost = ", ".join(f"{fault} {n}" for fault, n in balance["lost_in_transport"].items())
-    causes = ", ".join(f"{cause} {n}" for cause, n in balance["causes"].items())
-    rows: list[tuple[str, Any]] = [
-        ("images sent", balance["sent"]),
-        ("sent while the node was not active or not connected yet", balance["while_inactive"]),
-        ("lost in transport (best effort), by what was going on", lost or 0),
-        ("received", balance["received"]),
-        ("processed", balance["processed"]),
-        ("received and not processed, by cause", causes or 0),
-        (
-            "points not published, as there was no calibrated camera_info",
-            balance["without_calibration"],
-        ),
-        *((f"unexplained: {name}", n) for name, n in balance["unexplained"].items()),
-    ]
-    trends = [
-        (
-            name.replace("_mib", ", MiB"),
-            f"{one['per_hour']:+.2f}",
-            f"{one['low']:+.2f} to {one['high']:+.2f}",
-            f"{one['growth']:+.2f}",
-            f"{one['scatter']:.2f}",
-        )
-        for name, one in soak["trends"].items()
-        if one is not None
-    ]
-    faults = [
-        (row["name"], row["tried"], row["survived"], row["lost"],
-         f"{row['longest_recovery_seconds']:.1f}", "; ".join(row["seen"]))
-        for row in soak["faults"]
-    ]  # fmt: skip
-    parts = [text]
-    if plot:
-        parts.append(f"![memory, rates, latency and faults along the soak]({PLOT})")
-    parts += [
-        table(("what became of every image", ""), _cells(rows)),
-        f"Memory, files and threads, after the first {soak['warm_up_minutes']:.1f} minutes, in"
-        " which every fault came once. The slope is the median of the slopes between all pairs of"
-        " rounds of faults (Theil and Sen). rss is all memory of the process, anon its heap, pss"
-        " divides what is shared, uss is what it has alone.",
-        table(("", "an hour", "95 %", "growth", "scatter"), trends)
-        if trends
-        else "Too short for a slope.",
-        table(
-            (
-                "fault",
-                "tried",
-                "survived",
-                "lost",
-                "results again after, s",
-                "what an operator sees",
-            ),
-            _cells(faults),
-        ),
-    ]
-    command = f"python -m tools.soak --minutes {soak['minutes']:.0f}"
-    return section("Soak", command, soak, *parts)
-
-
-def _fuzz(entries: Sequence[Row]) -> str:
-    rows = [
-        (one["target"], one["tool"], f"{one['seconds'] / 60:.1f}", one["inputs"],
-         "; ".join(map(_finding, one["findings"])) or "none")
-        for one in entries
-    ]  # fmt: skip
-    heads = ("target", "tool", "minutes", "inputs", "findings, all of them fixed")
-    commands = sorted({one["command"] for one in entries if "command" in one})
-    said = [", ".join(f"`{command}`" for command in commands)] if commands else []
-    return "\n\n".join(["## Fuzzing", *said, table(heads, _cells(rows))])
-
-
-def _finding(one: Any) -> str:
+def finding(one: Any) -> str:
+    """Return what a fuzzer has found as text."""
     return "; ".join(f"{k}: {v}" for k, v in one.items()) if isinstance(one, dict) else str(one)
-
-
-def _coverage(content: Row) -> str:
-    files = [
-        (f"`{one['file']}`", f"{one['line']:.0f}", f"{one['branch']:.0f}")
-        for one in content["files"]
-    ]
-    parts = [
-        "## Coverage",
-        f"`{PARTS['coverage']}`: all tests, the processes that they start included.",
-        f"Lines {content['line']:.1f} %, branches {content['branch']:.1f} %. The files with least:",
-        table(("file", "lines, %", "branches, %"), files),
-    ]
-    if content["uncovered"]:
-        rows = [(one["what"], one["why"]) for one in content["uncovered"]]
-        parts += ["What no test runs, and why:", table(("what", "why"), _cells(rows))]
-    return "\n\n".join(parts)
-
-
-def _mutation(content: Row) -> str:
-    parts = [
-        "## Mutation",
-        f"`{PARTS['mutation']}` ({content['tool']}): a change is made to a line, and the tests of"
-        " that module should fail.",
-        f"{content['mutants']} mutants in {content['seconds'] / 60:.0f} minutes:"
-        f" {content['killed']} killed by a test, {content['timeout']} by running for ever,"
-        f" {content['survived']} survived; {content['killed_percent']:.1f} % killed.",
-    ]
-    if content.get("modules"):
-        modules = [
-            (f"`{one['module']}`", one["mutants"], one["killed"], f"{one['killed_percent']:.0f}")
-            for one in content["modules"]
-        ]
-        parts.append(table(("module", "mutants", "killed", "%"), modules))
-    if content["survivors"]:
-        lives = [(one["where"], f"`{one['mutation']}`", one["why"]) for one in content["survivors"]]
-        parts.append(table(("survivor", "mutation", "why it lives"), _cells(lives)))
-    return "\n\n".join(parts)
-
-
-def _untried(entries: Sequence[Row]) -> str:
-    rows = [(one["name"], one["why"]) for one in entries]
-    return "\n\n".join(["## Untried", table(("what", "why"), _cells(rows))])
-
-
-_SECTIONS: dict[str, Callable[[Any], str]] = {
-    "fuzz": _fuzz,
-    "coverage": _coverage,
-    "mutation": _mutation,
-    "untried": _untried,
-}
-
-
-def _cells(rows: Sequence[Sequence[Any]]) -> list[list[str]]:
-    """Return rows whose text does not end a cell of a table."""
-    return [[str(cell).replace("|", "\\|").replace("\n", " ") for cell in row] for row in rows]

@@ -103,9 +103,9 @@ def people(plan: Plan) -> None:
             if plan.fits(sitter, tuple(i for i in plan.items if i.role != "stand")):
                 plan.items.append(sitter)
         elif style < 0.45:
-            plan.free("ground")
+            plan.free("ground", 30)
         else:
-            plan.free("stand", margin=0.1)
+            plan.free("stand", 40, 0.1)
     if rng.random() < 0.1:
         plan.free("pet")
 
@@ -116,9 +116,9 @@ def furnish(plan: Plan) -> None:
             group(plan)
     if plan.rng.random() < 0.15:
         plan.against("pillar")
+    people(plan)
     clutter(plan)
     hang(plan)
-    people(plan)
 
 
 def _empty(kind: str, rng: np.random.Generator) -> Plan:
