@@ -41,7 +41,6 @@ class Frame:
     """An image on its way through the node.
 
     Attributes:
-        message: as it came.
         received: steady time of its arrival.
         topics: names of the results that it is wanted for.
         maps: names of the network's maps that these are made from.

@@ -15,10 +15,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import remove_ros_args
 
-from proto_mtl_ros.errors import (
-    ConfigError,
-    ProtoMtlError,
-)
+from proto_mtl_ros.errors import ConfigError, ProtoMtlError
 from proto_mtl_ros.ros.engine_host import running_workers
 from proto_mtl_ros.ros.heap import keep_image_memory
 from proto_mtl_ros.ros.model_loading import THREAD as LOADER

@@ -47,12 +47,9 @@ class Worker:
 
     Attributes:
         parameters: may be replaced at any time.
-        inferences: images that went through the network.
         holds: the cause by which frames are left out, empty when they are processed.
-        failures: of the engine, since it last worked.
         stage: what the thread is at, one word.
         round: counts the times that frames were taken.
-        busy: whether frames are in work.
     """
 
     def __init__(
