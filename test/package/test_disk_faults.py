@@ -49,7 +49,7 @@ from recordings import START, image_message, write_recording
 torch = pytest.importorskip("torch", reason="training needs torch")
 pytest.importorskip("lightning", reason="training needs lightning")
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 IMAGE = "sensor_msgs/msg/Image"
 KEY = EngineKey("tiny", "a" * 64, "tensorrt 10.3.0", "Orin", "8.7", "fp16", "1x96x128")

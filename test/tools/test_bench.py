@@ -144,6 +144,7 @@ def proto_mtl_bench(*arguments: object) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.ros
 def test_the_node_is_measured_end_to_end_and_the_page_says_so(tmp_path: Path) -> None:
     pytest.importorskip("rclpy", reason="ROS 2 is not installed")
@@ -209,6 +210,7 @@ run_tool("tools.performance", app)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.ros
 def test_one_node_is_compared_with_one_for_each_task(tmp_path: Path) -> None:
     pytest.importorskip("rclpy", reason="ROS 2 is not installed")
@@ -313,6 +315,7 @@ def test_a_folder_without_figures_or_with_damaged_ones_is_refused(tmp_path: Path
         write_page(tmp_path, tmp_path)
 
 
+@pytest.mark.slow
 def test_a_single_task_network_gives_its_own_maps_alone(tmp_path: Path) -> None:
     pytest.importorskip("torch", reason="torch is not installed")
     from proto_mtl_ros.runtime.engine import create_engine
