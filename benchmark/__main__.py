@@ -92,11 +92,16 @@ def _cache() -> Path:
     return Path(base) / "proto_mtl_ros" / "benchmark"
 
 
-if __name__ == "__main__":
+def run(arguments: list[str] | None = None) -> None:
+    """Run the command and exit; what a user can act on ends in one line on stderr."""
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command()(main)
     try:
-        app(prog_name="python -m benchmark")
+        app(arguments, prog_name="python -m benchmark")
     except ProtoMtlError as error:
         print(f"python -m benchmark: {one_line(error, 2000)}", file=sys.stderr)
         sys.exit(error.exit_status)
+
+
+if __name__ == "__main__":
+    run()

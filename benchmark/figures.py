@@ -8,7 +8,6 @@ labels; only the engine differs: it holds the network itself.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -63,14 +62,8 @@ def figures(
 ) -> tuple[dict[str, Any], float | None]:
     """Return the figures on ``frames`` at the size of their labels, and the affinity's entropy.
 
-    Args:
-        config: of the network; every picture is run at its input size.
-        network: in evaluation mode; all its parameters are on the CPU.
-        frames: with every label that they shall be judged by.
-
-    Returns:
-        ``frames`` and, for every task of the network, its figures (None where no pixel was
-        valid); and the mean entropy of the affinity in nats, None for a network without one.
+    The figures are ``frames`` and, for every task of the network, its own (None where no pixel was
+    valid); the entropy is the mean in nats, None for a network without one.
 
     Raises:
         DataError: there is no frame, or its classes are not the network's.
@@ -80,7 +73,8 @@ def figures(
     predictor = Predictor(Bundle(Path(), record), engine)
     classes = tuple(frames.label_set.classes)
     try:
-        result = evaluate(predictor, _samples(frames), classes)
+        samples = (frames[index] for index in range(len(frames)))
+        result = evaluate(predictor, samples, classes)
     finally:
         predictor.close()
     values: dict[str, Any] = {"frames": result.frames}
@@ -88,7 +82,3 @@ def figures(
         values[task] = {k: None if math.isnan(v) else v for k, v in of_task.items()}
     entropies = engine.entropies
     return values, float(np.mean(entropies)) if entropies else None
-
-
-def _samples(frames: FrameSource) -> Iterator[Any]:
-    return (frames[index] for index in range(len(frames)))

@@ -31,10 +31,7 @@ def info(
 
     Of a recording that was cut off, what lies before the cut is read.
     """
-    from proto_mtl_ros.data.bags.bag import (
-        Bag,
-        is_bag,
-    )
+    from proto_mtl_ros.data.bags.bag import Bag, is_bag
 
     if not recording.exists() or not is_bag(recording):
         _info_of_images(recording)

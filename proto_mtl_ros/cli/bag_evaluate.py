@@ -10,13 +10,7 @@ import typer
 
 import proto_mtl_ros
 from proto_mtl_ros.cli.bag_topics import DepthTopic, ImageTopic, InfoTopic
-from proto_mtl_ros.cli.engine_options import (
-    SHIPPED_MODEL,
-    Backend,
-    Device,
-    Model,
-    Precision,
-)
+from proto_mtl_ros.cli.engine_options import SHIPPED_MODEL, Backend, Device, Model, Precision
 from proto_mtl_ros.cli.progress import progress_bar
 
 

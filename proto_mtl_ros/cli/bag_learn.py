@@ -31,8 +31,7 @@ def learn(
     ] = 600,
     seeds: Annotated[str, typer.Option(help="With commas between.")] = "0,1",
     keep: Annotated[
-        Path | None,
-        typer.Option(help="NYUv2 pack: is what the model knew of classes still there?"),
+        Path | None, typer.Option(help="NYUv2 pack: is what the model knew of classes still there?")
     ] = None,
     registered: Annotated[
         bool, typer.Option(help="Depth pixels are the image's, although the frames differ.")

@@ -16,12 +16,9 @@ LEFT, RIGHT, TOP, BOTTOM = 46.0, 14.0, 8.0, 38.0
 
 @dataclass(frozen=True)
 class Chart:
-    """A chart in SVG units.
+    """A chart in SVG units: title and label name the units of y and x, ticks are place and text.
 
     Attributes:
-        title: what is drawn, with the unit of y.
-        x_label: what x is, with its unit.
-        x_ticks, y_ticks: place and text.
         line: points of a polyline, "" for a histogram.
         bars: (left, top, width, height, text) of a histogram.
     """

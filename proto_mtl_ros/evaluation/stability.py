@@ -8,15 +8,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from proto_mtl_ros.geometry import (
-    resize,
-    resize_to_width,
-)
+from proto_mtl_ros.geometry import resize, resize_to_width
 from proto_mtl_ros.geometry.optical_flow import OpticalFlow
-from proto_mtl_ros.tasks import (
-    DEPTH,
-    IGNORE_INDEX,
-)
+from proto_mtl_ros.tasks import DEPTH, IGNORE_INDEX
 
 WIDTH = 240
 """Flow is computed on images of this width: finer motion says nothing more about flicker."""

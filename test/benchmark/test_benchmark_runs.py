@@ -24,6 +24,7 @@ pytest.importorskip("torch", reason="training needs torch")
 pytest.importorskip("lightning", reason="training needs lightning")
 
 from benchmark import runner
+from benchmark.__main__ import run as run_benchmark
 from benchmark.protocol import Protocol
 from benchmark.run import BUSY, FAILURE, main
 from benchmark.runs import Run, runs_of
@@ -278,14 +279,15 @@ def test_what_is_trained_is_not_trained_again_nor_with_other_settings(tmp_path, 
     assert "trained with canonical_fx = 100.0, not 50.0; delete it to train again" in said
 
 
-def test_bad_input_ends_in_one_line(tmp_path):
+def test_bad_input_ends_in_one_line(tmp_path, capfd):
+    pack = write_pack(tmp_path / "pack", train=3, val=1)
     for arguments, said, status in (
         (("--only", "one_label/nobody"), "names no run", 2),
         (("--data", tmp_path / "none"), "splits.csv", 3),
     ):
-        pack = write_pack(tmp_path / "pack", train=3, val=1)
-        process = _start(_command(tmp_path, pack, *arguments))
-        _, stderr = process.communicate(timeout=60)
-        assert process.returncode == status
+        with pytest.raises(SystemExit) as end:
+            run_benchmark(_command(tmp_path, pack, *arguments)[3:])
+        stderr = capfd.readouterr().err
+        assert end.value.code == status
         assert said in stderr
         assert len(stderr.strip().splitlines()) == 1

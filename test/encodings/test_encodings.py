@@ -36,17 +36,6 @@ COLOUR_ORDERS = {
     "rgba16": (0, 1, 2),
     "bgra16": (2, 1, 0),
 }
-# As sensor_msgs/image_encodings.hpp has them.
-PIXEL_BYTES = {
-    **dict.fromkeys(("rgb8", "bgr8", "8UC3"), 3),
-    **dict.fromkeys(("rgba8", "bgra8", "8UC4", "32FC1"), 4),
-    **dict.fromkeys(("mono8", "8UC1"), 1),
-    **dict.fromkeys(("rgb16", "bgr16"), 6),
-    **dict.fromkeys(("rgba16", "bgra16"), 8),
-    **dict.fromkeys(("yuv422", "uyvy", "yuv422_yuy2", "yuyv", "mono16", "16UC1"), 2),
-    **dict.fromkeys(("bayer_rggb8", "bayer_bggr8", "bayer_gbrg8", "bayer_grbg8"), 1),
-    "32FC3": 12,
-}
 # The first two rows of a mosaic, as ROS names it.
 MOSAICS = {name: name[6:10] for name in ENCODINGS if name.startswith("bayer")}
 
@@ -72,10 +61,6 @@ def cause_of(function, *arguments):
         function(*arguments)
     assert str(caught.value) and "\n" not in str(caught.value)
     return caught.value.cause
-
-
-def test_the_bytes_of_a_pixel():
-    assert {name: one.pixel_bytes for name, one in ENCODINGS.items()} == PIXEL_BYTES
 
 
 @PROPERTY

@@ -19,7 +19,6 @@ from proto_mtl_ros.encodings.picture_size import (
     check_size,
     jpeg_frame,
     picture_size,
-    png_chunks,
 )
 
 SUFFIXES = (".png", ".jpg", ".webp", ".tiff", ".bmp", ".ppm", ".pgm")
@@ -198,13 +197,6 @@ def test_a_png_begins_with_its_header_and_has_an_end() -> None:
                     chunk(b"IHDR", HEADER[:12]) + end, chunk(b"IHDR", HEADER + b"\0") + end,
                     chunk(b"tEXt", b"") + head + end, head + chunk(b"IDAT", b"x")):  # fmt: skip
         assert cause(PNG + content) == "bad_png"
-
-
-def test_the_chunks_of_a_png_are_those_that_are_whole() -> None:
-    content = PNG + chunk(b"IHDR", HEADER) + chunk(b"IEND", b"") + chunk(b"tEXt", b"later")
-    assert list(png_chunks(content)) == [(b"IHDR", 16, 29), (b"IEND", 41, 41)]
-    assert list(png_chunks(content[:32])) == []
-    assert list(png_chunks(content[:33])) == [(b"IHDR", 16, 29)]
 
 
 def test_the_limits() -> None:

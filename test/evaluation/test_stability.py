@@ -7,10 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from proto_mtl_ros.evaluation.stability import (
-    WIDTH,
-    Stability,
-)
+from proto_mtl_ros.evaluation.stability import WIDTH, Stability
 
 
 def texture(seed: int = 0) -> np.ndarray:

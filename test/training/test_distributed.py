@@ -21,7 +21,7 @@ from proto_mtl_ros.training.frames import EpochBatches  # noqa: E402
 
 pytestmark = pytest.mark.timeout(600)
 
-# losses whose value for a batch is not the mean over its parts are among them: tc, entropy
+# tc is among them: its value for a batch is not the mean over its parts
 TINY: dict[str, Any] = {
     "input_width": 64,
     "epochs": 2,

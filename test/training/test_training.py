@@ -20,6 +20,7 @@ pytest.importorskip("lightning", reason="training needs lightning")
 
 from small_training import config_file, train_config  # noqa: E402
 
+from proto_mtl_ros.cli.main import run_command  # noqa: E402
 from proto_mtl_ros.errors import ConfigError, TrainingError  # noqa: E402
 from proto_mtl_ros.tasks import NYU13  # noqa: E402
 from proto_mtl_ros.training.module import MultiTaskModule  # noqa: E402
@@ -248,15 +249,16 @@ def test_bundle_says_the_metrics_that_evaluate_prints(bundle, pack, tmp_path):
     assert stated["depth"]["abs_err"] == pytest.approx(found["depth"]["abs_err"], rel=1e-6)
 
 
-def test_bad_input_ends_in_one_line(pack, tmp_path):
+def test_bad_input_ends_in_one_line(pack, tmp_path, capfd):
     config = config_file(tmp_path)
     cases = [
         (2, "train", "--config", tmp_path / "none.yaml", "--data", pack, "--out", tmp_path / "o"),
         (3, "train", "--config", config, "--data", tmp_path, "--out", tmp_path / "o"),
         (3, "evaluate", "--model", tmp_path / "no_model", "--data", pack),
     ]
-    for status, *case in cases:
-        result = _run(*case)
-        assert result.returncode == status
-        assert "Traceback" not in result.stderr
-        assert len(result.stderr.strip().splitlines()) == 1, result.stderr
+    for status, command, *arguments in cases:
+        with pytest.raises(SystemExit) as end:
+            run_command(command, [str(argument) for argument in arguments])
+        stderr = capfd.readouterr().err
+        assert end.value.code == status
+        assert len(stderr.strip().splitlines()) == 1, stderr

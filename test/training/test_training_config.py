@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import sources
@@ -22,6 +24,7 @@ from proto_mtl_ros.training.sources import reported_frames, split_frames  # noqa
 from proto_mtl_ros.training.trainer import check_division, train, training_store  # noqa: E402
 from proto_mtl_ros.training.upgrade import upgraded  # noqa: E402
 
+REPOSITORY = Path(__file__).resolve().parents[2]
 PLAIN = {"tke": 0.0, "tc": 0.0}
 
 
@@ -200,3 +203,11 @@ def test_a_run_for_some_of_its_tasks_keeps_their_order():
     for names in ([""], ["smell"], []):
         with pytest.raises(ConfigError, match="segmentation, depth, normals"):
             config.with_tasks(names)
+
+
+@pytest.mark.parametrize(
+    "path", sorted((REPOSITORY / "config" / "training").glob("*.yaml")), ids=str
+)
+def test_configurations_that_ship_are_right(path):
+    config = TrainConfig.read(path)
+    assert path.stem.removeprefix("nyu13_") in config.name.replace("-", "_").replace("nyu13_", "")

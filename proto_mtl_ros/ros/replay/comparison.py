@@ -244,11 +244,7 @@ class ResultReader:
             self._shown += 1
 
     def _compare(
-        self,
-        predictor: Predictor,
-        stamp: int,
-        frame: RecordedFrame,
-        live: Mapping[str, np.ndarray],
+        self, predictor: Predictor, stamp: int, frame: RecordedFrame, live: Mapping[str, np.ndarray]
     ) -> None:
         prediction = predictor.predict(frame.rgb, frame.camera)
         equal = [

@@ -29,12 +29,7 @@ from proto_mtl_ros.data.bags.recording import Recording
 from proto_mtl_ros.data.bags.recording_kinds import open_recording
 from proto_mtl_ros.data.bags.stamp_log import StampLog, shifted
 from proto_mtl_ros.errors import BagError, ConfigError
-from proto_mtl_ros.ros.replay.processes import (
-    exit_on_sigterm,
-    message_class,
-    run_process,
-    say_json,
-)
+from proto_mtl_ros.ros.replay.processes import exit_on_sigterm, message_class, run_process, say_json
 
 _HISTORY = 5
 _STALL_NS = 50_000_000

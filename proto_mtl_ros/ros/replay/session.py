@@ -59,15 +59,9 @@ class ReplayOptions:
     """What is replayed, and how.
 
     Attributes:
-        recording: path of it.
-        out: folder of the results and the logs.
         parameters: of the node, by name, in YAML spelling; "model" must be among them.
-        rate: playing speed, 1 = as recorded.
-        seconds: play only so much of it, None for all.
-        start: leave out so many seconds at the beginning.
-        loops: how often it is played.
+        rate, seconds, start, loops: see ``Player.play``.
         fps: images a second of a recording without times, None for its own or the default.
-        image_topic, info_topic, depth_topic: of a rosbag2, None to guess.
         domain_id: ROS domain, None for a free one.
         compare: run the images offline as well.
         command: the words that started it, for the report.

@@ -30,19 +30,8 @@ from proto_mtl_ros.data.bags.bag import Bag
 from proto_mtl_ros.data.bags.recording_kinds import open_recording
 from proto_mtl_ros.data.bags.stamp_log import StampLog
 from proto_mtl_ros.data.bags.writer import BagWriter
-from proto_mtl_ros.errors import (
-    INPUT,
-    INTERRUPTED,
-    USAGE,
-    BagError,
-    ProtoMtlError,
-)
-from proto_mtl_ros.ros.replay import (
-    lifecycle,
-    player,
-    processes,
-    recorder,
-)
+from proto_mtl_ros.errors import INPUT, INTERRUPTED, USAGE, BagError, ProtoMtlError
+from proto_mtl_ros.ros.replay import lifecycle, player, processes, recorder
 from proto_mtl_ros.ros.replay.processes import (
     DDS_PROFILE_VARIABLES,
     Child,
