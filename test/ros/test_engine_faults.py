@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An engine that hangs, fails, freezes the process or gives nonsense, in the node's real process."""
+"""An engine that hangs, fails, freezes or gives nonsense, in the node's real process."""
 
 from __future__ import annotations
 
