@@ -24,23 +24,12 @@ from moving_recording import moving
 from nyuv2_pack import write_pack
 from tiny_bundle import tiny_manifest, write_tiny_bundle
 
-from proto_mtl_ros.data.bags.bag import (
-    Bag,
-)
+from proto_mtl_ros.data.bags.bag import Bag
 from proto_mtl_ros.data.bags.writer import BagWriter
-from proto_mtl_ros.errors import (
-    BagError,
-    BundleError,
-)
-from proto_mtl_ros.files import (
-    write_json_part,
-)
+from proto_mtl_ros.errors import BagError, BundleError
+from proto_mtl_ros.files import write_json_part
 from proto_mtl_ros.runtime.bundle import Bundle
-from proto_mtl_ros.runtime.engine_cache import (
-    EngineCache,
-    EngineKey,
-    EngineNotSaved,
-)
+from proto_mtl_ros.runtime.engine_cache import EngineCache, EngineKey, EngineNotSaved
 from recordings import START, image_message, write_recording
 
 torch = pytest.importorskip("torch", reason="training needs torch")

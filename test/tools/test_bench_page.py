@@ -17,12 +17,7 @@ from proto_mtl_ros.cli.group import command_group
 from proto_mtl_ros.errors import ConfigError
 from recordings import write_recording
 from tools.performance.__main__ import app
-from tools.performance.page import (
-    DATA,
-    PAGE,
-    PLOT,
-    write_page,
-)
+from tools.performance.page import DATA, PAGE, PLOT, write_page
 from tools.soak.__main__ import soak
 
 

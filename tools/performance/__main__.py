@@ -15,20 +15,8 @@ from rich.progress import Progress
 
 import proto_mtl_ros
 from proto_mtl_ros.cli import comma_list
-from proto_mtl_ros.cli.dataset import (
-    Data,
-    Kind,
-    Options,
-    Split,
-    open_dataset,
-)
-from proto_mtl_ros.cli.engine_options import (
-    SHIPPED_MODEL,
-    Backend,
-    Model,
-    Precision,
-    Threads,
-)
+from proto_mtl_ros.cli.dataset import Data, Kind, Options, Split, open_dataset
+from proto_mtl_ros.cli.engine_options import SHIPPED_MODEL, Backend, Model, Precision, Threads
 from proto_mtl_ros.cli.group import command_group
 from proto_mtl_ros.cli.main import run_tool
 from proto_mtl_ros.errors import ConfigError
@@ -119,10 +107,7 @@ def node(
     With --only, the rows of other cases in an earlier node.json stay.
     """
     from proto_mtl_ros.runtime.bundle import Bundle
-    from tools.performance.node_suite import (
-        cases,
-        run_cases,
-    )
+    from tools.performance.node_suite import cases, run_cases
 
     bundle = Bundle.load(model)
     chosen = cases(_sizes(input_sizes, "--input-sizes"))
@@ -247,10 +232,7 @@ def recording(
     """`bag evaluate`: frames per second beside the engine's own, and memory of long recordings."""
     from proto_mtl_ros.files import write_json_part
     from proto_mtl_ros.runtime.machine import machine
-    from tools.performance.recording import (
-        pass_speed,
-        peak_memory,
-    )
+    from tools.performance.recording import pass_speed, peak_memory
 
     predictor = proto_mtl_ros.load(model, backend, "cpu", threads=threads)
     with Progress() as bar:
@@ -285,10 +267,7 @@ def page(
     docs: Annotated[Path, typer.Option(help="Folder of the page.")] = Path("docs"),
 ) -> None:
     """Write docs/performance.md and docs/performance.json from the figures."""
-    from tools.performance.page import (
-        PAGE,
-        write_page,
-    )
+    from tools.performance.page import PAGE, write_page
 
     for name, value in write_page(out, docs)["ratios"].items():
         typer.echo(f"{name}: {value}")

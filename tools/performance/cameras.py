@@ -26,10 +26,7 @@ from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import CameraInfo, Image
 
 from proto_mtl_ros.data.bags.stamp_log import StampLog
-from proto_mtl_ros.ros.replay.processes import (
-    exit_on_sigterm,
-    say_json,
-)
+from proto_mtl_ros.ros.replay.processes import exit_on_sigterm, say_json
 
 _PATIENCE = 30.0
 _LEAST_PAUSE = 1e-3

@@ -12,26 +12,10 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from proto_mtl_ros.errors import ConfigError
-from proto_mtl_ros.files import (
-    read_json,
-    write_bytes,
-    write_text,
-)
-from tools.performance.node_suite import (
-    MOST_LOSS,
-    SATURATING,
-)
-from tools.performance.plot import (
-    camera_series,
-    cost_plot,
-    size_series,
-    slope,
-)
-from tools.performance.ratios import (
-    RATIO_HEADS,
-    ratio_rows,
-    ratios,
-)
+from proto_mtl_ros.files import read_json, write_bytes, write_text
+from tools.performance.node_suite import MOST_LOSS, SATURATING
+from tools.performance.plot import camera_series, cost_plot, size_series, slope
+from tools.performance.ratios import RATIO_HEADS, ratio_rows, ratios
 
 PARTS = ("engine", "node", "compare", "accuracy")
 MAIN_METRICS = ("miou", "abs_err", "mean_deg")

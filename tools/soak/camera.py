@@ -34,11 +34,7 @@ from proto_mtl_ros.data.bags.stamp_log import StampLog
 from proto_mtl_ros.errors import BagError
 from proto_mtl_ros.ros.replay.processes import message_class, say_json
 from tools.performance.cameras import usual_info
-from tools.soak.schedule import (
-    KINDS,
-    Fault,
-    schedule,
-)
+from tools.soak.schedule import KINDS, Fault, schedule
 
 CALM, MALFORMED = "calm", "malformed"
 BURST = 10.0
