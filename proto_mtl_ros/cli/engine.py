@@ -12,16 +12,9 @@ import typer
 
 from proto_mtl_ros.cli import comma_list
 from proto_mtl_ros.cli.dataset import open_dataset
-from proto_mtl_ros.cli.engine_options import (
-    SHIPPED_MODEL,
-    Device,
-    Model,
-)
+from proto_mtl_ros.cli.engine_options import SHIPPED_MODEL, Device, Model
 from proto_mtl_ros.cli.group import command_group
-from proto_mtl_ros.errors import (
-    ConfigError,
-    EngineError,
-)
+from proto_mtl_ros.errors import ConfigError, EngineError
 
 if TYPE_CHECKING:
     from proto_mtl_ros.runtime.engine_plan import EnginePlan
@@ -55,10 +48,7 @@ def build(
     """
     from proto_mtl_ros.runtime.bundle import Bundle
     from proto_mtl_ros.runtime.cuda import Cuda
-    from proto_mtl_ros.runtime.engine_plan import (
-        EngineNotBuilt,
-        EnginePlan,
-    )
+    from proto_mtl_ros.runtime.engine_plan import EngineNotBuilt, EnginePlan
 
     bundle = Bundle.load(model)
     cuda = Cuda(gpu)
@@ -93,10 +83,7 @@ def check(
     from proto_mtl_ros.files.installation import shared_file
     from proto_mtl_ros.runtime.bundle import Bundle
     from proto_mtl_ros.runtime.machine import machine
-    from proto_mtl_ros.training.quantisation.frames import (
-        network_images,
-        spread,
-    )
+    from proto_mtl_ros.training.quantisation.frames import network_images, spread
 
     where = data or shared_file("recordings/room")
     if where is None:

@@ -13,15 +13,8 @@ import pytest
 import typer
 
 import proto_mtl_ros
-from proto_mtl_ros.cli.main import (
-    COMMANDS,
-    REMEDIES,
-    load_command,
-)
-from proto_mtl_ros.errors import (
-    INPUT,
-    MISSING,
-)
+from proto_mtl_ros.cli.main import COMMANDS, REMEDIES, load_command
+from proto_mtl_ros.errors import INPUT, MISSING
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 HEAVY = ("torch", "rclpy", "lightning", "onnxruntime", "cv2")

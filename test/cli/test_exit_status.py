@@ -19,14 +19,7 @@ import pytest
 
 from proto_mtl_ros import errors
 from proto_mtl_ros.cli import main
-from proto_mtl_ros.errors import (
-    ENGINE,
-    EXIT_STATUSES,
-    INPUT,
-    INTERRUPTED,
-    MISSING,
-    USAGE,
-)
+from proto_mtl_ros.errors import ENGINE, EXIT_STATUSES, INPUT, INTERRUPTED, MISSING, USAGE
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 ROOM = REPOSITORY / "recordings" / "room"

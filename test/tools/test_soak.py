@@ -27,23 +27,11 @@ from proto_mtl_ros.errors import ConfigError
 from recordings import write_recording
 from tools.process_use import process_use
 from tools.soak.__main__ import soak
-from tools.soak.analysis import (
-    accounts,
-    fault_outcomes,
-    trend,
-)
+from tools.soak.analysis import accounts, fault_outcomes, trend
 from tools.soak.operator import Operator
 from tools.soak.plot import soak_plot
-from tools.soak.schedule import (
-    KINDS,
-    Fault,
-    schedule,
-)
-from tools.soak.soak import (
-    Soak,
-    soak_figures,
-    verdict,
-)
+from tools.soak.schedule import KINDS, Fault, schedule
+from tools.soak.soak import Soak, soak_figures, verdict
 
 MINUTES = 30
 ROUND = 150.0

@@ -11,12 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from proto_mtl_ros.data.camera_file import camera_json
-from proto_mtl_ros.data.map_file import (
-    write_depth,
-    write_image,
-    write_normals,
-    write_segmentation,
-)
+from proto_mtl_ros.data.map_file import write_depth, write_image, write_normals, write_segmentation
 from proto_mtl_ros.data.table import write_splits
 from proto_mtl_ros.geometry import Camera
 
