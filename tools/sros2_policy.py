@@ -16,10 +16,7 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from proto_mtl_ros.errors import (
-    ConfigError,
-    ProtoMtlError,
-)
+from proto_mtl_ros.errors import ConfigError, ProtoMtlError
 from proto_mtl_ros.ros import parameters
 from proto_mtl_ros.ros.topics import LABEL_INFO, result_topics
 from tools.interface_pages import NODE_TOPICS, SERVICES

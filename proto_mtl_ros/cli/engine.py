@@ -11,25 +11,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from proto_mtl_ros.cli import comma_list
-from proto_mtl_ros.cli.dataset import (
-    Kind,
-    Options,
-    Split,
-    open_dataset,
-)
-from proto_mtl_ros.cli.engine_options import (
-    SHIPPED_MODEL,
-    Device,
-    Model,
-)
+from proto_mtl_ros.cli.dataset import open_dataset
+from proto_mtl_ros.cli.engine_options import SHIPPED_MODEL, Device, Model
 from proto_mtl_ros.cli.group import command_group
-from proto_mtl_ros.errors import (
-    ConfigError,
-    EngineError,
-)
+from proto_mtl_ros.errors import ConfigError, EngineError
 
 if TYPE_CHECKING:
     from proto_mtl_ros.runtime.engine_plan import EnginePlan
+
+_FRAMES = 16
+"""Most frames that engines are checked on."""
 
 app = command_group(
     "Build the TensorRT engine of a model, or check every engine that this machine has."
@@ -57,10 +48,7 @@ def build(
     """
     from proto_mtl_ros.runtime.bundle import Bundle
     from proto_mtl_ros.runtime.cuda import Cuda
-    from proto_mtl_ros.runtime.engine_plan import (
-        EngineNotBuilt,
-        EnginePlan,
-    )
+    from proto_mtl_ros.runtime.engine_plan import EngineNotBuilt, EnginePlan
 
     bundle = Bundle.load(model)
     cuda = Cuda(gpu)
@@ -83,11 +71,6 @@ def check(
     model: Model = SHIPPED_MODEL,
     backends: Annotated[str, typer.Option(help="Only these, with commas between.")] = "",
     device: Device = "auto",
-    kind: Kind = "bag",
-    split: Split = "train",
-    option: Options = None,
-    frames: Annotated[int, typer.Option(min=1, help="Most frames to look at.")] = 16,
-    batches: Annotated[str, typer.Option(help="Images at once, with commas between.")] = "1,4",
     out: Annotated[Path | None, typer.Option(help="Also write the results as JSON.")] = None,
 ) -> None:
     """Run every engine on real pictures, hold it against ONNX Runtime in fp32, and time it.
@@ -100,25 +83,19 @@ def check(
     from proto_mtl_ros.files.installation import shared_file
     from proto_mtl_ros.runtime.bundle import Bundle
     from proto_mtl_ros.runtime.machine import machine
-    from proto_mtl_ros.training.quantisation.frames import (
-        network_images,
-        spread,
-    )
+    from proto_mtl_ros.training.quantisation.frames import network_images, spread
 
-    counts = comma_list.numbers(batches, "--batches")
     where = data or shared_file("recordings/room")
     if where is None:
         raise ConfigError("the shipped recording is not installed: give --data")
     bundle = Bundle.load(model)
-    source = open_dataset(where, kind, split, None, option)
-    chosen = spread(range(len(source)), min(frames, len(source)))
+    source = open_dataset(where, None, "train", None, None)
+    chosen = spread(range(len(source)), min(_FRAMES, len(source)))
     images = list(network_images(source, chosen, bundle.manifest.input_size))
-    if max(counts) > len(images):
-        raise ConfigError(f"--batches {batches}: give numbers up to {len(images)}, the frames")
     names = comma_list.parts(backends) or None
     results = []
     for one in check_engines(
-        bundle, images, names, device, counts, lambda missing: _build(missing.plan)
+        bundle, images, names, device, build=lambda missing: _build(missing.plan)
     ):
         results.append(one)
         name = f"{one.backend} {one.precision} x{one.batch}"

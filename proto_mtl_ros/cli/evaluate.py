@@ -25,7 +25,7 @@ from proto_mtl_ros.cli.engine_options import (
 def command(
     data: Data,
     model: Model = SHIPPED_MODEL,
-    kind: Kind = "nyuv2",
+    kind: Kind = None,
     split: Split = "val",
     option: Options = None,
     backend: Backend = "auto",
@@ -33,7 +33,6 @@ def command(
     precision: Precision = "auto",
     threads: Threads = 0,
     input_size: InputSize = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first frames.")] = None,
     out: Annotated[Path | None, typer.Option(help="Also write the figures as JSON.")] = None,
 ) -> None:
     """Print the metrics of a model on labelled frames.
@@ -45,13 +44,13 @@ def command(
     from proto_mtl_ros.files import write_text
 
     frames = open_dataset(data, kind, split, None, option)
-    count = min(len(frames), limit or len(frames))
+    count = len(frames)
     predictor = proto_mtl_ros.load(model, backend, device, precision, threads, input_size)
     bundle = predictor.bundle
     samples = (frames[index] for index in range(count))
     with typer.progressbar(length=count, label=f"{bundle.name} on {split}") as bar:
         result = evaluate(predictor, samples, frames.label_set.classes, lambda _: bar.update(1))
-    typer.echo(markdown(result, f"{bundle.name}, {kind} {split}, {predictor.engine.choice}"))
+    typer.echo(markdown(result, f"{bundle.name}, {data.name} {split}, {predictor.engine.choice}"))
     if out is not None:
         figures = {"frames": result.frames, **result.metrics, "iou": result.per_class}
         write_text(out, json.dumps(figures, indent=2) + "\n")

@@ -10,13 +10,7 @@ from contextlib import contextmanager
 @contextmanager
 def progress_bar(text: str = "") -> Iterator[Callable[[str, int, int | None], None]]:
     """Give a function that takes what is going on, how many are done, and of how many."""
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-    )
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (TextColumn("{task.description:<44}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TimeElapsedColumn()) as bar:

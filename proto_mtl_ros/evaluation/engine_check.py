@@ -21,6 +21,9 @@ from proto_mtl_ros.runtime.engine_plan import EngineNotBuilt
 REFERENCE = "onnxruntime"
 """In fp32 on the CPU; every machine has it."""
 
+BATCHES = (1, 4)
+"""Images at once; of the last batch those that are left over are not looked at."""
+
 _TIMED = 30
 
 
@@ -55,7 +58,6 @@ def check_engines(
     images: Sequence[np.ndarray],
     backends: Sequence[str] | None = None,
     device: str = "auto",
-    batches: Sequence[int] = (1, 4),
     build: Callable[[EngineNotBuilt], object] = lambda missing: missing.plan.build(
         lambda share, what: None
     ),
@@ -66,11 +68,11 @@ def check_engines(
         images: uint8 [1, H, W, 3] as the network sees them, all of one size.
         backends: names of those to check, None for all that are installed.
         device: that they shall run on; another one counts as not having run.
-        batches: images at once; left-over images of the last batch are not looked at.
         build: called for an engine that has to be built first.
     """
     reference = create_engine(bundle, REFERENCE, "cpu", precision="fp32")
     size = (images[0].shape[1], images[0].shape[2])
+    batches = [count for count in BATCHES if count <= len(images)]
     for asked in product(backends or available_backends(), PRECISIONS, batches):
         backend, precision, batch = asked
         load = partial(

@@ -11,9 +11,7 @@ import hashlib
 import os
 import re
 import shutil
-import site
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,6 +19,7 @@ import numpy as np
 
 from proto_mtl_ros.errors import BundleError, file_trouble, one_line
 from proto_mtl_ros.files import NewFolder, named, open_regular, read_bytes
+from proto_mtl_ros.files.installation import shared_file, shared_roots
 from proto_mtl_ros.runtime.manifest import FILE_NAME, ModelManifest
 from proto_mtl_ros.runtime.onnx_check import check_graph
 
@@ -40,7 +39,6 @@ MAX_MANIFEST_BYTES = 1_000_000
 MAX_FILE_BYTES = 1_000_000_000
 """Of each other file."""
 
-_PACKAGE = "proto_mtl_ros"
 _REPLACED_AT_MOST = 3
 """Times that a bundle may be replaced while it is read."""
 
@@ -220,21 +218,11 @@ class Bundle:
             )
 
 
-def model_folders() -> list[Path]:
-    """Return the folders that hold models by name, the first to be searched first."""
-    here = Path(__file__).resolve()
-    source = here.parents[2]
-    folders = [source / "models"] if (source / "package.xml").is_file() else []
-    prefixes = [Path(p) for p in os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep) if p]
-    prefixes += [Path(sys.prefix), Path(site.getuserbase())]
-    prefixes += here.parents[2:]  # an install prefix whose environment was not sourced
-    folders += [prefix / "share" / _PACKAGE / "models" for prefix in prefixes]
-    return [folder for folder in dict.fromkeys(folders) if folder.is_dir()]
-
-
 def available_models() -> list[str]:
     """Return the names that ``Bundle.load`` finds, sorted."""
-    return sorted({path.parent.name for folder in model_folders() for path in _manifests(folder)})
+    found = (path for root in shared_roots() for path in root.glob(f"models/*/{MANIFEST}"))
+    # A hidden folder is a bundle that is being written.
+    return sorted({path.parent.name for path in found if not path.parent.name.startswith(".")})
 
 
 def find_bundle(path_or_name: str | os.PathLike[str]) -> Path:
@@ -252,14 +240,14 @@ def find_bundle(path_or_name: str | os.PathLike[str]) -> Path:
             return path.parent
         if (path / MANIFEST).is_file():
             return path
-        for folder in model_folders() if _is_name(text) else ():
-            if (folder / text / MANIFEST).is_file():
-                return folder / text
+        shipped = shared_file(f"models/{text}/{MANIFEST}") if text == path.name else None
+        if shipped is not None:
+            return shipped.parent
         if path.is_dir():
             raise BundleError(f"{path} has no {MANIFEST}: give the folder of a model bundle")
     except OSError as error:
         raise BundleError(f"cannot read {path} ({error.strerror}): check the path") from None
-    what = "model" if _is_name(text) else "folder"
+    what = "model" if text == path.name else "folder"
     raise BundleError(f"there is no {what} {text}: give a folder or one of {_known()}")
 
 
@@ -271,17 +259,8 @@ def _identity(folder: Path) -> tuple[int, ...] | None:
     return found.st_dev, found.st_ino, found.st_mtime_ns  # a number of a file may be used again
 
 
-def _is_name(text: str) -> bool:
-    return text == Path(text).name
-
-
 def _known() -> str:
     return ", ".join(available_models()) or "the installed models (none found)"
-
-
-def _manifests(folder: Path) -> Iterator[Path]:
-    # A hidden folder is a bundle that is being written.
-    return (path for path in folder.glob(f"*/{MANIFEST}") if not path.parent.name.startswith("."))
 
 
 def _sha256(path: Path) -> str:

@@ -19,14 +19,7 @@ import pytest
 
 from proto_mtl_ros import errors
 from proto_mtl_ros.cli import main
-from proto_mtl_ros.errors import (
-    ENGINE,
-    EXIT_STATUSES,
-    INPUT,
-    INTERRUPTED,
-    MISSING,
-    USAGE,
-)
+from proto_mtl_ros.errors import ENGINE, EXIT_STATUSES, INPUT, INTERRUPTED, MISSING, USAGE
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 ROOM = REPOSITORY / "recordings" / "room"
@@ -92,7 +85,9 @@ def test_a_missing_package_has_its_status(package: str, arguments: tuple[object,
 
 
 def test_a_fault_of_ours_keeps_its_traceback() -> None:
-    program = "from proto_mtl_ros.cli import main; main._load = lambda name: 1 / 0; main.main()"
+    program = (
+        "from proto_mtl_ros.cli import main; main.load_command = lambda name: 1 / 0; main.main()"
+    )
     done = subprocess.run(
         [sys.executable, "-c", program, "bag"], capture_output=True, text=True, timeout=60
     )
@@ -125,7 +120,7 @@ def test_what_happens_while_a_command_is_loaded(
     def load(name: str) -> None:
         raise fault
 
-    monkeypatch.setattr(main, "_load", load)
+    monkeypatch.setattr(main, "load_command", load)
     with pytest.raises(SystemExit if status else type(fault)) as caught:
         main.run_command("bag", ["info"])
     lines = capsys.readouterr().err.splitlines()

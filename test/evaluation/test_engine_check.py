@@ -16,7 +16,7 @@ from proto_mtl_ros.runtime.bundle import Bundle
 
 
 def engine_check(model: Path, *arguments: object) -> Result:
-    given = ["check", "--model", model, "--device", "cpu", "--frames", "2", *arguments]
+    given = ["check", "--model", model, "--device", "cpu", *arguments]
     return CliRunner().invoke(engine.app, list(map(str, given)))
 
 
@@ -28,13 +28,13 @@ def bundle_with(folder: Path, int8: bytes) -> Path:
 def test_every_engine_is_run_and_timed(room_recording: Path, tmp_path: Path) -> None:
     model = bundle_with(tmp_path, tiny_graph().SerializeToString())
     out = tmp_path / "engines.json"
-    done = engine_check(model, "--data", room_recording, "--batches", "1,2", "--out", out)
+    done = engine_check(model, "--data", room_recording, "--out", out)
     assert done.exit_code == 0, done.output
     rows = {
         (r["backend"], r["precision"], r["batch"]): r
         for r in json.loads(out.read_text())["engines"]
     }
-    for batch in (1, 2):
+    for batch in (1, 4):
         row = rows["onnxruntime", "fp32", batch]
         assert row["ran"] and row["problem"] is None and row["milliseconds"] > 0
         assert set(row["errors"].values()) == {0.0}
@@ -44,17 +44,10 @@ def test_every_engine_is_run_and_timed(room_recording: Path, tmp_path: Path) -> 
 
 def test_an_engine_that_gives_other_maps_is_named(room_recording: Path, tmp_path: Path) -> None:
     model = bundle_with(tmp_path, tiny_graph(direction=(0.0, -1.0, 0.0)).SerializeToString())
-    some = ("--backends", "onnxruntime", "--batches", "1")
-    done = engine_check(model, "--data", room_recording, *some)
+    done = engine_check(model, "--data", room_recording, "--backends", "onnxruntime")
     assert done.exit_code == 1
     wrong = [line for line in done.stdout.splitlines() if "WRONG" in line]
     assert wrong and all(" int8 " in line and "normals differs" in line for line in wrong)
-
-
-def test_frames_that_do_not_fill_a_batch_are_refused(room_recording: Path, tmp_path: Path) -> None:
-    model = bundle_with(tmp_path, tiny_graph().SerializeToString())
-    done = engine_check(model, "--data", room_recording, "--batches", "8")
-    assert "--batches 8: give numbers up to 2" in str(done.exception)
 
 
 @pytest.mark.parametrize("precision", list(TOLERANCES))

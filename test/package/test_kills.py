@@ -42,7 +42,7 @@ pytest.importorskip("lightning", reason="training needs lightning")
 CAMPAIGN = bool(os.environ.get("PROTO_MTL_CAMPAIGN"))
 MODELS = Path(__file__).resolve().parents[2] / "models"
 
-pytestmark = pytest.mark.timeout(3600 if CAMPAIGN else 600)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600 if CAMPAIGN else 600)]
 
 
 def kills(default: int, campaign: int) -> int:

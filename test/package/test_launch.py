@@ -166,10 +166,7 @@ def test_what_launch_itself_opens_is_what_its_policy_allows(
 ) -> None:
     from ros_harness import Client, wait_for
 
-    from tools.sros2_policy import (
-        launch_profile,
-        node_profile,
-    )
+    from tools.sros2_policy import launch_profile, node_profile
 
     profile = launch_profile(node_profile())
     client = Client()

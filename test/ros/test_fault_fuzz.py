@@ -31,10 +31,7 @@ from ros_harness import Client, NodeProcess, wait_for
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from tiny_bundle import write_tiny_bundle
 
-from proto_mtl_ros.encodings import (
-    ENCODINGS,
-    encode_compressed,
-)
+from proto_mtl_ros.encodings import ENCODINGS, encode_compressed
 from proto_mtl_ros.geometry import Camera
 from proto_mtl_ros.ros import decoding
 

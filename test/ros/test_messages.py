@@ -19,13 +19,8 @@ from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from std_msgs.msg import Header
 
-from proto_mtl_ros.encodings import (
-    encode_compressed,
-)
-from proto_mtl_ros.geometry import (
-    Camera,
-    depth_to_points,
-)
+from proto_mtl_ros.encodings import encode_compressed
+from proto_mtl_ros.geometry import Camera, depth_to_points
 from proto_mtl_ros.ros import decoding, messages
 
 

@@ -27,9 +27,7 @@ from ros_harness import wait_for
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 
 from proto_mtl_ros.encodings import encode_compressed
-from proto_mtl_ros.geometry import (
-    depth_to_points,
-)
+from proto_mtl_ros.geometry import depth_to_points
 from proto_mtl_ros.ros import decoding, messages
 from proto_mtl_ros.runtime.bundle import Bundle
 from proto_mtl_ros.runtime.engine import create_engine

@@ -17,47 +17,20 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from proto_mtl_ros.data.bags.bag import (
-    Bag,
-    decode,
-    is_bag,
-)
+from proto_mtl_ros.data.bags.bag import Bag, decode, is_bag
 from proto_mtl_ros.data.bags.masks import read_masks
-from proto_mtl_ros.data.bags.recording import (
-    DepthFrame,
-    decode_picture,
-)
+from proto_mtl_ros.data.bags.recording import DepthFrame, decode_picture
 from proto_mtl_ros.data.camera_file import read_camera
 from proto_mtl_ros.data.joined import JoinConfig
 from proto_mtl_ros.data.label_set import read_label_set
 from proto_mtl_ros.data.manifest import read_manifest
-from proto_mtl_ros.data.map_file import (
-    read_array,
-    read_depth,
-    read_image,
-    read_segmentation,
-)
+from proto_mtl_ros.data.map_file import read_array, read_depth, read_image, read_segmentation
 from proto_mtl_ros.data.table import read_splits
-from proto_mtl_ros.encodings import (
-    decode_compressed,
-    decode_compressed_depth,
-    to_depth,
-    to_rgb,
-)
-from proto_mtl_ros.errors import (
-    BundleError,
-    ConfigError,
-    ProtoMtlError,
-)
-from proto_mtl_ros.files.tensors import (
-    read_safetensors,
-    read_torch,
-)
+from proto_mtl_ros.encodings import decode_compressed, decode_compressed_depth, to_depth, to_rgb
+from proto_mtl_ros.errors import BundleError, ConfigError, ProtoMtlError
+from proto_mtl_ros.files.tensors import read_safetensors, read_torch
 from proto_mtl_ros.runtime.bundle import Bundle
-from proto_mtl_ros.runtime.engine_cache import (
-    EngineCache,
-    EngineKey,
-)
+from proto_mtl_ros.runtime.engine_cache import EngineCache, EngineKey
 from proto_mtl_ros.runtime.onnx_check import check_graph
 from proto_mtl_ros.training.config import TrainConfig
 

@@ -17,11 +17,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from proto_mtl_ros.runtime.bundle import Bundle
-from proto_mtl_ros.runtime.manifest import (
-    ModelManifest,
-    Normalisation,
-    TrainingRecord,
-)
+from proto_mtl_ros.runtime.manifest import ModelManifest, Normalisation, TrainingRecord
 from proto_mtl_ros.tasks import NYU13
 
 CONFIDENCE = 200

@@ -17,34 +17,16 @@ from tiny_bundle import write_tiny_bundle
 
 from proto_mtl_ros.data.bags.bag import Bag
 from proto_mtl_ros.data.bags.stamp_log import StampLog
-from proto_mtl_ros.errors import (
-    ConfigError,
-    EngineError,
-    ProtoMtlError,
-)
+from proto_mtl_ros.errors import ConfigError, EngineError, ProtoMtlError
 from proto_mtl_ros.runtime.bundle import Bundle
 from proto_mtl_ros.runtime.machine import machine, processor, usable_cores
 from recordings import write_recording
-from tools.performance.engine import (
-    EngineProcess,
-    measure,
-)
+from tools.performance.engine import EngineProcess, measure
 from tools.performance.engine_worker import EngineSetting
 from tools.performance.node_figures import load_figures
-from tools.performance.page import (
-    PAGE,
-    write_page,
-)
-from tools.performance.plot import (
-    camera_series,
-    cost_plot,
-    size_series,
-    slope,
-)
-from tools.performance.ratios import (
-    ratio_rows,
-    ratios,
-)
+from tools.performance.page import PAGE, write_page
+from tools.performance.plot import camera_series, cost_plot, size_series, slope
+from tools.performance.ratios import ratio_rows, ratios
 from tools.performance.recording import repeated
 from tools.process_use import cpu_seconds, memory
 
@@ -144,6 +126,7 @@ def proto_mtl_bench(*arguments: object) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.ros
 def test_the_node_is_measured_end_to_end_and_the_page_says_so(tmp_path: Path) -> None:
     pytest.importorskip("rclpy", reason="ROS 2 is not installed")
@@ -174,10 +157,7 @@ def test_the_node_is_measured_end_to_end_and_the_page_says_so(tmp_path: Path) ->
 @pytest.mark.ros
 def test_a_node_that_cannot_be_measured_is_told_and_nothing_stays(tmp_path: Path) -> None:
     pytest.importorskip("rclpy", reason="ROS 2 is not installed")
-    from tools.performance.node import (
-        NodeBench,
-        NodeSetting,
-    )
+    from tools.performance.node import NodeBench, NodeSetting
 
     parameters = {"model": str(write_tiny_bundle(tmp_path)), "backend": "onnxruntime",
                   "precision": "fp16"}  # fmt: skip
@@ -209,6 +189,7 @@ run_tool("tools.performance", app)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.ros
 def test_one_node_is_compared_with_one_for_each_task(tmp_path: Path) -> None:
     pytest.importorskip("rclpy", reason="ROS 2 is not installed")
@@ -313,6 +294,7 @@ def test_a_folder_without_figures_or_with_damaged_ones_is_refused(tmp_path: Path
         write_page(tmp_path, tmp_path)
 
 
+@pytest.mark.slow
 def test_a_single_task_network_gives_its_own_maps_alone(tmp_path: Path) -> None:
     pytest.importorskip("torch", reason="torch is not installed")
     from proto_mtl_ros.runtime.engine import create_engine

@@ -26,12 +26,7 @@ from proto_mtl_ros.data.bags.stamp_log import StampLog
 from recordings import picture, write_recording
 from tools.performance import cameras
 from tools.soak import camera as soak_camera
-from tools.soak.camera import (
-    SoakCamera,
-    SoakLoad,
-    read_recording,
-    usual_info,
-)
+from tools.soak.camera import SoakCamera, SoakLoad, read_recording, usual_info
 from tools.soak.schedule import Fault
 
 pytestmark = pytest.mark.ros

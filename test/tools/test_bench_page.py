@@ -17,12 +17,7 @@ from proto_mtl_ros.cli.group import command_group
 from proto_mtl_ros.errors import ConfigError
 from recordings import write_recording
 from tools.performance.__main__ import app
-from tools.performance.page import (
-    DATA,
-    PAGE,
-    PLOT,
-    write_page,
-)
+from tools.performance.page import DATA, PAGE, PLOT, write_page
 from tools.soak.__main__ import soak
 
 
@@ -128,6 +123,12 @@ def test_accuracy_is_measured_by_input_size(tmp_path: Path) -> None:
     # the tiny network does not see a focal length: 300 pixels at its own size, 225 here
     assert small == pytest.approx(4.7 * (300 / 225 - 1), rel=0.05)
     assert f"64x96: abs_err {small:.3f}" in said and f"96x128: abs_err {own:.3f}" in said
+
+
+@pytest.mark.parametrize("text", ["192", "x256", "192x256,all", "192x256x3", "-1x4"])
+def test_what_is_no_size_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="--sizes.*is not a size"):
+        bench("engine", f"--sizes={text}")
 
 
 def test_a_case_that_there_is_not_is_named(tmp_path: Path) -> None:

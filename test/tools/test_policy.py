@@ -162,6 +162,7 @@ VARIANTS: dict[str, tuple[list[str], dict[str, str], list[str]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.ros
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_a_running_node_uses_what_is_allowed_and_nothing_else(

@@ -14,10 +14,7 @@ from typer.testing import CliRunner
 from proto_mtl_ros.cli.group import command_group
 from proto_mtl_ros.errors import ConfigError
 from tools.reliability.__main__ import reliability
-from tools.reliability.page import (
-    PARTS,
-    write_page,
-)
+from tools.reliability.page import PARTS, write_page
 
 app = command_group("")
 app.command()(reliability)

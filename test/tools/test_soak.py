@@ -27,23 +27,11 @@ from proto_mtl_ros.errors import ConfigError
 from recordings import write_recording
 from tools.process_use import process_use
 from tools.soak.__main__ import soak
-from tools.soak.analysis import (
-    accounts,
-    fault_outcomes,
-    trend,
-)
+from tools.soak.analysis import accounts, fault_outcomes, trend
 from tools.soak.operator import Operator
 from tools.soak.plot import soak_plot
-from tools.soak.schedule import (
-    KINDS,
-    Fault,
-    schedule,
-)
-from tools.soak.soak import (
-    Soak,
-    soak_figures,
-    verdict,
-)
+from tools.soak.schedule import KINDS, Fault, schedule
+from tools.soak.soak import Soak, soak_figures, verdict
 
 MINUTES = 30
 ROUND = 150.0
@@ -230,6 +218,7 @@ def soak_command(tmp_path: Path, model: Path, minutes: float) -> list[str]:
     return command + [f"--{name}={value}" for name, value in options.items()]
 
 
+@pytest.mark.slow
 @pytest.mark.ros
 def test_a_short_soak_accounts_for_every_image(tmp_path: Path) -> None:
     model = write_tiny_bundle(tmp_path / "models")
@@ -256,6 +245,7 @@ def test_a_short_soak_accounts_for_every_image(tmp_path: Path) -> None:
     assert done.returncode == bool(complaints), done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.ros
 def test_ctrl_c_ends_a_soak_with_what_there_is(tmp_path: Path) -> None:
     model = write_tiny_bundle(tmp_path / "models")
@@ -317,6 +307,7 @@ def test_an_operator_gives_everything_back_and_says_what_was_refused(tmp_path: P
         node.process.kill()
 
 
+@pytest.mark.slow
 @pytest.mark.ros
 def test_reloading_a_model_does_not_take_memory_each_time(
     tmp_path: Path, record_fault: Callable[..., None]

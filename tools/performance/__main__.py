@@ -11,23 +11,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.progress import Progress
 
 import proto_mtl_ros
 from proto_mtl_ros.cli import comma_list
-from proto_mtl_ros.cli.dataset import (
-    Data,
-    Kind,
-    Options,
-    Split,
-    open_dataset,
-)
-from proto_mtl_ros.cli.engine_options import (
-    SHIPPED_MODEL,
-    Backend,
-    Model,
-    Precision,
-    Threads,
-)
+from proto_mtl_ros.cli.dataset import Data, Kind, Options, Split, open_dataset
+from proto_mtl_ros.cli.engine_options import SHIPPED_MODEL, Backend, Model, Precision, Threads
 from proto_mtl_ros.cli.group import command_group
 from proto_mtl_ros.cli.main import run_tool
 from proto_mtl_ros.errors import ConfigError
@@ -66,7 +55,7 @@ def engine(
 
     bundle = Bundle.load(model)
     own = bundle.manifest.input_size
-    chosen = comma_list.sizes(sizes, "--sizes") or [own]
+    chosen = _sizes(sizes, "--sizes") or [own]
     settings = [
         EngineSetting(model, backend, precision, device, number, size, batch)
         for size in chosen
@@ -75,7 +64,7 @@ def engine(
         for backend in comma_list.parts(backends)
         for precision in comma_list.parts(precisions)
     ]
-    with _progress() as bar:
+    with Progress() as bar:
         task = bar.add_task("measuring", total=rounds)
         rows = measure(settings, rounds, frames, lambda done, _: bar.update(task, completed=done))
     loss = bundle.manifest.metrics.get("int8_cpu", {}).get("loss_percent")
@@ -118,20 +107,17 @@ def node(
     With --only, the rows of other cases in an earlier node.json stay.
     """
     from proto_mtl_ros.runtime.bundle import Bundle
-    from tools.performance.node_suite import (
-        cases,
-        run_cases,
-    )
+    from tools.performance.node_suite import cases, run_cases
 
     bundle = Bundle.load(model)
-    chosen = cases(comma_list.sizes(input_sizes, "--input-sizes"))
+    chosen = cases(_sizes(input_sizes, "--input-sizes"))
     names = sorted({case.name for case in chosen})
     for name in only or ():
         if name not in names:
             raise ConfigError(f"there is no case {name!r}: use {', '.join(names)}")
     chosen = [case for case in chosen if not only or case.name in only]
     rows = _other_rows(out / "node.json", {case.name for case in chosen})
-    with _progress() as bar:
+    with Progress() as bar:
         task = bar.add_task("starting", total=len(chosen))
         for row in run_cases(
             model,
@@ -168,7 +154,7 @@ def compare(
 
     bundle = Bundle.load(model)
     tasks = bundle.manifest.tasks
-    with _progress() as bar, ScratchFolder("bench") as folder:
+    with Progress() as bar, ScratchFolder("bench") as folder:
         task = bar.add_task("exporting", total=len(tasks) + 2 * rounds)
         singles = []
         for name in tasks:
@@ -211,9 +197,9 @@ def accuracy(
     from tools.performance.page import MAIN_METRICS
 
     frames = open_dataset(data, kind, split, None, option)
-    chosen = comma_list.sizes(sizes, "--sizes")
+    chosen = _sizes(sizes, "--sizes")
     rows: list[dict[str, Any]] = []
-    with _progress() as bar:
+    with Progress() as bar:
         task = bar.add_task("evaluating", total=len(chosen) * len(frames))
         for size in chosen:
             predictor = proto_mtl_ros.load(model, backend, precision=precision, input_size=size)
@@ -246,13 +232,10 @@ def recording(
     """`bag evaluate`: frames per second beside the engine's own, and memory of long recordings."""
     from proto_mtl_ros.files import write_json_part
     from proto_mtl_ros.runtime.machine import machine
-    from tools.performance.recording import (
-        pass_speed,
-        peak_memory,
-    )
+    from tools.performance.recording import pass_speed, peak_memory
 
     predictor = proto_mtl_ros.load(model, backend, "cpu", threads=threads)
-    with _progress() as bar:
+    with Progress() as bar:
         task = bar.add_task("speed", total=rounds + 1)
         speed = pass_speed(
             recording, predictor, rounds, lambda done: bar.update(task, completed=done)
@@ -284,10 +267,7 @@ def page(
     docs: Annotated[Path, typer.Option(help="Folder of the page.")] = Path("docs"),
 ) -> None:
     """Write docs/performance.md and docs/performance.json from the figures."""
-    from tools.performance.page import (
-        PAGE,
-        write_page,
-    )
+    from tools.performance.page import PAGE, write_page
 
     for name, value in write_page(out, docs)["ratios"].items():
         typer.echo(f"{name}: {value}")
@@ -312,18 +292,17 @@ def _write(path: Path, model: str, **content: Any) -> None:
     write_text(path, json.dumps(whole, indent=1) + "\n")
 
 
-def _progress() -> Any:
-    from rich.progress import (
-        BarColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    return Progress(
-        TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn()
-    )
+def _sizes(text: str, option: str) -> list[tuple[int, int]]:
+    """Return (height, width) of each part, such as 192x256; there may be none."""
+    found = []
+    for part in comma_list.parts(text):
+        height, _, width = part.partition("x")
+        if not (part.isascii() and height.isdigit() and width.isdigit()):
+            raise ConfigError(
+                f"{option} {text!r}: {part!r} is not a size: give height x width, such as 192x256"
+            )
+        found.append((int(height), int(width)))
+    return found
 
 
 if __name__ == "__main__":

@@ -10,16 +10,9 @@ from statistics import median
 from typing import Any
 
 from proto_mtl_ros.errors import ProtoMtlError
-from proto_mtl_ros.runtime.bundle import (
-    ONNX,
-    WEIGHTS,
-    Bundle,
-)
+from proto_mtl_ros.runtime.bundle import ONNX, WEIGHTS, Bundle
 from tools.performance.cameras import Load
-from tools.performance.node import (
-    NodeBench,
-    NodeSetting,
-)
+from tools.performance.node import NodeBench, NodeSetting
 from tools.performance.node_figures import LoadFigures
 
 
@@ -32,10 +25,7 @@ def single_task_bundle(bundle: Bundle, task: str, folder: Path) -> Bundle:
     import torch
 
     from proto_mtl_ros.model import build_from_manifest
-    from proto_mtl_ros.training.export import (
-        onnx_file,
-        weights_file,
-    )
+    from proto_mtl_ros.training.export import onnx_file, weights_file
 
     torch.manual_seed(0)
     architecture = {**bundle.manifest.architecture, "tasks": [task], "retrieval": "none"}

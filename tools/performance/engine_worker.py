@@ -47,10 +47,7 @@ class EngineSetting:
 
 
 def main(arguments: list[str]) -> int:
-    from proto_mtl_ros.errors import (
-        ProtoMtlError,
-        one_line,
-    )
+    from proto_mtl_ros.errors import ProtoMtlError, one_line
 
     setting = EngineSetting.from_json(arguments[0])
     try:

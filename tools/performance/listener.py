@@ -23,10 +23,7 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rclpy.signals import SignalHandlerOptions
 
-from proto_mtl_ros.data.bags.stamp_log import (
-    StampLog,
-    header_stamp,
-)
+from proto_mtl_ros.data.bags.stamp_log import StampLog, header_stamp
 from proto_mtl_ros.ros.replay.processes import message_class, say_json
 
 _REPORT_SECONDS = 0.25

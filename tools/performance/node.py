@@ -19,15 +19,9 @@ from proto_mtl_ros.errors import ProtoMtlError
 from proto_mtl_ros.files import ScratchFolder
 from proto_mtl_ros.ros.replay import lifecycle
 from proto_mtl_ros.ros.replay.lifecycle import LifecycleClient
-from proto_mtl_ros.ros.replay.processes import (
-    Child,
-    adopt_environment,
-)
+from proto_mtl_ros.ros.replay.processes import Child, adopt_environment
 from tools.performance.cameras import Load
-from tools.performance.node_figures import (
-    LoadFigures,
-    load_figures,
-)
+from tools.performance.node_figures import LoadFigures, load_figures
 from tools.process_use import cpu_seconds, memory
 
 RESULTS = {

@@ -11,10 +11,7 @@ from typing import Any
 from tools.performance.cameras import Load
 from tools.performance.engine import EngineProcess
 from tools.performance.engine_worker import EngineSetting
-from tools.performance.node import (
-    NodeBench,
-    NodeSetting,
-)
+from tools.performance.node import NodeBench, NodeSetting
 
 MAPS = ("segmentation", "depth", "normals")
 SATURATING = 1.6

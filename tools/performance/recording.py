@@ -14,11 +14,7 @@ from proto_mtl_ros.data.bags.bag import Bag
 from proto_mtl_ros.data.bags.calibration import Calibration
 from proto_mtl_ros.data.bags.recording import BagRecording
 from proto_mtl_ros.data.bags.stamp_log import shifted
-from proto_mtl_ros.data.bags.topics import (
-    CAMERA_INFO,
-    COMPRESSED_IMAGE,
-    IMAGE,
-)
+from proto_mtl_ros.data.bags.topics import CAMERA_INFO, COMPRESSED_IMAGE, IMAGE
 from proto_mtl_ros.data.bags.writer import BagWriter
 from proto_mtl_ros.errors import DataError
 from proto_mtl_ros.evaluation.bag_pass import BagPass

@@ -23,10 +23,7 @@ def reliability(
 
     A part that has no file yet is named as missing.
     """
-    from tools.reliability.page import (
-        PAGE,
-        write_page,
-    )
+    from tools.reliability.page import PAGE, write_page
 
     data = write_page(results, docs)
     typer.echo(

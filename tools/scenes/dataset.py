@@ -5,11 +5,15 @@ from __future__ import annotations
 
 import csv
 import json
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
+
+from proto_mtl_ros.data.camera_file import camera_json
+from proto_mtl_ros.data.map_file import write_depth, write_image, write_normals, write_segmentation
+from proto_mtl_ros.data.table import write_splits
+from proto_mtl_ros.geometry import Camera
 
 from .parts import CLASSES
 from .renderer import Hits, Pinhole
@@ -26,7 +30,7 @@ class SceneRecord:
     kind: str
     frames: int
     outcome: str  # ok, or why there are no frames
-    models: str  # library/name, separated by blanks
+    models: str = ""  # library/name, separated by blanks
 
 
 class Chunk:
@@ -35,75 +39,53 @@ class Chunk:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        for name in ("images", "depth", "normals", "segmentation", "cameras"):
-            (root / name).mkdir(parents=True, exist_ok=True)
-        names = {"name": "nyu13-person", "classes": CLASSES}
-        (root / "classes.json").write_text(json.dumps(names, indent=1) + "\n", encoding="utf-8")
         self.scenes: list[SceneRecord] = []
         path = root / "scenes.csv"
         if path.exists():
             with path.open(encoding="utf-8", newline="") as file:
-                self.scenes = [
-                    SceneRecord(
-                        int(r["seed"]), r["kind"], int(r["frames"]), r["outcome"], r["models"]
-                    )
-                    for r in csv.DictReader(file)
-                ]
+                for row in csv.DictReader(file):
+                    seed, frames = int(row.pop("seed")), int(row.pop("frames"))
+                    self.scenes.append(SceneRecord(seed=seed, frames=frames, **row))
+        root.mkdir(parents=True, exist_ok=True)
+        names = {"name": "nyu13-person", "classes": CLASSES}
+        (root / "classes.json").write_text(json.dumps(names, indent=1) + "\n", encoding="utf-8")
 
     @property
     def frames(self) -> int:
         return sum(scene.frames for scene in self.scenes)
 
-    @property
-    def done(self) -> frozenset[int]:
-        return frozenset(scene.seed for scene in self.scenes)
-
     def write_frame(
-        self, seed: int, index: int, photo: np.ndarray, hits: Hits, camera: Pinhole
+        self, seed: int, index: int, photo: np.ndarray, hits: Hits, lens: Pinhole
     ) -> None:
         """Write one frame: ``photo`` uint8 RGB [H,W,3], ``hits`` through the pixels' centres."""
-        name, shape = frame_id(seed, index), (camera.height, camera.width)
-        millimetres = np.clip(np.round(hits.depth * 1000), 0, 65535)  # nothing there: invalid
-        depth = np.where(hits.labels == 255, 0, millimetres).astype(np.uint16).reshape(shape)
-        normals = np.round((hits.normals + 1) / 2 * 255)
-        normals = (
-            np.where((hits.labels == 255)[:, None], 0, normals).astype(np.uint8).reshape(*shape, 3)
-        )
-        images = {
-            "depth": (".png", depth, []),
-            "normals": (".png", normals[..., ::-1], []),
-            "segmentation": (".png", hits.labels.reshape(shape), []),
-            "images": (".jpg", photo[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95]),
-        }
-        content = {
-            "fx": camera.focal, "fy": camera.focal, "cx": (camera.width - 1) / 2,
-            "cy": (camera.height - 1) / 2, "width": camera.width, "height": camera.height,
-        }  # fmt: skip
-        (self.root / "cameras" / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
-        for folder, (suffix, image, options) in images.items():
-            ok, data = cv2.imencode(suffix, np.ascontiguousarray(image), options)
-            assert ok
-            temporary = self.root / folder / f".{name}{suffix}"
-            temporary.write_bytes(data.tobytes())
-            temporary.replace(self.root / folder / f"{name}{suffix}")
+        name, shape = frame_id(seed, index), photo.shape[:2]
+        k = np.array([[lens.focal, 0, (lens.width - 1) / 2], [0, lens.focal, (lens.height - 1) / 2],
+                      [0, 0, 1]])  # fmt: skip
+        camera = self.root / "cameras" / f"{name}.json"
+        camera.parent.mkdir(exist_ok=True)
+        camera.write_text(camera_json(Camera(k, lens.width, lens.height)), encoding="utf-8")
+        nothing = (hits.labels == 255).reshape(shape)
+        normals = np.where(nothing[..., None], 0, hits.normals.reshape(photo.shape))
+        depth = np.where(nothing, 0, hits.depth.reshape(shape))
+        write_depth(self.root / "depth" / f"{name}.png", depth)
+        write_normals(self.root / "normals" / f"{name}.png", normals)
+        write_segmentation(self.root / "segmentation" / f"{name}.png", hits.labels.reshape(shape))
+        write_image(self.root / "images" / f"{name}.jpg", photo)
 
     def finish_scene(self, record: SceneRecord) -> None:
         """Note a scene, with its frames in a split."""
         self.scenes.append(record)
-        rows = [[getattr(scene, f.name) for f in fields(SceneRecord)] for scene in self.scenes]
-        self._write_csv("scenes.csv", [[f.name for f in fields(SceneRecord)], *rows])
-        splits = [
-            [frame_id(scene.seed, i), "val" if scene.seed % VAL_EVERY == 0 else "train"]
-            for scene in self.scenes
-            for i in range(scene.frames)
-        ]
-        self._write_csv("splits.csv", [["frame_id", "split"], *splits])
-
-    def _write_csv(self, name: str, rows: list[list[object]]) -> None:
-        temporary = self.root / f".{name}"
+        temporary = self.root / ".scenes.csv"
         with temporary.open("w", encoding="utf-8", newline="") as file:
-            csv.writer(file, lineterminator="\n").writerows(rows)
-        temporary.replace(self.root / name)
+            writer = csv.DictWriter(file, list(asdict(record)), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(asdict(scene) for scene in self.scenes)
+        temporary.replace(self.root / "scenes.csv")
+        splits: dict[str, list[str]] = {"train": [], "val": []}
+        for scene in self.scenes:
+            split = "val" if scene.seed % VAL_EVERY == 0 else "train"
+            splits[split] += [frame_id(scene.seed, i) for i in range(scene.frames)]
+        write_splits(self.root / "splits.csv", splits)
 
 
 def frame_id(seed: int, index: int) -> str:

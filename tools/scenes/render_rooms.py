@@ -3,7 +3,7 @@
 """Render frames of random rooms: colour, exact depth, normals and 14 classes.
 
 Needs, beside this repository:
-  pip install "mitsuba==3.9.*" pyoidn trimesh scipy pillow numpy opencv-python-headless rich
+  pip install "mitsuba==3.9.*" pyoidn trimesh scipy pillow numpy opencv-python-headless tqdm
   apt-get install libllvm19
   apt-get download sweethome3d-furniture && dpkg-deb -x sweethome3d-furniture_*.deb furniture
   pip download --no-deps miniworld && unzip miniworld-*.whl 'miniworld/textures/*'
@@ -23,7 +23,6 @@ import base64
 import os
 import re
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -98,7 +97,7 @@ def render_scene(args: argparse.Namespace, chunk, seed: int):  # type: ignore[no
             views.append((camera, pose, hits))
     kind = plans[0].kind
     if len(views) < args.views:
-        return SceneRecord(seed, kind, 0, f"{len(views)} good views in {tries} tries", ""), []
+        return SceneRecord(seed, kind, 0, f"{len(views)} good views in {tries} tries"), []
     for i, (camera, pose, hits) in enumerate(views):
         color = room.photograph(pose, camera, 2, seed * 100 + i)
         picture = photo.develop(color, photo.draw(color, rng), rng)
@@ -110,13 +109,7 @@ def render_scene(args: argparse.Namespace, chunk, seed: int):  # type: ignore[no
 def render(args: argparse.Namespace) -> None:
     import cv2
     import drjit as dr
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
+    from tqdm import tqdm
 
     from . import credits, scene, skins
     from .dataset import Chunk, SceneRecord
@@ -126,36 +119,24 @@ def render(args: argparse.Namespace) -> None:
     # Not before: Mitsuba reads EXR files with its threads, and one waits for itself.
     dr.set_thread_count(args.threads)
     cv2.setNumThreads(args.threads)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-               TimeRemainingColumn(), TextColumn("{task.fields[note]}"))  # fmt: skip
-    with Progress(*columns) as progress:
-        for number in range(args.first, args.first + args.chunks):
-            chunk = Chunk(args.output / f"chunk_{number:03d}")
-            bar = progress.add_task(chunk.root.name, total=FRAMES, completed=chunk.frames, note="")
-            used = {name for record in chunk.scenes for name in record.models.split()}
-            models = [scene.model(args.furniture, *name.split("/")) for name in sorted(used)]
-            for seed in range(number * SCENES + 1, (number + 1) * SCENES):
-                if chunk.frames >= FRAMES:
-                    break
-                if seed in chunk.done:
-                    continue
-                start = time.monotonic()
+    for number in range(args.first, args.first + args.chunks):
+        chunk = Chunk(args.output / f"chunk_{number:03d}")
+        used = {name for record in chunk.scenes for name in record.models.split()}
+        models = [scene.model(args.furniture, *name.split("/")) for name in sorted(used)]
+        done = {record.seed for record in chunk.scenes}
+        seeds = (s for s in range(number * SCENES + 1, (number + 1) * SCENES) if s not in done)
+        with tqdm(desc=chunk.root.name, total=FRAMES, initial=chunk.frames, unit="frame") as bar:
+            while chunk.frames < FRAMES:
+                seed = next(seeds)
                 try:
                     record, more = render_scene(args, chunk, seed)
                 except (ValueError, IndexError, KeyError, AssertionError) as error:
-                    record, more = (
-                        SceneRecord(seed, "-", 0, f"{type(error).__name__}: {error}", ""),
-                        [],
-                    )
+                    record, more = SceneRecord(seed, "-", 0, f"{type(error).__name__}: {error}"), []
                 models += more
                 chunk.finish_scene(record)
                 credits.write(models, chunk.root / "CREDITS.md", CREDITS)
-                skipped = sum(r.outcome != "ok" for r in chunk.scenes)
-                rate = record.frames / (time.monotonic() - start) * 3600
-                note = f"{skipped} scenes skipped, {rate:.0f} frames/h"
-                progress.update(bar, completed=chunk.frames, note=note)
-                if not progress.console.is_terminal and len(chunk.scenes) % 10 == 0:
-                    progress.console.print(f"{chunk.root.name}: {chunk.frames} frames, {note}")
+                bar.set_postfix_str(f"{sum(r.frames == 0 for r in chunk.scenes)} scenes skipped")
+                bar.update(record.frames)
 
 
 def main() -> int:

@@ -10,12 +10,7 @@ from typing import Annotated
 import typer
 
 from proto_mtl_ros.cli import comma_list
-from proto_mtl_ros.cli.engine_options import (
-    SHIPPED_MODEL,
-    Backend,
-    Model,
-    Threads,
-)
+from proto_mtl_ros.cli.engine_options import SHIPPED_MODEL, Backend, Model, Threads
 from proto_mtl_ros.cli.main import run_tool
 from proto_mtl_ros.errors import ConfigError
 
@@ -53,20 +48,13 @@ def soak(
 
     Ends with status 1 when something is wrong.
     """
-    from proto_mtl_ros.files import (
-        write_bytes,
-        write_text,
-    )
+    from proto_mtl_ros.files import write_bytes, write_text
     from proto_mtl_ros.files.installation import shared_file
     from proto_mtl_ros.runtime.bundle import Bundle
     from proto_mtl_ros.runtime.machine import machine
     from tools.soak.plot import soak_plot
     from tools.soak.schedule import KINDS
-    from tools.soak.soak import (
-        Soak,
-        SoakSetting,
-        verdict,
-    )
+    from tools.soak.soak import Soak, SoakSetting, verdict
 
     recording = recording or shared_file("recordings/room")
     if recording is None:

@@ -13,10 +13,7 @@ import numpy as np
 
 from proto_mtl_ros.data.bags.stamp_log import StampLog
 from proto_mtl_ros.ros.outcomes import PROCESSED
-from tools.soak.schedule import (
-    KINDS,
-    Fault,
-)
+from tools.soak.schedule import KINDS, Fault
 
 _LEAST_BLOCKS = 8
 _Z = 1.96

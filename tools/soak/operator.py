@@ -17,10 +17,7 @@ from std_srvs.srv import Trigger
 from proto_mtl_ros.errors import ProtoMtlError
 from proto_mtl_ros.ros.replay import lifecycle
 from proto_mtl_ros.ros.replay.lifecycle import LifecycleClient
-from tools.soak.schedule import (
-    KINDS,
-    Fault,
-)
+from tools.soak.schedule import KINDS, Fault
 
 _CALL_SECONDS = 60.0
 _MISSING_MODEL = "no_such_model"

@@ -16,25 +16,12 @@ from typing import Any
 from proto_mtl_ros.data.bags.stamp_log import StampLog
 from proto_mtl_ros.errors import ProtoMtlError
 from proto_mtl_ros.ros.outcomes import read_outcomes
-from tools.performance.node import (
-    NodeBench,
-    NodeSetting,
-)
+from tools.performance.node import NodeBench, NodeSetting
 from tools.process_use import cpu_seconds, idle_seconds, process_use
-from tools.soak.analysis import (
-    Accounts,
-    accounts,
-    fault_outcomes,
-    trend,
-)
+from tools.soak.analysis import Accounts, accounts, fault_outcomes, trend
 from tools.soak.camera import SoakLoad
 from tools.soak.operator import Operator
-from tools.soak.schedule import (
-    KINDS,
-    Fault,
-    round_seconds,
-    schedule,
-)
+from tools.soak.schedule import KINDS, Fault, round_seconds, schedule
 
 CAMERA, NODE = "camera", "node0"
 _STATUS = f"{NODE}: {CAMERA}"
