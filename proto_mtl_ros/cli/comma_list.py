@@ -24,23 +24,3 @@ def numbers(text: str, option: str) -> list[int]:
     if not found or not all(part.isascii() and part.isdigit() for part in found):
         raise ConfigError(f"{option} {text!r}: give whole numbers with commas between")
     return [int(part) for part in found]
-
-
-def sizes(text: str, option: str) -> list[tuple[int, int]]:
-    """Return (height, width) of each part, such as 192x256; there may be none.
-
-    Args:
-        option: whose value it is, such as ``--sizes``.
-
-    Raises:
-        ConfigError: a part is not a size.
-    """
-    found = []
-    for part in parts(text):
-        height, _, width = part.partition("x")
-        if not (part.isascii() and height.isdigit() and width.isdigit()):
-            raise ConfigError(
-                f"{option} {text!r}: {part!r} is not a size: give height x width, such as 192x256"
-            )
-        found.append((int(height), int(width)))
-    return found

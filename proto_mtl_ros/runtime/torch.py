@@ -100,12 +100,9 @@ def _choose_device(wanted: str) -> tuple[str, str | None]:
     if not torch.cuda.is_available():
         why = "torch finds no CUDA GPU (check the driver, and that this torch is a CUDA build)"
         return "cpu", None if wanted == "auto" else f"{why}; running on the CPU"
-    index = int(wanted.partition(":")[2] or 0)
-    if index >= torch.cuda.device_count():
-        return (
-            "cpu",
-            f"there is no GPU {index}, only {torch.cuda.device_count()}; running on the CPU",
-        )
+    index, count = int(wanted.partition(":")[2] or 0), torch.cuda.device_count()
+    if index >= count:
+        return "cpu", f"there is no GPU {index}, only {count}; running on the CPU"
     return f"cuda:{index}", None
 
 
@@ -143,11 +140,7 @@ def network_of(bundle: Bundle) -> ProtoMTL:
             f" ({type(error).__name__}: {one_line(error)}): update proto_mtl_ros, or use the"
             " onnxruntime backend"
         ) from None
-    weights = {
-        name: tensor.float() if tensor.is_floating_point() else tensor
-        for name, tensor in read_safetensors(path, EngineError, advice).items()
-    }
-    network.load_state_dict(weights)
+    network.load_state_dict(read_safetensors(path, EngineError, advice))  # as fp32
     return network
 
 

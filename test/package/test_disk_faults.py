@@ -13,7 +13,6 @@ import os
 import resource
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -27,8 +26,8 @@ from tiny_bundle import tiny_manifest, write_tiny_bundle
 
 from proto_mtl_ros.data.bags.bag import Bag
 from proto_mtl_ros.data.bags.writer import BagWriter
-from proto_mtl_ros.errors import BagError, BundleError, file_trouble
-from proto_mtl_ros.files import write_bytes, write_json_part
+from proto_mtl_ros.errors import BagError, BundleError
+from proto_mtl_ros.files import write_json_part
 from proto_mtl_ros.runtime.bundle import Bundle
 from proto_mtl_ros.runtime.engine_cache import EngineCache, EngineKey, EngineNotSaved
 from recordings import START, image_message, write_recording
@@ -338,22 +337,6 @@ def test_a_folder_that_may_not_be_written_is_one_line(tmp_path: Path) -> None:
     assert done.returncode == 3, done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert str(tmp_path / "out") in done.stderr and "permissions" in done.stderr
-
-
-def test_a_device_is_written_into_and_never_replaced(tmp_path: Path) -> None:
-    full = Path("/dev/full")
-    before = os.stat(full)
-    with pytest.raises(OSError) as error:
-        write_bytes(full, b"content")
-    assert "make room" in file_trouble(error.value) and "/dev/full" in file_trouble(error.value)
-    assert os.path.samestat(os.stat(full), before)
-    os.mkfifo(tmp_path / "pipe")
-    read: list[bytes] = []
-    thread = threading.Thread(target=lambda: read.append((tmp_path / "pipe").read_bytes()))
-    thread.start()
-    write_bytes(tmp_path / "pipe", b"content")
-    thread.join(10)
-    assert read == [b"content"] and (tmp_path / "pipe").is_fifo()
 
 
 def test_two_commands_at_one_folder_do_not_mix(

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from proto_mtl_ros.errors import file_trouble
 from proto_mtl_ros.files import (
     NewFolder,
     ScratchFolder,
@@ -82,14 +83,20 @@ def test_what_lies_in_the_place_of_the_hidden_file_is_not_written_through(
     assert names(tmp_path) == ["report", "victim"]
 
 
-def test_a_pipe_is_written_into(tmp_path: Path) -> None:
+def test_a_device_is_written_into_and_never_replaced(tmp_path: Path) -> None:
+    full = Path("/dev/full")
+    before = os.stat(full)
+    with pytest.raises(OSError) as error:
+        write_bytes(full, b"content")
+    assert "make room" in file_trouble(error.value) and "/dev/full" in file_trouble(error.value)
+    assert os.path.samestat(os.stat(full), before)
     os.mkfifo(tmp_path / "pipe")
-    seen: list[bytes] = []
-    reader = threading.Thread(target=lambda: seen.append((tmp_path / "pipe").read_bytes()))
-    reader.start()
+    read: list[bytes] = []
+    thread = threading.Thread(target=lambda: read.append((tmp_path / "pipe").read_bytes()))
+    thread.start()
     write_bytes(tmp_path / "pipe", b"content")
-    reader.join(10)
-    assert seen == [b"content"] and names(tmp_path) == ["pipe"]
+    thread.join(10)
+    assert read == [b"content"] and (tmp_path / "pipe").is_fifo()
 
 
 @pytest.mark.usefixtures("without_locks")

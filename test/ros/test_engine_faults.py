@@ -1,9 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An engine that hangs, fails, freezes the process or gives nonsense, in the node's real process.
-
-`faulty_node.py` puts the fault between a real engine and its backend; what notices it, tells it and
-recovers is the product's.
-"""
+"""An engine that hangs, fails, freezes or gives nonsense, in the node's real process."""
 
 from __future__ import annotations
 
@@ -22,14 +18,12 @@ pytest.importorskip("openvino", reason="the other engine that a failing one is r
 
 from faulty_node import fault_file, release
 from faulty_robot import PROGRAM, FaultyRobot, faulty_robot  # noqa: F401
-from live_diagnostics import Stream
+from live_diagnostics import ERROR, OK, WARN, Stream
 from robot import image, one_result, picture, pixels
 from ros_harness import Client, NodeProcess, wait_for
 from tiny_bundle import write_tiny_bundle
 
 pytestmark = pytest.mark.ros
-
-OK, WARN, ERROR = b"\x00", b"\x01", b"\x02"
 
 
 def test_a_stalled_engine_is_told_and_replaced(robot: FaultyRobot, record_fault: Callable) -> None:
@@ -325,8 +319,13 @@ def test_giving_up_can_end_the_process(tmp_path: Path, record_fault: Callable) -
             fault_file(tmp_path / name, "hang" if name == "exits" else "stall")
         publisher = client.publisher(type(image(picture())), "/driver/image")
         wait_for(lambda: publisher.get_subscription_count() == 2, "both nodes")
-        publisher.publish(image(picture()))
-        wait_for(lambda: not (tmp_path / "stays").exists(), "the stall")
+
+        def stalled() -> bool:
+            publisher.publish(image(picture()))  # a busy machine may lose one
+            time.sleep(0.1)
+            return not (tmp_path / "stays").exists()
+
+        wait_for(stalled, "the stall")
         exits, stays = processes.values()
         assert exits.process.wait(30) == 5, exits.output
         assert "given up after 3 new engines" in exits.output

@@ -125,6 +125,12 @@ def test_accuracy_is_measured_by_input_size(tmp_path: Path) -> None:
     assert f"64x96: abs_err {small:.3f}" in said and f"96x128: abs_err {own:.3f}" in said
 
 
+@pytest.mark.parametrize("text", ["192", "x256", "192x256,all", "192x256x3", "-1x4"])
+def test_what_is_no_size_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="--sizes.*is not a size"):
+        bench("engine", f"--sizes={text}")
+
+
 def test_a_case_that_there_is_not_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no case 'rain': use 30 Hz, cameras, input size, rate"):
         bench("node", "--model", write_tiny_bundle(tmp_path), "--only", "rain")

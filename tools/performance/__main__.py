@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.progress import Progress
 
 import proto_mtl_ros
 from proto_mtl_ros.cli import comma_list
@@ -54,7 +55,7 @@ def engine(
 
     bundle = Bundle.load(model)
     own = bundle.manifest.input_size
-    chosen = comma_list.sizes(sizes, "--sizes") or [own]
+    chosen = _sizes(sizes, "--sizes") or [own]
     settings = [
         EngineSetting(model, backend, precision, device, number, size, batch)
         for size in chosen
@@ -63,7 +64,7 @@ def engine(
         for backend in comma_list.parts(backends)
         for precision in comma_list.parts(precisions)
     ]
-    with _progress() as bar:
+    with Progress() as bar:
         task = bar.add_task("measuring", total=rounds)
         rows = measure(settings, rounds, frames, lambda done, _: bar.update(task, completed=done))
     loss = bundle.manifest.metrics.get("int8_cpu", {}).get("loss_percent")
@@ -109,14 +110,14 @@ def node(
     from tools.performance.node_suite import cases, run_cases
 
     bundle = Bundle.load(model)
-    chosen = cases(comma_list.sizes(input_sizes, "--input-sizes"))
+    chosen = cases(_sizes(input_sizes, "--input-sizes"))
     names = sorted({case.name for case in chosen})
     for name in only or ():
         if name not in names:
             raise ConfigError(f"there is no case {name!r}: use {', '.join(names)}")
     chosen = [case for case in chosen if not only or case.name in only]
     rows = _other_rows(out / "node.json", {case.name for case in chosen})
-    with _progress() as bar:
+    with Progress() as bar:
         task = bar.add_task("starting", total=len(chosen))
         for row in run_cases(
             model,
@@ -153,7 +154,7 @@ def compare(
 
     bundle = Bundle.load(model)
     tasks = bundle.manifest.tasks
-    with _progress() as bar, ScratchFolder("bench") as folder:
+    with Progress() as bar, ScratchFolder("bench") as folder:
         task = bar.add_task("exporting", total=len(tasks) + 2 * rounds)
         singles = []
         for name in tasks:
@@ -196,9 +197,9 @@ def accuracy(
     from tools.performance.page import MAIN_METRICS
 
     frames = open_dataset(data, kind, split, None, option)
-    chosen = comma_list.sizes(sizes, "--sizes")
+    chosen = _sizes(sizes, "--sizes")
     rows: list[dict[str, Any]] = []
-    with _progress() as bar:
+    with Progress() as bar:
         task = bar.add_task("evaluating", total=len(chosen) * len(frames))
         for size in chosen:
             predictor = proto_mtl_ros.load(model, backend, precision=precision, input_size=size)
@@ -234,7 +235,7 @@ def recording(
     from tools.performance.recording import pass_speed, peak_memory
 
     predictor = proto_mtl_ros.load(model, backend, "cpu", threads=threads)
-    with _progress() as bar:
+    with Progress() as bar:
         task = bar.add_task("speed", total=rounds + 1)
         speed = pass_speed(
             recording, predictor, rounds, lambda done: bar.update(task, completed=done)
@@ -291,18 +292,17 @@ def _write(path: Path, model: str, **content: Any) -> None:
     write_text(path, json.dumps(whole, indent=1) + "\n")
 
 
-def _progress() -> Any:
-    from rich.progress import (
-        BarColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    return Progress(
-        TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn()
-    )
+def _sizes(text: str, option: str) -> list[tuple[int, int]]:
+    """Return (height, width) of each part, such as 192x256; there may be none."""
+    found = []
+    for part in comma_list.parts(text):
+        height, _, width = part.partition("x")
+        if not (part.isascii() and height.isdigit() and width.isdigit()):
+            raise ConfigError(
+                f"{option} {text!r}: {part!r} is not a size: give height x width, such as 192x256"
+            )
+        found.append((int(height), int(width)))
+    return found
 
 
 if __name__ == "__main__":

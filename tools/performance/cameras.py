@@ -67,6 +67,20 @@ class Load:
         return max(1, round(self.rate * self.seconds))
 
 
+def usual_info(height: int, width: int) -> CameraInfo:
+    """Return a calibration about that of a Kinect."""
+    focal, x, y = 519.0 * width / 640, (width - 1) / 2, (height - 1) / 2
+    return CameraInfo(
+        height=height,
+        width=width,
+        distortion_model="plumb_bob",
+        d=[0.0] * 5,
+        k=[focal, 0.0, x, 0.0, focal, y, 0.0, 0.0, 1.0],
+        r=[1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0],
+        p=[focal, 0.0, x, 0.0, 0.0, focal, y, 0.0, 0.0, 0.0, 1.0, 0.0],
+    )
+
+
 class Cameras:
     """Publishers of images and camera infos, filled once."""
 
@@ -78,17 +92,7 @@ class Cameras:
             height=load.height, width=load.width, encoding="rgb8", step=3 * load.width
         )
         self._image.data = array.array("B", pixels.tobytes())
-        focal = 519.0 * load.width / 640  # about that of a Kinect
-        centre = [(load.width - 1) / 2, (load.height - 1) / 2]
-        self._info = CameraInfo(
-            height=load.height,
-            width=load.width,
-            distortion_model="plumb_bob",
-            d=[0.0] * 5,
-            k=[focal, 0.0, centre[0], 0.0, focal, centre[1], 0.0, 0.0, 1.0],
-            r=[1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0],
-            p=[focal, 0.0, centre[0], 0.0, 0.0, focal, centre[1], 0.0, 0.0, 0.0, 1.0, 0.0],
-        )
+        self._info = usual_info(load.height, load.width)
         self._publishers = {
             name: (
                 node.create_publisher(Image, f"/{name}/image", qos),

@@ -4,16 +4,13 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from proto_mtl_ros.errors import ConfigError
 from proto_mtl_ros.files import write_text
-from tools.performance.page import facts
+from tools.performance.page import render
 
 PAGE, DATA, PLOT = "README.md", "reliability.json", "soak.png"
 
@@ -113,22 +110,19 @@ def write_page(folder: Path, docs: Path) -> dict[str, Any]:
     parts = read_parts(folder)
     data, soak = reliability(parts), parts.get("soak")
     shown = folder.as_posix() if not folder.is_absolute() else folder.name
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
-    )  # fmt: skip
-    environment.filters |= {"cell": cell, "finding": finding}
-    text = environment.get_template("page.md.j2").render(
+    text = render(
+        Path(__file__).with_name("page.md.j2"),
         **data,
+        finding=finding,
         groups=groups(parts.get("faults", ())),
         schedule=soak["schedule"] if soak else (),
-        facts=facts(f"python -m tools.soak --minutes {soak['minutes']:.0f}", soak) if soak else "",
+        soak_made=soak,
         how={part: command.format(folder=shown) for part, command in PARTS.items()},
         folder=shown,
         plot=PLOT if (docs / PLOT).is_file() else "",
     )
     write_text(docs / DATA, json.dumps(data, indent=1, ensure_ascii=False) + "\n")
-    write_text(docs / PAGE, re.sub(r"\n{3,}", "\n\n", text).strip() + "\n")
+    write_text(docs / PAGE, text)
     return data
 
 
@@ -139,11 +133,6 @@ def groups(faults: Sequence[Row]) -> dict[str, list[Row]]:
         row = {**fault, "file": fault["test"].partition("::")[0]}
         found.setdefault(fault["group"], []).append(row)
     return found
-
-
-def cell(value: Any) -> str:
-    """Return text that does not end a cell of a table."""
-    return str(value).replace("|", "\\|").replace("\n", " ")
 
 
 def finding(one: Any) -> str:

@@ -33,6 +33,7 @@ from proto_mtl_ros.data.bags.recording_kinds import open_recording
 from proto_mtl_ros.data.bags.stamp_log import StampLog
 from proto_mtl_ros.errors import BagError
 from proto_mtl_ros.ros.replay.processes import message_class, say_json
+from tools.performance.cameras import usual_info
 from tools.soak.schedule import KINDS, Fault, schedule
 
 CALM, MALFORMED = "calm", "malformed"
@@ -121,20 +122,6 @@ def malformed_images(rgb: np.ndarray) -> list[Image]:
         found.append(Image(**usual))
         found[-1].data = array.array("B", whole[:length])
     return found
-
-
-def usual_info(height: int, width: int) -> CameraInfo:
-    """Return a calibration about that of a Kinect, for recordings without one."""
-    focal, x, y = 519.0 * width / 640, (width - 1) / 2, (height - 1) / 2
-    return CameraInfo(
-        height=height,
-        width=width,
-        distortion_model="plumb_bob",
-        d=[0.0] * 5,
-        k=[focal, 0.0, x, 0.0, focal, y, 0.0, 0.0, 1.0],
-        r=[1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0],
-        p=[focal, 0.0, x, 0.0, 0.0, focal, y, 0.0, 0.0, 0.0, 1.0, 0.0],
-    )
 
 
 def read_recording(recording: Recording) -> tuple[list[np.ndarray], CameraInfo]:
