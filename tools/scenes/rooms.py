@@ -34,7 +34,8 @@ KINDS: dict[str, tuple[float, tuple[float, float], tuple[tuple[Group, float], ..
     "bath": (0.05, (1.8, 3.6), ((groups.washing, 1.0),)),
     "office": (0.14, (2.5, 5.2), (
         (groups.working, 1.0), (groups.working, 0.6), (STORAGE, 1.0), (STORAGE, 0.5),
-        (groups.working, 0.3), (groups.storing("cooler", "shelf"), 0.5), (groups.seating, 0.2), (groups.eating, 0.15),
+        (groups.working, 0.3), (groups.storing("cooler", "shelf"), 0.5), (groups.seating, 0.2),
+        (groups.eating, 0.15),
     )),
     "corridor": (0.02, (1.5, 6.0), ((groups.storing("shelf", "dresser", "rack"), 1.0),)),
 }  # fmt: skip
