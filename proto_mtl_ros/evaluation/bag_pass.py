@@ -27,8 +27,7 @@ from proto_mtl_ros.data.bags.recorded_frames import RecordedFrame, RecordedFrame
 from proto_mtl_ros.data.bags.recording import BagRecording
 from proto_mtl_ros.drawing.contact_sheet import SheetRow
 from proto_mtl_ros.errors import BagError, DataError
-from proto_mtl_ros.evaluation.bag_figures import bag_figures
-from proto_mtl_ros.evaluation.bag_frame import FrameRecord, frame_record
+from proto_mtl_ros.evaluation.bag_figures import FrameRecord, bag_figures, frame_record
 from proto_mtl_ros.evaluation.frame_album import FrameAlbum
 from proto_mtl_ros.evaluation.stability import Stability
 from proto_mtl_ros.files import named, write_text

@@ -33,14 +33,19 @@ _FAR_CHOICES = (2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 15.0, 20.0, 30.0, 50.0, 80.0
 
 def write_report(path: Path, template: str, **content: Any) -> None:
     """Fill a template; the page appears whole or not at all."""
-    write_text(path, _environment().get_template(template).render(content))
+    write_text(path, filled(template, **content))
+
+
+def filled(template: str, **content: Any) -> str:
+    """Fill a template; what goes into HTML is escaped."""
+    return _environment().get_template(template).render(content)
 
 
 @lru_cache(maxsize=1)
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("proto_mtl_ros.evaluation"),
-        autoescape=True,
+        autoescape=jinja2.select_autoescape(),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -84,14 +89,9 @@ def drawn_frames(
 ) -> dict[str, Any]:
     """Return frames as pictures for the macros of ``macros.html``; they share one depth range.
 
-    Args:
-        groups: frames by what they are shown for.
-        classes, palette: of the class ids, uint8 [C, 3].
-
-    Returns:
-        "heads": the columns that appear. "legend": name, colour and share of the classes that
-        occur. "far": metres at the end of the colours of "scale", None without depth. And for each
-        group a list of its frames: "caption" and "panels", one for each head, None where missing.
+    "heads": the columns that appear. "legend": name, colour and share of the classes that occur.
+    "far": metres at the end of the colours of "scale", None without depth. And for each group a
+    list of its frames: "caption" and "panels", one for each head, None where missing.
     """
     rows = {id(row): row for own in groups.values() for row in own}
     far = far_limit(list(rows.values()))
