@@ -16,7 +16,6 @@ from proto_mtl_ros.evaluation.charts import histogram
 from proto_mtl_ros.evaluation.report import (
     colour,
     drawn_frames,
-    far_limit,
     filled,
     percent,
     write_report,
@@ -94,7 +93,7 @@ def write_dataset_page(
 def write_dataset_picture(path: Path, samples: Sequence[Sample], label_set: LabelSet) -> None:
     """Write the frames below one another as a PNG."""
     rows = [sheet_row(sample) for sample in samples]
-    sheet = contact_sheet(rows, label_set.classes, label_set.palette, far=far_limit(rows))
+    sheet = contact_sheet(rows, label_set.classes, label_set.palette)
     write_bytes(path, encode_compressed(sheet, "png").tobytes())
 
 
