@@ -12,7 +12,7 @@ import safetensors.torch
 import torch
 
 from proto_mtl_ros.evaluation.dataset import Evaluation, evaluate
-from proto_mtl_ros.evaluation.parity import compare
+from proto_mtl_ros.evaluation.engine_check import compare
 from proto_mtl_ros.files import ScratchFolder
 from proto_mtl_ros.model import ProtoMTL
 from proto_mtl_ros.model.deploy import DeployGraph
