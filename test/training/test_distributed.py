@@ -65,8 +65,9 @@ def _assert_alike(first: dict[str, Any], second: dict[str, Any], tolerance: floa
     one, two = first["current_model_state"], second["current_model_state"]
     assert one.keys() == two.keys()
     for name, value in one.items():
-        scale = float(value.abs().max()) + 1e-3
-        assert float((value - two[name]).abs().max()) <= tolerance * scale, name
+        # of the whole tensor: Adam makes steps of gradients that are rounding alone
+        difference = float((value.double() - two[name].double()).norm())
+        assert difference <= tolerance * (float(value.double().norm()) + 0.2), name
 
 
 @pytest.mark.slow
