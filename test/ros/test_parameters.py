@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ from proto_mtl_ros.ros.parameters import (
     refusal,
     updated,
 )
-from tools.interface_pages import PAGES
+from tools.interface_pages import PAGES, TABLES
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -30,6 +31,11 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 @pytest.mark.parametrize("name", PAGES)
 def test_a_file_is_made_from_the_tables(name: str) -> None:
     assert (REPOSITORY / name).read_text() == PAGES[name](), "run: python -m tools.interface_pages"
+
+
+def test_every_table_is_in_a_page() -> None:
+    text = "".join((REPOSITORY / name).read_text() for name in PAGES)
+    assert re.findall("<!-- table: (.+) -->", text) == list(TABLES)
 
 
 def test_the_yaml_file_is_every_default_and_can_be_given_at_start() -> None:
