@@ -52,10 +52,7 @@ def admitted(rate: float, times: list[float]) -> list[float]:
     return [time for time in times if limit.admits(time)]
 
 
-@given(
-    st.floats(1.0, 60.0),
-    st.lists(st.floats(1e-3, 0.5), min_size=2, max_size=200),
-)
+@given(st.floats(1.0, 60.0), st.lists(st.floats(1e-3, 0.5), min_size=2, max_size=200))
 def test_never_more_than_the_limit(rate: float, gaps: list[float]) -> None:
     kept = admitted(rate, list(np.cumsum(gaps)))
     assert kept  # the first frame is never held back

@@ -303,11 +303,7 @@ def test_giving_up_can_end_the_process(tmp_path: Path, record_fault: Callable) -
             program=(PROGRAM, tmp_path / name),
         )
         for name, parameters in {
-            "exits": {
-                "engine_timeout": "0.5",
-                "load_timeout": "0.5",
-                "on_engine_failure": "exit",
-            },
+            "exits": {"engine_timeout": "0.5", "load_timeout": "0.5", "on_engine_failure": "exit"},
             "stays": {"engine_timeout": "600.0"},
         }.items()
     }
