@@ -55,7 +55,7 @@ def good() -> Image:
 
 
 @pytest.mark.slow
-def test_a_camera_stops_and_returns(robot: Robot, record_fault: Callable[..., None]) -> None:
+def test_a_camera_stops_and_returns(robot: Robot, record_fault: Callable) -> None:
     times = 5 if CAMPAIGN else 1
     for _ in range(times):
         robot.start(input_timeout=0.5)
@@ -87,7 +87,7 @@ def test_a_camera_stops_and_returns(robot: Robot, record_fault: Callable[..., No
 
 @pytest.mark.slow
 def test_a_camera_at_ten_times_its_rate(
-    robot: Robot, tmp_path: Path, record_fault: Callable[..., None]
+    robot: Robot, tmp_path: Path, record_fault: Callable
 ) -> None:
     """Beside another one, at its usual rate, on an engine that can do 15 images a second."""
     model = write_tiny_bundle(tmp_path, "slower", delay_loops=200)
@@ -134,9 +134,7 @@ def stored(encoding: str, rgb: np.ndarray) -> Image:
     return message
 
 
-def test_resolution_and_encoding_change_mid_stream(
-    robot: Robot, record_fault: Callable[..., None]
-) -> None:
+def test_resolution_and_encoding_change_mid_stream(robot: Robot, record_fault: Callable) -> None:
     robot.start()
     depth = robot.collect("left/depth/image")
     robot.flow(good, depth)
@@ -163,7 +161,7 @@ def test_resolution_and_encoding_change_mid_stream(
     )
 
 
-def test_stamps_that_mislead(robot: Robot, record_fault: Callable[..., None]) -> None:
+def test_stamps_that_mislead(robot: Robot, record_fault: Callable) -> None:
     robot.start()
     depth = robot.collect("left/depth/image")
     robot.flow(good, depth)
@@ -209,7 +207,7 @@ def test_stamps_that_mislead(robot: Robot, record_fault: Callable[..., None]) ->
 
 @pytest.mark.slow
 def test_a_bad_camera_neither_floods_the_log_nor_lets_the_level_flap(
-    robot: Robot, record_fault: Callable[..., None]
+    robot: Robot, record_fault: Callable
 ) -> None:
     """At 30 Hz for a minute (200 Hz for two seconds unless in campaign), then now and then."""
     robot.start()

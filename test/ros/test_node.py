@@ -96,18 +96,13 @@ def test_values_are_those_of_the_predictor(robot: Robot) -> None:
 def test_no_subscriber_no_inference(robot: Robot) -> None:
     robot.start()
     client = robot.client
-    robot.publish("left/image", image(picture()))
-    wait_for(lambda: client.values("left")["received"] != "0", "an image")
-    before = client.values("left")
-    for _ in range(10):
+    for _ in range(5):
         robot.publish("left/image", image(picture()))
         time.sleep(0.03)
-    wait_for(lambda: int(client.values("left")["received"]) == int(before["received"]) + 10, "10")
+    wait_for(lambda: int(client.values("left")["received"]) >= 5, "the images")
     assert client.values("engine")["inferences"] == "0"
     after = client.values("left")
-    assert after["processed"] == "0"
-    skipped, overwritten = int(after["skipped.no_subscribers"]), int(after["drops.overwritten"])
-    assert skipped + overwritten == int(after["received"])
+    assert after["processed"] == "0" and after["skipped.no_subscribers"] == after["received"]
 
     assert client.set_parameters(force_inference=True)[0].successful
     robot.publish("left/image", image(picture()))
@@ -142,7 +137,7 @@ def test_newest_frame_wins_and_the_rest_is_counted(robot: Robot) -> None:
 
 
 def test_malformed_images_are_counted_by_cause_and_survived(
-    robot: Robot, record_fault: Callable[..., None]
+    robot: Robot, record_fault: Callable
 ) -> None:
     robot.start()
     masks = robot.collect("left/segmentation/image")
@@ -174,10 +169,8 @@ def test_compressed_images(robot: Robot) -> None:
 
     def message(data: bytes | None = None, kind: str = "jpeg") -> CompressedImage:
         content = encode_compressed(rgb, kind).tobytes() if data is None else data
-        result = CompressedImage(
-            header=image(rgb).header, format=kind, data=array.array("B", content)
-        )
-        return result
+        header = image(rgb).header
+        return CompressedImage(header=header, format=kind, data=array.array("B", content))
 
     topic = "left/image/compressed"
     robot.flow(message, masks, topic=topic)

@@ -6,8 +6,9 @@ from __future__ import annotations
 import array
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
@@ -95,6 +96,22 @@ class Robot:
             collector.messages.clear()
 
 
+R = TypeVar("R", bound=Robot)
+
+
+@contextmanager
+def running(process: NodeProcess, models: dict[str, Path], kind: type[R] = Robot) -> Iterator[R]:
+    """A robot of this node, which has to end well."""
+    client = Client()
+    try:
+        yield kind(client, process, models)
+    finally:
+        status = process.end()
+        client.close()
+    assert status == 0, process.output[-3000:]
+    assert "Traceback" not in process.output
+
+
 @pytest.fixture(scope="module", name="robot")
 def running_robot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Robot]:
     """Start the node, and see it end well. Tests get it by importing it."""
@@ -115,15 +132,8 @@ def running_robot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Robot]:
         "qos_overrides./bad_output/depth/image.publisher.reliability": "perhaps",
         "qos_overrides./bad_input/camera_info.subscription.reliability": "perhaps",
     }
-    client = Client()
-    process = NodeProcess(folder / "log", overrides, program=[QUICK_NODE])
-    try:
-        yield Robot(client, process, models)
-    finally:
-        status = process.end()
-        client.close()
-    assert status == 0, process.output
-    assert "Traceback" not in process.output
+    with running(NodeProcess(folder / "log", overrides, program=[QUICK_NODE]), models) as robot:
+        yield robot
 
 
 def picture(width: int = 64, height: int = 48, seed: int = 0) -> np.ndarray:
