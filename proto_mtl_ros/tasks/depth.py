@@ -80,12 +80,6 @@ class Scalar(Task):
     def metric(self) -> DepthMetric:
         return DepthMetric(self)
 
-    def from_canonical(self, values: np.ndarray, factor: float) -> np.ndarray:
-        return values * np.float32(factor)
-
-    def to_canonical(self, values: np.ndarray, factor: float) -> np.ndarray:
-        return values / np.float32(factor)
-
     def fit(self, maps: Maps, wanted: frozenset[str], view: View) -> dict[str, np.ndarray]:
         """See ``Task.fit``; NaN where the network gives no depth.
 
@@ -98,7 +92,7 @@ class Scalar(Task):
         if self.name not in wanted or self.name not in maps:
             return {}
         depth = self.from_canonical(maps[self.name], view.factor)
-        depth[~((depth > 0) & (depth < np.inf))] = 0.0
+        depth = np.where((depth > 0) & (depth < np.inf), depth, np.float32(0.0))
         fitted = view.fit(depth, "nearest")
         box = view.letterbox
         if view.full_size and box.scale < 1:
@@ -135,5 +129,6 @@ DEPTH = Scalar(
     name="depth",
     channels=1,
     metrics=("abs_err", "rel_err", "rmse", "delta1", "delta2", "delta3"),
+    canonical=True,
     unit="m",
 )

@@ -127,12 +127,15 @@ class Task(ABC):
         channels: of the raw prediction [B, channels, h, w].
         metrics: names of the figures that its ``Metric`` gives, the primary one first.
         higher_is_better: whether more is better of the primary figure.
+        canonical: what is predicted grows with the focal length, as depth does; the network gives
+            it for the model's canonical camera.
     """
 
     name: str
     channels: int
     metrics: tuple[str, ...]
     higher_is_better: bool = False
+    canonical: bool = False
 
     @property
     @abstractmethod
@@ -169,12 +172,12 @@ class Task(ABC):
         return np.ascontiguousarray(label[:, ::-1])
 
     def from_canonical(self, values: np.ndarray, factor: float) -> np.ndarray:
-        """Return values of the canonical camera for a real one; only depth depends on it."""
-        return values
+        """Return values of the canonical camera for a real one."""
+        return values * np.float32(factor) if self.canonical else values
 
     def to_canonical(self, values: np.ndarray, factor: float) -> np.ndarray:
         """Return values of a real camera for the canonical one."""
-        return values
+        return values / np.float32(factor) if self.canonical else values
 
     def invalid(self, maps: Maps) -> dict[str, float]:
         """Return cause -> share of the network's pixels (0..1) that have no value.

@@ -204,6 +204,7 @@ def test_a_video_plays_at_its_own_rate(tmp_path: Path) -> None:
     assert recording.frames == len(messages) == 3
     assert messages[1].stamp - messages[0].stamp == 50_000_000
     assert messages[0].decode().encoding == "bgr8"
+    assert messages[0].decode().header.frame_id == COLOUR_FRAME
     assert abs(float(pictures[messages[2].stamp].mean()) - 200) < 4
 
 
@@ -223,7 +224,6 @@ def test_a_video_that_was_cut_plays_to_its_end(tmp_path: Path) -> None:
     with open_recording(path) as recording:
         stamps = [message.stamp for message in recording.messages()]
         assert 5 < len(stamps) < 30
-        assert recording.image_frame() == COLOUR_FRAME
     path.write_bytes(content[: content.index(b"movi") + 4])
     with pytest.raises(BagError, match="no readable frame|neither a rosbag2 nor a video"):
         open_recording(path)
