@@ -20,9 +20,6 @@ SATURATING = 1.6
 NEARLY = (0.8, 0.85, 0.9, 0.95, 1.0)
 """Shares of the engine's own throughput at which the loss is looked for."""
 
-MOST_LOSS = 0.05
-"""Share of images that a rate may lose to count as kept up with."""
-
 
 @dataclass(frozen=True)
 class Case:
