@@ -25,7 +25,7 @@ from proto_mtl_ros.cli.main import run_tool
 from proto_mtl_ros.data.bags.stamp_log import StampLog
 from proto_mtl_ros.errors import ConfigError
 from recordings import write_recording
-from tools.process_use import process_use
+from tools.processes import process_use
 from tools.soak.__main__ import soak
 from tools.soak.analysis import accounts, fault_outcomes, trend
 from tools.soak.operator import Operator

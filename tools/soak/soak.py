@@ -17,7 +17,7 @@ from proto_mtl_ros.data.bags.stamp_log import StampLog
 from proto_mtl_ros.errors import ProtoMtlError
 from proto_mtl_ros.ros.outcomes import read_outcomes
 from tools.performance.node import NodeBench, NodeSetting
-from tools.process_use import cpu_seconds, idle_seconds, process_use
+from tools.processes import cpu_seconds, idle_seconds, process_use, to_word
 from tools.soak.analysis import Accounts, accounts, fault_outcomes, trend
 from tools.soak.camera import SoakLoad
 from tools.soak.operator import Operator
@@ -120,7 +120,7 @@ class Soak:
             str(setting.recording.resolve()), CAMERA, setting.rate, setting.seconds, setting.seed,
             setting.faults, str(sent),
         )  # fmt: skip
-        camera = bench.start("camera", ["-m", "tools.soak.camera", load.to_json()], ends=True)
+        camera = bench.start("camera", ["-m", "tools.soak.camera", to_word(load)], ends=True)
         started: dict[str, Any] = {}
 
         def has_started() -> bool:
