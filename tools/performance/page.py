@@ -84,20 +84,14 @@ def facts(command: str, content: Row) -> str:
     )
 
 
-def table(heads: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """Return a Markdown table."""
-    lines = [heads, ["---"] * len(heads), *([cell(value) for value in row] for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
 def render(template: Path, **content: Any) -> str:
-    """Return the Markdown that a template makes of figures; see ``cell``, ``facts``, ``table``."""
+    """Return the Markdown that a template makes of figures; with ``cell`` and ``facts``."""
     environment = Environment(
         loader=FileSystemLoader(template.parent), undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     environment.filters["cell"] = cell
-    environment.globals |= {"facts": facts, "table": table}
+    environment.globals["facts"] = facts
     text = environment.get_template(template.name).render(**content)
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
