@@ -40,7 +40,7 @@ def info(
             _info_of_bag(recording, bag)
     if pictures is not None:
         from proto_mtl_ros.data.bags.recording_kinds import open_recording
-        from proto_mtl_ros.evaluation.recording_sheet import recording_sheet
+        from proto_mtl_ros.evaluation.recording_report import recording_sheet
         from proto_mtl_ros.files import write_bytes
 
         with open_recording(recording) as opened:

@@ -63,6 +63,5 @@ def evaluate(
                 lambda done, of: tell(predictor.bundle.name, done, of),
             )  # fmt: skip
         predictor.close()
-    for line in summary(figures):
-        typer.echo(line)
+    typer.echo(summary(figures), nl=False)
     typer.echo(f"wrote {out / 'results.json'} and {out / 'report.html'}")

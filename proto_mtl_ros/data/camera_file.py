@@ -23,12 +23,9 @@ def read_camera(path: Path) -> Camera:
 
 
 def camera_of(content: Any, where: object) -> Camera:
-    """Return the camera of a mapping with fx, fy, cx, cy, width and height.
-
-    ``D`` and ``distortion_model`` (as in sensor_msgs/CameraInfo) may stand beside them.
-
-    Raises:
-        DataError: a value is missing or cannot be; ``where`` says whose it is.
+    """Return the camera of a mapping with fx, fy, cx, cy, width and height; ``D`` and
+    ``distortion_model`` (as in sensor_msgs/CameraInfo) may stand beside them. DataError says
+    ``where``.
     """
     there = content if isinstance(content, Mapping) else ()
     missing = [key for key in _NEEDED if key not in there]
@@ -60,11 +57,7 @@ def camera_json(camera: Camera) -> str:
 
 
 def camera_for(camera: Camera, width: int, height: int, where: object) -> Camera:
-    """Return the camera at the size of an image; another size must be a plain resize.
-
-    Raises:
-        DataError: the aspect ratios differ, so the image must have been cropped.
-    """
+    """Return the camera at the size of an image; DataError where that is no plain resize."""
     if abs(camera.width * height - width * camera.height) > max(camera.width, camera.height):
         raise DataError(
             f"{where} is {width}x{height}, its camera {camera.width}x{camera.height}: "

@@ -37,12 +37,8 @@ class Overlap:
 
 @dataclass(frozen=True)
 class LabelCounts:
-    """Counts over all frames; no image is decoded for them.
-
-    Attributes:
-        labelled: task -> frames that have its label.
-        combinations: tasks that a frame has -> number of such frames, the most frequent first.
-        overlap: pair of tasks -> how their frames overlap.
+    """Counts over all frames, without decoding an image: frames by the task they are labelled for,
+    by their combination of tasks (the most frequent first), and how pairs of tasks overlap.
     """
 
     frames: int
@@ -52,20 +48,13 @@ class LabelCounts:
 
     @property
     def sparse_pairs(self) -> list[tuple[str, str]]:
-        """The pairs of tasks that overlap less than ``ENOUGH_OVERLAP``."""
         return [pair for pair, o in self.overlap.items() if o.jaccard < ENOUGH_OVERLAP]
 
 
 @dataclass
 class PixelCounts:
-    """Counts over the pixels of some frames, every fourth in both directions.
-
-    Attributes:
-        frames: frames that were looked at.
-        class_pixels: int64 [classes].
-        unlabelled_pixels: pixels of masks without a class.
-        depth_bins: int64, pixels by depth in steps of a decimetre.
-        sizes: (width, height, fx) -> frames.
+    """Counts over the pixels of some frames, every fourth in both directions: int64 [classes],
+    depth in steps of a decimetre, frames by (width, height, fx).
     """
 
     class_pixels: np.ndarray
@@ -75,7 +64,6 @@ class PixelCounts:
     sizes: Counter[tuple[int, int, float]] = field(default_factory=Counter)
 
     def add(self, sample: Sample) -> None:
-        """Count the labels of a frame."""
         self.frames += 1
         camera = sample.camera
         self.sizes[(camera.width, camera.height, round(camera.fx, 1))] += 1
@@ -103,9 +91,8 @@ class PixelCounts:
         return (min(place, _DEPTH_BINS - 1) + 1) * _DEPTH_STEP
 
     def depth_histogram(self, bars: int = 24) -> tuple[list[int], list[float]]:
-        """Return parts per thousand of the pixels and the edges in metres of about ``bars`` bars.
-
-        The farthest 0.2 % are in the last bar.
+        """Return parts per thousand of the pixels and the edges in metres of about ``bars`` bars;
+        the farthest 0.2 % are in the last one.
         """
         far = self.depth_quantile(0.998)
         if far is None:

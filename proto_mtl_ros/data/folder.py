@@ -22,12 +22,12 @@ from proto_mtl_ros.data.label_set import NO_CLASSES, read_label_set
 from proto_mtl_ros.data.map_file import (
     IMAGE_SUFFIXES,
     SUFFIXES,
+    NormalAxes,
     read_depth,
     read_image,
     read_normals,
     read_segmentation,
 )
-from proto_mtl_ros.data.normal_axes import OPTICAL, NormalAxes
 from proto_mtl_ros.data.registry import data_set
 from proto_mtl_ros.data.sample import DataSet, Sample, of_image_size
 from proto_mtl_ros.data.table import NoSplitError, read_splits
@@ -42,19 +42,12 @@ IMAGES = "images"
 
 @data_set("folder", looks_like=lambda root: (root / IMAGES).is_dir())
 class Folder(DataSet):
-    """Frames of one split of a folder.
+    """Frames of one split of a folder; without ``splits.csv`` any name means all frames.
 
-    Args:
-        root: the folder.
-        split: a split of ``splits.csv``; without that file any name means all frames.
-        manifest: label manifest; None: the folder's ``manifest.csv`` if there is one.
-        frame_ids: keep only these frames, in this order.
-        derive_normals: where a frame may use depth and has no normals of its own, compute them
-            from its depth and camera.
-        normal_axes: where x right, y down and z forward stand in the files, as ``x,-y,-z``.
-
-    Raises:
-        DataError: the folder cannot be used; the message says what to do.
+    Without ``manifest`` it is the folder's ``manifest.csv``, if there is one. With
+    ``derive_normals`` a frame that may use depth and has no normals of its own gets those of its
+    depth. ``normal_axes`` says where x right, y down and z forward stand in the files, as
+    ``x,-y,-z``.
     """
 
     def __init__(
@@ -65,7 +58,7 @@ class Folder(DataSet):
         frame_ids: Sequence[str] | None = None,
         *,
         derive_normals: bool = False,
-        normal_axes: str = OPTICAL,
+        normal_axes: str = "x,y,z",
     ) -> None:
         self.root = Path(root)
         self.derive_normals = derive_normals
@@ -183,16 +176,13 @@ class Folder(DataSet):
 
 def _files(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
     """Return frame id -> file, in the order of the ids; DataError for two of one id."""
-    root = folder.parent
     found: dict[str, Path] = {}
-    if not folder.is_dir():
-        return found
     for path in sorted(folder.rglob("*")):
         # a dot begins the name of a file that is still being written
         if path.suffix.lower() not in suffixes or path.name.startswith("."):
             continue
         frame_id = path.relative_to(folder).with_suffix("").as_posix()
-        check_inside(path, root, DataError)
+        check_inside(path, folder.parent, DataError)
         if frame_id in found:
             raise DataError(f"{path} and {found[frame_id].name} are one frame; keep one of them")
         found[frame_id] = path

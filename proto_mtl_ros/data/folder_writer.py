@@ -29,6 +29,7 @@ from proto_mtl_ros.errors import DataError
 from proto_mtl_ros.files import MAX_JSON, read_json, read_text, sole_use, write_text
 
 IMAGE_KINDS = ("png", "jpg")
+_WRITERS = {"segmentation": write_segmentation, "depth": write_depth, "normals": write_normals}
 
 
 def write_folder(
@@ -38,20 +39,12 @@ def write_folder(
     image_kind: str = "png",
     done: Callable[[int], None] = lambda _: None,
 ) -> int:
-    """Write the frames of ``source`` as the split ``split`` of the folder ``out``.
+    """Write the frames of ``source`` as a split of the folder ``out``; return how many this call
+    wrote.
 
     A second call with another split adds it. A call after an interruption goes on where it was.
-
-    Args:
-        image_kind: ``png`` keeps pixels as they are; ``jpg`` (quality 95) takes a fifth of it.
-        done: called with 1 for every frame that is there.
-
-    Returns:
-        The number of frames that this call wrote.
-
-    Raises:
-        DataError: ``out`` holds something else, or a frame id cannot be a file name.
-        FolderInUse: another process is writing there.
+    ``done`` is called with 1 for every frame that is there; jpg has quality 95. DataError where
+    ``out`` holds something else, or a frame id cannot be a file name; FolderInUse.
     """
     if image_kind not in IMAGE_KINDS:
         raise DataError(f"images are written as {' or '.join(IMAGE_KINDS)}, not {image_kind!r}")
@@ -77,15 +70,10 @@ def write_folder(
 
 def _write_frame(sample: Sample, out: Path, image: Path) -> None:
     for task, label in sample.labels.items():
-        path = out / task / sample.frame_id
-        if task == "segmentation":
-            write_segmentation(path.with_name(f"{path.name}.png"), label)
-        elif task == "depth":
-            write_depth(path.with_name(path.name + depth_suffix(label)), label)
-        elif task == "normals":
-            write_normals(path.with_name(f"{path.name}.png"), label)
-        else:
-            raise DataError(f"a folder holds {', '.join(SUFFIXES)}, not {task!r}")
+        if task not in _WRITERS:
+            raise DataError(f"a folder holds {', '.join(_WRITERS)}, not {task!r}")
+        suffix = depth_suffix(label) if task == "depth" else ".png"
+        _WRITERS[task](out / task / f"{sample.frame_id}{suffix}", label)
     camera, common = camera_json(sample.camera), out / "camera.json"
     if not common.is_file():
         write_text(common, camera)

@@ -24,23 +24,18 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from proto_mtl_ros.data.class_map import ClassMapped
 from proto_mtl_ros.data.label_set import LABEL_SETS, NO_CLASSES, named_label_set
 from proto_mtl_ros.data.registry import data_set, open_source
-from proto_mtl_ros.data.sample import DataSet, FrameSource, Sample, notes_of
+from proto_mtl_ros.data.sample import ClassMapped, DataSet, FrameSource, Sample, notes_of
 from proto_mtl_ros.errors import DataError, one_line
 from proto_mtl_ros.files import read_yaml
-from proto_mtl_ros.tasks import TASKS, LabelSet
+from proto_mtl_ros.tasks import LabelSet, known_tasks
 
 
 class SourceConfig(BaseModel):
-    """One data set of several, as ``open_source`` takes it.
-
-    Attributes:
-        name: prefix of its frame ids.
-        split: split that is asked for -> its own name for it, where that differs.
-        class_map: its classes by name -> classes of the common label set; those left out are
-            unlabelled.
+    """One data set of several: ``name`` is the prefix of its frame ids, ``split`` maps the split
+    that is asked for to its own name for it, ``class_map`` its classes to those of the common label
+    set.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -76,19 +71,16 @@ class JoinConfig(BaseModel):
             raise DataError(f"{path}: two sources have one name; every source needs its own")
         if any(source.kind == "joined" for source in config.sources):
             raise DataError(f"{path} joins what is joined: list its sources here")
-        sources = tuple(
-            source.model_copy(
-                update={
-                    "root": path.parent / source.root,
-                    "manifest": source.manifest and path.parent / source.manifest,
-                }
-            )
+        here = path.parent
+        changes = [
+            {"root": here / source.root, "manifest": source.manifest and here / source.manifest}
             for source in config.sources
-        )
+        ]
+        sources = tuple(s.model_copy(update=u) for s, u in zip(config.sources, changes))
         return config.model_copy(update={"sources": sources})
 
     def common_label_set(self) -> LabelSet | None:
-        """Return the label set that is stated, None when none is; DataError for an unknown one."""
+        """Return the label set that is stated, None when none is."""
         if self.label_set is None:
             return None
         if isinstance(self.label_set, str):
@@ -102,19 +94,10 @@ class JoinConfig(BaseModel):
 
 
 class Joined(DataSet):
-    """Several sources one behind the other.
+    """Several sources one behind the other; frame ids become ``<name>/<frame id>``.
 
-    Args:
-        sources: name -> source; frame ids become ``<name>/<frame id>``.
-        label_set: what segmentation labels shall count in; None: the set of the first source
-            that has segmentation.
-        class_maps: name -> class map of that source; a source without one must have the same
-            classes.
-        manifest: label manifest over all frames, beside those that the sources have.
-        frame_ids: keep only these frames, in this order.
-
-    Raises:
-        DataError: label sets do not fit, or the manifest lacks a frame.
+    Without ``label_set`` it is that of the first source with segmentation. A source without a class
+    map must have the same classes. The manifest counts beside those of the sources.
     """
 
     def __init__(
@@ -143,7 +126,7 @@ class Joined(DataSet):
         self._place = {frame_id: place for place, frame_id in enumerate(every)}
         self._starts = [0, *accumulate(len(source) for source in self._sources.values())]
         there = [task for source in self._sources.values() for task in source.tasks]
-        self.tasks = tuple(t for t in dict.fromkeys((*TASKS, *there)) if t in there)
+        self.tasks = tuple(t for t in dict.fromkeys((*known_tasks(), *there)) if t in there)
         self.notes = tuple(
             f"{name}: {note}" for name, s in self._sources.items() for note in notes_of(s)
         )

@@ -43,9 +43,6 @@ CITYSCAPES19 = LabelSet(
 LABEL_SETS = {label_set.name: label_set for label_set in (NYU13, CITYSCAPES7, CITYSCAPES19)}
 """The label sets that can be named instead of spelt out."""
 
-Colour = tuple[int, int, int]
-_MOST = 255
-
 
 def read_label_set(folder: Path) -> LabelSet | None:
     """Return the classes that ``folder`` names; None when it has no file of them.
@@ -76,8 +73,8 @@ def write_label_set(folder: Path, label_set: LabelSet) -> None:
 
 
 def named_label_set(name: str, classes: Any, palette: Any, where: object) -> LabelSet:
-    """Return a checked label set; colours are made up when ``palette`` is None. DataError where
-    the values are not names and colours; ``where`` says whose they are.
+    """Return a checked label set, with colours that are made up when ``palette`` is None;
+    DataError.
     """
     if (
         not isinstance(classes, list | tuple)
@@ -87,8 +84,8 @@ def named_label_set(name: str, classes: Any, palette: Any, where: object) -> Lab
         raise DataError(f"{where} must list the names of the classes, the one of id 0 first")
     if len(set(classes)) != len(classes):
         raise DataError(f"{where} names a class twice; every id needs a name of its own")
-    if len(classes) > _MOST:
-        raise DataError(f"{where} names {len(classes)} classes, at most {_MOST} fit in 8 bits")
+    if len(classes) > 255:
+        raise DataError(f"{where} names {len(classes)} classes, at most 255 fit in 8 bits")
     if palette is None:
         palette = distinct_colours(len(classes))
     try:
@@ -100,11 +97,11 @@ def named_label_set(name: str, classes: Any, palette: Any, where: object) -> Lab
     return LabelSet(name, tuple(classes), colours)
 
 
-def distinct_colours(count: int) -> Sequence[Colour]:
+def distinct_colours(count: int) -> Sequence[tuple[int, int, int]]:
     """Return so many colours that differ: hues a golden angle apart, two brightnesses."""
     colours = []
     for index in range(count):
         hue, value = (index * 0.618034) % 1.0, (0.92, 0.68)[index % 2]
-        r, g, b = colorsys.hsv_to_rgb(hue, 0.62, value)
-        colours.append((round(255 * r), round(255 * g), round(255 * b)))
+        r, g, b = (round(255 * part) for part in colorsys.hsv_to_rgb(hue, 0.62, value))
+        colours.append((r, g, b))
     return colours

@@ -27,11 +27,7 @@ Manifest = dict[str, dict[str, bool]]
 
 
 def read_manifest(path: Path) -> Manifest:
-    """Return frame id -> task -> may be used, from a label manifest.
-
-    Raises:
-        DataError: the file is missing or no table, or a cell is neither 0 nor 1.
-    """
+    """Return frame id -> task -> may be used; DataError where a cell is neither 0 nor 1."""
     if not path.is_file():
         raise DataError(f"label manifest {path} not found; `proto-mtl dataset manifest` writes one")
     columns, rows = read_table(path)
@@ -45,10 +41,8 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def write_manifest(path: Path, manifest: Mapping[str, Mapping[str, bool]]) -> None:
-    """Write the CSV that ``read_manifest`` reads; it appears whole or not at all.
-
-    Raises:
-        DataError: there is no frame, or frames name different tasks.
+    """Write the CSV that ``read_manifest`` reads; DataError for no frame, or frames of different
+    tasks.
     """
     if not manifest:
         raise DataError("a label manifest needs at least one frame")
@@ -77,8 +71,8 @@ def one_label(frame_ids: Sequence[str], tasks: Sequence[str], seed: int) -> Mani
 def random_label(frame_ids: Sequence[str], tasks: Sequence[str], seed: int) -> Manifest:
     """Draw 1 to T - 1 labels per frame: their number uniformly, then which ones uniformly.
 
-    This is the "random labels" setting of Li et al., "Learning Multiple Dense Prediction Tasks
-    from Partially Annotated Data", CVPR 2022. It does not depend on the order of the frames.
+    This is the "random labels" setting of Li et al. (see above). It does not depend on the order of
+    the frames.
     """
     _check_drawable(frame_ids, tasks)
     if len(tasks) < 2:
@@ -137,9 +131,6 @@ def import_mtpsl(path: Path, frame_ids: Sequence[str], tasks: Sequence[str]) -> 
 
     It is a ``.pth`` with a tensor [frames, tasks] of 0 and 1 under ``labels_weights``, or the same
     table as ``.npy``, ``.csv`` or ``.txt``. Nothing pickled is ever loaded.
-
-    Raises:
-        DataError: the file cannot be read, or is no such table.
     """
     table = _read_table(path)
     if table.ndim != 2 or table.shape != (len(frame_ids), len(tasks)):

@@ -10,6 +10,9 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import permutations, product
 from pathlib import Path
 
 import cv2
@@ -18,6 +21,8 @@ import numpy as np
 from proto_mtl_ros.encodings import EncodingError, decode_file
 from proto_mtl_ros.errors import DataError, one_line
 from proto_mtl_ros.files import read_bytes, write_bytes
+from proto_mtl_ros.geometry import Camera
+from proto_mtl_ros.geometry.normals import depth_to_normals
 from proto_mtl_ros.tasks import TASKS
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
@@ -28,11 +33,8 @@ SUFFIXES = {
 }
 """Task -> suffixes of its files."""
 
-MAX_PICTURE_BYTES = 256_000_000
-"""Bytes of a picture's file; its pixels have a limit of their own, ``encodings.MAX_PIXELS``."""
-
-MAX_ARRAY_BYTES = 1_000_000_000
-"""Bytes of a ``.npy`` file."""
+MAX_PICTURE_BYTES, MAX_ARRAY_BYTES = 256_000_000, 1_000_000_000
+"""Of files; pixels have a limit of their own, ``encodings.MAX_PIXELS``."""
 
 _ARRAY_HEADERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
@@ -159,20 +161,13 @@ def decoded(path: Path, flags: int) -> np.ndarray:
 
 
 def read_array(path: Path) -> np.ndarray:
-    """Return the numbers of a ``.npy`` file of at most ``MAX_ARRAY_BYTES``; pickled objects in it
-    are refused. Its header must state exactly what follows it, before anything is allocated.
-
-    Raises:
-        DataError: the file is missing, cut off, or not a plain array of numbers.
+    """Return the numbers of a ``.npy`` file; DataError for pickled objects, and for a header that
+    does not state exactly what follows it.
     """
     content = read_bytes(path, MAX_ARRAY_BYTES, DataError)
     stream = io.BytesIO(content)
     try:
-        version = np.lib.format.read_magic(stream)
-        read = _ARRAY_HEADERS.get(version)
-        if read is None:
-            raise ValueError(f"its version {version} is unknown")
-        shape, by_columns, dtype = read(stream)
+        shape, by_columns, dtype = _ARRAY_HEADERS[np.lib.format.read_magic(stream)](stream)
         if dtype.hasobject:
             raise ValueError("it holds pickled objects, which are never loaded")
         if dtype.kind not in "biuf":
@@ -185,3 +180,70 @@ def read_array(path: Path) -> np.ndarray:
         return array.reshape(shape, order="F" if by_columns else "C")
     except Exception as error:  # a header is a Python literal, whose parser raises many kinds
         raise DataError(f"{path} is not a readable array: {one_line(error)}") from None
+
+
+_NAMES = "xyz"
+_LEAST_COSINE, _LEAST_LEAD = 0.75, 0.05
+
+
+@dataclass(frozen=True)
+class NormalAxes:
+    """The stored component that holds x right, y down, z forward, and the sign of each."""
+
+    order: tuple[int, int, int]
+    signs: tuple[int, int, int]
+
+    @classmethod
+    def parse(cls, text: str) -> NormalAxes:
+        """Return what a text such as ``x,-y,-z`` (OpenGL) says; DataError for another."""
+        parts = [part.strip() for part in str(text).split(",")]
+        letters = [part.lstrip("+-") for part in parts]
+        if sorted(letters) != list(_NAMES) or any(len(part) > 2 for part in parts):
+            raise DataError(
+                f"normal_axes {text!r} must say which stored component, with its sign, points "
+                "right, down and forward, such as x,y,z or x,-y,-z"
+            )
+        order = [_NAMES.index(letter) for letter in letters]
+        signs = [-1 if part.startswith("-") else 1 for part in parts]
+        return cls((order[0], order[1], order[2]), (signs[0], signs[1], signs[2]))
+
+    def __str__(self) -> str:
+        return ",".join(
+            ("-" if sign < 0 else "") + _NAMES[place] for place, sign in zip(self.order, self.signs)
+        )
+
+    def optical(self, stored: np.ndarray) -> np.ndarray:
+        """Return vectors [..., 3] in the optical frame."""
+        return stored[..., list(self.order)] * np.array(self.signs, np.float32)
+
+
+def find_normal_axes(
+    frames: Iterable[tuple[np.ndarray, np.ndarray]], camera: Camera, where: object
+) -> NormalAxes:
+    """Return the axes of stored unit normals, of a few frames with their depth in metres; DataError
+    where none agree, or two agree equally well.
+
+    Data sets store normals in every handedness. Normals of the depth map are in the optical frame,
+    so the signed permutation of the stored components that agrees with them best is the right one.
+    """
+    correlation, pixels = np.zeros((3, 3)), 0
+    for depth, stored in frames:
+        derived = depth_to_normals(depth, camera)
+        both = derived.any(-1) & stored.any(-1)
+        correlation += derived[both].astype(np.float64).T @ stored[both].astype(np.float64)
+        pixels += int(both.sum())
+    scores = sorted(
+        (
+            (sum(s * correlation[i, o] for i, (o, s) in enumerate(zip(order, signs))), order, signs)
+            for order in permutations(range(3))
+            for signs in product((1, -1), repeat=3)
+        ),
+        reverse=True,
+    )
+    best, second = scores[0][0] / max(pixels, 1), scores[1][0] / max(pixels, 1)
+    if best < _LEAST_COSINE or best - second < _LEAST_LEAD:
+        raise DataError(
+            f"the axes of the normals of {where} cannot be told from its depth (agreement "
+            f"{best:.2f}, next best {second:.2f}): give normal_axes, such as x,y,z or x,-y,-z"
+        )
+    return NormalAxes(scores[0][1], scores[0][2])  # type: ignore[arg-type]

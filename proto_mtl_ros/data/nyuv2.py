@@ -42,21 +42,11 @@ LICENCE = (
 
 @data_set("nyuv2", looks_like=lambda root: (root / "label13").is_dir())
 class NYUv2(DataSet):
-    """Frames of one split, ``train`` or ``val``, with their labels.
-
-    Args:
-        root: folder of the pack.
-        manifest: CSV with ``frame_id`` and a 0/1 column per task: which labels a frame may use.
-            None: every label.
-        frame_ids: keep only these frames, in this order.
-
-    Raises:
-        DataError: the folder, a file or a column is missing.
-    """
+    """Frames of one split, ``train`` or ``val``, with their labels."""
 
     label_set = NYU13
     depth_step = 1 / 25.5
-    """Quantisation of the depth labels in metres."""
+    """Quantisation of the depth labels in metres, which a training's normals of depth allow for."""
 
     def __init__(
         self,
@@ -91,7 +81,7 @@ class NYUv2(DataSet):
             maps["segmentation"] = _without_border(ids, IGNORE_INDEX)
         if "depth" in names:
             stored = self._read("depth", frame_id, ".png", cv2.IMREAD_UNCHANGED)
-            maps["depth"] = _without_border(decode_depth(stored))
+            maps["depth"] = _without_border(_DEPTH_LEVELS[stored])
         if "normals" in names:
             stored = self._read("normal", frame_id, ".webp", cv2.IMREAD_COLOR)[..., ::-1]
             # nearest keeps unit vectors; the stored map is 0.6 times the size of the image
@@ -115,11 +105,7 @@ def _without_border(label: np.ndarray, invalid: int = 0) -> np.ndarray:
     return result
 
 
-def decode_depth(encoded: np.ndarray) -> np.ndarray:
-    """Return metres float32 [H, W] from uint8; 255 is saturated and becomes invalid (0)."""
-    return _DEPTH_LEVELS[encoded]
-
-
+# 255 is saturated and becomes invalid
 _DEPTH_LEVELS = (np.arange(256) % 255).astype(np.float32) / 25.5
 _NORMAL_LEVELS = (np.arange(256) // 4).astype(np.float32) / 63.0 * 2.0 - 1.0
 

@@ -32,8 +32,7 @@ import numpy as np
 
 from proto_mtl_ros.data.camera_file import camera_for, camera_of
 from proto_mtl_ros.data.label_set import CITYSCAPES7, CITYSCAPES19
-from proto_mtl_ros.data.map_file import read_array, unit_vectors
-from proto_mtl_ros.data.normal_axes import NormalAxes, find_normal_axes
+from proto_mtl_ros.data.map_file import NormalAxes, find_normal_axes, read_array, unit_vectors
 from proto_mtl_ros.data.registry import data_set
 from proto_mtl_ros.data.sample import DataSet, Sample, of_image_size
 from proto_mtl_ros.data.table import NoSplitError
@@ -43,20 +42,14 @@ from proto_mtl_ros.geometry import Camera
 from proto_mtl_ros.tasks import IGNORE_INDEX, NYU13, LabelSet
 
 BASELINE_FX = 0.209313 * 2262.52
-"""Nominal product of Cityscapes' stereo baseline and focal length, metre pixels."""
-
 FARTHEST = 250.0
 """Metres; Cityscapes disparities below two pixels are noise."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """One of the published packs.
-
-    Attributes:
-        folders: task -> folders that may hold its maps, the first that is there is taken.
-        label_sets: folder -> what its ids mean.
-        camera: of the image that was resized to the stored size.
+    """One of the published packs: task -> folders that may hold its maps, folder -> what its ids
+    mean, and the camera of the image that was resized to the stored size.
     """
 
     folders: Mapping[str, tuple[str, ...]]
@@ -113,32 +106,17 @@ def label_folders(root: Path, layout: Layout, label: str | None) -> dict[str, Pa
     return found
 
 
-def label_set_of(layout: Layout, folders: Mapping[str, Path]) -> LabelSet:
-    folder = folders.get("segmentation")
-    first = next(iter(layout.label_sets.values()))
-    return first if folder is None else layout.label_sets[folder.name]
-
-
 _AXES_FROM_FRAMES = 8
 
 
 @data_set("preprocessed", looks_like=lambda root: (root / "train" / "image").is_dir())
 class Preprocessed(DataSet):
-    """Frames of one split; frame ids are ``<split>-<number>``.
+    """Frames of one split, ``train`` or ``val``; frame ids are ``<split>-<number>``.
 
-    Args:
-        root: folder with ``train`` and ``val``.
-        split: ``train`` or ``val``.
-        manifest: label manifest; None: every label.
-        frame_ids: keep only these frames, in this order.
-        layout: ``nyuv2`` or ``cityscapes``; ``auto`` judges by the folders.
-        label: the folder of the class ids, such as ``label_19``.
-        camera: fx, fy, cx, cy, width and height of the images in place of the assumed camera.
-        normal_axes: such as ``x,-y,-z``; ``auto`` compares with the depth.
-        baseline_fx: metre pixels that turn Cityscapes' disparity into metres.
-
-    Raises:
-        DataError: the folder cannot be used; the message says what to do.
+    ``layout`` is ``nyuv2`` or ``cityscapes``, ``auto`` judges by the folders. ``label`` is the
+    folder of the class ids, such as ``label_19``; ``camera`` (fx, fy, cx, cy, width, height)
+    replaces the assumed one; ``normal_axes`` are such as ``x,-y,-z``, ``auto`` compares with the
+    depth; ``baseline_fx``, metre pixels, turns Cityscapes' disparity into metres.
     """
 
     def __init__(
@@ -165,10 +143,12 @@ class Preprocessed(DataSet):
             )
         self._numbers = {f"{split}-{number:04d}": number for number in images}
         self.layout = layout_of(self.root, layout)
-        self._folders = label_folders(self.root, LAYOUTS[self.layout], label)
+        pack = LAYOUTS[self.layout]
+        self._folders = label_folders(self.root, pack, label)
         self._there = {task: _numbered(folder) for task, folder in self._folders.items()}
         self.tasks = tuple(self._folders)
-        self.label_set = label_set_of(LAYOUTS[self.layout], self._folders)
+        ids = self._folders.get("segmentation")
+        self.label_set = pack.label_sets[ids.name] if ids else next(iter(pack.label_sets.values()))
         self.choose(list(self._numbers), frame_ids, manifest, self.root)
         if not baseline_fx > 0:
             raise DataError(f"baseline_fx is {baseline_fx}; it is baseline times fx, positive")
@@ -258,8 +238,6 @@ class Preprocessed(DataSet):
 
 def _numbered(folder: Path) -> dict[int, None]:
     """Return the numbers of the files ``i.npy`` in their order."""
-    if not folder.is_dir():
-        return {}
     found: dict[int, None] = {}
     for path in folder.glob("*.npy"):
         if path.stem.isdecimal() and path.stem.isascii() and len(path.stem) < 10:
@@ -269,11 +247,8 @@ def _numbered(folder: Path) -> dict[int, None]:
 
 
 def disparity_to_depth(stored: np.ndarray, baseline_fx: float = BASELINE_FX) -> np.ndarray:
-    """Return metres float32 from Cityscapes' stored disparity, 0 where invalid or too far.
-
-    Args:
-        stored: the 16 bit disparity image divided by 65535.
-        baseline_fx: stereo baseline in metres times fx in pixels of the full width.
+    """Return metres float32, 0 where invalid or too far, of Cityscapes' 16 bit disparity divided by
+    65535; ``baseline_fx`` belongs to the full width.
     """
     pixels = (stored.astype(np.float64) * 65535 - 1) / 256
     with np.errstate(divide="ignore", invalid="ignore"):

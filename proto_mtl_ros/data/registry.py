@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from proto_mtl_ros import plugins
-from proto_mtl_ros.data.class_map import ClassMapped
-from proto_mtl_ros.data.sample import FrameSource
+from proto_mtl_ros.data.sample import ClassMapped, FrameSource
 from proto_mtl_ros.errors import DataError
 from proto_mtl_ros.tasks import LabelSet
 
@@ -49,12 +48,9 @@ _KINDS: dict[str, Kind] = {}
 def data_set(
     name: str, looks_like: Callable[[Path], bool] = lambda root: False
 ) -> Callable[[Opener], Opener]:
-    """Register what opens a split of a kind of data sets.
-
-    It takes (root, split, manifest, frame_ids) and, by name alone, the options of the kind.
-
-    Args:
-        looks_like: tells whether a path is such a data set; without it the kind has to be named.
+    """Register what opens a split of a kind of data sets. It takes (root, split, manifest,
+    frame_ids) and, by name alone, the options of the kind; a kind without ``looks_like`` has to be
+    named.
     """
 
     def register(opener: Opener) -> Opener:
@@ -102,21 +98,10 @@ def open_source(
 ) -> FrameSource:
     """Open one split of a data set.
 
-    Args:
-        kind: one of ``kinds``.
-        root: folder (of ``bag``: recording, of ``joined``: YAML file) of the data set.
-        split: name of the split, usually ``train`` or ``val``.
-        manifest: label manifest; None: every label may be used.
-        frame_ids: keep only these frames, in this order.
-        class_map: name of a class of the data set -> name of a class of ``label_set``; classes
-            that it leaves out become unlabelled.
-        label_set: the classes that labels are wanted in; None: the data set's own.
-        options: what this kind takes beside these.
-
-    Raises:
-        DataError: there is no such kind or option, the classes do not fit, or the data set
-            cannot be used.
-        BagError: the recording cannot be read.
+    ``root`` is its folder (of ``bag`` a recording, of ``joined`` a YAML file). Without ``manifest``
+    every label may be used; ``frame_ids`` are kept in this order. With ``label_set`` labels come in
+    those classes: by name, or by ``class_map``, whose missing ones become unlabelled. DataError
+    where there is no such kind or option, or the data set cannot be used; BagError for a recording.
     """
     _check_there(Path(root))
     check_options(kind, options or {})

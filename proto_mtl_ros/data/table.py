@@ -19,15 +19,9 @@ class NoSplitError(DataError):
 
 
 def read_table(path: Path, *columns: str) -> tuple[list[str], list[dict[str, str]]]:
-    """Return the names of the columns and the rows of a CSV keyed by frame ids.
-
-    Args:
-        columns: that there must be, besides the frame id.
-
-    Raises:
-        DataError: the file cannot be read or is larger than ``MAX_TABLE``, a column is missing, a
-            row has more or fewer cells than the first line, or a frame id stands there twice or
-            is a path that leaves its folder.
+    """Return the names of the columns and the rows of a CSV keyed by frame ids, which has these
+    columns besides. DataError where a row has more or fewer cells than the first line, a frame id
+    stands there twice or is a path that leaves its folder.
     """
     text = read_text(path, MAX_TABLE, DataError).removeprefix("\ufeff")  # as spreadsheets write it
     try:
@@ -62,10 +56,8 @@ def write_table(path: Path, names: Sequence[str], rows: Iterable[Sequence[object
 
 
 def check_frame_id(frame_id: str, where: object = "") -> None:
-    """Refuse an id that is no relative path of plain names, for files are found by it.
-
-    Raises:
-        DataError: with ``where`` it stands.
+    """Refuse an id that is no relative path of plain names, for files are found by it; DataError
+    says ``where``.
     """
     parts = PurePosixPath(frame_id).parts
     if (
@@ -81,11 +73,7 @@ def check_frame_id(frame_id: str, where: object = "") -> None:
 
 
 def read_splits(path: Path) -> dict[str, list[str]]:
-    """Return split -> frame ids in the order of the file, from a CSV ``frame_id,split``.
-
-    Raises:
-        DataError: the file is missing, or no table; see ``read_table``.
-    """
+    """Return split -> frame ids in the order of the file, from a CSV ``frame_id,split``."""
     if not path.is_file():
         raise DataError(f"{path} not found; --data must be the folder of the data set")
     splits: dict[str, list[str]] = {}
@@ -100,10 +88,8 @@ def write_splits(path: Path, splits: Mapping[str, Iterable[str]]) -> None:
 
 
 def select_frames(known: Sequence[str], wanted: Sequence[str] | None, where: object) -> list[str]:
-    """Return the wanted frames in their order; all known ones when ``wanted`` is None.
-
-    Raises:
-        DataError: a wanted frame is not known or wanted twice.
+    """Return the wanted frames in their order, None: all known; DataError for one that is not known
+    or wanted twice.
     """
     if wanted is None:
         return list(known)

@@ -100,7 +100,10 @@ def claim(target: Path, folder: bool) -> tuple[int, Path]:
         except OSError as error:
             if part.is_symlink():  # somebody has laid it there
                 part.unlink(missing_ok=True)
-            elif not (made and isinstance(error, FileNotFoundError)):
+            elif not (
+                (made and isinstance(error, FileNotFoundError))
+                or (isinstance(error, FileExistsError) and not os.path.lexists(part))
+            ):
                 raise  # else another process has just finished
             continue
         try:

@@ -12,13 +12,13 @@ import safetensors.torch
 import torch
 
 from proto_mtl_ros.evaluation.dataset import Evaluation, evaluate
-from proto_mtl_ros.evaluation.parity import compare
+from proto_mtl_ros.evaluation.engine_check import compare
 from proto_mtl_ros.files import ScratchFolder
 from proto_mtl_ros.model import ProtoMTL
 from proto_mtl_ros.model.deploy import DeployGraph
 from proto_mtl_ros.runtime.bundle import CARD, ONNX, WEIGHTS, Bundle
 from proto_mtl_ros.runtime.engine import create_engine
-from proto_mtl_ros.runtime.onnx_weights import halve_weights
+from proto_mtl_ros.runtime.half import halve_weights
 from proto_mtl_ros.runtime.predictor import Predictor
 from proto_mtl_ros.training.card import manifest, model_card
 from proto_mtl_ros.training.checkpoint import is_half, network_from_checkpoint

@@ -16,8 +16,7 @@ from nyuv2_pack import write_pack
 from proto_mtl_ros import plugins
 from proto_mtl_ros.data import registry
 from proto_mtl_ros.data.joined import Joined
-from proto_mtl_ros.data.map_file import write_image
-from proto_mtl_ros.data.normal_axes import NormalAxes
+from proto_mtl_ros.data.map_file import NormalAxes, write_image
 from proto_mtl_ros.data.preprocessed import disparity_to_depth
 from proto_mtl_ros.data.registry import open_source
 from proto_mtl_ros.data.table import NoSplitError, hold_out

@@ -18,7 +18,7 @@ def litter(plan: Plan, parent: Placed | None, count: float, *roles: str) -> None
     """Lay about ``count`` small things on an item."""
     if parent is None:
         return
-    names = roles or (SMALL[plan.kind], SMALL[plan.kind], "books", "books", "plant", "tablelamp",
+    names = roles or (SMALL[plan.kind], SMALL[plan.kind], "books", "plant", "plant", "tablelamp",
                       "box", "officesmall")  # fmt: skip
     for _ in range(int(plan.rng.poisson(1.7 * count))):
         plan.lay(str(plan.rng.choice(names)), parent)
@@ -187,8 +187,8 @@ def washing(plan: Plan) -> None:
 def storing(*roles: str) -> Callable[[Plan], None]:
     def group(plan: Plan) -> None:
         for role in roles:
-            if plan.rng.random() < 0.6:
-                litter(plan, plan.against(role), 3.5)
+            if plan.rng.random() < 0.75:
+                litter(plan, plan.against(role), 3)
 
     return group
 
@@ -206,7 +206,7 @@ def openings(plan: Plan) -> None:
     """Draw windows and doors; call before anything is placed."""
     rng = plan.rng
     walls = [int(k) for k in rng.permutation(4)]
-    count = int(rng.choice((0, 1, 1, 2)) if plan.kind != "corridor" else rng.choice((0, 0, 1)))
+    count = int(rng.choice((0, 1, 1, 1, 2)) if plan.kind != "corridor" else rng.choice((0, 0, 1)))
     for n, k in enumerate(walls[:3]):
         length = plan.wall_length(k)
         if n < count:

@@ -126,8 +126,9 @@ class Plan:
             span = self.wall_length(k) - 2 * half
             if span < 0:
                 continue
-            # Half of all furniture stands in a corner or near one.
-            share = self.rng.choice((0.02, 0.98, self.rng.uniform(), self.rng.uniform()))
+            share = self.rng.uniform()
+            if z == 0.0:  # half of all furniture stands in a corner or near one
+                share = self.rng.choice((0.02, 0.98, share, share))
             t = half + span * float(share) if along is None else along
             away = item.size[1] / 2 + gap + float(self.rng.exponential(0.01))
             item.at = (*self.from_wall(k, t, away), z)

@@ -21,20 +21,21 @@ KINDS: dict[str, tuple[float, tuple[float, float], tuple[tuple[Group, float], ..
     )),
     "bed": (0.18, (2.6, 4.5), (
         (groups.sleeping, 1.0), (groups.storing("wardrobe", "dresser", "rack"), 1.0),
-        (groups.working, 0.4), (STORAGE, 0.8), (groups.corner, 0.3), (groups.television, 0.4),
+        (groups.working, 0.4), (STORAGE, 1.0), (groups.corner, 0.3), (groups.television, 0.4),
         (groups.sleeping, 0.15),
     )),
     "dining": (0.16, (2.7, 5.0), (
-        (groups.eating, 1.0), (STORAGE, 0.9), (groups.seating, 0.3), (groups.eating, 0.15),
-        (groups.storing("big"), 0.2), (groups.corner, 0.2),
+        (groups.eating, 1.0), (STORAGE, 1.0), (STORAGE, 0.6), (groups.seating, 0.3),
+        (groups.eating, 0.15), (groups.storing("big"), 0.2), (groups.corner, 0.2),
     )),
     "kitchen": (0.13, (2.2, 4.4), (
-        (groups.cooking, 1.0), (groups.eating, 0.6), (STORAGE, 0.25),
+        (groups.cooking, 1.0), (groups.eating, 0.6), (STORAGE, 0.6),
     )),
     "bath": (0.05, (1.8, 3.6), ((groups.washing, 1.0),)),
     "office": (0.14, (2.5, 5.2), (
-        (groups.working, 1.0), (groups.working, 0.6), (STORAGE, 0.9), (groups.working, 0.3),
-        (groups.storing("cooler", "shelf"), 0.5), (groups.seating, 0.2), (groups.eating, 0.15),
+        (groups.working, 1.0), (groups.working, 0.6), (STORAGE, 1.0), (STORAGE, 0.5),
+        (groups.working, 0.3), (groups.storing("cooler", "shelf"), 0.5), (groups.seating, 0.2),
+        (groups.eating, 0.15),
     )),
     "corridor": (0.02, (1.5, 6.0), ((groups.storing("shelf", "dresser", "rack"), 1.0),)),
 }  # fmt: skip
@@ -71,13 +72,13 @@ def hang(plan: Plan) -> None:
         elif o.kind != "window":
             plan.against("switch", o.wall, o.end + 0.18, 1.1, 0.0, 2)
     for role, mean, low, high in (
-        ("picture", 4.0, 1.2, 1.7),
+        ("picture", 6.0, 1.2, 1.7),
         ("wallthing", 0.35, 1.3, 1.8),
         ("switch", 0.8, 0.2, 0.25),
         ("mirror", 0.2, 0.9, 1.2),
     ):
         for _ in range(int(rng.poisson(mean))):
-            plan.against(role, None, None, float(rng.uniform(low, high)), 0.0, 6)
+            plan.against(role, None, None, float(rng.uniform(low, high)), 0.0, 10)
     for _ in range(1 + int(plan.width * plan.length > 16)):
         lamp = plan.make("ceilinglamp", float(rng.uniform(-180, 180)))
         x, y = (float(s * rng.uniform(0.35, 0.65)) for s in (plan.width, plan.length))

@@ -36,20 +36,12 @@ def convert_recording(
 ) -> None:
     """Write frames of a recording, with depth, normals and masks; stopped, it can be continued.
 
-    Args:
-        out: the folder.
-        blocks: splits in the order of time, each with its part of the duration; frames of ``skip``
-            are left out.
-        motion: part of the width by which the image has moved on from one frame to the next;
-            blurred frames are left out. 0 takes every frame.
-        options: of the kind bag, see ``BagFrames``.
-        images: ``jpg`` or ``png``.
-        say: is given what was decided and what was written, line by line.
-
-    Raises:
-        ConfigError: the blocks are not the whole.
-        DataError: ``out`` holds something else, or was begun with other settings.
-        BagError: the recording cannot be read.
+    ``blocks`` are splits in the order of time, each with its part of the duration; frames of
+    ``skip`` are left out. ``motion`` is the part of the width by which the image has moved on from
+    one frame to the next, and blurred frames are left out; 0 takes every frame. ``options`` are
+    those of ``BagFrames``. ``say`` is given what was decided and written, line by line. ConfigError
+    where the blocks are not the whole; DataError where ``out`` holds something else, or was begun
+    with other settings; BagError.
     """
     with sole_use(out):
         source: Any = open_source("bag", recording, "train", options=options)

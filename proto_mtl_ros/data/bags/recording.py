@@ -61,13 +61,8 @@ R = TypeVar("R", bound="Recording")
 class Recording(ABC):
     """A stream of colour images of one camera, with what was recorded beside them.
 
-    Attributes:
-        path: where it is.
-        kind: "bag", "video" or "images".
-        topics: the topics it is published on.
-        frames: number of colour images.
-        duration: seconds from the first to the last of them.
-        notes: what is missing of the recording, one line each.
+    ``kind`` is "bag", "video" or "images"; ``frames`` counts colour images, ``duration`` is seconds
+    from the first to the last; ``notes`` say what is missing, one line each.
     """
 
     path: Path
@@ -93,16 +88,6 @@ class Recording(ABC):
     def depth_frames(self) -> Iterator[DepthFrame]:
         """Yield the measured depth images in the order of their times, if there are any."""
         return iter(())
-
-    def image_frame(self) -> str:
-        """Return the frame of the colour images, "" when it is not known."""
-        first = next((m for m in self.messages() if m.topic == self.topics.image.name), None)
-        return str(first.decode().header.frame_id) if first else ""
-
-    def depth_frame(self) -> str:
-        """Return the frame of the measured depth images, "" when it is not known."""
-        first = next(self.depth_frames(), None)
-        return str(first.message.decode().header.frame_id) if first else ""
 
     def close(self) -> None:  # noqa: B027 (most have nothing to close)
         """Close the files."""
@@ -148,6 +133,16 @@ class BagRecording(Recording):
         """The CameraInfo of the depth topic, None where there is none."""
         infos = [t for t in self._bag.topics if t.type == CAMERA_INFO and t.count]
         return nearest_info(self.topics.depth, infos) if self.topics.depth else None
+
+    def image_frame(self) -> str:
+        """Return the frame of the colour images, "" when it is not known."""
+        first = next((m for m in self.messages() if m.topic == self.topics.image.name), None)
+        return str(first.decode().header.frame_id) if first else ""
+
+    def depth_frame(self) -> str:
+        """Return the frame of the measured depth images, "" when it is not known."""
+        first = next(self.depth_frames(), None)
+        return str(first.message.decode().header.frame_id) if first else ""
 
     def messages_of(
         self, names: Collection[str], start: int | None = None, stop: int | None = None

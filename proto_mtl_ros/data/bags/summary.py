@@ -28,18 +28,12 @@ _CAMERA_TYPES = (IMAGE, COMPRESSED_IMAGE, CAMERA_INFO)
 
 @dataclass
 class TopicSummary:
-    """One topic. Its figures are counted in one pass, whatever its length.
+    """One topic, its figures counted in one pass, whatever its length.
 
-    Attributes:
-        topic: name, type and number of messages, as the recording says.
-        count: messages that could be read.
-        rate: messages a second, the mean; 0 for fewer than two.
-        largest_gap: seconds.
-        backwards, repeated: messages whose stamp is older than, or that of, the one before.
-        size: "640x480" of an image or camera info, "" otherwise.
-        encoding: of an image, or the distortion model of a camera info.
-        frame_id: of the first message.
-        use: what of ours it can be: "image", "camera_info", "depth", "labels" or "".
+    ``count`` are messages that could be read, ``rate`` their mean per second (0 for fewer than
+    two), ``largest_gap`` seconds; ``backwards`` and ``repeated`` messages whose stamp is older
+    than, or that of, the one before. ``encoding`` is also the distortion model of a camera info,
+    ``use`` what of ours it can be: "image", "camera_info", "depth", "labels" or "".
     """
 
     topic: Topic
@@ -84,15 +78,8 @@ class TopicSummary:
 
 @dataclass(frozen=True)
 class BagSummary:
-    """A recording.
-
-    Attributes:
-        duration: seconds.
-        topics: sorted by name.
-        camera: the topics that would be used, None when there are no colour images.
-        problem: why there are none, else "".
-        notes: what is missing or odd, one line each.
-        decisions: see ``Calibration.notes``.
+    """A recording: its topics by name; the ones that would be used, or the problem why there are
+    none; what is missing or odd in ``notes``, and the ``decisions``, see ``Calibration.notes``.
     """
 
     duration: float

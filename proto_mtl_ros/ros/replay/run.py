@@ -21,7 +21,7 @@ from proto_mtl_ros.errors import ConfigError, file_trouble
 from proto_mtl_ros.evaluation.frame_album import spread
 from proto_mtl_ros.evaluation.replay_figures import replay_figures
 from proto_mtl_ros.evaluation.replay_report import live_verdict, write_replay_report
-from proto_mtl_ros.evaluation.report import far_limit, machine_facts
+from proto_mtl_ros.evaluation.report import machine_facts
 from proto_mtl_ros.files import sole_use, write_bytes
 from proto_mtl_ros.ros.replay.comparison import ResultReader
 from proto_mtl_ros.ros.replay.session import (
@@ -90,7 +90,7 @@ def _report(out: Path, figures: Mapping[str, Any], reader: ResultReader, bundle:
     through = frames["through"]
     moments = [through[place] for place in spread(range(len(through)), _MOMENTS)]
     if moments:
-        sheet = contact_sheet(moments, bundle.classes, bundle.palette, far=far_limit(moments))
+        sheet = contact_sheet(moments, bundle.classes, bundle.palette)
         write_bytes(out / _SHEET, encode_compressed(sheet, "png").tobytes())
     report = out / _REPORT
     frames = {"moments": moments, **frames}
