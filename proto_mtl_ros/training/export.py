@@ -18,7 +18,7 @@ from proto_mtl_ros.model import ProtoMTL
 from proto_mtl_ros.model.deploy import DeployGraph
 from proto_mtl_ros.runtime.bundle import CARD, ONNX, WEIGHTS, Bundle
 from proto_mtl_ros.runtime.engine import create_engine
-from proto_mtl_ros.runtime.onnx_weights import halve_weights
+from proto_mtl_ros.runtime.half import halve_weights
 from proto_mtl_ros.runtime.predictor import Predictor
 from proto_mtl_ros.training.card import manifest, model_card
 from proto_mtl_ros.training.checkpoint import is_half, network_from_checkpoint

@@ -13,7 +13,7 @@ import lightning as L
 import torch
 from tqdm import tqdm
 
-from proto_mtl_ros.tasks import TASKS
+from proto_mtl_ros.tasks import named_task
 from proto_mtl_ros.training.config import TrainConfig
 from proto_mtl_ros.training.module import MultiTaskModule
 
@@ -95,7 +95,7 @@ def held_out_figures(tasks: tuple[str, ...], metrics: Mapping[str, Any]) -> list
     """
     found = []
     for name in tasks:
-        figure = TASKS[name].metrics[0]
+        figure = named_task(name).metrics[0]
         value = metrics.get(f"held_out/{name}/{figure}")
         if value is not None and not math.isnan(value):
             found.append(f"{name} {figure} {float(value):.3f}")

@@ -14,6 +14,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from encoded import png_chunk
 
 from proto_mtl_ros.data.bags.masks import read_masks
 from proto_mtl_ros.data.bags.recording_kinds import open_recording
@@ -32,15 +33,11 @@ def _bounded_effort() -> Iterator[None]:
 
 
 def png(width: int, height: int) -> bytes:
-    def part(kind: bytes, content: bytes) -> bytes:
-        whole = kind + content
-        return struct.pack(">I", len(content)) + whole + struct.pack(">I", zlib.crc32(whole))
-
     rows = zlib.compressobj(9)
     data = b"".join(rows.compress(bytes(1 << 20)) for _ in range(100)) + rows.flush()
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    parts = part(b"IHDR", header) + part(b"IDAT", data) + part(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + parts
+    parts = (png_chunk(b"IHDR", header), png_chunk(b"IDAT", data), png_chunk(b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 
 
 def tiff(width: int, height: int, *more: tuple[int, int]) -> bytes:
