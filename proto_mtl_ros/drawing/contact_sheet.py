@@ -35,13 +35,7 @@ _FAR_CHOICES = (2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 15.0, 20.0, 30.0, 50.0, 80.0
 class SheetRow:
     """One frame of a contact sheet. Maps may have another size than the picture, or be missing.
 
-    Attributes:
-        caption: short text, for instance the time of the frame.
-        rgb: uint8 [H, W, 3].
-        segmentation: class ids uint8 [h, w], 255 = unlabelled.
-        depth: metres float32 [h, w].
-        normals: unit vectors float32 [h, w, 3].
-        reference_depth: measured depth in metres, float32 [h, w], to look at beside the predicted.
+    They are as in a prediction; ``reference_depth`` is measured, float32 [h, w] in metres.
     """
 
     caption: str

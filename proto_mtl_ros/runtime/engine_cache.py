@@ -105,9 +105,8 @@ class EngineCache:
                     return f"{path} is damaged"
         if not found:
             return "none was built yet"
-        return "changed since the last one: " + "; ".join(
-            min(found, key=lambda fields: len(fields))
-        )
+        closest = min(found, key=len)
+        return "changed since the last one: " + "; ".join(closest)
 
     def store(self, key: EngineKey, engine: bytes) -> Path:
         """Write ``engine`` and its sidecar; return the engine's path.
