@@ -16,6 +16,7 @@ from robot import (
     FX,
     Robot,
     camera_info,
+    good,
     image,
     one_result,
     picture,
@@ -24,16 +25,12 @@ from robot import (
     with_info,
 )
 from ros_harness import wait_for
-from sensor_msgs.msg import CameraInfo, Image, PointCloud2
+from sensor_msgs.msg import CameraInfo, PointCloud2
 
 from proto_mtl_ros.geometry import Camera, depth_to_points
 from proto_mtl_ros.ros import messages
 
 pytestmark = pytest.mark.ros
-
-
-def good() -> Image:
-    return image(picture())
 
 
 def test_camera_info_that_comes_late(robot: Robot, record_fault: Callable) -> None:

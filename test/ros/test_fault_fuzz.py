@@ -80,7 +80,7 @@ def debugged_robot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Robot]:
     folder = tmp_path_factory.mktemp("fuzz")
     model = write_tiny_bundle(folder, "tiny")
     process = NodeProcess(folder / "log", RELIABLE, ["--log-level", "proto_mtl:=debug"])
-    with running(process, {"tiny": model}) as robot:
+    with running(process, {"tiny": model}, Robot) as robot:
         yield robot
 
 
@@ -135,11 +135,6 @@ def counters(robot: Robot) -> Counter[str]:
     return found
 
 
-def summary(outcomes: Counter[str]) -> str:
-    """How many had which outcome."""
-    return ", ".join(f"{cause} {number}" for cause, number in outcomes.most_common())
-
-
 @pytest.mark.parametrize(
     ("transport", "number"),
     [pytest.param("raw", IMAGES, marks=pytest.mark.slow), ("compressed", COMPRESSED)],
@@ -162,7 +157,7 @@ def test_fuzzed_images(robot: Robot, record_fault: Callable, transport: str, num
         "fuzzing",
         f"{'Image' if raw else 'CompressedImage'} messages with fields and data changed at random",
         tried=number,
-        seen=f"each counted: {summary(outcomes)}; {grown:+.0f} MiB",
+        seen=f"each counted: {dict(outcomes.most_common())}; {grown:+.0f} MiB",
     )
 
 

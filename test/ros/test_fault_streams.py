@@ -33,9 +33,9 @@ from robot import (
     Robot,
     bad_images,
     camera_info,
+    good,
     image,
     one_result,
-    picture,
     pixels,
     running_robot,  # noqa: F401
 )
@@ -48,10 +48,6 @@ from proto_mtl_ros.encodings import ENCODINGS
 pytestmark = pytest.mark.ros
 
 NANOSECONDS = 1_000_000_000
-
-
-def good() -> Image:
-    return image(picture())
 
 
 @pytest.mark.slow
@@ -135,9 +131,7 @@ def stored(encoding: str, rgb: np.ndarray) -> Image:
 
 
 def test_resolution_and_encoding_change_mid_stream(robot: Robot, record_fault: Callable) -> None:
-    robot.start()
-    depth = robot.collect("left/depth/image")
-    robot.flow(good, depth)
+    (depth,) = robot.begin("depth/image")
     # blue 102 of the picture is a depth of 4 m
     changes = (("rgb8", 64, 48), ("bgr8", 64, 48), ("mono8", 80, 40), ("rgba8", 31, 77),
                ("bgr8", 64, 48), ("rgb8", 64, 48))  # fmt: skip
@@ -162,9 +156,7 @@ def test_resolution_and_encoding_change_mid_stream(robot: Robot, record_fault: C
 
 
 def test_stamps_that_mislead(robot: Robot, record_fault: Callable) -> None:
-    robot.start()
-    depth = robot.collect("left/depth/image")
-    robot.flow(good, depth)
+    (depth,) = robot.begin("depth/image")
 
     def shifted(seconds: float) -> Image:
         message = good()
@@ -210,9 +202,7 @@ def test_a_bad_camera_neither_floods_the_log_nor_lets_the_level_flap(
     robot: Robot, record_fault: Callable
 ) -> None:
     """At 30 Hz for a minute (200 Hz for two seconds unless in campaign), then now and then."""
-    robot.start()
-    depth = robot.collect("left/depth/image")
-    robot.flow(good, depth)
+    (depth,) = robot.begin("depth/image")
     bad = bad_images()
     before, begun = robot.process.output, len(robot.client.diagnostics.messages)
     endless = itertools.cycle(bad.values())

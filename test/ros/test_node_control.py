@@ -14,6 +14,7 @@ pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 from robot import (
     Robot,
     camera_info,
+    good,
     image,
     one_result,
     picture,
@@ -48,7 +49,7 @@ def test_lifecycle(robot: Robot) -> None:
         assert client.state() == "inactive"
         assert client.change_state("activate")
     masks = robot.collect("left/segmentation/image")
-    robot.flow(lambda: image(picture()), masks)
+    robot.flow(good, masks)
     robot.unconfigure()
     assert client.parameter("class_names") == [""]
 
@@ -79,10 +80,7 @@ def test_parameters_are_refused_with_a_reason(robot: Robot) -> None:
 
 
 def test_dynamic_parameters_act_at_once(robot: Robot) -> None:
-    robot.start()
-    masks = robot.collect("left/segmentation/image")
-    depth = robot.collect("left/depth/image")
-    robot.flow(lambda: image(picture()), masks, depth)
+    masks, depth = robot.begin("segmentation/image", "depth/image")
     assert (pixels(one_result(robot, image(picture()), masks)) < 13).all()
     client = robot.client
     assert client.set_parameters(confidence_threshold=201)[0].successful  # all have 200
@@ -99,10 +97,8 @@ def test_dynamic_parameters_act_at_once(robot: Robot) -> None:
 
 
 def test_enable_service(robot: Robot) -> None:
-    robot.start()
+    (masks,) = robot.begin("segmentation/image")
     client = robot.client
-    masks = robot.collect("left/segmentation/image")
-    robot.flow(lambda: image(picture()), masks)
     assert client.call(SetBool, "enable", SetBool.Request(data=False)).success
     assert client.parameter("enabled") is False
     robot.publish("left/image", image(picture()))
@@ -114,10 +110,8 @@ def test_enable_service(robot: Robot) -> None:
 
 
 def test_reload_keeps_the_old_model_when_the_new_one_fails(robot: Robot) -> None:
-    robot.start()
+    (masks,) = robot.begin("segmentation/image")
     client = robot.client
-    masks = robot.collect("left/segmentation/image")
-    robot.flow(lambda: image(picture()), masks)
     broken = write_tiny_bundle(robot.models["broken"].parent, "broken")
     graph = broken / "model.onnx"
     graph.write_bytes(graph.read_bytes()[:-50])
@@ -164,7 +158,7 @@ def test_a_jump_back_of_the_clock_resets_the_cameras(robot: Robot) -> None:
     client = robot.client
     masks = robot.collect("left/segmentation/image")
     with_info(robot, camera_info(), "calibrated")
-    robot.flow(lambda: image(picture()), masks)
+    robot.flow(good, masks)
     assert client.set_parameters(use_sim_time=True)[0].successful
     try:
         clock = Clock()
@@ -265,9 +259,7 @@ def test_a_transition_that_fails_halfway_is_undone(
         gone, topics = client.node.count_subscribers, ("right/image", f"{bad}/image")
     for topic in topics:
         wait_for(lambda t=topic: not gone(f"/{t}"), f"{topic} to be gone")
-    robot.start()
-    masks = robot.collect("left/segmentation/image")
-    robot.flow(lambda: image(picture()), masks)
+    (masks,) = robot.begin("segmentation/image")
     one_result(robot, image(picture()), masks)
 
 

@@ -225,9 +225,7 @@ STORM: dict[str, tuple[tuple[Any, ...], tuple[Any, ...]]] = {
 
 def test_a_storm_of_parameters_while_images_flow(robot: Robot, record_fault: Callable) -> None:
     """From several clients at once; each answer is right, and the last good value holds."""
-    robot.start()
-    masks = robot.collect("left/segmentation/image")
-    robot.flow(lambda: image(picture()), masks)
+    (masks,) = robot.begin("segmentation/image")
     node = robot.client.node
     one, all_or_nothing = "set_parameters", "set_parameters_atomically"
     kinds = [(SetParameters, one), (SetParameters, one), (SetParametersAtomically, all_or_nothing)]
@@ -282,9 +280,7 @@ def test_a_storm_of_parameters_while_images_flow(robot: Robot, record_fault: Cal
         return int(answers["received"]) < int(values["received"]) == accounted
 
     wait_for(settled, "every image to be counted")
-    robot.start()
-    masks = robot.collect("left/segmentation/image")
-    robot.flow(lambda: image(picture()), masks)
+    (masks,) = robot.begin("segmentation/image")
     one_result(robot, image(picture()), masks)
     record_fault(
         "parameters",

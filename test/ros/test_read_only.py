@@ -38,7 +38,7 @@ def read_only_robot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Robot]
         # What the node itself declares when it makes its topics goes through.
         "qos_overrides./left/depth/image.publisher.reliability": "best_effort",
     }
-    with running(NodeProcess(folder / "log", overrides), models) as robot:
+    with running(NodeProcess(folder / "log", overrides), models, Robot) as robot:
         for transition in ("configure", "activate"):
             assert robot.client.change_state(transition), robot.process.output
         yield robot

@@ -68,6 +68,13 @@ class Robot:
         self.collectors.append(collector)
         return collector
 
+    def begin(self, *names: str, **parameters: Any) -> list[Collector]:
+        """Start, and return a collector for each result, through which images have come."""
+        self.start(**parameters)
+        collectors = [self.collect(f"left/{name}") for name in names]
+        self.flow(lambda: image(picture()), *collectors)
+        return collectors
+
     def publish(self, topic: str, message: Any) -> None:
         """Publish on a topic to which the node has subscribed."""
         if topic not in self._publishers:
@@ -100,7 +107,7 @@ R = TypeVar("R", bound=Robot)
 
 
 @contextmanager
-def running(process: NodeProcess, models: dict[str, Path], kind: type[R] = Robot) -> Iterator[R]:
+def running(process: NodeProcess, models: dict[str, Path], kind: type[R]) -> Iterator[R]:
     """A robot of this node, which has to end well."""
     client = Client()
     try:
@@ -132,7 +139,8 @@ def running_robot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Robot]:
         "qos_overrides./bad_output/depth/image.publisher.reliability": "perhaps",
         "qos_overrides./bad_input/camera_info.subscription.reliability": "perhaps",
     }
-    with running(NodeProcess(folder / "log", overrides, program=[QUICK_NODE]), models) as robot:
+    process = NodeProcess(folder / "log", overrides, program=[QUICK_NODE])
+    with running(process, models, Robot) as robot:
         yield robot
 
 
@@ -155,6 +163,11 @@ def image(rgb: np.ndarray, frame: str = "optical") -> Image:
     message.header.frame_id = frame
     message.header.stamp.sec, message.header.stamp.nanosec = divmod(time.time_ns(), 10**9)
     return message
+
+
+def good() -> Image:
+    """An image as a camera gives it."""
+    return image(picture())
 
 
 def camera_info(width: int = 64, height: int = 48, fx: float = FX) -> CameraInfo:
