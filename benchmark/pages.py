@@ -61,10 +61,8 @@ def write_tables(protocol: Path, results: Path, docs: Path | None = None) -> str
 
 
 def _write(docs: Path, rows: Sequence[Row], sections: list[str], ablations: list[str]) -> None:
-    from benchmark.chart import delta_chart
-
     write_text(docs / ROWS, json.dumps(rows, indent=1, ensure_ascii=False) + "\n")
-    chart = delta_chart(rows)
+    chart = tables.delta_chart(rows)
     if chart is not None:
         write_bytes(docs / CHART, chart)
     page = [

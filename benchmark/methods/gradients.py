@@ -21,8 +21,8 @@ import torch
 from torch import Tensor, nn
 
 from proto_mtl_ros.errors import ConfigError
+from proto_mtl_ros.training.losses import Weighting, weighting
 from proto_mtl_ros.training.processes import world_size
-from proto_mtl_ros.training.weighting import Weighting, weighting
 
 _OF_A_TASK = ("decoders.", "krt.", "heads.")
 _CAGRAD_RADIUS = 0.4

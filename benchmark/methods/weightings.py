@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor, distributed, nn
 
+from proto_mtl_ros.training.losses import Weighting, weighting
 from proto_mtl_ros.training.processes import gathered, world_size
-from proto_mtl_ros.training.weighting import Weighting, weighting
 
 
 def of_whole_batch(losses: Mapping[str, Tensor], names: Sequence[str]) -> dict[str, Tensor]:

@@ -32,10 +32,8 @@ _MEAN_DEPTH_M, _DEPTH_SPREAD_M = 2.4, 1.5
 class TorchTask:
     """The base of all kinds.
 
-    Attributes:
-        vectors: the first channel is the x component of a vector, negated in a mirror image.
-        canonical: values are those that the canonical camera would see, as in the task's
-            ``to_canonical``.
+    ``vectors``: x is negated in a mirror image. ``canonical``: values are those that the canonical
+    camera would see.
     """
 
     vectors = False

@@ -19,12 +19,12 @@ from proto_mtl_ros import plugins  # noqa: E402
 from proto_mtl_ros.errors import ConfigError  # noqa: E402
 from proto_mtl_ros.geometry import Camera  # noqa: E402
 from proto_mtl_ros.geometry.normals import depth_to_normals  # noqa: E402
-from proto_mtl_ros.model.depth_normals import depth_normals  # noqa: E402
 from proto_mtl_ros.model.network import NetworkOutput  # noqa: E402
-from proto_mtl_ros.model.prototypes import TaskPrototypes, entropy  # noqa: E402
+from proto_mtl_ros.model.retrieval import TaskPrototypes, entropy  # noqa: E402
 from proto_mtl_ros.tasks import NYU13  # noqa: E402
 from proto_mtl_ros.training.auxiliary import AUXILIARY_LOSSES  # noqa: E402
 from proto_mtl_ros.training.auxiliary.auxiliary_loss import TEACHER, TEACHER_FEATURES  # noqa: E402
+from proto_mtl_ros.training.auxiliary.geometry import depth_normals  # noqa: E402
 from proto_mtl_ros.training.auxiliary.prototype_knowledge import (  # noqa: E402
     consistency,
     entropy_floor,

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from proto_mtl_ros.model.network import ProtoMTL, network
+from proto_mtl_ros.model.retrieval import Attention, KnowledgeRetrievalBlock
 from proto_mtl_ros.tasks import Categorical, Task
 
 _POOL = 4
@@ -88,3 +89,44 @@ class ClassChainMTL(ProtoMTL):
         if index <= self.chain.source:
             return features
         return self.chain(features, self.chain.knowledge(raw[self.names[self.chain.source]]), index)
+
+
+@network("one_hot")
+class OneHotRetrieval(ProtoMTL):
+    """The affinity is the one-hot vector of the task; its slots are weighted as ever."""
+
+    def retrieve(self, tokens: Tensor, index: int) -> tuple[Tensor, Tensor]:
+        assert self.prototypes is not None
+        similarity = self.prototypes.similarity(tokens)
+        own = torch.eye(len(self.tasks), device=tokens.device, dtype=tokens.dtype)[index]
+        affinity = own.expand(similarity.shape[:-1])
+        return self.prototypes.mixed(similarity, affinity), affinity
+
+
+def linear_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Return [..., N, d] for q [..., N, d], k and v [..., K, d].
+
+    The weights softmax_d(q) . softmax_n(k) of each query are positive and sum to one, as those of
+    softmax attention do, without a division: nothing overflows in half precision.
+    """
+    return torch.softmax(q, dim=-1) @ (torch.softmax(k, dim=-2).transpose(-2, -1) @ v)
+
+
+class LinearAttention(Attention):
+    """See ``linear_attention``."""
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return linear_attention(q, k, v)
+
+
+class LinearBlock(KnowledgeRetrievalBlock):
+    """The KRT block with both attentions linear."""
+
+    attention = LinearAttention
+
+
+@network("linear_attention")
+class LinearAttentionMTL(ProtoMTL):
+    """The network with linear attention."""
+
+    block = LinearBlock
