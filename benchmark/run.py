@@ -47,12 +47,9 @@ from proto_mtl_ros.training.trainer import train
 
 
 class NetworkEngine(Engine):
-    """Runs a network that is in memory; see ``runtime.backend.Engine``.
+    """Runs a network that is in memory, on the way that a bundle's network takes.
 
-    Attributes:
-        entropies: of every picture so far, the mean entropy in nats of its tokens' affinity; stays
-            empty for a network without one.
-    """
+    ``entropies`` are the mean entropies in nats of the affinity, a picture each."""
 
     name = "torch"
     title = "torch"
@@ -77,14 +74,10 @@ class NetworkEngine(Engine):
 def figures(
     config: TrainConfig, network: ProtoMTL, frames: FrameSource
 ) -> tuple[dict[str, Any], float | None]:
-    """Return the figures on ``frames`` at the size of their labels, and the affinity's entropy.
+    """Return the figures on ``frames`` at the size of their labels, and the affinity's entropy in
+    nats.
 
-    The figures are ``frames`` and, for every task of the network, its own (None where no pixel was
-    valid); the entropy is the mean in nats, None for a network without one.
-
-    Raises:
-        DataError: there is no frame, or its classes are not the network's.
-    """
+    A figure is None where no pixel was valid, the entropy for a network without affinity."""
     record = manifest(config, network)
     engine = NetworkEngine(network, record)
     predictor = Predictor(Bundle(Path(), record), engine)

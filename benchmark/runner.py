@@ -46,14 +46,8 @@ class _Child:
 class Runner:
     """Starts runs in their order as soon as a worker is free and their teachers are trained.
 
-    Attributes:
-        data: folder of the data set.
-        results: folder of the result files.
-        work: folder of the checkpoints and logs.
-        workers: runs at a time; the cores are shared evenly.
-        say: takes a line for the user.
-        failures: key of a run that failed to the reason.
-    """
+    ``work`` is the folder of checkpoints and logs; workers share the cores evenly; ``failures`` are
+    the reasons by the key of the run."""
 
     data: Path
     results: Path
@@ -236,7 +230,7 @@ def _environment(threads: int) -> Mapping[str, str]:
 
 _STEPS = 3
 _BESIDE = 1.3
-"""Time of a run over that of the network alone: batches, losses, figures; measured on the CPU."""
+"""Chosen: what a run takes longer than its network alone, for batches, losses and figures."""
 
 
 def frames_per_second(config: TrainConfig, threads: int) -> float:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The training runs that a protocol asks for, in the order in which they are worth having."""
+"""The training runs that a protocol asks for, and what is written down of their configurations."""
 
 from __future__ import annotations
 
@@ -25,15 +25,10 @@ ABLATION = "ablation"
 
 @dataclass(frozen=True)
 class Run:
-    """One training and its evaluation.
+    """One training and its evaluation: ``task`` is the only one that is trained, or ``ALL``.
 
-    Attributes:
-        protocol, manifest, method, seed: where its figures belong.
-        task: the only task that is trained, or ``ALL``.
-        ablation: whether it belongs to the ablation table; then the test split stays unseen.
-        settings: the training configuration, without teachers.
-        teachers: task to the run whose network teaches it.
-    """
+    Of an ablation the test split stays unseen. ``settings`` are without teachers; those are runs,
+    by task."""
 
     protocol: str
     manifest: str
@@ -55,11 +50,9 @@ class Run:
         return f"{self.row}-{self.task}-seed{self.seed}"
 
     def result(self, results: Path) -> Path:
-        """Return the file of its figures."""
         return results / self.protocol / f"{self.key}.json"
 
     def folder(self, work: Path) -> Path:
-        """Return the folder of its checkpoint and log."""
         return work / self.protocol / self.key
 
     def config(self, teachers: Mapping[str, Path] | None = None) -> TrainConfig:
@@ -126,16 +119,10 @@ def _runs(
 
 
 def chosen(runs: Sequence[Run], only: Sequence[str]) -> list[Run]:
-    """Return the runs that a pattern names, and the teachers that they need.
+    """Return the runs that a pattern names, in their order, and the teachers that they need.
 
-    Args:
-        runs: in their order, which is kept.
-        only: patterns of rows (``one_label/ours``, ``*/ablation/*``) or of single runs
-            (``one_label/ours-all-seed0``); empty for everything.
-
-    Raises:
-        ConfigError: a pattern names nothing.
-    """
+    Patterns are of rows (``one_label/ours``, ``*/ablation/*``) or of single runs
+    (``one_label/ours-all-seed0``). ConfigError where one names nothing."""
     if not only:
         return list(runs)
     kept: set[str] = set()
@@ -189,11 +176,7 @@ def _renamed(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_results(runs: Sequence[Run], results: Path) -> None:
-    """Refuse figures that were made with another configuration than the protocol's.
-
-    Raises:
-        ConfigError: the first such file and key are named.
-    """
+    """Raise ConfigError for figures that were made with another configuration than is asked for."""
     for run in runs:
         path = run.result(results)
         if path.is_file():
@@ -203,6 +186,5 @@ def check_results(runs: Sequence[Run], results: Path) -> None:
 
 
 def is_trained(folder: Path, config: TrainConfig) -> bool:
-    """Return whether ``folder`` holds a network that was trained to the end with ``config``."""
     path = folder / TRAINED
     return path.is_file() and difference(json.loads(path.read_text())["config"], config) is None

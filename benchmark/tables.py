@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The rows of a benchmark as Markdown."""
+"""The rows of a benchmark as Markdown, and their deltas as a chart."""
 
 from __future__ import annotations
 
@@ -114,11 +114,9 @@ def noise_line(rows: Sequence[Row]) -> str:
 
 def share_table(some: Sequence[Row], every: Sequence[Row]) -> str:
     """Return how much of the quality of the multi-task network with all labels (in ``every``) rows
-    of fewer labels reach.
+    of fewer labels reach; "" without it.
 
-    Quality is the figure itself where more is better, its inverse where less is. "" without that
-    network, or without figures of all tasks.
-    """
+    Quality is the figure itself where more is better, its inverse where less is."""
     full = next((row for row in every if row["method"] == MULTI_TASK), None)
     kept = []
     for row in some if full is not None else ():
