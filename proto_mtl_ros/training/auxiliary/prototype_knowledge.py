@@ -53,7 +53,7 @@ def consistency(pooled: Tensor, margin: float = _MARGIN) -> Tensor:
     return F.relu(positive - negative + margin).mean()
 
 
-def entropy_floor(affinity: Tensor, floor: float = _FLOOR) -> Tensor:
+def entropy_floor(affinity: Tensor, floor: float) -> Tensor:
     """How far the mean entropy of the token-level affinity is below ``floor`` * log T, squared.
 
     TKE alone is smallest where every affinity is one-hot, and there retrieval gives every token
@@ -106,4 +106,4 @@ class EntropyFloor(AuxiliaryLoss):
 
     def forward(self, batch: dict[str, Any], out: NetworkOutput) -> Tensor:
         assert out.affinity is not None
-        return entropy_floor(gathered(out.affinity))
+        return entropy_floor(gathered(out.affinity), _FLOOR)
