@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from proto_mtl_ros.errors import DataError, one_line
 from proto_mtl_ros.files import read_json
-from proto_mtl_ros.tasks import TASKS
+from proto_mtl_ros.tasks import named_task
 
 
 class Figure(NamedTuple):
@@ -32,7 +32,7 @@ class Figure(NamedTuple):
     @property
     def sign(self) -> int:
         """1 where more is better, -1 where less is."""
-        return 1 if TASKS[self.task].higher_is_better else -1
+        return 1 if named_task(self.task).higher_is_better else -1
 
 
 FIGURES = (

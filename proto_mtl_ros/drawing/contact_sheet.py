@@ -28,19 +28,14 @@ _GAP = 6
 _MISSING = (225, 225, 225)
 _SHADE = (20, 20, 20)
 _WHITE = (255, 255, 255)
+_FAR_CHOICES = (2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 15.0, 20.0, 30.0, 50.0, 80.0)
 
 
 @dataclass(frozen=True, eq=False)
 class SheetRow:
     """One frame of a contact sheet. Maps may have another size than the picture, or be missing.
 
-    Attributes:
-        caption: short text, for instance the time of the frame.
-        rgb: uint8 [H, W, 3].
-        segmentation: class ids uint8 [h, w], 255 = unlabelled.
-        depth: metres float32 [h, w].
-        normals: unit vectors float32 [h, w, 3].
-        reference_depth: measured depth in metres, float32 [h, w], to look at beside the predicted.
+    They are as in a prediction; ``reference_depth`` is measured, float32 [h, w] in metres.
     """
 
     caption: str
@@ -63,16 +58,12 @@ def contact_sheet(
     A column appears when any row has its map. Below the columns are the classes present with
     their share, the metre scale and the directions.
 
-    Args:
-        far: depth in metres at the end of the colours; None takes what 98 % of the depths of all
-            rows lie within.
-
-    Raises:
-        ValueError: there are no rows.
+    ``far`` is the depth in metres at the end of the colours, None for ``far_limit`` of all rows.
+    Raises ValueError when there are no rows.
     """
     if not rows:
         raise ValueError("a contact sheet needs at least one row")
-    end = _far_of(rows) if far is None else far
+    end = far_limit(rows) if far is None else far
     ids = [row.segmentation for row in rows if row.segmentation is not None]
     scale, directions = depth_scale(0.0, end, panel_width), normal_legend(panel_width)
     columns: list[tuple[str, list[RGB | None], RGB]] = [
@@ -137,14 +128,9 @@ def _write_caption(panel: RGB, caption: str) -> None:
     write(panel, caption, 4, height - LINE, _WHITE)
 
 
-def _far_of(rows: Sequence[SheetRow]) -> float:
-    """Whole metres within which 98 % of the rows' depths lie."""
-    parts = []
-    for row in rows:
-        for depth in (row.depth, row.reference_depth):
-            if depth is not None:
-                sample = depth[::4, ::4]
-                parts.append(sample[np.isfinite(sample) & (sample > 0)])
-    values = np.concatenate(parts) if parts else np.zeros(0)
-    far = float(np.ceil(np.percentile(values, 98))) if values.size else 10.0
-    return max(far, 1.0)
+def far_limit(rows: Sequence[SheetRow]) -> float:
+    """Return a round number of metres that 98 % of all depths of the rows lie within."""
+    maps = [m[::4, ::4] for row in rows for m in (row.depth, row.reference_depth) if m is not None]
+    values = np.concatenate([m[np.isfinite(m) & (m > 0)] for m in maps]) if maps else np.empty(0)
+    far = float(np.percentile(values, 98)) if values.size else 0.0
+    return next((choice for choice in _FAR_CHOICES if choice >= far), _FAR_CHOICES[-1])

@@ -39,12 +39,10 @@ class FrameAlbum:
     def add(
         self, place: int, error: float | None, row: Callable[[], SheetRow] | None = None
     ) -> None:
-        """Take a frame.
+        """Take the frame number ``place``, ascending from 0.
 
-        Args:
-            place: from 0, ascending.
-            error: what the best and the worst are told by, the less the better; None for neither.
-            row: what to show of it, asked for if it is kept; None where ``chosen`` will ask again.
+        The best have the least error, None is neither. ``row`` is asked for what to show of it, if
+        it is kept; without one, ``chosen`` will ask again.
         """
         keep = place in self._through
         if error is not None:
@@ -65,8 +63,7 @@ class FrameAlbum:
     ) -> dict[str, list[SheetRow]]:
         """Return the frames "through" the recording, the "best" and the "worst", none of it both.
 
-        Args:
-            again: returns a frame that was taken without a row, None where it cannot.
+        ``again`` returns a frame that was taken without a row, None where it cannot.
         """
         count = min(EXTREMES, len(self._ranked) // 2)
         ranked = [place for _, place in self._ranked]

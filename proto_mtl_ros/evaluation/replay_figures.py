@@ -69,12 +69,15 @@ def end_to_end(sent: StampLog, received: StampLog, topics: Sequence[str]) -> dic
                 arrived[stamp] = max(time, arrived.get(stamp, 0))
     latencies = np.array([(arrived[s] - sent_at[s]) / 1e6 for s in arrived])
     some = latencies.size > 0
+    p50, p95, longest = (
+        np.percentile(latencies, (50, 95, 100)).tolist() if some else (None, None, None)
+    )
     counts, edges = np.histogram(latencies, _LATENCY_BINS)
     return {
         "count": int(latencies.size),
-        "p50": float(np.percentile(latencies, 50)) if some else None,
-        "p95": float(np.percentile(latencies, 95)) if some else None,
-        "max": float(latencies.max()) if some else None,
+        "p50": p50,
+        "p95": p95,
+        "max": longest,
         "histogram": {"counts": counts.tolist(), "edges_ms": edges.tolist()} if some else None,
         "by_stamp": [list(one) for one in sorted(zip(arrived, latencies.tolist()))],
         "results_with_unknown_stamp": unknown,
@@ -94,13 +97,10 @@ def replay_figures(
     status: Mapping[str, Mapping[str, str]],
     result_images: Sequence[str],
 ) -> dict[str, Any]:
-    """Return the figures that the logs of a replay give, ready for JSON.
+    """Return the figures that the logs of player and recorder give, ready for JSON.
 
-    Args:
-        sent: the player's log.
-        received: the recorder's log.
-        status: the node's last diagnostics by status name, the camera's named after ``camera``.
-        result_images: topics of a camera's results, ``/<camera>/...``.
+    ``status`` are the node's last diagnostics by status name, ``result_images`` the topics of a
+    camera's results, ``/<camera>/...``.
     """
     topics = [name for name in result_images if name in received.stamps]
     camera = result_images[0].split("/")[1]

@@ -35,11 +35,9 @@ _SECOND = 1_000_000_000
 class Inbox(Protocol):
     """Where the newest frame of each camera waits for the engine."""
 
-    def put(self, stream: CameraStream, frame: Frame) -> None:
-        """Make this the camera's newest frame."""
+    def put(self, stream: CameraStream, frame: Frame) -> None: ...
 
-    def withdraw(self, stream: CameraStream) -> Frame | None:
-        """Take back a frame that waits."""
+    def withdraw(self, stream: CameraStream) -> Frame | None: ...
 
 
 class CameraStream:
@@ -47,15 +45,12 @@ class CameraStream:
 
     Everything but `decoder.decode`, `results.publish`, `outcomes` and `fail` belongs to the
     executor's thread.
-
-    Attributes:
-        inbox: takes the frames; may be replaced.
     """
 
     def __init__(
         self, node: LifecycleNode, name: str, parameters: Parameters, inbox: Inbox
     ) -> None:
-        self.name, self.inbox = name, inbox
+        self.name, self.inbox = name, inbox  # which may be replaced
         self._node, self._parameters = node, parameters
         logger = node.get_logger()
         self.diagnostics = Diagnostics(name, logger)
@@ -73,7 +68,6 @@ class CameraStream:
     # Subscriptions live while the node is active: an inactive node does not even receive images.
 
     def subscribe(self) -> None:
-        """Start to receive."""
         self.reset()
         image, image_type = f"{self.name}/image", Image
         if self._parameters.image_transport == "compressed":
@@ -107,7 +101,6 @@ class CameraStream:
         self.diagnostics.forget()
 
     def destroy(self) -> None:
-        """Remove all topics."""
         self.unsubscribe()
         self.results.destroy()
 
@@ -123,7 +116,6 @@ class CameraStream:
         self.outcomes.reset()
 
     def configure(self, parameters: Parameters) -> None:
-        """Go by these parameters from now on."""
         self._parameters = parameters
         self._limit.rate = parameters.max_rate_of(self.name)
 
@@ -151,7 +143,6 @@ class CameraStream:
             self.inbox.put(self, frame)
 
     def refuse(self, frame: Frame, cause: str, text: str) -> None:
-        """Count and tell of an image that cannot be used."""
         self.outcomes.refuse(frame, cause)
         self.diagnostics.see(cause, text)
 
@@ -183,7 +174,6 @@ class CameraStream:
         return status(name, self.name, values, self.diagnostics.report(), state)
 
     def _look(self) -> None:
-        """See what lasts, beside what comes with a message."""
         for topic in self._mismatches:
             if not self._all_matched(topic):
                 self._see_mismatch(topic)
@@ -245,9 +235,8 @@ class StreamCheck:
         self._last = stamp
         if now and abs(now - stamp) > STAMP_TOLERANCE * _SECOND:
             cause, side = ("stamp_past", "behind") if stamp < now else ("stamp_future", "ahead of")
-            found.append(
-                (cause, f"stamps are {_duration(abs(now - stamp))} {side} this node's clock")
-            )
+            text = f"stamps are {_duration(abs(now - stamp))} {side} this node's clock"
+            found.append((cause, text))
         return found
 
 
@@ -266,12 +255,11 @@ class RateLimit:
     """
 
     def __init__(self, rate: float = 0.0) -> None:
-        """Limit to ``rate`` frames a second, 0 for no limit; it may be changed."""
-        self.rate = rate
+        self.rate = rate  # frames a second, 0 for no limit; it may be changed
         self._due: float | None = None
 
     def admits(self, now: float) -> bool:
-        """Tell whether a frame that came at ``now``, in seconds, is one to process."""
+        """Whether a frame that came at ``now``, in seconds, is one to process."""
         if self.rate <= 0.0:
             return True
         period = 1.0 / self.rate

@@ -50,7 +50,7 @@ class _State:
 class Diagnostics:
     """The diagnostics of one thing; its methods may be called from any thread.
 
-    name: begins every line of the log. logger: the node's. clock: seconds of a steady clock.
+    name: begins every line of the log. clock: seconds of a steady clock.
     """
 
     def __init__(self, name: str, logger: Any, clock: Callable[[], float] = time.monotonic) -> None:
@@ -68,10 +68,7 @@ class Diagnostics:
     def see(self, cause: str, text: str, level: bytes | None = None, about: str = "") -> None:
         """A diagnostic of the table is there now.
 
-        Args:
-            text: what was seen; made one line.
-            level: where it is not the table's.
-            about: tells diagnostics of the same cause apart, for example by topic.
+        level: where it is not the table's. about: tells those of one cause apart, such as a topic.
         """
         row, now = row_of(cause), self._clock()
         level = level or row.level
@@ -85,6 +82,7 @@ class Diagnostics:
                     hold = min(2 * state.hold, LONGEST_HOLD)
                 state = self._states[cause, about] = _State(level, line, now, now, hold)
             state.level, state.text, state.seen = level, line, now
+        # Two lines: a logger of rclpy allows one level at each place that it is called from.
         if begins and level == ERROR:
             self._logger.error(f"{self._name}: {line}")
         elif begins:
@@ -110,12 +108,10 @@ class Diagnostics:
         return found
 
     def values(self) -> dict[str, str]:
-        """Key-value pairs for /diagnostics: the counters, which are of the node's life."""
         with self._lock:
             return {f"info.{cause}": str(n) for cause, n in sorted(self._counts.items())}
 
     def forget(self) -> None:
-        """Nothing is wrong, and nothing was."""
         with self._lock:
             self._states.clear()
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import ctypes
 import ctypes.util
-import importlib.util
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,6 @@ from proto_mtl_ros.errors import EngineError
 _TO_DEVICE, _TO_HOST = 1, 2  # cudaMemcpyKind
 _RELAXED = 2  # cudaStreamCaptureModeRelaxed
 _COMPUTE_MAJOR, _COMPUTE_MINOR = 75, 76  # cudaDeviceAttr
-_VERSIONS = ("13", "12", "11.0")
 
 
 class CudaError(EngineError):
@@ -45,7 +44,7 @@ class Cuda:
         self.use()
 
     def use(self) -> None:
-        """Make this GPU the one of the calling thread."""
+        """Make this GPU that of the calling thread."""
         self._call("cudaSetDevice", ctypes.c_int(self.index))
 
     @property
@@ -75,7 +74,6 @@ class Cuda:
         return stream
 
     def synchronise(self, stream: ctypes.c_void_p) -> None:
-        """Wait until everything in ``stream`` is done."""
         self._call("cudaStreamSynchronize", stream)
 
     def free_stream(self, stream: ctypes.c_void_p) -> None:
@@ -112,12 +110,7 @@ class Cuda:
 
 
 class Buffer:
-    """An array on the GPU and its pinned twin on the host.
-
-    Attributes:
-        host: the twin as an ndarray; valid until ``free``.
-        pointer: address on the GPU.
-    """
+    """An array on the GPU at ``pointer``, and its pinned twin ``host``, valid until ``free``."""
 
     def __init__(self, cuda: Cuda, shape: tuple[int, ...], dtype: np.dtype) -> None:
         self._cuda = cuda
@@ -138,11 +131,9 @@ class Buffer:
         return self._device.value or 0
 
     def upload(self, stream: ctypes.c_void_p) -> None:
-        """Copy host to GPU, in ``stream``."""
         self._copy(self._device, self._pinned, _TO_DEVICE, stream)
 
     def download(self, stream: ctypes.c_void_p) -> None:
-        """Copy GPU to host, in ``stream``."""
         self._copy(self._pinned, self._device, _TO_HOST, stream)
 
     def _copy(self, to: Any, source: Any, kind: int, stream: ctypes.c_void_p) -> None:
@@ -161,10 +152,8 @@ class Buffer:
 
 def _load_library() -> Any:
     for name in _candidates():
-        try:
+        with suppress(OSError):
             return ctypes.CDLL(name)
-        except OSError:
-            continue
     raise CudaError(
         "no CUDA runtime library (libcudart) is installed: install CUDA, or run on the CPU"
     )
@@ -175,11 +164,8 @@ def _candidates() -> Iterator[str]:
     yield "libcudart.so"
     if found := ctypes.util.find_library("cudart"):
         yield found
-    for version in _VERSIONS:
+    for version in "13", "12", "11.0":
         yield f"libcudart.so.{version}"
     yield "/usr/local/cuda/lib64/libcudart.so"
-    roots = {Path(entry) for entry in sys.path if entry.endswith("-packages")}
-    if importlib.util.find_spec("nvidia") is not None:
-        for root in sorted(roots):
-            for path in sorted(root.glob("nvidia/*/lib/libcudart.so.*"), reverse=True):
-                yield str(path)
+    for root in sorted({Path(entry) for entry in sys.path if entry.endswith("-packages")}):
+        yield from map(str, sorted(root.glob("nvidia/*/lib/libcudart.so.*"), reverse=True))

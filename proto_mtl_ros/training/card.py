@@ -8,7 +8,6 @@ from pathlib import Path
 
 from proto_mtl_ros.data.nyuv2 import LICENCE, NAME
 from proto_mtl_ros.evaluation.dataset import Evaluation
-from proto_mtl_ros.evaluation.table import markdown
 from proto_mtl_ros.model import ProtoMTL
 from proto_mtl_ros.model.network import SIZE_MULTIPLE
 from proto_mtl_ros.runtime.manifest import ModelManifest, Normalisation, TrainingRecord
@@ -111,7 +110,7 @@ def model_card(
     training = record.training.model_dump()
     figures, border = "Not evaluated.", ""
     if result is not None:
-        figures = markdown(result, f"{reported_on}, one pass, input {list(record.input_size)}")
+        figures = result.markdown(f"{reported_on}, one pass, input {list(record.input_size)}")
     if config.data.kind == "nyuv2":
         border = " The border of 10 pixels, where labels are extrapolated, is left out."
     command = "\n".join(training["command"].split(" && "))

@@ -14,13 +14,13 @@ import torch
 from torch.nn import functional as F
 
 from proto_mtl_ros.evaluation.dataset import Evaluation, evaluate
-from proto_mtl_ros.evaluation.parity import compare
+from proto_mtl_ros.evaluation.engine_check import compare
 from proto_mtl_ros.files import ScratchFolder
 from proto_mtl_ros.model import ProtoMTL
 from proto_mtl_ros.model.deploy import DeployGraph
 from proto_mtl_ros.runtime.bundle import CARD, ONNX, WEIGHTS, Bundle
 from proto_mtl_ros.runtime.engine import create_engine
-from proto_mtl_ros.runtime.onnx_weights import halve_weights
+from proto_mtl_ros.runtime.half import halve_weights
 from proto_mtl_ros.runtime.predictor import Predictor
 from proto_mtl_ros.tasks import IGNORE_INDEX
 from proto_mtl_ros.training.card import manifest, model_card

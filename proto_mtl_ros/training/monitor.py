@@ -16,7 +16,7 @@ from torch import Tensor, distributed, nn
 from tqdm import tqdm
 
 from proto_mtl_ros.errors import TrainingError
-from proto_mtl_ros.tasks import TASKS, Task
+from proto_mtl_ros.tasks import Task, named_task
 from proto_mtl_ros.training.config import TrainConfig
 from proto_mtl_ros.training.processes import world_size
 
@@ -201,7 +201,7 @@ def held_out_figures(tasks: tuple[str, ...], metrics: Mapping[str, Any]) -> list
     """Return the first figure of each task that there is one of, as ``segmentation miou 0.412``."""
     found = []
     for name in tasks:
-        figure = TASKS[name].metrics[0]
+        figure = named_task(name).metrics[0]
         value = metrics.get(f"held_out/{name}/{figure}")
         if value is not None and not math.isnan(value):
             found.append(f"{name} {figure} {float(value):.3f}")

@@ -283,7 +283,7 @@ class FrameStore:
             batch[name] = maps.cut(indices, sources, crops, self.size)
         batch["camera"] = batch["camera"].to(self.device)
         factor = batch["depth_factor"] = batch["camera"][:, 0] / canonical_fx
-        for name in [task.name for task in self.tasks if torch_task(task).canonical]:
+        for name in [task.name for task in self.tasks if task.canonical]:
             batch[name] /= factor[:, None, None]
             if f"{TEACHER}{name}" in batch:
                 batch[f"{TEACHER}{name}"][..., 0] /= factor[:, None, None]

@@ -70,7 +70,7 @@ def _attach(
         if predict and lacks:
             taught = kind.teach(out.raw[name], kind.mirror(mirrored.raw[name]))
             taught = taught.permute(0, 2, 3, 1)
-            if kind.canonical:
+            if task.canonical:
                 # metres: the store makes them canonical for each crop, as it does with labels
                 taught[..., 0] *= (batch["camera"][:, 0] / canonical_fx)[:, None, None]
             maps.append(taught[lacks].half())

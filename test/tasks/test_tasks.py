@@ -18,6 +18,7 @@ from proto_mtl_ros.tasks import (
     SEGMENTATION,
     TASKS,
     LabelSet,
+    Scalar,
     Task,
     TopicSettings,
     View,
@@ -129,7 +130,13 @@ def test_only_depth_depends_on_the_camera() -> None:
     values = np.array([1.0, 2.0])
     assert DEPTH.from_canonical(values, 4.0).tolist() == [4.0, 8.0]
     assert DEPTH.to_canonical(DEPTH.from_canonical(values, 4.0), 4.0).tolist() == [1.0, 2.0]
-    for task in (SEGMENTATION, NORMALS, EDGES):
+    height = Scalar("height", 1, ("abs_err",))
+    view = View(Letterbox.fit(2, 2, 2, 2), factor=4.0)
+    map_ = np.array([[1.0, np.nan], [-1.0, np.inf]], np.float32)
+    for task, metres in ((DEPTH, 4.0), (height, 1.0)):
+        fitted = task.fit({task.name: map_}, frozenset({task.name}), view)[task.name]
+        np.testing.assert_array_equal(fitted, [[metres, np.nan], [np.nan, np.nan]])
+    for task in (SEGMENTATION, NORMALS, EDGES, height):
         assert task.from_canonical(values, 4.0) is values is task.to_canonical(values, 4.0)
 
 

@@ -28,7 +28,7 @@ from tools.performance.page import PAGE, write_page
 from tools.performance.plot import camera_series, cost_plot, size_series, slope
 from tools.performance.ratios import ratio_rows, ratios
 from tools.performance.recording import repeated
-from tools.process_use import cpu_seconds, memory
+from tools.processes import cpu_seconds, process_use
 
 MS = 1_000_000
 TOPICS = {"front": ["/front/depth", "/front/normals"], "rear": ["/rear/depth", "/rear/normals"]}
@@ -113,7 +113,7 @@ def test_processes_are_measured_as_the_system_counts() -> None:
         assert child.stdout is not None and child.stdin is not None
         child.stdout.readline()
         assert 0.45 < cpu_seconds(child.pid) < 1.5
-        assert 64 < memory(child.pid) / 2**20 < 120
+        assert 64 < process_use(child.pid)["pss_mib"] < 120
         child.stdin.write("\n")
     facts = machine()
     assert facts["cores"] >= 1 and facts["processor"] and "numpy" in facts["versions"]

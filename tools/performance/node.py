@@ -22,7 +22,7 @@ from proto_mtl_ros.ros.replay.lifecycle import LifecycleClient
 from proto_mtl_ros.ros.replay.processes import Child, adopt_environment
 from tools.performance.cameras import Load
 from tools.performance.node_figures import LoadFigures, load_figures
-from tools.process_use import cpu_seconds, memory
+from tools.processes import cpu_seconds, process_use, to_word
 
 RESULTS = {
     "segmentation": ("segmentation/image", "sensor_msgs/msg/Image"),
@@ -98,11 +98,7 @@ class NodeBench:
             camera: [f"/{camera}/{RESULTS[name][0]}" for name in self.setting.results]
             for camera in self.setting.cameras
         }
-        self.start(
-            "listener",
-            self.listener_arguments("heard.json"),
-            self.setting.peer_cores,
-        )
+        self.start("listener", self.listener_arguments("heard.json"), self.setting.peer_cores)
         born = time.monotonic()
         names = [f"node{number}" for number in range(len(self.setting.parameters))]
         for name, parameters in zip(names, self.setting.parameters, strict=True):
@@ -135,12 +131,8 @@ class NodeBench:
         path = self.folder / f"sent{self._loads}.json"
         load = replace(load, cameras=self.setting.cameras, log=str(path))
         before = self.fresh_status()
-        cameras = self.start(
-            "cameras",
-            ["-m", "tools.performance.cameras", load.to_json()],
-            self.setting.peer_cores,
-            ends=True,
-        )
+        words = ["-m", "tools.performance.cameras", to_word(load)]
+        cameras = self.start("cameras", words, self.setting.peer_cores, ends=True)
         started = False
         clock, used = time.monotonic(), self._used()
         limit = clock + _APPEAR_SECONDS + 2 * load.seconds
@@ -161,7 +153,7 @@ class NodeBench:
         cameras.stop()
         del self.children["cameras"]
         after = self.fresh_status()
-        taken = {name: memory(child.pid) / 2**20 for name, child in self.children.items()}
+        taken = {name: process_use(child.pid)["pss_mib"] for name, child in self.children.items()}
         heard = self.heard()
         return load_figures(
             StampLog.read(path), heard, self.topics, before, after, share=share, memory_mib=taken

@@ -17,8 +17,8 @@ from proto_mtl_ros.data.bags.stamp_log import StampLog
 from proto_mtl_ros.errors import ProtoMtlError
 from proto_mtl_ros.ros.outcomes import read_outcomes
 from tools.performance.node import NodeBench, NodeSetting
-from tools.process_use import cpu_seconds, idle_seconds, process_use
-from tools.soak.analysis import Accounts, accounts, fault_outcomes, trend
+from tools.processes import cpu_seconds, idle_seconds, process_use, to_word
+from tools.soak.analysis import Accounts, FaultOutcome, accounts, fault_outcomes, images, trend
 from tools.soak.camera import SoakLoad
 from tools.soak.operator import Operator
 from tools.soak.schedule import KINDS, Fault, round_seconds, schedule
@@ -72,12 +72,7 @@ class Soak:
     def __init__(
         self, setting: SoakSetting, log: Path, on_sample: Callable[[Sample], None]
     ) -> None:
-        """Prepare it.
-
-        Args:
-            log: file that gets every sample as a JSON line as it comes.
-            on_sample: called with each of them.
-        """
+        """Prepare it; ``log`` gets every sample as a JSON line as it comes, ``on_sample`` too."""
         self._setting = setting
         self._log = log
         self._on_sample = on_sample
@@ -94,10 +89,9 @@ class Soak:
         """
         setting = self._setting
         parameters = {
-            "model": json.dumps(setting.model),
-            "backend": json.dumps(setting.backend),
+            "model": json.dumps(setting.model), "backend": json.dumps(setting.backend),
             "threads": str(setting.threads),
-        }
+        }  # fmt: skip
         nodes = NodeSetting(setting.results, (CAMERA,), (parameters,), tell_fates=True)
         ends = (signal.SIGINT, signal.SIGTERM)
         former = [signal.signal(number, lambda *_: self._interrupted.set()) for number in ends]
@@ -120,7 +114,7 @@ class Soak:
             str(setting.recording.resolve()), CAMERA, setting.rate, setting.seconds, setting.seed,
             setting.faults, str(sent),
         )  # fmt: skip
-        camera = bench.start("camera", ["-m", "tools.soak.camera", load.to_json()], ends=True)
+        camera = bench.start("camera", ["-m", "tools.soak.camera", to_word(load)], ends=True)
         started: dict[str, Any] = {}
 
         def has_started() -> bool:
@@ -146,15 +140,9 @@ class Soak:
         balance = accounts(log, fates, heard, topics, counters, inactive)
         tried = [fault for fault in self._faults if started["origin"] + fault.end < ended]
         outcomes = fault_outcomes(
-            tried,
-            started["origin"],
-            ended,
-            heard,
-            topics,
-            self._said,
-            operator.refused,
+            tried, started["origin"], ended, heard, topics, self._said, operator.refused,
             balance.missing,
-        )
+        )  # fmt: skip
         balance = replace(
             balance, missing=[(topic, time - started["origin"]) for topic, time in balance.missing]
         )
@@ -232,19 +220,14 @@ def _told(values: Mapping[str, str]) -> Sample:
 
 def _first_after(sent: StampLog, fates: Mapping[int, str], end: float) -> float:
     """Return when the node saw an image again after it was activated: connecting takes a while."""
-    times = [
-        1e-9 * time
-        for fault, stamps in sent.stamps.items()
-        for stamp, time in zip(stamps, sent.times[fault], strict=True)
-        if stamp in fates and end <= 1e-9 * time <= end + _CONNECT_SECONDS
-    ]
-    return min(times, default=end + _CONNECT_SECONDS)
+    times = [time for stamp, (time, _) in images(sent).items() if stamp in fates and time >= end]
+    return min([*times, end + _CONNECT_SECONDS])
 
 
 def soak_figures(
     samples: list[Sample],
     balance: Accounts,
-    outcomes: list[dict[str, Any]],
+    outcomes: list[FaultOutcome],
     faults: list[Fault],
     warm_up: float,
 ) -> dict[str, Any]:
@@ -262,7 +245,6 @@ def soak_figures(
         for found in [trend(times, [sample[name] for sample in steady], warm_up)]
     }
     memory = trends["rss_mib"]
-    calm = balance.lost_in_transport
     return {
         "minutes": samples[-1]["t"] / 60 if samples else 0.0,
         "warm_up_minutes": warm_up / 60,
@@ -272,14 +254,13 @@ def soak_figures(
         if memory is None
         else all(trends[name]["within_noise"] for name in _JUDGED),
         "unexplained_drops": balance.unexplained_drops,
-        "lost_in_transport": sum(calm.values()),
+        "lost_in_transport": sum(balance.lost_in_transport.values()),
         "accounts": asdict(balance),
         "trends": trends,
-        "faults": outcomes,
+        "faults": [asdict(outcome) for outcome in outcomes],
         "schedule": [asdict(fault) for fault in faults],
         "series": {
-            name: [sample.get(name) for sample in samples]
-            for name in sorted({key for sample in samples for key in sample})
+            name: [sample.get(name) for sample in samples] for name in sorted(set().union(*samples))
         },
     }
 

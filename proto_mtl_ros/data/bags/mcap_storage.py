@@ -125,12 +125,10 @@ class McapStorage:
         for opcode, _, content in _records(self._file, begin, place) if begin else ():
             if opcode == Opcode.CHUNK_INDEX:
                 own = ChunkIndex.read(_stream(content))
-                start, times = (
-                    own.chunk_start_offset,
-                    (own.message_start_time, own.message_end_time),
-                )
-                end, channels = start + own.chunk_length, frozenset(own.message_index_offsets)
-                self._pieces.append(_Piece(start, end, *times, own.uncompressed_size, channels))
+                span = own.chunk_start_offset, own.chunk_start_offset + own.chunk_length
+                times = own.message_start_time, own.message_end_time
+                channels = frozenset(own.message_index_offsets)
+                self._pieces.append(_Piece(*span, *times, own.uncompressed_size, channels))
             elif opcode == Opcode.STATISTICS:
                 statistics = Statistics.read(_stream(content))
             else:

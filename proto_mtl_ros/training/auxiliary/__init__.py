@@ -12,6 +12,14 @@ from proto_mtl_ros.training.auxiliary.auxiliary_loss import (
     Options,
     Setup,
     auxiliary_loss,
+    auxiliary_losses,
 )
 
-__all__ = ["AUXILIARY_LOSSES", "AuxiliaryLoss", "Options", "Setup", "auxiliary_loss"]
+__all__ = [
+    "AUXILIARY_LOSSES",
+    "AuxiliaryLoss",
+    "Options",
+    "Setup",
+    "auxiliary_loss",
+    "auxiliary_losses",
+]

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, TypeVar
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from proto_mtl_ros import plugins
 from proto_mtl_ros.model import ProtoMTL
 from proto_mtl_ros.model.network import NetworkOutput
 from proto_mtl_ros.tasks import Task
@@ -80,7 +81,14 @@ class AuxiliaryLoss(nn.Module):
 
 
 AUXILIARY_LOSSES: dict[str, type[AuxiliaryLoss]] = {}
-"""Name, which is also the key in ``loss`` of a configuration, to the loss."""
+"""Name, which is also the key in ``loss`` of a configuration, to the loss; see below."""
+
+
+def auxiliary_losses() -> dict[str, type[AuxiliaryLoss]]:
+    """Return the auxiliary losses there are by name, those of plugins last."""
+    plugins.load()
+    return AUXILIARY_LOSSES
+
 
 _Loss = TypeVar("_Loss", bound=type[AuxiliaryLoss])
 

@@ -21,7 +21,7 @@ import numpy as np
 
 from proto_mtl_ros.errors import DataError, one_line
 from proto_mtl_ros.runtime.bundle import INPUT
-from proto_mtl_ros.runtime.onnx_weights import fold_casts, halve_weights
+from proto_mtl_ros.runtime.half import fold_casts, halve_weights
 
 FLOAT_BRANCHES = ("depth",)
 """Tasks of which nothing is quantised but what they share with others."""
