@@ -57,16 +57,10 @@ def test_every_image_is_accounted_for() -> None:
     status = STATUS["proto_mtl: camera"]
     account = frame_account(10, status)
     assert account == {
-        "published": 10,
-        "received": 9,
-        "processed": 5,
-        "lost_in_transport": 1,
-        "drops": {"overwritten": 3},
-        "bad": {"bad_jpeg": 1},
-        "skipped": {},
-        "unaccounted": 0,
+        "published": 10, "received": 9, "processed": 5, "lost_in_transport": 1, "unaccounted": 0,
+        "drops": {"overwritten": 3}, "bad": {"bad_jpeg": 1}, "skipped": {},
         "info": {"camera_info_size": 4},  # which cost no image
-    }
+    }  # fmt: skip
     assert frame_account(10, {**status, "processed": "4"})["unaccounted"] == 1
 
 

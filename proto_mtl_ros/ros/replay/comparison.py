@@ -48,14 +48,10 @@ _UNITS = {IDS: "of the pixels", DEPTH: "m", NORMALS: "of 255 in a colour"}
 
 @dataclass
 class MapComparison:
-    """One result topic, live against offline.
+    """One result topic, live against offline: ``equal`` frames have the same value everywhere.
 
-    Attributes:
-        unit: of ``largest``.
-        frames: compared.
-        equal: frames of which every value is the same.
-        largest: largest difference of a value; for class ids the largest share of other ids; None
-            where the size differs, or one of the two has no value.
+    ``largest`` is the largest difference of a value, in ``unit``; for class ids the largest share
+    of other ids; None where the size differs, or one of the two has no value.
     """
 
     unit: str = ""
@@ -88,12 +84,9 @@ class MapComparison:
 class LiveComparison:
     """What a live run and an offline pass have in common.
 
-    Attributes:
-        maps: by result topic below the camera.
-        different: stamps (ns) of the images of which some map is not equal.
-        outcomes: stamp (ns) -> what became of an image without a result.
-        sent: images that were sent.
-        first: stamp (ns) of the first of them.
+    ``maps`` are by result topic below the camera, ``different`` the stamps (ns) of the images of
+    which some map is not equal, ``outcomes`` what became of the images without a result, by stamp.
+    So many images were sent, the first with the stamp ``first``.
     """
 
     maps: dict[str, MapComparison] = field(default_factory=dict)
@@ -124,9 +117,9 @@ class LiveComparison:
 class ResultReader:
     """Goes through the images that were sent, with what was measured and what was answered.
 
-    Attributes:
-        live: live results against the offline pass.
-        album: frames to show, of the first round: later ones show the same again.
+    ``live`` are live results against the offline pass of a predictor like the node's, if one is
+    given; ``album`` the frames to show, of the first round: later ones show the same again.
+    ``parameters`` are the node's, by name.
     """
 
     def __init__(
@@ -136,14 +129,6 @@ class ResultReader:
         predictor: Predictor | None = None,
         parameters: Mapping[str, Any] | None = None,
     ) -> None:
-        """Nothing is read yet.
-
-        Args:
-            recording: what was played.
-            logs: of the replay.
-            predictor: for the offline pass, like the node's; None for no such pass.
-            parameters: of the node, by name.
-        """
         parameters = parameters or {}
         self._recording, self._logs, self._predictor = recording, logs, predictor
         near, far = parameters.get("min_depth", 0.0), parameters.get("max_depth", 0.0)
@@ -190,9 +175,8 @@ class ResultReader:
                     del self.live.outcomes[stamp]
                     self._add(stamp, frame, live)
                 progress(number + 1, len(self._place))
-        for stamp, outcome in self.live.outcomes.items():
-            if outcome == PROCESSED:
-                self.live.outcomes[stamp] = RESULT_LOST
+        lost = {stamp: RESULT_LOST for stamp, own in self.live.outcomes.items() if own == PROCESSED}
+        self.live.outcomes |= lost
 
     def _sent_frames(self) -> Iterator[tuple[int, RecordedFrame]]:
         """Yield stamp and frame of the images that were sent, again for every loop."""

@@ -25,12 +25,9 @@ _NAMES = {CONFIGURE: "configure", ACTIVATE: "activate", DEACTIVATE: "deactivate"
 
 
 class LifecycleClient:
-    """Calls the lifecycle services of a node.
+    """Calls the lifecycle services of a node, ``target`` such as ``/proto_mtl``, for another one.
 
-    Args:
-        node: of the caller.
-        target: full name of the lifecycle node, such as ``/proto_mtl``.
-        check: called while waiting; it may raise, for example because the node's process ended.
+    ``check`` is called while waiting; it may raise, for example because the process ended.
     """
 
     def __init__(self, node: Node, target: str, check: Callable[[], None]) -> None:
@@ -49,6 +46,12 @@ class LifecycleClient:
             "is the machine overloaded, or multicast on the loopback blocked?",
         )
 
+    def bring_up(self, patience: float, reason: Callable[[], str]) -> None:
+        """Configure and activate; raises ProtoMtlError with the reason that the node gives."""
+        for transition in (CONFIGURE, ACTIVATE):
+            if not self.change(transition, patience):
+                raise ProtoMtlError(f"the node could not start: {reason()}")
+
     def change(self, transition: int, timeout: float) -> bool:
         """Ask for a transition and return whether it was made."""
         request = ChangeState.Request()
@@ -56,11 +59,7 @@ class LifecycleClient:
         return bool(self.call(self._change, request, timeout, _NAMES[transition]).success)
 
     def call(self, client: Any, request: Any, timeout: float, what: str) -> Any:
-        """Call a service of the node and return its answer.
-
-        Raises:
-            ProtoMtlError: no answer within ``timeout`` seconds; ``what`` says what is missing.
-        """
+        """Call a service of the node; raises ProtoMtlError, "did not <what>", after the timeout."""
         end, text = time.monotonic() + timeout, f"the node did not {what} within {timeout:g} s"
         self._until(client.service_is_ready, end, f"{text}: see its log")  # else it would get lost
         future = client.call_async(request)

@@ -18,7 +18,6 @@ from sensor_msgs.msg import Image
 
 from proto_mtl_ros.errors import ProtoMtlError
 from proto_mtl_ros.files import ScratchFolder
-from proto_mtl_ros.ros.replay import lifecycle
 from proto_mtl_ros.ros.replay.lifecycle import LifecycleClient
 from proto_mtl_ros.ros.replay.processes import Child, adopt_environment
 
@@ -30,14 +29,8 @@ _PATIENCE_SECONDS = 60.0
 def node_rate(model: str, threads: int, seconds: float) -> dict[str, Any]:
     """Start a node on a ROS domain of its own, measure it, end it.
 
-    Args:
-        model: name or folder of a bundle; results that it does not give are not waited for.
-
-    Returns:
-        results, rate_hz, and ms: of each image, from sending it to its last result.
-
-    Raises:
-        ProtoMtlError: the node cannot start, or stops answering.
+    Returns results, rate_hz, and ms: of each image, from sending it to its last result that the
+    model gives. Raises ProtoMtlError when the node cannot start, or stops answering.
     """
     from proto_mtl_ros.runtime.bundle import Bundle
 
@@ -54,9 +47,7 @@ def node_rate(model: str, threads: int, seconds: float) -> dict[str, Any]:
         try:
             client = LifecycleClient(node, "/proto_mtl", child.check)
             client.wait(_PATIENCE_SECONDS)
-            for transition in (lifecycle.CONFIGURE, lifecycle.ACTIVATE):
-                if not client.change(transition, _PATIENCE_SECONDS):
-                    raise ProtoMtlError(f"the node could not start: {child.last_lines(1)}")
+            client.bring_up(_PATIENCE_SECONDS, lambda: child.last_lines(1))
             client.close()
             return _measure(node, names, child, seconds)
         finally:

@@ -43,14 +43,9 @@ _INFO_PATIENCE_SECONDS = 3.0
 class Player:
     """Publishes the colour images and camera_info of a recording under their recorded names.
 
-    Args:
-        node: publishes on its behalf.
-        rate: 2.0 plays twice as fast as recorded.
-        clock: publish the recorded times on /clock as well.
-
-    Attributes:
-        log: stamps and times of the images; its note "late_ms" is the longest that a message left
-            behind its time, "period_ns" by how much stamps move from one loop to the next.
+    A ``rate`` of 2 plays twice as fast as recorded; ``clock`` gives the recorded times on /clock as
+    well. The ``log`` has stamps and times of the images; its note "late_ms" is the longest that a
+    message left behind its time, "period_ns" by how much stamps move from one loop to the next.
     """
 
     def __init__(
@@ -91,15 +86,10 @@ class Player:
     ) -> int:
         """Publish everything in the recorded rhythm; return the number of images.
 
-        Args:
-            seconds: stop after so much of the recording, the whole when None.
-            on_image: called after each image with the number of images so far.
-            start: leave out so many seconds at the beginning.
-            loops: how often it is played, 0 for without end. Every time after the first, stamps and
-                times go on where they were, so that nobody sees time jump back.
-
-        Raises:
-            BagError: nothing is left to play after ``start``.
+        ``start`` leaves out so many seconds at the beginning, ``seconds`` plays only so many;
+        BagError when nothing is left. ``loops`` is how often, 0 for without end: stamps and times
+        go on where they were, so that nobody sees time jump back. ``on_image`` is called with the
+        number of images so far.
         """
         self._publish_calibration()
         images = period = 0
@@ -127,10 +117,7 @@ class Player:
 
     def pause(self, paused: bool) -> None:
         """Hold the recording, or let it go on; may be called from any thread."""
-        if paused:
-            self._going.clear()
-        else:
-            self._going.set()
+        (self._going.clear if paused else self._going.set)()
 
     def _stretch(self, start: float, seconds: float | None) -> Iterator[BagMessage]:
         """Yield the messages of a part of the recording."""

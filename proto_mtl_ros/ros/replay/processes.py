@@ -57,10 +57,12 @@ def run_process(name: str, work: Callable[[Node], None]) -> int:
     node = Node(f"proto_mtl_{name}")
     try:
         work(node)
-    except (ProtoMtlError, OSError) as error:
-        text = file_trouble(error) if isinstance(error, OSError) else str(error)
-        print(f"{name}: {text}", file=sys.stderr)
-        return error.exit_status if isinstance(error, ProtoMtlError) else INPUT
+    except ProtoMtlError as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return error.exit_status
+    except OSError as error:
+        print(f"{name}: {file_trouble(error)}", file=sys.stderr)
+        return INPUT
     except KeyboardInterrupt:
         return INTERRUPTED
     finally:
@@ -98,10 +100,8 @@ def _is_free(port: int) -> bool:
 def adopt_environment(domain_id: int | None = None) -> dict[str, str]:
     """Set the environment of all processes of a replay and return it; before rclpy starts.
 
-    This machine only, and large images: a Fast DDS profile that the user has set comes first.
-
-    Args:
-        domain_id: ROS domain, None for a free one.
+    This machine only, and large images: a Fast DDS profile that the user has set comes first. The
+    ROS domain is a free one where none is given.
     """
     own = os.environ
     own["ROS_DOMAIN_ID"] = str(free_domain_id() if domain_id is None else domain_id)
@@ -123,14 +123,10 @@ _LOG_PREFIX = re.compile(r"^\[\w+\] \[[\d.]+\] \[[^\]]*\]: ")
 
 
 class Child:
-    """A Python process that tells what it does by JSON objects on stdout; its log is a file.
+    """A Python process that tells what it does by JSON objects on stdout.
 
-    Args:
-        name: for messages.
-        arguments: of the Python interpreter.
-        environment: all of its environment.
-        log: file that takes what it writes on stderr, and on stdout besides JSON objects.
-        ends: it ends by itself when its work is done; otherwise only :meth:`stop` may end it.
+    The file ``log`` takes what it writes on stderr, and on stdout besides. One that ``ends`` does
+    so by itself when its work is done; otherwise only :meth:`stop` may end it.
     """
 
     def __init__(

@@ -58,13 +58,9 @@ Progress = Callable[[str, int, int], None]
 class ReplayOptions:
     """What is replayed, and how.
 
-    Attributes:
-        parameters: of the node, by name, in YAML spelling; "model" must be among them.
-        rate, seconds, start, loops: see ``Player.play``.
-        fps: images a second of a recording without times, None for its own or the default.
-        domain_id: ROS domain, None for a free one.
-        compare: run the images offline as well.
-        command: the words that started it, for the report.
+    ``parameters`` of the node are by name, in YAML spelling; "model" must be among them. For rate,
+    seconds, start and loops see ``Player.play``. ``fps`` is of a recording without times.
+    ``compare``: run the images offline as well. ``command``: the words that started it.
     """
 
     recording: Path
@@ -112,11 +108,8 @@ class ReplayOptions:
 class ReplayLogs:
     """What a replay leaves besides its recording.
 
-    Attributes:
-        sent: the images, in the player's log.
-        received: all result topics, in the recorder's log.
-        outcomes: stamp (ns) of an image that reached the node -> "processed", or why it was not.
-        status: the node's last diagnostics, values by status name.
+    ``outcomes``: stamp (ns) of an image that reached the node -> "processed", or why it was not.
+    ``status``: the node's last diagnostics, values by status name.
     """
 
     sent: StampLog
@@ -124,17 +117,17 @@ class ReplayLogs:
     outcomes: dict[int, str]
     status: dict[str, dict[str, str]]
 
+    def status_of(self, part: str) -> dict[str, str]:
+        """Return the diagnostics of the "engine" or of a camera, by its name."""
+        return next((own for name, own in self.status.items() if name.endswith(f": {part}")), {})
+
 
 @dataclass(frozen=True)
 class ReplayState:
     """How far a replay is; what a process tells names some of these, with their new value.
 
-    Attributes:
-        played: images that the player has sent.
-        results: messages of the fullest result topic.
-        diagnostics: messages of /diagnostics.
-        waiting: topics that nobody publishes yet, None before that is known.
-        status: what /diagnostics said last, values by status name.
+    ``results`` are messages of the fullest result topic, ``waiting`` the topics that nobody
+    publishes yet, None before that is known.
     """
 
     played: int = 0
@@ -167,11 +160,7 @@ class ReplaySession:
         self._stack.close()
 
     def run(self) -> ReplayLogs:
-        """Play the recording and return the logs.
-
-        Raises:
-            ProtoMtlError: a process failed or did not do its part in time; one line says which.
-        """
+        """Play the recording; raises ProtoMtlError when a process did not do its part in time."""
         out = self._options.out
         self._tell("starting the node")
         node = self._start("node", self._node_arguments())
@@ -180,12 +169,7 @@ class ReplaySession:
         self._stack.callback(client.close)
         client.wait(_APPEAR_SECONDS)
         self._tell("loading the model")
-        for transition, patience in (
-            (lifecycle.CONFIGURE, _CONFIGURE_SECONDS),
-            (lifecycle.ACTIVATE, _APPEAR_SECONDS),
-        ):
-            if not client.change(transition, patience):
-                raise ProtoMtlError(f"the node could not start: {node.last_lines(1)}")
+        client.bring_up(_CONFIGURE_SECONDS, lambda: node.last_lines(1))
         self._tell("connecting")
         end = time.monotonic() + _APPEAR_SECONDS
         while self._state.waiting != []:
@@ -245,14 +229,9 @@ class ReplaySession:
 
     def _recorder_arguments(self) -> list[str]:
         topics = {k: v for k, v in RESULT_TOPICS.items() if find_spec(v.split("/")[0])}
-        return [
-            "-m",
-            "proto_mtl_ros.ros.replay.recorder",
-            str(self._options.results),
-            *(f"{name}={kind}" for name, kind in topics.items()),
-            f"--log={self._options.out / 'recorder.json'}",
-            "--replace",
-        ]
+        arguments = ["-m", "proto_mtl_ros.ros.replay.recorder", str(self._options.results)]
+        arguments += [f"{name}={kind}" for name, kind in topics.items()]
+        return [*arguments, f"--log={self._options.out / 'recorder.json'}", "--replace"]
 
     def _player_arguments(self) -> list[str]:
         options, info = self._options, self._topics.camera_info

@@ -128,6 +128,8 @@ def test_the_resolution_changes(model: Path, tmp_path: Path) -> None:
 def test_no_camera_info(model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     figures = evaluated(write(tmp_path / "bag", info=False), model)
     assert figures["frames"] == FRAMES and not figures["metric"]
+    assert figures["consistency"] is None
+    assert "its scale means nothing" in (tmp_path / "out" / "report.html").read_text()
     assert "depth has no metric scale" in capfd.readouterr().out
 
 
