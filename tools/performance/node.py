@@ -180,9 +180,12 @@ class NodeBench:
             child.check()
 
     def start(
-        self, name: str, arguments: list[str], cores: frozenset[int] | None = None,
+        self,
+        name: str,
+        arguments: list[str],
+        cores: frozenset[int] | None = None,
         ends: bool = False,
-    ) -> Child:  # fmt: skip
+    ) -> Child:
         """Start a Python process that ends with this context; its log is NAME.log."""
         log = self.folder / f"{name}.log"
         child = Child(name, arguments, self._environment, log, ends)

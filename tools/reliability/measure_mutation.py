@@ -97,9 +97,13 @@ class Session:
                 result, (mutation,) = results.get(item.job_id), item.mutations
                 if result is not None and result.worker_outcome == WorkerOutcome.NORMAL:
                     found.append(
-                        {"file": mutation.module_path.as_posix(), "line": mutation.start_pos[0],
-                         "change": change(result.diff or ""), "outcome": outcome(result)}
-                    )  # fmt: skip
+                        {
+                            "file": mutation.module_path.as_posix(),
+                            "line": mutation.start_pos[0],
+                            "change": change(result.diff or ""),
+                            "outcome": outcome(result),
+                        }
+                    )
         return found
 
     def _config(self, limit: float) -> Path:

@@ -89,9 +89,10 @@ class Soak:
         """
         setting = self._setting
         parameters = {
-            "model": json.dumps(setting.model), "backend": json.dumps(setting.backend),
+            "model": json.dumps(setting.model),
+            "backend": json.dumps(setting.backend),
             "threads": str(setting.threads),
-        }  # fmt: skip
+        }
         nodes = NodeSetting(setting.results, (CAMERA,), (parameters,), tell_fates=True)
         ends = (signal.SIGINT, signal.SIGTERM)
         former = [signal.signal(number, lambda *_: self._interrupted.set()) for number in ends]
@@ -140,9 +141,15 @@ class Soak:
         balance = accounts(log, fates, heard, topics, counters, inactive)
         tried = [fault for fault in self._faults if started["origin"] + fault.end < ended]
         outcomes = fault_outcomes(
-            tried, started["origin"], ended, heard, topics, self._said, operator.refused,
+            tried,
+            started["origin"],
+            ended,
+            heard,
+            topics,
+            self._said,
+            operator.refused,
             balance.missing,
-        )  # fmt: skip
+        )
         balance = replace(
             balance, missing=[(topic, time - started["origin"]) for topic, time in balance.missing]
         )
