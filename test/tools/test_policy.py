@@ -43,13 +43,13 @@ class VisionClass:
 """
 
 
+def run(*options: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "tools.sros2_policy", *options]
+    return subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY)
+
+
 def printed(*options: str) -> str:
-    result = subprocess.run(
-        [sys.executable, "-m", "tools.sros2_policy", *options],
-        capture_output=True,
-        text=True,
-        cwd=REPOSITORY,
-    )
+    result = run(*options)
     assert result.returncode == 0, result.stderr
     return result.stdout
 
@@ -100,12 +100,9 @@ def test_the_format_is_that_of_sros2(options: tuple[str, ...]) -> None:
 
 def test_cameras_are_named_as_in_the_launch_file() -> None:
     profile = node_profile(
-        ["front", "/robot/rear"],
-        image_topic="color/image_raw",
-        camera_info_topic="/info",
-        namespace="fleet/a",
-        name="eyes",
-    )
+        ["front", "/robot/rear"], image_topic="color/image_raw", camera_info_topic="/info",
+        namespace="fleet/a", name="eyes",
+    )  # fmt: skip
     assert profile.enclave == "/fleet/a/eyes"
     assert profile.subscribe == (
         "/fleet/a/front/color/image_raw",
@@ -128,12 +125,7 @@ def test_cameras_are_named_as_in_the_launch_file() -> None:
     ],
 )
 def test_what_is_no_name_is_one_line(options: tuple[str, ...]) -> None:
-    result = subprocess.run(
-        [sys.executable, "-m", "tools.sros2_policy", *options],
-        capture_output=True,
-        text=True,
-        cwd=REPOSITORY,
-    )
+    result = run(*options)
     assert result.returncode == 2 and not result.stdout
     assert result.stderr.splitlines()[-1].startswith("policy: error: ")
 
@@ -151,7 +143,7 @@ VARIANTS: dict[str, tuple[list[str], dict[str, str], list[str]]] = {
             "image_transport": "compressed",
             "use_sim_time": "true",
             "read_only": "true",
-        },
+        },  # fmt: skip
         [
             *("-r", "__ns:=/fleet", "-r", "__node:=eyes"),
             *("-r", "front/image/compressed:=front/color/compressed"),
@@ -166,10 +158,7 @@ VARIANTS: dict[str, tuple[list[str], dict[str, str], list[str]]] = {
 @pytest.mark.ros
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_a_running_node_uses_what_is_allowed_and_nothing_else(
-    variant: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    record_fault: Callable[..., None],
+    variant: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, record_fault: Callable[..., None]
 ) -> None:
     pytest.importorskip("rclpy", reason="ROS 2 is not installed")
     pytest.importorskip("onnx", reason="the tiny model is made with onnx")
@@ -233,11 +222,9 @@ def test_a_running_node_uses_what_is_allowed_and_nothing_else(
     record_fault(
         "security",
         f"the node opens what its SROS2 policy does not allow ({variant})",
-        tried=count,
-        survived=count,
-        lost=0,
+        tried=count, survived=count, lost=0,
         seen="names of topics and services opened by the running node = names allowed",
-    )
+    )  # fmt: skip
 
 
 def test_sros2_makes_permissions_of_it(tmp_path: Path) -> None:
