@@ -24,7 +24,7 @@ from proto_mtl_ros.files import write_text
 from proto_mtl_ros.geometry import resize_to_width
 from proto_mtl_ros.runtime.machine import machine
 
-PANELS = ("input", "classes over input", "depth", "measured depth", "normals")
+_PANELS = ("input", "classes over input", "depth", "measured depth", "normals")
 _WIDTH = 360
 
 
@@ -96,7 +96,7 @@ def drawn_frames(
         key: {name: picture(rgb) for name, rgb in panels(row, palette, far).items()}
         for key, row in rows.items()
     }
-    heads = [name for name in PANELS if any(name in own for own in drawn.values())]
+    heads = [name for name in _PANELS if any(name in own for own in drawn.values())]
     maps = [row.segmentation for row in rows.values() if row.segmentation is not None]
     shares = class_shares(maps, len(classes)) if maps else []
     ramp = np.linspace(far / 256, far, 256, dtype=np.float32)[None]
