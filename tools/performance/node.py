@@ -17,9 +17,7 @@ from rclpy.signals import SignalHandlerOptions
 from proto_mtl_ros.data.bags.stamp_log import StampLog
 from proto_mtl_ros.errors import ProtoMtlError
 from proto_mtl_ros.files import ScratchFolder
-from proto_mtl_ros.ros.replay import lifecycle
-from proto_mtl_ros.ros.replay.lifecycle import LifecycleClient
-from proto_mtl_ros.ros.replay.processes import Child, adopt_environment
+from proto_mtl_ros.ros.replay.processes import Child, LifecycleClient, adopt_environment
 from tools.performance.cameras import Load
 from tools.performance.node_figures import LoadFigures, load_figures
 from tools.processes import cpu_seconds, process_use, to_word
@@ -112,11 +110,7 @@ class NodeBench:
         for name in names:
             client = LifecycleClient(node, f"/{name}", self.check)
             client.wait(_APPEAR_SECONDS)
-            for transition in (lifecycle.CONFIGURE, lifecycle.ACTIVATE):
-                if not client.change(transition, _LOAD_SECONDS):
-                    raise ProtoMtlError(
-                        f"the node could not start: {self.children[name].last_lines(1)}"
-                    )
+            client.bring_up(self.children[name], _LOAD_SECONDS)
             client.close()
             self.start_seconds.append(time.monotonic() - born)
         self.wait(lambda: bool(self.status), "no node tells its diagnostics")
