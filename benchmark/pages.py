@@ -20,16 +20,8 @@ CHART = Path("images") / "benchmark.png"
 def write_tables(protocol: Path, results: Path, docs: Path | None = None) -> str:
     """Return the tables of ``protocol`` as text.
 
-    Args:
-        protocol: a protocol file.
-        results: folder of the result files.
-        docs: folder that gets rows, pages and chart of every protocol beside it that has results;
-            None: nothing is written.
-
-    Raises:
-        ConfigError: the protocol file is wrong; another one that is wrong is left out, and said.
-        DataError: a result file is none.
-    """
+    ``docs`` gets rows, pages and chart of every protocol beside it that has results. ConfigError
+    for a wrong protocol; another one that is wrong is left out, and said."""
     rows: list[Row] = []
     sections: list[str] = []
     ablations: list[str] = []
@@ -61,10 +53,8 @@ def write_tables(protocol: Path, results: Path, docs: Path | None = None) -> str
 
 
 def _write(docs: Path, rows: Sequence[Row], sections: list[str], ablations: list[str]) -> None:
-    from benchmark.chart import delta_chart
-
     write_text(docs / ROWS, json.dumps(rows, indent=1, ensure_ascii=False) + "\n")
-    chart = delta_chart(rows)
+    chart = tables.delta_chart(rows)
     if chart is not None:
         write_bytes(docs / CHART, chart)
     page = [
@@ -109,7 +99,6 @@ def main_rows(protocol: Protocol, results: Sequence[Result]) -> list[Row]:
 def _of(
     results: Sequence[Result], manifest: str, method: str, ablation: bool = False
 ) -> list[Result]:
-    """Return the results of one row."""
     wanted = (manifest, method, ablation)
     return [r for r in results if (r["manifest"], r["method"], r["ablation"]) == wanted]
 

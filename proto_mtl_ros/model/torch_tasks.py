@@ -32,8 +32,7 @@ _MEAN_DEPTH_M, _DEPTH_SPREAD_M = 2.4, 1.5
 class TorchTask:
     """The base of all kinds.
 
-    Attributes:
-        vectors: the first channel is the x component of a vector, negated in a mirror image.
+    ``vectors``: the first channel is the x component of a vector, negated in a mirror image.
     """
 
     vectors = False

@@ -35,8 +35,7 @@ def manifest(
 ) -> ModelManifest:
     """Return what ``model.json`` says; the files are added when the bundle is written.
 
-    Args:
-        frames: how many were trained on, and how many held out.
+    ``frames`` are how many were trained on, and how many held out.
     """
     categorical = next((task for task in network.tasks if hasattr(task, "classes")), None)
     classes = getattr(categorical, "classes", ())
@@ -106,12 +105,8 @@ def model_card(
     result: Evaluation | None,
     reported_on: str,
 ) -> str:
-    """Return the bundle's README.
-
-    Args:
-        parity: lines on how far ONNX is from torch.
-        result: figures of the frames ``reported_on``, if there are any.
-    """
+    """Return the bundle's README: ``parity`` are lines on how far ONNX is from torch, ``result``
+    the figures on the frames ``reported_on``."""
     training = record.training.model_dump()
     figures, border = "Not evaluated.", ""
     if result is not None:

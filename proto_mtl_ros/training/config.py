@@ -21,8 +21,8 @@ from proto_mtl_ros.training.auxiliary import (
     auxiliary_losses,
 )
 from proto_mtl_ros.training.auxiliary.auxiliary_loss import TEACHER, TEACHER_FEATURES
+from proto_mtl_ros.training.losses import WEIGHTINGS
 from proto_mtl_ros.training.upgrade import refuse_removed
-from proto_mtl_ros.training.weighting import WEIGHTINGS
 
 LAST = "last.ckpt"
 """Name of the checkpoint that a run resumes from."""
@@ -120,7 +120,6 @@ class LossConfig(_Section):
         return {**given, "tasks": tasks, "auxiliary": {name: kept[name] for name in sorted(kept)}}
 
     def weight(self, task: str) -> float:
-        """Return the weight of a task's supervised loss."""
         return self.tasks.get(task, 1.0)
 
     @property
@@ -310,12 +309,7 @@ class TrainConfig(_Section):
 
     @classmethod
     def read(cls, path: Path | str) -> TrainConfig:
-        """Read a YAML file.
-
-        Raises:
-            ConfigError: the file is missing or not YAML, or a key or value is wrong (the first
-                offending key is named).
-        """
+        """Read a YAML file; ConfigError names the first key that is wrong."""
         content = read_yaml(Path(path), ConfigError)
         refuse_removed(content, path, auxiliary_losses())
         try:

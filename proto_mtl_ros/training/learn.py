@@ -30,19 +30,7 @@ FIGURES = "recordings.json"
 
 @dataclass(frozen=True)
 class Lesson:
-    """What is learnt from a recording, and how.
-
-    Attributes:
-        config: YAML file of a run that starts from a bundle.
-        init: name or folder of the bundle to start from.
-        learn: first part of the recording, to learn from.
-        judge: last part, to judge by.
-        motion: see ``data.bags.conversion``.
-        steps: of the optimiser, about, whatever the number of frames.
-        seeds: a model for each.
-        keep: NYUv2 pack, to see whether the model still knows its classes; None for no look.
-        registered: depth pixels are the image's, although the frames differ.
-    """
+    """What is learnt from a recording, and how."""
 
     config: Path
     init: str
@@ -60,8 +48,7 @@ def learn_from_bag(
 ) -> dict[str, Any]:
     """Do what is not done yet; return the figures, which are in ``out/recordings.json`` then.
 
-    Raises:
-        ConfigError: the recording has no depth, or too few frames.
+    ConfigError where the recording has no depth, or too few frames.
     """
     if lesson.learn + lesson.judge > 1:
         raise ConfigError("--learn and --judge are more than the whole recording")
@@ -89,15 +76,8 @@ def learn_from_bag(
 def fine_tune(config: Path, init: str, data: Path, out: Path, seed: int, steps: int) -> Path:
     """Return the bundle ``out/models/seed<seed>``, after making it where it is not there yet.
 
-    Args:
-        config: YAML file of a run that starts from a bundle.
-        init: name or folder of the bundle to start from.
-        data: a folder data set; its train split is learnt from, a tenth of it held out.
-        out: folder of runs and models.
-        steps: of the optimiser, about, whatever the number of frames.
-
-    Raises:
-        ConfigError: there are too few frames, or the configuration is wrong.
+    It learns from the train split of the folder data set ``data``, a tenth of which is held out, in
+    about ``steps`` steps of the optimiser.
     """
     bundle = out / "models" / f"seed{seed}"
     if not (bundle / "model.json").is_file():

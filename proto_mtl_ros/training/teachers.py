@@ -32,12 +32,8 @@ def attach_teachers(store: FrameStore, config: TrainConfig) -> None:
     """Let every teacher predict the frames that have no label for its task, and keep the features
     that it sees in all frames; both as far as the losses ask for them.
 
-    A teacher sees whole frames at the configured input size, and their mirror images.
-
-    Raises:
-        ConfigError: a teacher is missing, does not know the task, knows other classes, or is of
-            another width than the network that shall have its features.
-        BundleError: a bundle is damaged.
+    A teacher sees whole frames at the configured input size, and their mirror images. ConfigError
+    where one is missing, or does not fit.
     """
     predict, see = config.loss.wants(TEACHER), config.loss.wants(TEACHER_FEATURES)
     for column, task in enumerate(store.tasks):
@@ -93,12 +89,8 @@ def _standardised(maps: Tensor, mirrored: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _teacher(where: str, task: Task) -> tuple[ProtoMTL, float]:
-    """Return the network, and the focal length that its depth is canonical for.
-
-    Args:
-        where: a checkpoint (its configuration lies beside it), or name or folder of a bundle.
-        task: what it shall teach.
-    """
+    """Return the network of a checkpoint (its configuration lies beside it) or of a bundle, and the
+    focal length that its depth is canonical for."""
     key = f"distillation.teachers.{task.name}"
     if where.endswith(".ckpt"):
         own = Path(where).parent / CONFIG

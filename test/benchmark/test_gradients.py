@@ -13,8 +13,8 @@ torch = pytest.importorskip("torch", reason="training needs torch")
 
 from benchmark.methods.gradients import shared_parameters  # noqa: E402
 from proto_mtl_ros.errors import ConfigError, TrainingError  # noqa: E402
-from proto_mtl_ros.training.guard import FiniteGuard  # noqa: E402
-from proto_mtl_ros.training.weighting import WEIGHTINGS  # noqa: E402
+from proto_mtl_ros.training.losses import WEIGHTINGS  # noqa: E402
+from proto_mtl_ros.training.monitor import FiniteGuard  # noqa: E402
 
 NONE = torch.zeros(())
 

@@ -11,7 +11,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="training needs torch")
 
 import benchmark.methods  # noqa: E402, F401  the rivals register themselves
-from proto_mtl_ros.training.weighting import WEIGHTINGS  # noqa: E402
+from proto_mtl_ros.training.losses import WEIGHTINGS  # noqa: E402
 
 NAMES = ("segmentation", "depth", "normals")
 

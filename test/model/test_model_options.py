@@ -9,8 +9,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="the network needs torch")
 
 import benchmark.methods  # noqa: E402, F401  the rivals register themselves
-from benchmark.methods.class_chain import ClassChain  # noqa: E402
-from benchmark.methods.linear_attention import linear_attention  # noqa: E402
+from benchmark.methods.retrievals import ClassChain, linear_attention  # noqa: E402
 from proto_mtl_ros.model import ProtoMTL, build_from_manifest, build_network  # noqa: E402
 from proto_mtl_ros.model.backbones import BACKBONES  # noqa: E402
 from proto_mtl_ros.model.network import NETWORKS  # noqa: E402

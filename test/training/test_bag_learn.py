@@ -48,7 +48,6 @@ def run(*arguments: object) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 def test_a_model_learns_from_the_first_part_and_is_judged_by_the_last(
     room_recording: Path, tmp_path: Path
 ) -> None:
@@ -106,7 +105,9 @@ def test_a_model_learns_from_the_first_part_and_is_judged_by_the_last(
     ("options", "hint"),
     [
         (("--learn", 0.8, "--judge", 0.5), "more than the whole recording"),
-        (("--motion", 0.5), "take more with a smaller --motion"),
+        pytest.param(
+            ("--motion", 0.5), "take more with a smaller --motion", marks=pytest.mark.slow
+        ),
     ],
 )
 def test_what_cannot_be_learnt_from_is_refused(

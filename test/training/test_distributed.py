@@ -29,6 +29,16 @@ TINY: dict[str, Any] = {
     "optimiser": {"batch": 4, "warmup_steps": 1, "lr": 1e-3, "freeze_norm": True},
 }
 
+# a floor above log T, so that the entropy loss has a gradient in every step; a file, because
+# Lightning starts the second process by it
+PROGRAM = """
+from proto_mtl_ros.cli.main import main
+from proto_mtl_ros.training.auxiliary import prototype_knowledge
+
+prototype_knowledge._FLOOR = 1.5
+main()
+"""
+
 
 @pytest.fixture(scope="module")
 def pack(tmp_path_factory) -> Path:
@@ -40,8 +50,9 @@ def _train(folder: Path, pack: Path, **changes: Any) -> dict[str, Any]:
     folder.mkdir()
     merged = {k: {**TINY[k], **v} if k in TINY else v for k, v in changes.items()}
     config = config_file(folder, **{**TINY, **merged})
+    (folder / "program.py").write_text(PROGRAM)
     arguments = ["--config", config, "--data", pack, "--out", folder / "run"]
-    command = [sys.executable, "-m", "proto_mtl_ros.cli", "train", *map(str, arguments)]
+    command = [sys.executable, folder / "program.py", "train", *map(str, arguments)]
     environment = {k: v for k, v in os.environ.items() if k not in ("LOCAL_RANK", "WORLD_SIZE")}
     result = subprocess.run(command, capture_output=True, text=True, timeout=500, env=environment)
     assert result.returncode == 0, result.stderr

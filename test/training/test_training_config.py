@@ -19,7 +19,7 @@ from proto_mtl_ros.data.nyuv2 import NYUv2  # noqa: E402
 from proto_mtl_ros.data.table import hold_out  # noqa: E402
 from proto_mtl_ros.errors import ConfigError, DataError  # noqa: E402
 from proto_mtl_ros.training.config import TrainConfig  # noqa: E402
-from proto_mtl_ros.training.progress import duration, held_out_figures  # noqa: E402
+from proto_mtl_ros.training.monitor import duration, held_out_figures  # noqa: E402
 from proto_mtl_ros.training.sources import reported_frames, split_frames  # noqa: E402
 from proto_mtl_ros.training.trainer import check_division, train, training_store  # noqa: E402
 from proto_mtl_ros.training.upgrade import upgraded  # noqa: E402

@@ -18,8 +18,7 @@ from sensor_msgs.msg import Image
 
 from proto_mtl_ros.errors import ProtoMtlError
 from proto_mtl_ros.files import ScratchFolder
-from proto_mtl_ros.ros.replay.lifecycle import LifecycleClient
-from proto_mtl_ros.ros.replay.processes import Child, adopt_environment
+from proto_mtl_ros.ros.replay.processes import Child, LifecycleClient, adopt_environment
 
 _WIDTH, _HEIGHT = 640, 480
 _RESULTS = ("segmentation/image", "depth/image", "normals/image")
@@ -47,7 +46,7 @@ def node_rate(model: str, threads: int, seconds: float) -> dict[str, Any]:
         try:
             client = LifecycleClient(node, "/proto_mtl", child.check)
             client.wait(_PATIENCE_SECONDS)
-            client.bring_up(_PATIENCE_SECONDS, lambda: child.last_lines(1))
+            client.bring_up(child, _PATIENCE_SECONDS)
             client.close()
             return _measure(node, names, child, seconds)
         finally:

@@ -20,10 +20,8 @@ from proto_mtl_ros.data.bags.stamp_log import StampLog
 from proto_mtl_ros.data.bags.topics import COMPRESSED_IMAGE
 from proto_mtl_ros.errors import ConfigError, ProtoMtlError
 from proto_mtl_ros.ros.outcomes import read_outcomes
-from proto_mtl_ros.ros.replay import lifecycle
-from proto_mtl_ros.ros.replay.lifecycle import LifecycleClient
 from proto_mtl_ros.ros.replay.player import check_rate
-from proto_mtl_ros.ros.replay.processes import Child, adopt_environment
+from proto_mtl_ros.ros.replay.processes import Child, LifecycleClient, adopt_environment
 from proto_mtl_ros.ros.replay.recorder import DIAGNOSTICS
 from proto_mtl_ros.ros.topics import result_topics
 
@@ -169,7 +167,7 @@ class ReplaySession:
         self._stack.callback(client.close)
         client.wait(_APPEAR_SECONDS)
         self._tell("loading the model")
-        client.bring_up(_CONFIGURE_SECONDS, lambda: node.last_lines(1))
+        client.bring_up(node, _CONFIGURE_SECONDS)
         self._tell("connecting")
         end = time.monotonic() + _APPEAR_SECONDS
         while self._state.waiting != []:
@@ -185,7 +183,7 @@ class ReplaySession:
         self._settle()
         self._tell("finishing")
         with suppress(ProtoMtlError):  # the results are there: an untidy end must not lose them
-            for transition in (lifecycle.DEACTIVATE, lifecycle.CLEANUP, lifecycle.SHUTDOWN):
+            for transition in ("deactivate", "cleanup", "shutdown"):
                 client.change(transition, 10.0)
         recorder.stop()
         self._update()

@@ -3,7 +3,6 @@
 
 from proto_mtl_ros.training.auxiliary import (  # noqa: F401  they register themselves
     distillation,
-    feature_distillation,
     geometry,
     prototype_knowledge,
 )

@@ -18,13 +18,7 @@ _UNITS = {"segmentation": "of pixels", "depth": "relative", "normals": "degrees"
 
 @dataclass
 class Loss:
-    """What became worse.
-
-    Attributes:
-        frames: how many were looked at.
-        before, after: task -> its main figure, of the tasks that any frame has a label for.
-        agreement: task -> how far the two disagree, of every task, see ``disagreement``.
-    """
+    """Main figures before and after, by task with labels, and ``disagreement`` of every task."""
 
     frames: int = 0
     before: dict[str, float] = field(default_factory=dict)
@@ -41,7 +35,6 @@ class Loss:
         return found
 
     def lines(self) -> list[str]:
-        """Return one line per task."""
         found = []
         for task, difference in self.agreement.items():
             text = f"{task:<13} differs by {difference:.4f} {_UNITS.get(task, '')}"
