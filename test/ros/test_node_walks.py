@@ -92,7 +92,8 @@ class Walk:
 
     def go(self) -> None:
         kinds = (self.change_state, self.set_cameras, self.set_model, self.reload)
-        for step in self.random.choices(kinds, weights=(12, 2, 2, 1), k=STEPS):
+        for _ in range(STEPS):
+            (step,) = self.random.choices(kinds, weights=(12, 2, 2, 1))
             step()
 
     def change_state(self) -> None:

@@ -13,7 +13,7 @@ from robot import Robot, image, picture, running
 from ros_harness import NodeProcess, wait_for
 from tiny_bundle import write_tiny_bundle
 
-pytestmark = pytest.mark.ros
+pytestmark = [pytest.mark.ros, pytest.mark.slow]
 HERE = Path(__file__).resolve().parents[1] / "support"
 
 
