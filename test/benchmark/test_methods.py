@@ -7,17 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from nyuv2_pack import write_pack
+from small_training import train_config
 
-torch = pytest.importorskip("torch", reason="training needs torch")
-pytest.importorskip("lightning", reason="training needs lightning")
-
-from small_training import train_config  # noqa: E402
-
-from proto_mtl_ros.training.frames import whole_frames  # noqa: E402
-from proto_mtl_ros.training.module import MultiTaskModule  # noqa: E402
-from proto_mtl_ros.training.sources import split_frames  # noqa: E402
-from proto_mtl_ros.training.trainer import train, training_store  # noqa: E402
+from proto_mtl_ros.training.frames import whole_frames
+from proto_mtl_ros.training.module import MultiTaskModule
+from proto_mtl_ros.training.sources import split_frames
+from proto_mtl_ros.training.trainer import train, training_store
 
 SMALL_CODEBOOK = {"weight": 0.05, "codebook_size": 16, "codebook_width": 16}
 

@@ -5,19 +5,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
+from small_training import train_config
 
-torch = pytest.importorskip("torch", reason="training needs torch")
-pytest.importorskip("lightning", reason="training needs lightning")
-
-from small_training import train_config  # noqa: E402
-
-from proto_mtl_ros.data.sample import Sample  # noqa: E402
-from proto_mtl_ros.geometry import Camera  # noqa: E402
-from proto_mtl_ros.tasks import NYU13, TASKS, binary  # noqa: E402
-from proto_mtl_ros.training.export import onnx_file  # noqa: E402
-from proto_mtl_ros.training.frames import whole_frames  # noqa: E402
-from proto_mtl_ros.training.module import MultiTaskModule  # noqa: E402
-from proto_mtl_ros.training.trainer import training_store  # noqa: E402
+from proto_mtl_ros.data.sample import Sample
+from proto_mtl_ros.geometry import Camera
+from proto_mtl_ros.tasks import NYU13, TASKS, binary
+from proto_mtl_ros.training.export import onnx_file
+from proto_mtl_ros.training.frames import whole_frames
+from proto_mtl_ros.training.module import MultiTaskModule
+from proto_mtl_ros.training.trainer import training_store
 
 
 class Stripes:
