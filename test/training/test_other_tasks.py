@@ -6,14 +6,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from small_training import train_config
+from small_training import learn_by_heart, train_config
 
 from proto_mtl_ros.data.sample import Sample
 from proto_mtl_ros.geometry import Camera
 from proto_mtl_ros.tasks import NYU13, TASKS, binary
 from proto_mtl_ros.training.export import onnx_file
-from proto_mtl_ros.training.frames import whole_frames
-from proto_mtl_ros.training.module import MultiTaskModule
 from proto_mtl_ros.training.trainer import training_store
 
 
@@ -51,17 +49,7 @@ def module_and_batch(monkeypatch):
         loss={"edges": 2.0},
         optimiser={"lr": 5e-3, "warmup_steps": 1, "decay_epochs": 10},
     )
-    torch.manual_seed(0)
-    store = training_store(config, Stripes())
-    batch = whole_frames(store, config, range(4))
-    module = MultiTaskModule(config, 60, NYU13).train()
-    optimiser = module.configure_optimizers()["optimizer"]
-    for _ in range(60):
-        losses, extra, _ = module.losses(batch, module(batch["image"]))
-        (sum(losses.values()) + extra).backward()
-        torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
-        optimiser.step()
-        optimiser.zero_grad()
+    module, batch, _ = learn_by_heart(config, training_store(config, Stripes()), range(4))
     return module, batch
 
 
