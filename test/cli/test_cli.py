@@ -199,8 +199,10 @@ def test_a_command_that_is_stopped_says_so(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "proto_mtl_ros.cli", "bag", "evaluate", str(ROOM)]
     process = subprocess.Popen(
         [*command, "--out", str(out)],
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     end = time.monotonic() + 60
     while not out.exists() and time.monotonic() < end:
         time.sleep(0.01)

@@ -140,9 +140,11 @@ def refused_until_there_is_room(
 
 
 def test_a_training_whose_disk_fills_goes_on_where_it_was(
-    training: tuple[object, ...], small_disk: Callable[[int], SmallDisk], tmp_path: Path,
+    training: tuple[object, ...],
+    small_disk: Callable[[int], SmallDisk],
+    tmp_path: Path,
     record_fault: Callable,
-) -> None:  # fmt: skip
+) -> None:
     """Checkpoints and TensorBoard alike."""
     disk = small_disk(256 << 20)
     words = (*training, "--out", disk.path / "out")

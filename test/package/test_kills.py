@@ -151,10 +151,13 @@ def test_a_training_goes_on_at_its_last_epoch(tmp_path: Path, record_fault: Call
             assert all(bool(torch.isfinite(value.float()).all()) for value in state.values())
 
     killed = Killed(
-        tmp_path / "runs", command,
+        tmp_path / "runs",
+        command,
         lambda out: ("train", "--config", config, "--data", pack, "--out", out),
-        weights, whole, seed=1,
-    )  # fmt: skip
+        weights,
+        whole,
+        seed=1,
+    )
     killed.run(kills(1, 13), kills(1, 15))
     record_fault(
         "kill -9", "trainer", tried=killed.tried, survived=killed.tried, lost=0,
@@ -177,9 +180,14 @@ def test_a_bundle_that_is_replaced_is_the_old_or_the_new_one_at_any_moment(
         names.add(Bundle.load(out).name)
 
     killed = Killed(
-        tmp_path / "models", _write_bundle, lambda out: (out, tiny / "model.onnx"), files_of,
-        whole, seed=2, over_a_bundle=True,
-    )  # fmt: skip
+        tmp_path / "models",
+        _write_bundle,
+        lambda out: (out, tiny / "model.onnx"),
+        files_of,
+        whole,
+        seed=2,
+        over_a_bundle=True,
+    )
     killed.run(0, kills(5, 40))
     assert names <= {"out", "new"} and "out" in names
     record_fault(

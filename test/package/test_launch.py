@@ -126,9 +126,12 @@ def launch(environment: dict[str, str], *arguments: str) -> Iterator[subprocess.
     # stdout of a child is read by lines; stderr joins it.
     process = subprocess.Popen(
         ["ros2", "launch", "proto_mtl_ros", *arguments],
-        env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
         start_new_session=True,
-    )  # fmt: skip
+    )
     try:
         yield process
     finally:

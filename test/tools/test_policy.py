@@ -100,9 +100,12 @@ def test_the_format_is_that_of_sros2(options: tuple[str, ...]) -> None:
 
 def test_cameras_are_named_as_in_the_launch_file() -> None:
     profile = node_profile(
-        ["front", "/robot/rear"], image_topic="color/image_raw", camera_info_topic="/info",
-        namespace="fleet/a", name="eyes",
-    )  # fmt: skip
+        ["front", "/robot/rear"],
+        image_topic="color/image_raw",
+        camera_info_topic="/info",
+        namespace="fleet/a",
+        name="eyes",
+    )
     assert profile.enclave == "/fleet/a/eyes"
     assert profile.subscribe == (
         "/fleet/a/front/color/image_raw",
@@ -143,7 +146,7 @@ VARIANTS: dict[str, tuple[list[str], dict[str, str], list[str]]] = {
             "image_transport": "compressed",
             "use_sim_time": "true",
             "read_only": "true",
-        },  # fmt: skip
+        },
         [
             *("-r", "__ns:=/fleet", "-r", "__node:=eyes"),
             *("-r", "front/image/compressed:=front/color/compressed"),
@@ -222,9 +225,11 @@ def test_a_running_node_uses_what_is_allowed_and_nothing_else(
     record_fault(
         "security",
         f"the node opens what its SROS2 policy does not allow ({variant})",
-        tried=count, survived=count, lost=0,
+        tried=count,
+        survived=count,
+        lost=0,
         seen="names of topics and services opened by the running node = names allowed",
-    )  # fmt: skip
+    )
 
 
 def test_sros2_makes_permissions_of_it(tmp_path: Path) -> None:
