@@ -3,10 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -66,22 +64,19 @@ def contact_sheet(
     end = far_limit(rows) if far is None else far
     ids = [row.segmentation for row in rows if row.segmentation is not None]
     scale, directions = depth_scale(0.0, end, panel_width), normal_legend(panel_width)
-    columns: list[tuple[str, list[RGB | None], RGB]] = [
-        ("input", [row.rgb for row in rows], blank(LINE, panel_width)),
-        (
-            "segmentation",
-            [_drawn(row.segmentation, partial(tinted, row.rgb, palette=palette)) for row in rows],
-            class_legend(classes, palette, panel_width, ids) if ids else scale,
-        ),
-        ("depth", [_drawn(row.depth, partial(draw_depth, far=end)) for row in rows], scale),
-        (
-            "measured depth",
-            [_drawn(row.reference_depth, partial(draw_depth, far=end)) for row in rows],
-            scale,
-        ),
-        ("normals", [_drawn(row.normals, draw_normals) for row in rows], directions),
+    legends = {
+        "input": blank(LINE, panel_width),
+        "classes over input": class_legend(classes, palette, panel_width, ids) if ids else scale,
+        "depth": scale,
+        "measured depth": scale,
+        "normals": directions,
+    }
+    drawn = [panels(row, palette, end) for row in rows]
+    columns = [
+        (title, [own.get(title) for own in drawn], legend)
+        for title, legend in legends.items()
+        if any(title in own for own in drawn)
     ]
-    columns = [column for column in columns if any(one is not None for one in column[1])]
     heights = [height_at(panel_width, row.rgb) for row in rows]
     footer = max(legend.shape[0] for _, _, legend in columns)
     total_width = _GAP + len(columns) * (panel_width + _GAP)
@@ -101,14 +96,20 @@ def contact_sheet(
     return sheet
 
 
-def tinted(rgb: RGB, ids: npt.NDArray[np.uint8], palette: npt.ArrayLike) -> RGB:
-    """The picture tinted by its classes, at the size of the class map, uint8 [h, w, 3]."""
-    height, width = ids.shape
-    return overlay(resize(rgb, width, height), ids, palette, _TINT)
-
-
-def _drawn(values: npt.NDArray[Any] | None, draw: Callable[[Any], RGB]) -> RGB | None:
-    return None if values is None else draw(values)
+def panels(row: SheetRow, palette: npt.ArrayLike, far: float) -> dict[str, RGB]:
+    """Return what there is of a frame as pictures by title; ``far``: metres at the colours' end."""
+    found = {"input": row.rgb}
+    if row.segmentation is not None:
+        height, width = row.segmentation.shape
+        rgb = resize(row.rgb, width, height)
+        found["classes over input"] = overlay(rgb, row.segmentation, palette, _TINT)
+    if row.depth is not None:
+        found["depth"] = draw_depth(row.depth, 0.0, far)
+    if row.reference_depth is not None:
+        found["measured depth"] = draw_depth(row.reference_depth, 0.0, far)
+    if row.normals is not None:
+        found["normals"] = draw_normals(row.normals)
+    return found
 
 
 def _panel(picture: RGB | None, width: int, height: int) -> RGB:

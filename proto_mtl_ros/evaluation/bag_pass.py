@@ -48,14 +48,12 @@ Progress = Callable[[int, int], None]
 class PassOptions:
     """What a recording is compared with, and how.
 
-    ``labels_topic`` has images of class ids. ``tolerance``: seconds between an image and what it is
-    compared with, at most. ``every``: take one image of so many. ``part``: stretch of the
-    recording, from and to, as parts of its duration. Predicted depth is multiplied by
-    ``depth_scale``.
+    ``labels_topic`` has images of class ids. ``every``: take one image of so many. ``part``:
+    stretch of the recording, from and to, as parts of its duration. Predicted depth is multiplied
+    by ``depth_scale``.
     """
 
     labels_topic: str | None = None
-    tolerance: float = 0.02
     every: int = 1
     part: tuple[float, float] = (0.0, 1.0)
     depth_scale: float = 1.0
@@ -73,10 +71,8 @@ class BagPass:
     ) -> None:
         self.options = options or PassOptions()
         self._recording, self._predictor, self._calibration = recording, predictor, calibration
-        own = self.options
-        self.frames = RecordedFrames(
-            recording, calibration, own.labels_topic, own.tolerance, own.every, own.part
-        )
+        labels, every, part = self.options.labels_topic, self.options.every, self.options.part
+        self.frames = RecordedFrames(recording, calibration, labels, every=every, part=part)
         tasks = predictor.bundle.manifest.tasks
         self._album = FrameAlbum(0)
         self._stamps: list[int] = []

@@ -16,15 +16,15 @@ import jinja2
 import numpy as np
 
 from proto_mtl_ros import __version__
-from proto_mtl_ros.drawing import draw_depth, draw_normals
-from proto_mtl_ros.drawing.contact_sheet import SheetRow, far_limit, tinted
+from proto_mtl_ros.drawing import draw_depth
+from proto_mtl_ros.drawing.contact_sheet import SheetRow, far_limit, panels
 from proto_mtl_ros.drawing.legend import class_shares
 from proto_mtl_ros.encodings import encode_compressed
 from proto_mtl_ros.files import write_text
 from proto_mtl_ros.geometry import resize_to_width
 from proto_mtl_ros.runtime.machine import machine
 
-PANELS = ("input", "classes over input", "depth", "measured depth", "normals")
+_PANELS = ("input", "classes over input", "depth", "measured depth", "normals")
 _WIDTH = 360
 
 
@@ -92,8 +92,11 @@ def drawn_frames(
     """
     rows = {id(row): row for own in groups.values() for row in own}
     far = far_limit(list(rows.values()))
-    drawn = {key: _drawn(row, palette, far) for key, row in rows.items()}
-    heads = [name for name in PANELS if any(name in own for own in drawn.values())]
+    drawn = {
+        key: {name: picture(rgb) for name, rgb in panels(row, palette, far).items()}
+        for key, row in rows.items()
+    }
+    heads = [name for name in _PANELS if any(name in own for own in drawn.values())]
     maps = [row.segmentation for row in rows.values() if row.segmentation is not None]
     shares = class_shares(maps, len(classes)) if maps else []
     ramp = np.linspace(far / 256, far, 256, dtype=np.float32)[None]
@@ -110,19 +113,6 @@ def drawn_frames(
             for name, own in groups.items()
         },
     }
-
-
-def _drawn(row: SheetRow, palette: np.ndarray, far: float) -> dict[str, str]:
-    maps: dict[str, np.ndarray] = {"input": row.rgb}
-    if row.segmentation is not None:
-        maps["classes over input"] = tinted(row.rgb, row.segmentation, palette)
-    if row.depth is not None:
-        maps["depth"] = draw_depth(row.depth, 0.0, far)
-    if row.reference_depth is not None:
-        maps["measured depth"] = draw_depth(row.reference_depth, 0.0, far)
-    if row.normals is not None:
-        maps["normals"] = draw_normals(row.normals)
-    return {name: picture(pixels) for name, pixels in maps.items()}
 
 
 def colour(rgb: Sequence[int]) -> str:

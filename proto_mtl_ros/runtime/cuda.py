@@ -50,13 +50,11 @@ class Cuda:
     @property
     def capability(self) -> str:
         """Compute capability, such as "8.7"."""
-        values = []
-        for attribute in _COMPUTE_MAJOR, _COMPUTE_MINOR:
-            value = ctypes.c_int()
-            words = ctypes.byref(value), ctypes.c_int(attribute), ctypes.c_int(self.index)
-            self._call("cudaDeviceGetAttribute", *words)
-            values.append(str(value.value))
-        return ".".join(values)
+        call, index = "cudaDeviceGetAttribute", ctypes.c_int(self.index)
+        numbers = [ctypes.c_int(one) for one in (_COMPUTE_MAJOR, _COMPUTE_MINOR)]
+        return ".".join(
+            str(self._new(call, one, index, kind=ctypes.c_int).value) for one in numbers
+        )
 
     @property
     def name(self) -> str:
@@ -69,9 +67,7 @@ class Cuda:
         return f"GPU {self.index}"
 
     def stream(self) -> ctypes.c_void_p:
-        stream = ctypes.c_void_p()
-        self._call("cudaStreamCreate", ctypes.byref(stream))
-        return stream
+        return self._new("cudaStreamCreate")
 
     def synchronise(self, stream: ctypes.c_void_p) -> None:
         self._call("cudaStreamSynchronize", stream)
@@ -85,11 +81,10 @@ class Cuda:
 
     def end_capture(self, stream: ctypes.c_void_p) -> ctypes.c_void_p:
         """Return what was recorded, ready to be launched."""
-        graph, ready = ctypes.c_void_p(), ctypes.c_void_p()
+        graph = ctypes.c_void_p()
         self._call("cudaStreamEndCapture", stream, ctypes.byref(graph))
         # this one has had the same arguments since CUDA 11.4; cudaGraphInstantiate has not
-        words = ctypes.byref(ready), graph, ctypes.c_ulonglong(0)
-        self._call("cudaGraphInstantiateWithFlags", *words)
+        ready = self._new("cudaGraphInstantiateWithFlags", graph, ctypes.c_ulonglong(0))
         self._call("cudaGraphDestroy", graph)
         return ready
 
@@ -98,6 +93,12 @@ class Cuda:
 
     def free_graph(self, graph: ctypes.c_void_p) -> None:
         self._call("cudaGraphExecDestroy", graph)
+
+    def _new(self, function: str, *arguments: Any, kind: Any = ctypes.c_void_p) -> Any:
+        """Return what a function writes to its first argument."""
+        value = kind()
+        self._call(function, ctypes.byref(value), *arguments)
+        return value
 
     def _call(self, function: str, *arguments: Any) -> None:
         status = getattr(self._library, function)(*arguments)
@@ -115,11 +116,10 @@ class Buffer:
     def __init__(self, cuda: Cuda, shape: tuple[int, ...], dtype: np.dtype) -> None:
         self._cuda = cuda
         self.nbytes = int(np.prod(shape)) * np.dtype(dtype).itemsize
-        self._device, self._pinned = ctypes.c_void_p(), ctypes.c_void_p()
         size = ctypes.c_size_t(self.nbytes)
-        cuda._call("cudaMalloc", ctypes.byref(self._device), size)
+        self._device = cuda._new("cudaMalloc", size)
         try:
-            cuda._call("cudaHostAlloc", ctypes.byref(self._pinned), size, ctypes.c_uint(0))
+            self._pinned = cuda._new("cudaHostAlloc", size, ctypes.c_uint(0))
         except CudaError:
             cuda._call("cudaFree", self._device)
             raise

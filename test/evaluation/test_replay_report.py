@@ -16,8 +16,13 @@ from proto_mtl_ros.drawing.contact_sheet import SheetRow, far_limit
 from proto_mtl_ros.evaluation.charts import histogram, time_series
 from proto_mtl_ros.evaluation.depth_error import DepthComparison, depth_error
 from proto_mtl_ros.evaluation.frame_album import EXTREMES, THROUGH, FrameAlbum
-from proto_mtl_ros.evaluation.replay_figures import end_to_end, frame_account, rate, replay_figures
-from proto_mtl_ros.evaluation.replay_report import write_replay_report
+from proto_mtl_ros.evaluation.replay_report import (
+    end_to_end,
+    frame_account,
+    rate,
+    replay_figures,
+    write_replay_report,
+)
 from recordings import picture
 
 MS = 1_000_000

@@ -68,7 +68,7 @@ def without_index(path: Path, *chunks: bytes) -> Path:
 def indexed(path: Path, chunks: list[tuple[bytes, int, str]], same_place: bool = False) -> Path:
     """Write chunks (packed, size that is stated, compression) whose times are all the same."""
     out = MAGIC + record(1, text("ros2") + text("x"))
-    entries = []
+    entries: list[tuple[int, int, int, int, str]] = []
     for data, size, compression in chunks:
         place, whole = len(out), chunk(data, size, compression)
         if not (same_place and entries):

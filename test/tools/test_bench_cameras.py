@@ -29,8 +29,8 @@ from tools.performance import camera_process, cameras
 from tools.performance.camera_process import usual_info
 from tools.processes import to_word
 from tools.soak import camera as soak_camera
-from tools.soak.camera import SoakCamera, SoakLoad, read_recording
-from tools.soak.schedule import Fault
+from tools.soak.camera import SoakCamera, read_recording
+from tools.soak.schedule import Fault, SoakSetting
 
 pytestmark = pytest.mark.ros
 
@@ -59,10 +59,9 @@ def node() -> Iterator[Any]:
         yield node
 
 
-def soak_load(**more: Any) -> SoakLoad:
-    usual = {"recording": "", "camera": "camera", "rate": 50.0, "seconds": 1.0, "seed": 0,
-             "faults": (), "log": ""}  # fmt: skip
-    return SoakLoad(**{**usual, **more})
+def soak_load(**more: Any) -> SoakSetting:
+    usual = {"recording": "", "rate": 50.0, "seconds": 1.0, "faults": ()}
+    return SoakSetting(**{**usual, **more})
 
 
 def test_cameras_show_the_picture_that_is_given(tmp_path: Path, node: Any, client: Client) -> None:
@@ -111,7 +110,7 @@ def test_cameras_that_cannot_work_say_why(
     monkeypatch.setattr(camera_process, "PATIENCE", 0.1)
     if getattr(load, "recording", None) == "":
         load = replace(load, recording=str(write_recording(tmp_path / "bag", frames=2)))
-    assert main([to_word(load)]) == status
+    assert main([to_word(load), ""]) == status
     assert capsys.readouterr().err.startswith(said)
 
 

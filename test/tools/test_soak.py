@@ -294,7 +294,7 @@ def test_an_operator_gives_everything_back_and_says_what_was_refused(tmp_path: P
         refused = carry_out("reload")
         assert refused["reload"].startswith("reload_model answered False") and len(refused) == 1
         assert client.change_state("deactivate")
-        assert carry_out("lifecycle") == {"lifecycle": "transition 4 was refused"}
+        assert carry_out("lifecycle") == {"lifecycle": "the transition deactivate was refused"}
         assert client.state() == "active"
         assert node.end() == 0
     finally:

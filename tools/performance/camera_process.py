@@ -85,11 +85,14 @@ def usual_info(height: int, width: int) -> CameraInfo:
     """Return a calibration about that of a Kinect."""
     focal, x, y = 519.0 * width / 640, (width - 1) / 2, (height - 1) / 2
     return CameraInfo(
-        height=height, width=width, distortion_model="plumb_bob", d=[0.0] * 5,
+        height=height,
+        width=width,
+        distortion_model="plumb_bob",
+        d=[0.0] * 5,
         k=[focal, 0.0, x, 0.0, focal, y, 0.0, 0.0, 1.0],
         r=[1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0],
         p=[focal, 0.0, x, 0.0, 0.0, focal, y, 0.0, 0.0, 0.0, 1.0, 0.0],
-    )  # fmt: skip
+    )
 
 
 def publish(name: str, create: Callable[[Node], Source], log: Path) -> int:

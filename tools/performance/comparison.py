@@ -36,10 +36,13 @@ def single_task_bundle(bundle: Bundle, task: str, folder: Path) -> Bundle:
     classes = {} if task == "segmentation" else {"classes": (), "palette": ()}
     manifest = bundle.manifest.model_copy(
         update={
-            "name": f"{bundle.name}-{task}", "tasks": (task,), "architecture": architecture,
-            "metrics": {}, **classes,
+            "name": f"{bundle.name}-{task}",
+            "tasks": (task,),
+            "architecture": architecture,
+            "metrics": {},
+            **classes,
         }
-    )  # fmt: skip
+    )
     files: Mapping[str, Path | bytes] = {
         WEIGHTS: weights_file(network),
         ONNX: onnx_file(network, 1.0, height, width),

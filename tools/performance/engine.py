@@ -39,9 +39,12 @@ class EngineProcess:
         self.peak_memory = 0
         self._child = subprocess.Popen(
             [sys.executable, "-m", "tools.performance.engine_worker", to_word(setting)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
             env={**os.environ, "OMP_WAIT_POLICY": "passive"},
-        )  # fmt: skip
+        )
         if cores is not None:
             os.sched_setaffinity(self._child.pid, cores)  # before it has other threads
         try:

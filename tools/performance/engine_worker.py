@@ -60,9 +60,14 @@ def _serve(setting: EngineSetting) -> None:
     bundle = Bundle.load(setting.model)
     size = setting.size or bundle.manifest.input_size
     engine = create_engine(
-        bundle, setting.backend, setting.device, setting.threads, precision=setting.precision,
-        input_size=size, max_batch=setting.batch,
-    )  # fmt: skip
+        bundle,
+        setting.backend,
+        setting.device,
+        setting.threads,
+        precision=setting.precision,
+        input_size=size,
+        max_batch=setting.batch,
+    )
     loaded = time.perf_counter()
     engine.warm_up(setting.batch, size)
     images = np.random.default_rng(0).integers(0, 256, (setting.batch, *size, 3), np.uint8)

@@ -94,9 +94,12 @@ def run_cases(
         node_cores = frozenset(cores[:1]) if pinned else None
         names = ("camera",) if case.cameras == 1 else tuple(f"cam{n}" for n in range(case.cameras))
         parameters = {
-            "model": model, "backend": backend, "precision": precision,
-            "threads": str(case.threads), "max_batch": str(case.max_batch),
-        }  # fmt: skip
+            "model": model,
+            "backend": backend,
+            "precision": precision,
+            "threads": str(case.threads),
+            "max_batch": str(case.max_batch),
+        }
         if case.input_size is not None:
             parameters["input_size"] = f"[{case.input_size[0]}, {case.input_size[1]}]"
         engine = EngineProcess(

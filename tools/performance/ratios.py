@@ -91,10 +91,15 @@ def ratios(parts: Mapping[str, Any]) -> dict[str, Any]:
 def ratio_rows(values: Mapping[str, Any]) -> list[list[str]]:
     """Return the cells of a table: meaning, name, value, what is wanted, whether it is reached."""
     return [
-        [_RATIOS[name].meaning, f"`{name}`", _said(value),
-         f"{_RATIOS[name].wanted} {_RATIOS[name].limit:g}", _RATIOS[name].verdict(value)]
+        [
+            _RATIOS[name].meaning,
+            f"`{name}`",
+            _said(value),
+            f"{_RATIOS[name].wanted} {_RATIOS[name].limit:g}",
+            _RATIOS[name].verdict(value),
+        ]
         for name, value in values.items()
-    ]  # fmt: skip
+    ]
 
 
 def _said(value: Any) -> str:

@@ -183,9 +183,17 @@ def accounts(
         "results of images that were not sent, or given twice": twice,
     }
     return Accounts(
-        len(every), idle, dict(lost), received, processed, causes, results, missing, without,
+        len(every),
+        idle,
+        dict(lost),
+        received,
+        processed,
+        causes,
+        results,
+        missing,
+        without,
         unexplained,
-    )  # fmt: skip
+    )
 
 
 def _within(moment: float, spans: Sequence[tuple[float, float]]) -> bool:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The camera of a soak: a recording again and again at an even rate, with the camera's faults.
 
-    python -m tools.soak.camera <settings as JSON>
+    python -m tools.soak.camera <setting as JSON> <log>
 
 It leaves a log of what it sent, by fault ("calm" outside of one), at SIGINT too.
 """
@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ from proto_mtl_ros.errors import BagError
 from proto_mtl_ros.ros.replay.processes import message_class, say_json
 from tools.performance.camera_process import CameraPublisher, image_message, publish, usual_info
 from tools.processes import from_word
-from tools.soak.schedule import KINDS, schedule
+from tools.soak.schedule import CAMERA, KINDS, SoakSetting, schedule
 
 CALM, MALFORMED = "calm", "malformed"
 BURST = 10.0
@@ -41,27 +41,6 @@ _VARIANTS = 8
 _BACK_NS = 10 * 10**9
 _FAST_RATE = 10.0
 _TELL_SECONDS = 1.0
-
-
-@dataclass(frozen=True)
-class SoakLoad:
-    """What the camera sends.
-
-    Attributes:
-        recording: whose first images are played over and over.
-        camera: namespace.
-        rate: images a second, 0 for the recording's own.
-        seconds, seed, faults: of the schedule.
-        log: file for stamps and times.
-    """
-
-    recording: str
-    camera: str
-    rate: float
-    seconds: float
-    seed: int
-    faults: tuple[str, ...]
-    log: str
 
 
 def other_encodings(rgb: np.ndarray) -> list[Image]:
@@ -135,15 +114,15 @@ class SoakCamera:
     """
 
     def __init__(
-        self, node: Node, load: SoakLoad, pictures: Sequence[np.ndarray], info: CameraInfo
+        self, node: Node, load: SoakSetting, pictures: Sequence[np.ndarray], info: CameraInfo
     ) -> None:
         self.log = StampLog()
         self.sent = 0
         self.facts: dict[str, Any] = {"rate": load.rate, "images": len(pictures)}
         self._load = load
-        frame = info.header.frame_id or f"{load.camera}_optical_frame"
+        frame = info.header.frame_id or f"{CAMERA}_optical_frame"
         # Reliable serves every subscriber: to a best-effort one it sends as best effort.
-        self._publisher = CameraPublisher(node, load.camera, frame, ReliabilityPolicy.RELIABLE)
+        self._publisher = CameraPublisher(node, CAMERA, frame, ReliabilityPolicy.RELIABLE)
         self.matched = self._publisher.matched
         self._info = info
         self._no_calibration = CameraInfo(height=info.height, width=info.width)
@@ -199,7 +178,7 @@ class SoakCamera:
             stop.wait(max(0.0, due - time.monotonic()))
 
 
-def create(node: Node, load: SoakLoad) -> SoakCamera:
+def create(node: Node, load: SoakSetting) -> SoakCamera:
     """Return the camera of a load; raises BagError when there are no images."""
     with open_recording(Path(load.recording)) as recording:
         pictures, info = read_recording(recording)
@@ -209,8 +188,8 @@ def create(node: Node, load: SoakLoad) -> SoakCamera:
 
 def main(arguments: list[str]) -> int:
     """Send until the time is over, or SIGINT or SIGTERM."""
-    load = from_word(SoakLoad, arguments[0])
-    return publish("soak_camera", lambda node: create(node, load), Path(load.log))
+    load = from_word(SoakSetting, arguments[0])
+    return publish("soak_camera", lambda node: create(node, load), Path(arguments[1]))
 
 
 if __name__ == "__main__":

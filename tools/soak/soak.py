@@ -9,7 +9,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,10 @@ from proto_mtl_ros.ros.outcomes import read_outcomes
 from tools.performance.node import NodeBench, NodeSetting
 from tools.processes import cpu_seconds, idle_seconds, process_use, to_word
 from tools.soak.analysis import Accounts, FaultOutcome, accounts, fault_outcomes, images, trend
-from tools.soak.camera import SoakLoad
 from tools.soak.operator import Operator
-from tools.soak.schedule import KINDS, Fault, round_seconds, schedule
+from tools.soak.schedule import CAMERA, Fault, SoakSetting, round_seconds, schedule
 
-CAMERA, NODE = "camera", "node0"
+NODE = "node0"
 _STATUS = f"{NODE}: {CAMERA}"
 _MEASURED = ("rss_mib", "anon_mib", "pss_mib", "uss_mib", "fds", "threads")
 _JUDGED = ("rss_mib", "anon_mib", "fds", "threads")
@@ -34,32 +33,6 @@ _POLL_SECONDS = 0.05
 _APPEAR_SECONDS = 60.0
 _CONNECT_SECONDS = 5.0
 _LEAST_SETTLE_SECONDS = 1.5
-
-
-@dataclass(frozen=True)
-class SoakSetting:
-    """A soak.
-
-    Attributes:
-        recording: that is played over and over.
-        seconds: how long.
-        rate: images a second, 0 for the recording's own.
-        seed, faults: of the schedule.
-        every: seconds between samples.
-        model, backend, threads: of the node.
-        results: names of ``node.RESULTS`` that are subscribed to.
-    """
-
-    recording: Path
-    seconds: float
-    rate: float = 0.0
-    seed: int = 0
-    faults: tuple[str, ...] = tuple(KINDS)
-    every: float = 5.0
-    model: str = "nyu13-lite0"
-    backend: str = "auto"
-    threads: int = 1
-    results: tuple[str, ...] = ("segmentation", "confidence", "depth", "normals", "points")
 
 
 Sample = dict[str, float]
@@ -89,9 +62,10 @@ class Soak:
         """
         setting = self._setting
         parameters = {
-            "model": json.dumps(setting.model), "backend": json.dumps(setting.backend),
+            "model": json.dumps(setting.model),
+            "backend": json.dumps(setting.backend),
             "threads": str(setting.threads),
-        }  # fmt: skip
+        }
         nodes = NodeSetting(setting.results, (CAMERA,), (parameters,), tell_fates=True)
         ends = (signal.SIGINT, signal.SIGTERM)
         former = [signal.signal(number, lambda *_: self._interrupted.set()) for number in ends]
@@ -110,11 +84,8 @@ class Soak:
         setting = self._setting
         stopped = bench.start("stopped_subscriber", bench.listener_arguments("stopped.json"))
         sent = bench.folder / "sent.json"
-        load = SoakLoad(
-            str(setting.recording.resolve()), CAMERA, setting.rate, setting.seconds, setting.seed,
-            setting.faults, str(sent),
-        )  # fmt: skip
-        camera = bench.start("camera", ["-m", "tools.soak.camera", to_word(load)], ends=True)
+        words = ["-m", "tools.soak.camera", to_word(setting), str(sent)]
+        camera = bench.start("camera", words, ends=True)
         started: dict[str, Any] = {}
 
         def has_started() -> bool:
@@ -140,9 +111,15 @@ class Soak:
         balance = accounts(log, fates, heard, topics, counters, inactive)
         tried = [fault for fault in self._faults if started["origin"] + fault.end < ended]
         outcomes = fault_outcomes(
-            tried, started["origin"], ended, heard, topics, self._said, operator.refused,
+            tried,
+            started["origin"],
+            ended,
+            heard,
+            topics,
+            self._said,
+            operator.refused,
             balance.missing,
-        )  # fmt: skip
+        )
         balance = replace(
             balance, missing=[(topic, time - started["origin"]) for topic, time in balance.missing]
         )

@@ -54,9 +54,7 @@ class ImageSequence(Recording):
     def _message(self, index: int, fields: dict[str, Any]) -> BagMessage:
         types = typestore().types
         stamp = self._stamp(index)
-        time = types["builtin_interfaces/msg/Time"](
-            sec=stamp // 1_000_000_000, nanosec=stamp % 1_000_000_000
-        )
+        time = types["builtin_interfaces/msg/Time"](*divmod(stamp, 1_000_000_000))
         header = types["std_msgs/msg/Header"](stamp=time, frame_id=FRAME_ID)
         topic = self.topics.image
         message = types[topic.type](header=header, **fields)

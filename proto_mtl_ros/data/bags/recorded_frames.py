@@ -21,8 +21,9 @@ from proto_mtl_ros.data.bags.recording import (
     DepthFrame,
     decode_picture,
     image_arguments,
+    one_line_errors,
 )
-from proto_mtl_ros.encodings import EncodingError, decode_image
+from proto_mtl_ros.encodings import decode_image
 from proto_mtl_ros.errors import BagError, DataError
 from proto_mtl_ros.geometry import Camera, resize
 from proto_mtl_ros.geometry.depth_cleaning import clean_depth
@@ -161,7 +162,11 @@ class RecordedFrames:
     def _chosen(self) -> Iterator[tuple[BagMessage, dict[str, BagMessage]]]:
         """Yield the images that are asked for, each with its partners."""
         self._reset()
-        first, last = self._stretch()
+        first, last = 0, None
+        if self._part is not None:
+            begin, end = self._recording.image_span()
+            # in whole nanoseconds: as floats, stamps of this century are hundreds of them apart
+            first, last = (begin + round(share * (end - begin)) for share in self._part)
         for number, (image, partners) in enumerate(self._matched()):
             stamp = image.stamp
             if number % self._every or (last is not None and not first <= stamp <= last):
@@ -172,15 +177,6 @@ class RecordedFrames:
             places = {name: (own.stamp, own.time) for name, own in partners.items()}
             self._places[stamp] = image.time, places
             yield image, partners
-
-    def _stretch(self) -> tuple[int, int | None]:
-        """Return first and last stamp of the part of the recording that is asked for."""
-        if self._part is None:
-            return 0, None
-        begin, end = self._recording.image_span()
-        # in whole nanoseconds: as floats, stamps of this century are hundreds of them apart
-        first, last = (begin + round(share * (end - begin)) for share in self._part)
-        return first, last
 
     def _matched(self) -> Iterator[tuple[BagMessage, dict[str, BagMessage]]]:
         """Yield every image once with its partners, in one pass."""
@@ -284,10 +280,8 @@ def match_one_to_one(
 
 def _ids(message: BagMessage) -> np.ndarray:
     """Return class ids uint8 [H, W] of an Image message."""
-    try:
+    with one_line_errors(message):
         ids: Any = decode_image(*image_arguments(message.decode()))
-    except EncodingError as error:
-        raise BagError(f"{message.topic} cannot be decoded: {error}") from None
     if ids.dtype != np.uint8 or ids.ndim != 2:
         raise DataError(f"{message.topic} has no class ids: they are mono8 or 8UC1")
     return ids

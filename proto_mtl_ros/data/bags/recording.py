@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -43,13 +44,11 @@ class DepthFrame:
     def decode(self) -> tuple[np.ndarray, str]:
         """Return float32[H, W] metres along the optical axis, NaN where invalid, and its frame."""
         message = self.message.decode()
-        try:
+        with one_line_errors(self.message):
             if self.message.type == COMPRESSED_IMAGE:
                 depth = decode_compressed_depth(message.format, message.data)
             else:
                 depth = to_depth(*image_arguments(message))
-        except EncodingError as error:
-            raise _damaged(self.message, error) from None
         return depth, str(message.header.frame_id)
 
 
@@ -189,13 +188,17 @@ def image_arguments(image: Any) -> tuple[str, int, int, int, bool, Any]:
 def decode_picture(message: BagMessage) -> np.ndarray:
     """Return the image of a message as uint8 [H, W, 3] RGB; BagError where it is damaged."""
     image = message.decode()
-    try:
+    with one_line_errors(message):
         if message.type == COMPRESSED_IMAGE:
             return decode_compressed(image.format, image.data)
         return to_rgb(*image_arguments(image))
+
+
+@contextmanager
+def one_line_errors(message: BagMessage) -> Iterator[None]:
+    """Make a BagError of what is wrong with the image of a message."""
+    try:
+        yield
     except EncodingError as error:
-        raise _damaged(message, error) from None
-
-
-def _damaged(message: BagMessage, error: EncodingError) -> BagError:
-    return BagError(f"an image of {message.topic} cannot be decoded ({error}): record it again")
+        why = f"an image of {message.topic} cannot be decoded ({error}): record it again"
+        raise BagError(why) from None

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Any
 
 from proto_mtl_ros.data.bags.bag import Bag, Topic
 from proto_mtl_ros.data.bags.calibration import Calibration
@@ -119,8 +118,14 @@ def _describe(bag: Bag, summary: TopicSummary) -> None:
     summary.frame_id = str(content.header.frame_id)
     if summary.topic.type == COMPRESSED_IMAGE:
         summary.encoding = str(content.format)
-        summary.size = _compressed_size(content)
-        summary.use = "depth" if "compressedDepth" in summary.encoding else "image"
+        is_depth = "compressedDepth" in summary.encoding
+        summary.use = "depth" if is_depth else "image"
+        decode = decode_compressed_depth if is_depth else decode_compressed
+        try:
+            height, width = decode(content.format, content.data).shape[:2]
+            summary.size = f"{width}x{height}"
+        except EncodingError as error:
+            summary.size = f"not readable ({error.cause})"
         return
     summary.size = f"{content.width}x{content.height}"
     if summary.topic.type == CAMERA_INFO:
@@ -136,14 +141,3 @@ def _describe(bag: Bag, summary: TopicSummary) -> None:
         summary.use = "labels"
     elif is_colour(summary.topic, summary.encoding):
         summary.use = "image"
-
-
-def _compressed_size(content: Any) -> str:
-    try:
-        if "compressedDepth" in content.format:
-            height, width = decode_compressed_depth(content.format, content.data).shape
-        else:
-            height, width = decode_compressed(content.format, content.data).shape[:2]
-    except EncodingError as error:
-        return f"not readable ({error.cause})"
-    return f"{width}x{height}"

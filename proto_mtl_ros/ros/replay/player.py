@@ -13,7 +13,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
 from pathlib import Path
 
 from rclpy.duration import Duration
@@ -197,7 +196,8 @@ def pausable(node: Node, player: Player) -> Iterator[None]:
         node.destroy_service(service)
 
 
-def _arguments(argv: list[str] | None) -> argparse.Namespace:
+def main(argv: list[str] | None = None) -> int:
+    """Run the player process; 0 after the whole recording, else the status of an error."""
     parser = argparse.ArgumentParser(prog="player", description="Play a recording over ROS.")
     parser.add_argument("recording", type=Path)
     parser.add_argument("--log", type=Path, help="JSON of stamps and times of sending")
@@ -210,29 +210,26 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--loops", type=int, default=1)
     parser.add_argument("--clock", action="store_true")
     parser.add_argument("--wait", type=float, default=30.0, help="seconds to wait for a subscriber")
-    return parser.parse_args(argv)
+    given = parser.parse_args(argv)
 
+    def play(node: Node) -> None:
+        topics = given.image_topic, given.info_topic
+        with open_recording(given.recording, given.fps, *topics) as recording:
+            player = Player(node, recording, given.rate, given.clock)
+            player.wait_for_subscriber(given.wait)
 
-def _play(given: argparse.Namespace, node: Node) -> None:
-    with open_recording(
-        given.recording, given.fps, given.image_topic, given.info_topic
-    ) as recording:
-        player = Player(node, recording, given.rate, given.clock)
-        player.wait_for_subscriber(given.wait)
-        try:
-            with pausable(node, player):
-                player.play(
-                    given.seconds, lambda count: say_json(played=count), given.start, given.loops
-                )
-        finally:
-            if given.log is not None:
-                player.log.write(given.log)
+            def tell(count: int) -> None:
+                say_json(played=count)
 
+            try:
+                with pausable(node, player):
+                    player.play(given.seconds, tell, given.start, given.loops)
+            finally:
+                if given.log is not None:
+                    player.log.write(given.log)
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the player process; 0 after the whole recording, else the status of an error."""
     exit_on_sigterm()
-    return run_process("player", partial(_play, _arguments(argv)))
+    return run_process("player", play)
 
 
 if __name__ == "__main__":

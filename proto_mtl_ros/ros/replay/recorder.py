@@ -13,7 +13,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -111,14 +112,16 @@ class Recorder:
             )
 
 
-def _topic(item: str) -> tuple[str, str]:
-    name, _, kind = item.partition("=")
-    if not name or not kind:
-        raise ConfigError(f"{item} is not NAME=TYPE: for example /tf=tf2_msgs/msg/TFMessage")
-    return name, kind
+def _topics(items: Iterable[str]) -> dict[str, str]:
+    pairs = {item: item.partition("=") for item in items}
+    for item, (name, _, kind) in pairs.items():
+        if not name or not kind:
+            raise ConfigError(f"{item} is not NAME=TYPE: for example /tf=tf2_msgs/msg/TFMessage")
+    return {name: kind for name, _, kind in pairs.values()}
 
 
-def _arguments(argv: list[str] | None) -> argparse.Namespace:
+def main(argv: list[str] | None = None) -> int:
+    """Run the recorder process; 0 when it was ended by a signal, else the status of an error."""
     parser = argparse.ArgumentParser(prog="recorder", description="Record topics into a rosbag2.")
     parser.add_argument("out", type=Path, help="folder of the new recording")
     parser.add_argument("topics", nargs="+", metavar="NAME=TYPE")
@@ -126,38 +129,30 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--replace", action="store_true", help="a recording that was cut off before is not kept"
     )
-    return parser.parse_args(argv)
+    given = parser.parse_args(argv)
+    stop = threading.Event()  # a signal must not cut a message that is being written
 
-
-def _record(given: argparse.Namespace, stop: threading.Event, node: Node) -> None:
-    topics = dict(_topic(item) for item in given.topics)
-    # what a replay gives can be replayed; what a robot has seen is not seen again
-    writer = BagWriter(given.out, keep_cut=not given.replace)
-    for kept in writer.kept:
-        print(f"recorder: a recording that was cut off is now {kept}", file=sys.stderr)
-    writer.kept.clear()
-    try:
-        with writer:
-            recorder = Recorder(node, writer, topics)
-            try:
+    def record(node: Node) -> None:
+        topics = _topics(given.topics)
+        # what a replay gives can be replayed; what a robot has seen is not seen again
+        writer = BagWriter(given.out, keep_cut=not given.replace)
+        for kept in writer.kept:
+            print(f"recorder: a recording that was cut off is now {kept}", file=sys.stderr)
+        writer.kept.clear()
+        try:
+            with writer, closing(Recorder(node, writer, topics)) as recorder:
                 recorder.record(stop)
-            finally:
-                recorder.close()
             if given.log is not None:
                 recorder.log.write(given.log)
-    except (ProtoMtlError, OSError) as error:
-        if not writer.kept:
-            raise
-        text = file_trouble(error) if isinstance(error, OSError) else str(error)
-        raise BagError(f"{text}; what was recorded before is in {writer.kept[0]}") from None
+        except (ProtoMtlError, OSError) as error:
+            if not writer.kept:
+                raise
+            text = file_trouble(error) if isinstance(error, OSError) else str(error)
+            raise BagError(f"{text}; what was recorded before is in {writer.kept[0]}") from None
 
-
-def main(argv: list[str] | None = None) -> int:
-    """Run the recorder process; 0 when it was ended by a signal, else the status of an error."""
-    stop = threading.Event()  # a signal must not cut a message that is being written
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    return run_process("recorder", partial(_record, _arguments(argv), stop))
+    return run_process("recorder", record)
 
 
 if __name__ == "__main__":

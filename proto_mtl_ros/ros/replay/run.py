@@ -19,8 +19,11 @@ from proto_mtl_ros.drawing.contact_sheet import contact_sheet
 from proto_mtl_ros.encodings import encode_compressed
 from proto_mtl_ros.errors import ConfigError, file_trouble
 from proto_mtl_ros.evaluation.frame_album import spread
-from proto_mtl_ros.evaluation.replay_figures import replay_figures
-from proto_mtl_ros.evaluation.replay_report import live_verdict, write_replay_report
+from proto_mtl_ros.evaluation.replay_report import (
+    live_verdict,
+    replay_figures,
+    write_replay_report,
+)
 from proto_mtl_ros.evaluation.report import machine_facts
 from proto_mtl_ros.files import sole_use, write_bytes
 from proto_mtl_ros.ros.replay.comparison import ResultReader
@@ -58,8 +61,7 @@ def run_replay(options: ReplayOptions, say: Callable[[str], None], progress: Pro
         say(_inventory(recording))
         for note in recording.notes:
             say(f"note: {note}")
-        with ReplaySession(options, recording, progress) as session:
-            logs = session.run()
+        logs = ReplaySession(options, recording, progress).run()
         settings = {name: yaml.safe_load(value) for name, value in options.parameters.items()}
         predictor = _predictor(bundle, logs, settings) if options.compare else None
         reader = ResultReader(recording, logs, predictor, settings)

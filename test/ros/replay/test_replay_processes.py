@@ -31,7 +31,7 @@ from proto_mtl_ros.data.bags.recording_kinds import open_recording
 from proto_mtl_ros.data.bags.stamp_log import StampLog
 from proto_mtl_ros.data.bags.writer import BagWriter
 from proto_mtl_ros.errors import INPUT, INTERRUPTED, USAGE, BagError, ProtoMtlError
-from proto_mtl_ros.ros.replay import lifecycle, player, processes, recorder
+from proto_mtl_ros.ros.replay import player, processes, recorder
 from proto_mtl_ros.ros.replay.processes import (
     DDS_PROFILE_VARIABLES,
     Child,
@@ -267,11 +267,11 @@ def test_a_node_that_is_not_there_or_does_not_answer_is_named(node: Any) -> None
     own = rclpy.create_node("another", context=node.context)
     # a service that nobody serves: its node is not spun
     own.create_service(ChangeState, "/stuck/change_state", lambda request, response: response)
-    absent = lifecycle.LifecycleClient(node, "/absent", lambda: None)
+    absent = processes.LifecycleClient(node, "/absent", lambda: None)
     with pytest.raises(ProtoMtlError, match="/absent did not appear within 0.2 s"):
         absent.wait(0.2)
-    stuck = lifecycle.LifecycleClient(node, "/stuck", lambda: None)
+    stuck = processes.LifecycleClient(node, "/stuck", lambda: None)
     stuck.wait(20.0)
     with pytest.raises(ProtoMtlError, match="did not configure within 0.2 s: see its log"):
-        stuck.change(lifecycle.CONFIGURE, 0.2)
+        stuck.change("configure", 0.2)
     own.destroy_node()
