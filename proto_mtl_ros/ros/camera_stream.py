@@ -20,11 +20,8 @@ from proto_mtl_ros.ros.outcomes import Outcomes, recent_rate
 from proto_mtl_ros.ros.parameters import Parameters
 from proto_mtl_ros.ros.results import Results
 
-STAMP_TOLERANCE = 5.0
-"""Seconds that an image's stamp may differ from the node's clock."""
-
-_STALE_AFTER = 5.0
-"""Times input_timeout after which a silent camera's status is stale."""
+STAMP_TOLERANCE = 5.0  # seconds that an image's stamp may differ from the node's clock
+_STALE_AFTER = 5.0  # times input_timeout after which a silent camera's status is stale
 
 _EARLY = 0.25
 """Share of a period that a frame may come early: cameras are not as regular as their rate."""

@@ -28,8 +28,7 @@ except ImportError:  # optional: only for encodings that this package does not k
 _TURNS_WITHIN = 5.0
 """Seconds within which a calibration that comes back has taken turns with another."""
 
-_REMEMBERED = 8
-"""Calibrations that are remembered, to see that one comes back."""
+_REMEMBERED = 8  # calibrations that are remembered, to see that one comes back
 
 _NO_PIXELS: Any = partial(np.empty, (0, 0, 3), np.uint8)
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What /diagnostics can say is wrong, how bad it is, and what to do: one table.
 
-`python -m tools.interface_pages diagnostics` prints docs/diagnostics.md from it.
+Run `python -m tools.interface_pages` after a change.
 """
 
 from __future__ import annotations

@@ -19,17 +19,10 @@ from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 from proto_mtl_ros.errors import one_line
 from proto_mtl_ros.ros.diagnostic_table import ERROR, OK, row_of
 
-HOLD = 5.0
-"""Seconds that a diagnostic is given after it was last seen."""
-
-LONGEST_HOLD = 60.0
-"""The hold doubles each time a diagnostic returns soon, up to this."""
-
-CALM = 60.0
-"""Seconds after its end within which one that is seen again has returned."""
-
-_CURRENT = 1.5
-"""Seen within so many seconds it is there now: reports are a second apart."""
+HOLD = 5.0  # seconds that a diagnostic is given after it was last seen
+LONGEST_HOLD = 60.0  # the hold doubles each time a diagnostic returns soon, up to this
+CALM = 60.0  # seconds after its end within which one that is seen again has returned
+_CURRENT = 1.5  # seen within so many seconds it is there now: reports are a second apart
 
 Finding = tuple[bytes, str]
 """Level and text of what is not in order."""

@@ -22,19 +22,13 @@ from proto_mtl_ros.ros.parameters import Parameters
 from proto_mtl_ros.ros.worker import THREAD, Worker
 from proto_mtl_ros.runtime.predictor import Predictor
 
-TICK = 0.25
-"""Seconds between two looks at the worker."""
+TICK = 0.25  # seconds between two looks at the worker
 
 RESTARTS = 3  # new engines that are tried one after the other
 
-FIRST_PAUSE = 1.0
-"""Seconds before a new engine is loaded; they double from one attempt to the next."""
-
-SETTLED = 60.0
-"""Seconds of good work after which the attempts are counted from 0 again."""
-
-FAILURES = 3
-"""Frames that must have failed one after the other before the engine counts as failed."""
+FIRST_PAUSE = 1.0  # seconds before a new engine is loaded; they double from one attempt to the next
+SETTLED = 60.0  # seconds of good work after which the attempts are counted from 0 again
+FAILURES = 3  # frames that must have failed one after the other before the engine counts as failed
 
 ENDING_PATIENCE = 3.0
 """Seconds that a frame in work may still take when the process is about to end."""

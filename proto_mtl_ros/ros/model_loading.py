@@ -16,8 +16,7 @@ from proto_mtl_ros.runtime.bundle import Bundle
 from proto_mtl_ros.runtime.engine import Engine, create_engine
 from proto_mtl_ros.runtime.predictor import Predictor
 
-THREAD = "model-loader"
-"""Name of the threads that load a model and build nothing before."""
+THREAD = "model-loader"  # name of the threads that load a model and build nothing before
 
 
 def load_predictor(parameters: Parameters, avoid: str = "", instead_of: str = "") -> Predictor:

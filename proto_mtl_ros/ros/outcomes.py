@@ -23,17 +23,13 @@ from proto_mtl_ros.ros.decoding import Frame
 
 PROCESSED = "processed"
 
-RATE_WINDOW = 5.0
-"""Seconds over which rates are counted."""
-
-SAMPLES = 512
-"""Latency percentiles are over so many newest frames."""
+RATE_WINDOW = 5.0  # seconds over which rates are counted
+SAMPLES = 512  # latency percentiles are over so many newest frames
 
 LATE, KEEPS_UP = 0.5, 0.6
 """Below the one share of images that give results it is too few, from the other on enough again."""
 
-_FEWEST = 5
-"""So many images in a window are needed to tell."""
+_FEWEST = 5  # so many images in a window are needed to tell
 
 _LINE = re.compile(r"(\S+): image (\d+)\.(\d{9}): (\w+)$")
 

@@ -21,8 +21,7 @@ from proto_mtl_ros.ros.heap import return_freed_memory
 from proto_mtl_ros.ros.parameters import Parameters
 from proto_mtl_ros.runtime.predictor import Prediction, Predictor
 
-THREAD = "engine"
-"""Name of the workers' threads."""
+THREAD = "engine"  # name of the workers' threads
 
 Taken = list[tuple[CameraStream, Frame]]
 

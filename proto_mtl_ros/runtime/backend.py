@@ -139,7 +139,7 @@ class Engine(ABC):
             ) from None
         for name, output in self._outputs.items():
             found = maps.get(name)
-            wanted = output.shape(images.shape)
+            wanted = images.shape[:3] + ((output.channels,) if output.channels > 1 else ())
             if found is None or found.dtype != output.dtype or found.shape != wanted:
                 given = "nothing" if found is None else f"{found.dtype}{list(found.shape)}"
                 raise EngineError(
