@@ -83,7 +83,6 @@ def _write(docs: Path, rows: Sequence[Row], sections: list[str], ablations: list
 
 
 def main_rows(protocol: Protocol, results: Sequence[Result]) -> list[Row]:
-    """Return the rows of the main tables, on the test split."""
     rows = []
     for manifest in protocol.manifests:
         methods = {
@@ -104,7 +103,6 @@ def _of(
 
 
 def _main_tables(protocol: Protocol, rows: Sequence[Row]) -> str:
-    """Return the tables of every manifest, and how much fewer labels reach."""
     parts: list[str] = []
     of = {name: [row for row in rows if row["manifest"] == name] for name in protocol.manifests}
     for name, manifest in protocol.manifests.items():
@@ -129,7 +127,6 @@ def _labels(manifest: ManifestConfig) -> str:
 
 
 def _section(path: Path, protocol: Protocol, results: Sequence[Result], text: str) -> str:
-    """Return what the page says of one protocol."""
     frames = {r["figures"][VAL]["frames"] for r in results if VAL in r["figures"]}
     count = f" ({', '.join(map(str, sorted(frames)))} frames)" if frames else ""
     shown = path.name if path.is_absolute() else path.as_posix()

@@ -28,7 +28,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 import benchmark.methods  # noqa: F401  configurations may name them
 from proto_mtl_ros.errors import ConfigError
 from proto_mtl_ros.files import read_yaml
-from proto_mtl_ros.training.config import TrainConfig, first_error
+from proto_mtl_ros.training.config import TrainConfig, checked, first_error
 
 _NAME = r"^[A-Za-z0-9+][A-Za-z0-9_.+-]*$"
 """Of everything that becomes a part of a file's name."""
@@ -168,12 +168,7 @@ class Protocol(_Section):
     @classmethod
     def read(cls, path: Path | str) -> Protocol:
         """Read a YAML file; ConfigError names the first key that is wrong."""
-        path = Path(path)
-        content = read_yaml(path, ConfigError)
-        try:
-            return cls.model_validate(content)
-        except ValidationError as error:
-            raise ConfigError(f"{path}: {first_error(error)}") from error
+        return checked(cls, read_yaml(Path(path), ConfigError), str(path))
 
 
 def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

@@ -83,7 +83,6 @@ class Runner:
 
     @property
     def threads(self) -> int:
-        """Of each run."""
         return max(1, _cores() // self.workers)
 
     def missing(self, runs: Sequence[Run]) -> list[Run]:
@@ -151,7 +150,6 @@ class Runner:
             self.say(f"started  {run.key} (log: {folder / LOG})")
 
     def _ended(self, child: _Child, left: int) -> int:
-        """Say how a run ended; return its status."""
         self._close(child)
         run, status = child.run, child.process.returncode
         if status == BUSY:
@@ -211,7 +209,6 @@ def last_line(path: Path) -> str:
 
 
 def _cores() -> int:
-    """The cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

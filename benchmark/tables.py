@@ -82,12 +82,10 @@ def main_table(rows: Sequence[Row]) -> str:
 
 
 def task_table(rows: Sequence[Row]) -> str:
-    """Return the deltas task by task, against each baseline."""
     return table([_label("method"), *(c for name in BASELINES for c in _by_task(name))], rows)
 
 
 def ablation_table(rows: Sequence[Row]) -> str:
-    """Return figures, deltas by task and the affinity's entropy of ablation rows."""
     deltas = [*map(_delta, reversed(BASELINES)), *_by_task(MULTI_TASK)]
     return table([_label("row"), *_VALUES, *deltas, _ENTROPY, *_COST], rows)
 

@@ -130,7 +130,6 @@ def _flat(parameters: list[nn.Parameter], gradients: Iterable[Tensor | None]) ->
 
 
 def _split(parameters: list[nn.Parameter], vector: Tensor) -> list[Tensor]:
-    """Return the vector in the shapes of the parameters."""
     parts = vector.split([parameter.numel() for parameter in parameters])
     return [part.view(parameter.shape) for part, parameter in zip(parts, parameters)]
 

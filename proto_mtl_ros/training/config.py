@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, model_validator
 
@@ -312,10 +312,18 @@ class TrainConfig(_Section):
         """Read a YAML file; ConfigError names the first key that is wrong."""
         content = read_yaml(Path(path), ConfigError)
         refuse_removed(content, path, auxiliary_losses())
-        try:
-            return cls.model_validate(content)
-        except ValidationError as error:
-            raise ConfigError(f"{path}: {first_error(error)}") from error
+        return checked(cls, content, str(path))
+
+
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+def checked(kind: type[_Model], content: Any, where: str) -> _Model:
+    """Return the object; ConfigError says ``where`` and which key is wrong first."""
+    try:
+        return kind.model_validate(content)
+    except ValidationError as error:
+        raise ConfigError(f"{where}: {first_error(error)}") from error
 
 
 def first_error(error: ValidationError) -> str:

@@ -115,7 +115,6 @@ def for_few_frames(settings: TrainConfig, frames: int, steps: int) -> TrainConfi
 
 
 def _compared(recording: Path, out: Path, lesson: Lesson, models: list[str]) -> dict[str, Any]:
-    """Return the figures of the models beside those of their rivals, and the mean over seeds."""
     last, first = (1 - lesson.judge, 1.0), (0.0, lesson.learn)
 
     def judged(
@@ -159,7 +158,6 @@ def _compared(recording: Path, out: Path, lesson: Lesson, models: list[str]) -> 
 def _judged(
     recording: Path, model: str, out: Path, options: PassOptions, registered: bool
 ) -> dict[str, Any]:
-    """Return the figures of a model on a part of the recording."""
     with BagRecording(recording) as opened:
         calibration = Calibration.of(opened, registered=registered)
         predictor = proto_mtl_ros.load(model, "onnxruntime", "cpu")
@@ -179,7 +177,6 @@ def _judged(
 
 
 def _miou(data: Path, model: str) -> float:
-    """Return the mIoU of a model on the val split of NYUv2."""
     frames = NYUv2(data, "val")
     predictor = proto_mtl_ros.load(model, "onnxruntime", "cpu")
     samples = (frames[index] for index in range(len(frames)))
@@ -189,7 +186,6 @@ def _miou(data: Path, model: str) -> float:
 
 
 def summary(found: dict[str, Any]) -> list[str]:
-    """Return the main figures of ``learn_from_bag``, a line each."""
     lines = [
         f"depth, {found['before']['pixels']}: {found['depth_abs_err_before']:.3f} m before,"
         f" {found['depth_abs_err_after']:.3f} m after"

@@ -74,7 +74,6 @@ class MultiTaskModule(L.LightningModule):
         self.train()
 
     def _freeze(self) -> None:
-        """Keep the first blocks, and all weights that the results of frozen tasks depend on."""
         network, options = self.network, self.config.optimiser
         frozen: list[Any] = []
         if options.frozen_blocks:

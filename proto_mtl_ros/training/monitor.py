@@ -41,7 +41,6 @@ class FiniteGuard:
         self._seen: list[tuple[Sequence[str], dict[str, Tensor]]] = []
 
     def watch(self, frame_ids: Sequence[str], parts: Mapping[str, Tensor]) -> None:
-        """Remember a batch of the step that is under way and the parts of its loss."""
         self._seen.append((frame_ids, {name: value.detach() for name, value in parts.items()}))
 
     def check(self, norm: Tensor, module: nn.Module, where: str, advice: str) -> None:
@@ -114,7 +113,6 @@ class HeldOutPictures:
             self.rows += [np.hstack([rgb, *predicted]), np.hstack([rgb, *known])]
 
     def add_affinity(self, affinity: Tensor) -> None:
-        """Add the token-level affinity [B, T, N, T] of a batch."""
         self.association += affinity.float().mean(2).sum(0).cpu().numpy()
         self.frames += len(affinity)
 

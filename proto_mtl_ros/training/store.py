@@ -51,7 +51,6 @@ class FrameBlock:
         return row
 
     def finish(self, device: torch.device) -> None:
-        """Turn everything into tensors, the maps on ``device``."""
         self.cameras = torch.tensor(self.cameras)
         for name, rows in self.rows.items():
             self.maps[name] = torch.from_numpy(self.maps[name][: len(rows)]).to(device)
@@ -124,7 +123,6 @@ class AttachedMaps:
         self.maps = [part.half().transpose(2, 3).contiguous() for part in both]
 
     def to(self, device: torch.device) -> AttachedMaps:
-        """Move the maps to ``device``; return self."""
         self.maps = [part.to(device) for part in self.maps]
         return self
 
@@ -198,7 +196,6 @@ class FrameStore:
         return len(self.frame_ids)
 
     def to(self, device: torch.device | str) -> FrameStore:
-        """Move the frames to ``device``, where batches are then cut; return the store."""
         self.device = torch.device(device)
         for block in self._blocks.values():
             block.maps = {name: maps.to(self.device) for name, maps in block.maps.items()}
@@ -232,26 +229,17 @@ class FrameStore:
     ) -> None:
         """Keep maps that were predicted on whole frames at ``size``; see ``AttachedMaps``.
 
-        Batches then hold them cut as the images are, under ``name``: float32 [B, H/stride,
-        W/stride, C], zeros for other frames.
+        Batches hold them cut as the images are, under ``name``: float32 [B, H/stride, W/stride, C].
         """
         attached = AttachedMaps(frames, maps, self.size, stride, vectors, mirrored)
         self._attached[name] = attached.to(self.device)
 
     def batch(
-        self,
-        indices: Sequence[int],
-        crops: Sequence[Crop],
-        canonical_fx: float,
+        self, indices: Sequence[int], crops: Sequence[Crop], canonical_fx: float
     ) -> dict[str, Any]:
-        """Cut a batch; see ``auxiliary.AuxiliaryLoss`` for what it holds.
+        """Cut a batch, a crop of each frame; see ``auxiliary.AuxiliaryLoss`` for what it holds.
 
-        Args:
-            indices: of the frames.
-            crops: one for each, relative to the frame.
-
-        Returns:
-            the batch; its image is float32 [B, 3, H, W], 0 to 255, for ``jitter_colours``.
+        ``image`` is float32 [B, 3, H, W], 0 to 255, before the colours change; depth is canonical.
         """
         height, width = self.size
         batch = self._blank(indices)
@@ -293,7 +281,6 @@ class FrameStore:
         return any(t.name == name and torch_task(t).vectors for t in self.tasks)
 
     def _blank(self, indices: Sequence[int]) -> dict[str, Any]:
-        """Return a batch of frames that show nothing and have no label."""
         count, (height, width) = len(indices), self.size
         batch: dict[str, Any] = {
             IMAGE: torch.full((count, 3, height, width), float(PADDING_GREY), device=self.device),

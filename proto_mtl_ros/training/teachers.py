@@ -6,7 +6,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from pydantic import ValidationError
 from torch import Tensor
 
 from proto_mtl_ros.errors import ConfigError
@@ -19,7 +18,7 @@ from proto_mtl_ros.runtime.torch import network_of
 from proto_mtl_ros.tasks import Task
 from proto_mtl_ros.training.auxiliary.auxiliary_loss import TEACHER, TEACHER_FEATURES
 from proto_mtl_ros.training.checkpoint import network_from_checkpoint
-from proto_mtl_ros.training.config import CONFIG, TrainConfig, first_error
+from proto_mtl_ros.training.config import CONFIG, TrainConfig, checked
 from proto_mtl_ros.training.frames import whole_frames
 from proto_mtl_ros.training.store import FrameStore
 from proto_mtl_ros.training.upgrade import upgraded
@@ -96,10 +95,8 @@ def _teacher(where: str, task: Task) -> tuple[ProtoMTL, float]:
         own = Path(where).parent / CONFIG
         if not own.is_file():
             raise ConfigError(f"{key}: {own} not found; train the teacher first")
-        try:
-            teacher = TrainConfig.model_validate(upgraded(read_json(own, ConfigError)))
-        except ValidationError as error:
-            raise ConfigError(f"{key}: {own} is no configuration: {first_error(error)}") from None
+        content = upgraded(read_json(own, ConfigError))
+        teacher = checked(TrainConfig, content, f"{key}: {own} is no configuration")
         network, _ = network_from_checkpoint(Path(where), teacher)
         canonical_fx = teacher.canonical_fx
     else:

@@ -155,7 +155,6 @@ def _train(config: TrainConfig, data: Path, output: Path, max_epochs: int | None
 
 
 def seed_and_threads(config: TrainConfig) -> None:
-    """Prepare this process for a run."""
     L.seed_everything(config.seed, verbose=False)
     # the second moments of frozen-out channels become denormal, which CPUs compute slowly
     torch.set_flush_denormal(True)
@@ -174,7 +173,6 @@ def check_division(config: TrainConfig, world: int) -> None:
 
 
 def _hardware(config: TrainConfig) -> dict[str, Any]:
-    """Return what Lightning's trainer is told of devices, processes and precision."""
     gpu = torch.cuda.is_available()
     wanted = config.hardware.devices
     devices = max(1, torch.cuda.device_count()) if wanted == "auto" else int(wanted)

@@ -7,13 +7,11 @@ import math
 
 import numpy as np
 import pytest
+import torch
+from small_training import WIDTH, made
 
-torch = pytest.importorskip("torch", reason="training needs torch")
-
-from small_training import WIDTH, made  # noqa: E402
-
-from proto_mtl_ros.model.network import NetworkOutput  # noqa: E402
-from proto_mtl_ros.tasks import TASKS  # noqa: E402
+from proto_mtl_ros.model.network import NetworkOutput
+from proto_mtl_ros.tasks import TASKS
 
 ALL = list(TASKS.values())
 NAMES = [task.name for task in ALL]

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import re
 import signal
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import typer
+from tiny_bundle import write_tiny_bundle
 
 import proto_mtl_ros
 from proto_mtl_ros import errors
@@ -38,7 +40,7 @@ def python(*words: object) -> subprocess.CompletedProcess[str]:
     """Run Python with this repository importable; output is captured as text."""
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "COLUMNS": "100"}
     command = [sys.executable, *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
+    return subprocess.run(command, capture_output=True, text=True, timeout=170, env=environment)
 
 
 def proto_mtl(
@@ -230,6 +232,25 @@ def test_every_error_has_a_status_of_the_table() -> None:
     ]
     assert len(kinds) > 5
     assert all(kind.exit_status in EXIT_STATUSES for kind in kinds)
+
+
+# --- `proto-mtl bench` on a real node and real engines
+
+
+@pytest.mark.slow
+@pytest.mark.ros
+def test_engines_and_node_are_measured(tmp_path: Path) -> None:
+    pytest.importorskip("rclpy", reason="ROS 2 is not installed")
+    model = write_tiny_bundle(tmp_path, tasks=("segmentation", "depth"))
+    done = proto_mtl("bench", "--model", model, "--seconds", 0.5, "--threads", 1)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["model"] == "tiny"
+    assert found["node"]["results"] == ["segmentation/image", "depth/image"]
+    assert 0 < found["node"]["ms_p50"] <= found["node"]["ms_p95"]
+    engines = {(row["backend"], row["precision"]): row for row in found["engines"]}
+    assert engines["onnxruntime", "fp32"]["ms_p50"] > 0
+    assert "error" in engines["torch", "fp32"]  # the tiny model has no weights
 
 
 # --- options with commas

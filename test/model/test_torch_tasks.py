@@ -9,14 +9,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
+from torch.nn import functional as F
 
-torch = pytest.importorskip("torch", reason="the network needs torch")
-from torch.nn import functional as F  # noqa: E402
-
-from proto_mtl_ros.model import ProtoMTL  # noqa: E402
-from proto_mtl_ros.model.deploy import DeployGraph  # noqa: E402
-from proto_mtl_ros.model.torch_tasks import KINDS, ScalarTask, torch_half, torch_task  # noqa: E402
-from proto_mtl_ros.tasks import DEPTH, SEGMENTATION, TASKS, Scalar, binary  # noqa: E402
+from proto_mtl_ros.model import ProtoMTL
+from proto_mtl_ros.model.deploy import DeployGraph
+from proto_mtl_ros.model.torch_tasks import KINDS, ScalarTask, torch_half, torch_task
+from proto_mtl_ros.tasks import DEPTH, SEGMENTATION, TASKS, Scalar, binary
 
 EDGES = binary("edges")
 EVERY = {**TASKS, "edges": EDGES}

@@ -21,7 +21,7 @@ from proto_mtl_ros.errors import ConfigError, EngineError, ProtoMtlError
 from proto_mtl_ros.runtime.bundle import Bundle
 from proto_mtl_ros.runtime.machine import machine, processor, usable_cores
 from recordings import write_recording
-from tools.performance.engine import EngineProcess, measure
+from tools.performance.engine import EngineProcess
 from tools.performance.engine_worker import EngineSetting
 from tools.performance.node_figures import load_figures
 from tools.performance.page import PAGE, write_page
@@ -76,19 +76,6 @@ def test_a_load_without_any_answer_has_no_latency() -> None:
     none = {camera: {"received": "0", "processed": "0"} for camera in TOPICS}
     figures = load_figures(sent, StampLog(), TOPICS, none, same, share={}, memory_mib={})
     assert (figures.answered, figures.loss, figures.latency_ms) == (0, 1.0, {})
-
-
-def test_an_engine_is_measured_in_a_process_of_its_own(tmp_path: Path) -> None:
-    model = str(write_tiny_bundle(tmp_path))
-    good = EngineSetting(model, "onnxruntime", "fp32", size=(64, 96), batch=3)
-    bad = EngineSetting(model, "onnxruntime", "fp16")
-    row, refused = measure([good, bad], rounds=2, frames=4)
-    assert (row["calls"], row["size"], row["batch"]) == (8, [64, 96], 3)
-    assert 0 < row["ms_best"] <= row["ms_p50"] <= row["ms_p95"]
-    assert row["images_per_second"] == pytest.approx(3e3 / row["ms_p50"])
-    assert row["peak_memory_mib"] > 20
-    assert 0 < row["load_seconds"] <= row["first_output_seconds"]
-    assert "fp32 or int8" in refused["error"]
 
 
 def test_an_engine_process_that_dies_is_one_clear_line(tmp_path: Path) -> None:

@@ -9,29 +9,28 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_training import WIDTH, batch, made, output, small_network, train_config
+from torch.nn import functional as F
 
-torch = pytest.importorskip("torch", reason="training needs torch")
-from small_training import WIDTH, batch, made, output, small_network, train_config  # noqa: E402
-from torch.nn import functional as F  # noqa: E402
-
-from proto_mtl_ros import plugins  # noqa: E402
-from proto_mtl_ros.errors import ConfigError  # noqa: E402
-from proto_mtl_ros.geometry import Camera  # noqa: E402
-from proto_mtl_ros.geometry.normals import depth_to_normals  # noqa: E402
-from proto_mtl_ros.model.network import NetworkOutput  # noqa: E402
-from proto_mtl_ros.model.retrieval import TaskPrototypes, entropy  # noqa: E402
-from proto_mtl_ros.tasks import NYU13  # noqa: E402
-from proto_mtl_ros.training.auxiliary import AUXILIARY_LOSSES  # noqa: E402
-from proto_mtl_ros.training.auxiliary.auxiliary_loss import TEACHER, TEACHER_FEATURES  # noqa: E402
-from proto_mtl_ros.training.auxiliary.geometry import depth_normals  # noqa: E402
-from proto_mtl_ros.training.auxiliary.prototype_knowledge import (  # noqa: E402
+from proto_mtl_ros import plugins
+from proto_mtl_ros.errors import ConfigError
+from proto_mtl_ros.geometry import Camera
+from proto_mtl_ros.geometry.normals import depth_to_normals
+from proto_mtl_ros.model.network import NetworkOutput
+from proto_mtl_ros.model.retrieval import TaskPrototypes, entropy
+from proto_mtl_ros.tasks import NYU13
+from proto_mtl_ros.training.auxiliary import AUXILIARY_LOSSES
+from proto_mtl_ros.training.auxiliary.auxiliary_loss import TEACHER, TEACHER_FEATURES
+from proto_mtl_ros.training.auxiliary.geometry import depth_normals
+from proto_mtl_ros.training.auxiliary.prototype_knowledge import (
     consistency,
     entropy_floor,
     knowledge_embedding,
 )
-from proto_mtl_ros.training.module import MultiTaskModule  # noqa: E402
+from proto_mtl_ros.training.module import MultiTaskModule
 
 
 @pytest.fixture(scope="module")

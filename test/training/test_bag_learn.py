@@ -19,8 +19,6 @@ from proto_mtl_ros.runtime.bundle import Bundle
 from proto_mtl_ros.runtime.engine import create_engine
 from recordings import without, write_recording
 
-pytest.importorskip("torch", reason="training needs torch")
-pytest.importorskip("lightning", reason="training needs lightning")
 pytest.importorskip("onnx", reason="export needs onnx")
 
 QUICK = """

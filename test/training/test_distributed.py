@@ -10,14 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from nyuv2_pack import write_pack
+from small_training import config_file
 
-torch = pytest.importorskip("torch", reason="training needs torch")
-pytest.importorskip("lightning", reason="training needs lightning")
-
-from small_training import config_file  # noqa: E402
-
-from proto_mtl_ros.training.frames import EpochBatches  # noqa: E402
+from proto_mtl_ros.training.frames import EpochBatches
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -98,6 +95,8 @@ def test_a_batch_in_two_parts_trains_the_weights_of_a_whole_one(pack, tmp_path):
     whole = _train(tmp_path / "whole", pack, loss=only)
     parts = _train(tmp_path / "parts", pack, loss=only, optimiser={"accumulate": 2})
     assert whole["global_step"] == parts["global_step"]
+    # sums in another order: where a gradient is all but zero, Adam makes whole steps of what
+    # rounding left of it; the largest difference seen is 1.2e-4, a batch norm's bias
     _assert_alike(whole, parts, 2e-4)
 
 

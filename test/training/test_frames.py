@@ -11,20 +11,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils.data import DataLoader
 
-torch = pytest.importorskip("torch", reason="training needs torch")
-
-from torch.utils.data import DataLoader  # noqa: E402
-
-from proto_mtl_ros.data.sample import Sample  # noqa: E402
-from proto_mtl_ros.geometry import Camera, resize  # noqa: E402
-from proto_mtl_ros.tasks import NYU13, TASKS  # noqa: E402
-from proto_mtl_ros.training.augmentation import Crop, Windows, crop_images, jitter_colours  # noqa: E402
-from proto_mtl_ros.training.config import TrainConfig  # noqa: E402
-from proto_mtl_ros.training.frames import EpochBatches, training_batch, training_loader  # noqa: E402
-from proto_mtl_ros.training.store import FrameStore  # noqa: E402
+from proto_mtl_ros.data.sample import Sample
+from proto_mtl_ros.geometry import Camera, resize
+from proto_mtl_ros.tasks import NYU13, TASKS
+from proto_mtl_ros.training.augmentation import Crop, Windows, crop_images, jitter_colours
+from proto_mtl_ros.training.config import TrainConfig
+from proto_mtl_ros.training.frames import EpochBatches, training_batch, training_loader
+from proto_mtl_ros.training.store import FrameStore
 
 ALL = list(TASKS.values())
 CANONICAL = 50.0

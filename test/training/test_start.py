@@ -7,28 +7,25 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
+import torch
 import typer
 from nyuv2_pack import write_pack
 from typer.testing import CliRunner
 
-torch = pytest.importorskip("torch", reason="training needs torch")
-pytest.importorskip("lightning", reason="training needs lightning")
-
-import safetensors.torch  # noqa: E402
-
-from proto_mtl_ros.cli.train import command as train_command  # noqa: E402
-from proto_mtl_ros.data.nyuv2 import NYUv2  # noqa: E402
-from proto_mtl_ros.errors import BundleError, ConfigError, DataError  # noqa: E402
-from proto_mtl_ros.runtime.bundle import Bundle  # noqa: E402
-from proto_mtl_ros.runtime.engine import create_engine  # noqa: E402
-from proto_mtl_ros.tasks import NYU13, LabelSet, tasks_over  # noqa: E402
-from proto_mtl_ros.training.augmentation import Crop  # noqa: E402
-from proto_mtl_ros.training.auxiliary.auxiliary_loss import TEACHER, TEACHER_FEATURES  # noqa: E402
-from proto_mtl_ros.training.checkpoint import network_from_checkpoint  # noqa: E402
-from proto_mtl_ros.training.config import TrainConfig  # noqa: E402
-from proto_mtl_ros.training.start import continued_from, starting_network  # noqa: E402
-from proto_mtl_ros.training.store import FrameStore  # noqa: E402
-from proto_mtl_ros.training.teachers import attach_teachers  # noqa: E402
+from proto_mtl_ros.cli.train import command as train_command
+from proto_mtl_ros.data.nyuv2 import NYUv2
+from proto_mtl_ros.errors import BundleError, ConfigError, DataError
+from proto_mtl_ros.runtime.bundle import Bundle
+from proto_mtl_ros.runtime.engine import create_engine
+from proto_mtl_ros.tasks import NYU13, LabelSet, tasks_over
+from proto_mtl_ros.training.augmentation import Crop
+from proto_mtl_ros.training.auxiliary.auxiliary_loss import TEACHER, TEACHER_FEATURES
+from proto_mtl_ros.training.checkpoint import network_from_checkpoint
+from proto_mtl_ros.training.config import TrainConfig
+from proto_mtl_ros.training.start import continued_from, starting_network
+from proto_mtl_ros.training.store import FrameStore
+from proto_mtl_ros.training.teachers import attach_teachers
 
 MODEL = Path(__file__).resolve().parents[2] / "models" / "nyu13-lite0"
 OWN = LabelSet("own", ("crate", "shelf"), ((1, 2, 3), (4, 5, 6)))

@@ -13,19 +13,16 @@ from pathlib import Path
 
 import pytest
 import sources
+import torch
 from nyuv2_pack import write_pack
+from small_training import config_file, train_config
 
-torch = pytest.importorskip("torch", reason="training needs torch")
-pytest.importorskip("lightning", reason="training needs lightning")
-
-from small_training import config_file, train_config  # noqa: E402
-
-from proto_mtl_ros.cli.main import run_command  # noqa: E402
-from proto_mtl_ros.errors import ConfigError, TrainingError  # noqa: E402
-from proto_mtl_ros.tasks import NYU13  # noqa: E402
-from proto_mtl_ros.training.module import MultiTaskModule  # noqa: E402
-from proto_mtl_ros.training.store import FrameStore  # noqa: E402
-from proto_mtl_ros.training.trainer import train, training_store  # noqa: E402
+from proto_mtl_ros.cli.main import run_command
+from proto_mtl_ros.errors import ConfigError, TrainingError
+from proto_mtl_ros.tasks import NYU13
+from proto_mtl_ros.training.module import MultiTaskModule
+from proto_mtl_ros.training.store import FrameStore
+from proto_mtl_ros.training.trainer import train, training_store
 
 pytestmark = pytest.mark.timeout(600)  # an export alone takes a minute on a busy machine
 

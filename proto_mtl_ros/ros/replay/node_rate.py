@@ -9,16 +9,14 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import qos_profile_sensor_data
-from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import Image
 
 from proto_mtl_ros.errors import ProtoMtlError
 from proto_mtl_ros.files import ScratchFolder
-from proto_mtl_ros.ros.replay.processes import Child, LifecycleClient, adopt_environment
+from proto_mtl_ros.ros.replay.processes import Child, LifecycleClient, adopt_environment, own_node
 
 _WIDTH, _HEIGHT = 640, 480
 _RESULTS = ("segmentation/image", "depth/image", "normals/image")
@@ -39,9 +37,7 @@ def node_rate(model: str, threads: int, seconds: float) -> dict[str, Any]:
     arguments = ["-m", "proto_mtl_ros.cli", "node", "--ros-args"]
     for key, value in (("model", model), ("threads", threads), ("cameras", "[camera]")):
         arguments += ["-p", f"{key}:={value}"]
-    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
-    node = Node("bench")
-    with ScratchFolder("bench") as folder:
+    with own_node("bench") as node, ScratchFolder("bench") as folder:
         child = Child("node", arguments, environment, folder / "node.log")
         try:
             client = LifecycleClient(node, "/proto_mtl", child.check)
@@ -51,8 +47,6 @@ def node_rate(model: str, threads: int, seconds: float) -> dict[str, Any]:
             return _measure(node, names, child, seconds)
         finally:
             child.stop()
-            node.destroy_node()
-            rclpy.try_shutdown()
 
 
 def _measure(node: Node, names: list[str], child: Child, seconds: float) -> dict[str, Any]:

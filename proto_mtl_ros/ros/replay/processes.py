@@ -15,8 +15,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -63,12 +63,23 @@ def say_json(**fields: object) -> None:
     print(json.dumps(fields), flush=True)
 
 
+@contextmanager
+def own_node(name: str) -> Iterator[Node]:
+    """Give a node, with ROS started for it; signals are left to the process."""
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+    node = Node(name)
+    try:
+        yield node
+    finally:
+        node.destroy_node()
+        rclpy.try_shutdown()
+
+
 def run_process(name: str, work: Callable[[Node], None]) -> int:
     """Give ``work`` a node of its own; return an exit status, after an error of one line."""
-    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
-    node = Node(f"proto_mtl_{name}")
     try:
-        work(node)
+        with own_node(f"proto_mtl_{name}") as node:
+            work(node)
     except ProtoMtlError as error:
         print(f"{name}: {error}", file=sys.stderr)
         return error.exit_status
@@ -77,9 +88,6 @@ def run_process(name: str, work: Callable[[Node], None]) -> int:
         return INPUT
     except KeyboardInterrupt:
         return INTERRUPTED
-    finally:
-        node.destroy_node()
-        rclpy.try_shutdown()
     return 0
 
 

@@ -61,8 +61,7 @@ def run_replay(options: ReplayOptions, say: Callable[[str], None], progress: Pro
         say(_inventory(recording))
         for note in recording.notes:
             say(f"note: {note}")
-        with ReplaySession(options, recording, progress) as session:
-            logs = session.run()
+        logs = ReplaySession(options, recording, progress).run()
         settings = {name: yaml.safe_load(value) for name, value in options.parameters.items()}
         predictor = _predictor(bundle, logs, settings) if options.compare else None
         reader = ResultReader(recording, logs, predictor, settings)

@@ -11,9 +11,7 @@ from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 
-import rclpy
 from rclpy.node import Node
-from rclpy.signals import SignalHandlerOptions
 
 from proto_mtl_ros.data.bags.recording import Recording
 from proto_mtl_ros.data.bags.stamp_log import StampLog
@@ -21,7 +19,7 @@ from proto_mtl_ros.data.bags.topics import COMPRESSED_IMAGE
 from proto_mtl_ros.errors import ConfigError, ProtoMtlError
 from proto_mtl_ros.ros.outcomes import read_outcomes
 from proto_mtl_ros.ros.replay.player import check_rate
-from proto_mtl_ros.ros.replay.processes import Child, LifecycleClient, adopt_environment
+from proto_mtl_ros.ros.replay.processes import Child, LifecycleClient, adopt_environment, own_node
 from proto_mtl_ros.ros.replay.recorder import DIAGNOSTICS
 from proto_mtl_ros.ros.topics import result_topics
 
@@ -136,34 +134,27 @@ class ReplayState:
 
 
 class ReplaySession:
-    """Runs the three processes of a replay; used as a context, it ends them all on leaving."""
+    """Runs the three processes of a replay, and ends them all."""
 
     def __init__(self, options: ReplayOptions, recording: Recording, progress: Progress) -> None:
         self._options, self._topics = options, recording.topics
         self._progress, self._images = progress, options.images(recording)
-        self._stack = ExitStack()
         self._children: list[Child] = []
         self._stage = ""
         self._state = ReplayState()
 
-    def __enter__(self) -> ReplaySession:
-        self._environment = adopt_environment(self._options.domain_id)
-        rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
-        self._stack.callback(rclpy.try_shutdown)
-        self._node = Node("proto_mtl_replay")
-        self._stack.callback(self._node.destroy_node)
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._stack.close()
-
     def run(self) -> ReplayLogs:
         """Play the recording; raises ProtoMtlError when a process did not do its part in time."""
+        self._environment = adopt_environment(self._options.domain_id)
+        with own_node("proto_mtl_replay") as node, ExitStack() as self._stack:
+            return self._run(node)
+
+    def _run(self, own: Node) -> ReplayLogs:
         out = self._options.out
         self._tell("starting the node")
         node = self._start("node", self._node_arguments())
         recorder = self._start("recorder", self._recorder_arguments())
-        client = LifecycleClient(self._node, f"/{NODE_NAME}", self._check)
+        client = LifecycleClient(own, f"/{NODE_NAME}", self._check)
         self._stack.callback(client.close)
         client.wait(_APPEAR_SECONDS)
         self._tell("loading the model")

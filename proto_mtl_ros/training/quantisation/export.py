@@ -117,7 +117,6 @@ def divided(source: FrameSource, calibrate: int, check: int) -> tuple[list[int],
 
 
 def spread(indices: Sequence[int], count: int) -> list[int]:
-    """Return ``count`` of the indices, evenly spread."""
     middle = (np.arange(count) + 0.5) * len(indices) / count
     return [indices[int(place)] for place in middle]
 

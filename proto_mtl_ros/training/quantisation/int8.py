@@ -166,7 +166,6 @@ class _Flow:
     def _walk(
         self, value: str, sources: Callable[[Any], Iterable[str]], stop: Container[str] = ()
     ) -> list[Any]:
-        """Return the nodes found on the way back from a value, not beyond the types in stop."""
         found: dict[str, Any] = {}
         waiting = [value]
         while waiting:
