@@ -126,7 +126,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=[NAME, f"{NAME}.*"]),
-    package_data={NAME: ["py.typed", "**/*.yaml", "**/*.html", "**/*.json"]},
+    package_data={NAME: ["py.typed", "**/*.yaml", "**/*.html", "**/*.txt", "**/*.json"]},
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         (SHARE, ["package.xml"]),

@@ -15,8 +15,7 @@ from typing import Annotated
 import typer
 
 from benchmark.protocol import Protocol
-from benchmark.record import check_results
-from benchmark.runs import chosen, runs_of
+from benchmark.runs import check_results, chosen, runs_of
 from proto_mtl_ros.data.table import read_splits
 from proto_mtl_ros.errors import ConfigError, ProtoMtlError, TrainingError, one_line
 
@@ -59,9 +58,8 @@ def main(
     may share the folders.
     """
     settings = Protocol.read(protocol)
-    from benchmark.outlook import outlook
     from benchmark.pages import write_tables
-    from benchmark.runner import Runner
+    from benchmark.runner import Runner, outlook
 
     failures: dict[str, str] = {}
     if not table_only:

@@ -20,16 +20,8 @@ CHART = Path("images") / "benchmark.png"
 def write_tables(protocol: Path, results: Path, docs: Path | None = None) -> str:
     """Return the tables of ``protocol`` as text.
 
-    Args:
-        protocol: a protocol file.
-        results: folder of the result files.
-        docs: folder that gets rows, pages and chart of every protocol beside it that has results;
-            None: nothing is written.
-
-    Raises:
-        ConfigError: the protocol file is wrong; another one that is wrong is left out, and said.
-        DataError: a result file is none.
-    """
+    ``docs`` gets rows, pages and chart of every protocol beside it that has results. ConfigError
+    for a wrong protocol; another one that is wrong is left out, and said."""
     rows: list[Row] = []
     sections: list[str] = []
     ablations: list[str] = []
@@ -61,10 +53,8 @@ def write_tables(protocol: Path, results: Path, docs: Path | None = None) -> str
 
 
 def _write(docs: Path, rows: Sequence[Row], sections: list[str], ablations: list[str]) -> None:
-    from benchmark.chart import delta_chart
-
     write_text(docs / ROWS, json.dumps(rows, indent=1, ensure_ascii=False) + "\n")
-    chart = delta_chart(rows)
+    chart = tables.delta_chart(rows)
     if chart is not None:
         write_bytes(docs / CHART, chart)
     page = [
@@ -93,7 +83,6 @@ def _write(docs: Path, rows: Sequence[Row], sections: list[str], ablations: list
 
 
 def main_rows(protocol: Protocol, results: Sequence[Result]) -> list[Row]:
-    """Return the rows of the main tables, on the test split."""
     rows = []
     for manifest in protocol.manifests:
         methods = {
@@ -109,13 +98,11 @@ def main_rows(protocol: Protocol, results: Sequence[Result]) -> list[Row]:
 def _of(
     results: Sequence[Result], manifest: str, method: str, ablation: bool = False
 ) -> list[Result]:
-    """Return the results of one row."""
     wanted = (manifest, method, ablation)
     return [r for r in results if (r["manifest"], r["method"], r["ablation"]) == wanted]
 
 
 def _main_tables(protocol: Protocol, rows: Sequence[Row]) -> str:
-    """Return the tables of every manifest, and how much fewer labels reach."""
     parts: list[str] = []
     of = {name: [row for row in rows if row["manifest"] == name] for name in protocol.manifests}
     for name, manifest in protocol.manifests.items():
@@ -140,7 +127,6 @@ def _labels(manifest: ManifestConfig) -> str:
 
 
 def _section(path: Path, protocol: Protocol, results: Sequence[Result], text: str) -> str:
-    """Return what the page says of one protocol."""
     frames = {r["figures"][VAL]["frames"] for r in results if VAL in r["figures"]}
     count = f" ({', '.join(map(str, sorted(frames)))} frames)" if frames else ""
     shown = path.name if path.is_absolute() else path.as_posix()

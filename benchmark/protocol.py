@@ -28,7 +28,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 import benchmark.methods  # noqa: F401  configurations may name them
 from proto_mtl_ros.errors import ConfigError
 from proto_mtl_ros.files import read_yaml
-from proto_mtl_ros.training.config import TrainConfig, first_error
+from proto_mtl_ros.training.config import TrainConfig, checked, first_error
 
 _NAME = r"^[A-Za-z0-9+][A-Za-z0-9_.+-]*$"
 """Of everything that becomes a part of a file's name."""
@@ -42,13 +42,9 @@ class _Section(BaseModel):
 
 
 class ManifestConfig(_Section):
-    """Which labels the train frames may use.
+    """Which labels the train frames may use: ``labels`` is relative to the data set, None for all.
 
-    Attributes:
-        labels: path of a label manifest, relative to the data set; None: all labels.
-        seeds: in place of the protocol's.
-        methods: only these; None: all of the protocol.
-    """
+    ``seeds`` and ``methods`` stand in place of the protocol's."""
 
     labels: str | None = None
     seeds: tuple[int, ...] | None = None
@@ -58,13 +54,10 @@ class ManifestConfig(_Section):
 class MethodConfig(BaseModel):
     """One row of a table; further keys are laid over the base configuration.
 
-    Attributes:
-        like: start from this method's keys rather than from the base alone. An ablation row that
-            says nothing more is that method's own row, and nothing is trained for it.
-        per_task: train one network for each task and join their figures.
-        teachers: the per-task method whose networks of the same labels and seed are the teachers.
-        label: name in tables.
-    """
+    ``like``: start from this method's keys rather than from the base alone. An ablation row that
+    says nothing more is that method's own row, and nothing is trained for it. ``per_task``: train
+    one network for each task and join their figures. ``teachers``: the per-task method whose
+    networks of the same labels and seed are the teachers."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
@@ -94,17 +87,7 @@ class AblationConfig(_Section):
 
 
 class Protocol(_Section):
-    """The content of a protocol file; rows keep the order of the file.
-
-    Attributes:
-        name: of the protocol, also of its folder of results.
-        notes: what its tables should say of it.
-        base: the training configuration that every row starts from.
-        manifests: name to the labels that may be used.
-        seeds: of every method on every manifest.
-        methods: name to the row.
-        ablations: the rows that are judged on held-out frames alone.
-    """
+    """The content of a protocol file; rows keep the order of the file."""
 
     name: str = Field(pattern=_NAME)
     notes: str = ""
@@ -184,18 +167,8 @@ class Protocol(_Section):
 
     @classmethod
     def read(cls, path: Path | str) -> Protocol:
-        """Read a YAML file.
-
-        Raises:
-            ConfigError: the file is missing or not YAML, or a key or value is wrong (the first
-                offending key is named).
-        """
-        path = Path(path)
-        content = read_yaml(path, ConfigError)
-        try:
-            return cls.model_validate(content)
-        except ValidationError as error:
-            raise ConfigError(f"{path}: {first_error(error)}") from error
+        """Read a YAML file; ConfigError names the first key that is wrong."""
+        return checked(cls, read_yaml(Path(path), ConfigError), str(path))
 
 
 def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

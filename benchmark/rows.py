@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from proto_mtl_ros.errors import DataError, one_line
 from proto_mtl_ros.files import read_json
-from proto_mtl_ros.tasks import TASKS
+from proto_mtl_ros.tasks import named_task
 
 
 class Figure(NamedTuple):
@@ -32,7 +32,7 @@ class Figure(NamedTuple):
     @property
     def sign(self) -> int:
         """1 where more is better, -1 where less is."""
-        return 1 if TASKS[self.task].higher_is_better else -1
+        return 1 if named_task(self.task).higher_is_better else -1
 
 
 FIGURES = (
@@ -61,11 +61,8 @@ Spread = dict[str, float | None]
 class SeedFigures(NamedTuple):
     """What a method reached with one seed; of a network per task all together.
 
-    Attributes:
-        values: task to figure.
-        parameters, minutes: sums over the networks.
-        entropy: of the affinity in nats, None where there is none.
-    """
+    ``parameters`` and ``minutes`` are sums over the networks, ``entropy`` is the affinity's in
+    nats."""
 
     values: dict[str, float]
     parameters: float
@@ -74,11 +71,7 @@ class SeedFigures(NamedTuple):
 
 
 def read_results(folder: Path) -> list[Result]:
-    """Return the content of every result file below ``folder``, in the order of their paths.
-
-    Raises:
-        DataError: a file is no result.
-    """
+    """Return the content of every result file below ``folder``, in the order of their paths."""
     results = []
     for path in sorted(folder.rglob("*.json")):
         if path.name.startswith("."):
@@ -175,15 +168,9 @@ def rows_of(
     split: str,
     tasks: Sequence[str],
 ) -> list[Row]:
-    """Return the rows of one table; a method without a finished seed has none.
+    """Return the rows of one table; a method without a finished seed of all ``tasks`` has none.
 
-    Args:
-        identity: protocol and manifest.
-        methods: name to its label and its results, in the order of the table.
-        baselines: name of a baseline to its results.
-        split: ``VAL`` or ``HELD_OUT``.
-        tasks: a row has figures for all of them.
-    """
+    ``identity`` is protocol and manifest; ``methods`` are name to label and results."""
     against = {name: by_seed(results, split, tasks) for name, results in baselines.items()}
     rows = []
     for method, (label, results) in methods.items():

@@ -9,6 +9,7 @@ The runner starts this; the process ends when the runner does (its standard inpu
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 import threading
@@ -17,11 +18,81 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+
 import benchmark.methods  # noqa: F401  configurations may name them
+from benchmark.runs import TRAINED, difference, recorded
+from proto_mtl_ros.data.nyuv2 import NYUv2
+from proto_mtl_ros.data.sample import FrameSource
 from proto_mtl_ros.errors import ConfigError, ProtoMtlError, one_line
+from proto_mtl_ros.evaluation.dataset import evaluate
 from proto_mtl_ros.files import FolderInUse, sole_use, write_text
+from proto_mtl_ros.files.tensors import read_torch
+from proto_mtl_ros.model import ProtoMTL
+from proto_mtl_ros.model.deploy import DeployGraph
+from proto_mtl_ros.model.network import NetworkOutput
+from proto_mtl_ros.model.retrieval import entropy
+from proto_mtl_ros.runtime.backend import Engine
+from proto_mtl_ros.runtime.bundle import Bundle
 from proto_mtl_ros.runtime.machine import processor
+from proto_mtl_ros.runtime.manifest import ModelManifest
+from proto_mtl_ros.runtime.predictor import Predictor
+from proto_mtl_ros.runtime.torch import run_graph
+from proto_mtl_ros.training.card import manifest
+from proto_mtl_ros.training.checkpoint import network_from_checkpoint
 from proto_mtl_ros.training.config import LAST, TrainConfig
+from proto_mtl_ros.training.sources import split_frames
+from proto_mtl_ros.training.trainer import train
+
+
+class NetworkEngine(Engine):
+    """Runs a network that is in memory, on the way that a bundle's network takes.
+
+    ``entropies`` are the mean entropies in nats of the affinity, a picture each."""
+
+    name = "torch"
+    title = "torch"
+
+    def __init__(self, network: ProtoMTL, manifest: ModelManifest) -> None:
+        super().__init__(manifest, "cuda:0" if torch.cuda.is_available() else "cpu", "fp32")
+        self.entropies: list[float] = []
+        self._graph = DeployGraph(network).eval().to(self.device)
+        self._hook = network.register_forward_hook(self._record)
+
+    def _record(self, _network: Any, _arguments: Any, out: NetworkOutput) -> None:
+        if out.affinity is not None:
+            self.entropies += entropy(out.affinity).flatten(1).mean(1).tolist()
+
+    def _run(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        return run_graph(self._graph, images, self.device)
+
+    def _release(self) -> None:
+        self._hook.remove()  # the network stays the caller's
+
+
+def figures(
+    config: TrainConfig, network: ProtoMTL, frames: FrameSource
+) -> tuple[dict[str, Any], float | None]:
+    """Return the figures on ``frames`` at the size of their labels, and the affinity's entropy in
+    nats.
+
+    A figure is None where no pixel was valid, the entropy for a network without affinity."""
+    record = manifest(config, network)
+    engine = NetworkEngine(network, record)
+    predictor = Predictor(Bundle(Path(), record), engine)
+    classes = tuple(frames.label_set.classes)
+    try:
+        samples = (frames[index] for index in range(len(frames)))
+        result = evaluate(predictor, samples, classes)
+    finally:
+        predictor.close()
+    values: dict[str, Any] = {"frames": result.frames}
+    for task, of_task in result.metrics.items():
+        values[task] = {k: None if math.isnan(v) else v for k, v in of_task.items()}
+    entropies = engine.entropies
+    return values, float(np.mean(entropies)) if entropies else None
+
 
 BUSY = 75
 """Exit status when another process is at this run (EX_TEMPFAIL of sysexits.h)."""
@@ -69,13 +140,6 @@ def _end_with_the_runner() -> None:
 
 
 def _run(spec: dict[str, Any], folder: Path) -> None:
-    import torch
-
-    from benchmark.figures import figures
-    from benchmark.record import TRAINED, difference, recorded
-    from proto_mtl_ros.training.checkpoint import network_from_checkpoint
-    from proto_mtl_ros.training.trainer import split_frames
-
     config = TrainConfig.model_validate(spec["config"])
     data = Path(spec["data"])
     trained = folder / TRAINED
@@ -96,7 +160,7 @@ def _run(spec: dict[str, Any], folder: Path) -> None:
     found: dict[str, Any] = {}
     found["held_out"], entropy = figures(config, network, held_out)
     if not spec["ablation"]:
-        found["val"] = _val_figures(config, network, data)
+        found["val"] = figures(config, network, NYUv2(data, "val"))[0]
     content = {
         **{key: spec[key] for key in ("protocol", "manifest", "method", "task", "seed")},
         "tasks": list(config.tasks),
@@ -115,14 +179,11 @@ def _run(spec: dict[str, Any], folder: Path) -> None:
     write_text(result, json.dumps(content, indent=1) + "\n")
 
 
-def _train(config: Any, data: Path, folder: Path) -> dict[str, float]:
+def _train(config: TrainConfig, data: Path, folder: Path) -> dict[str, float]:
     """Train or continue; return the seconds that it took, and the frames that were seen.
 
     Of an attempt that was ended from outside the time up to its last checkpoint counts.
     """
-    from proto_mtl_ros.files.tensors import read_torch
-    from proto_mtl_ros.training.trainer import train
-
     last, attempt = folder / LAST, folder / _ATTEMPT
     before = 0.0
     if last.is_file() and attempt.is_file():
@@ -134,13 +195,6 @@ def _train(config: Any, data: Path, folder: Path) -> dict[str, float]:
     seconds = before + time.monotonic() - start
     steps = read_torch(last, ConfigError, "train again")["global_step"]
     return {"seconds": seconds, "frames": float(steps * config.optimiser.batch)}
-
-
-def _val_figures(config: Any, network: Any, data: Path) -> dict[str, Any]:
-    from benchmark.figures import figures
-    from proto_mtl_ros.data.nyuv2 import NYUv2
-
-    return figures(config, network, NYUv2(data, "val"))[0]
 
 
 if __name__ == "__main__":

@@ -13,11 +13,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from benchmark.record import is_trained
+import torch
+
 from benchmark.run import BUSY, FAILURE
-from benchmark.runs import Run
+from benchmark.runs import Run, is_trained
+from proto_mtl_ros.data.table import read_splits
 from proto_mtl_ros.files import write_text
-from proto_mtl_ros.training.config import LAST
+from proto_mtl_ros.model import build_network
+from proto_mtl_ros.tasks import NYU13, tasks_over
+from proto_mtl_ros.training.config import LAST, TrainConfig
+from proto_mtl_ros.training.monitor import duration
 
 LOG = "log.txt"
 """What a run printed, beside its checkpoint."""
@@ -41,14 +46,8 @@ class _Child:
 class Runner:
     """Starts runs in their order as soon as a worker is free and their teachers are trained.
 
-    Attributes:
-        data: folder of the data set.
-        results: folder of the result files.
-        work: folder of the checkpoints and logs.
-        workers: runs at a time; the cores are shared evenly.
-        say: takes a line for the user.
-        failures: key of a run that failed to the reason.
-    """
+    ``work`` is the folder of checkpoints and logs; workers share the cores evenly; ``failures`` are
+    the reasons by the key of the run."""
 
     data: Path
     results: Path
@@ -84,7 +83,6 @@ class Runner:
 
     @property
     def threads(self) -> int:
-        """Of each run."""
         return max(1, _cores() // self.workers)
 
     def missing(self, runs: Sequence[Run]) -> list[Run]:
@@ -152,7 +150,6 @@ class Runner:
             self.say(f"started  {run.key} (log: {folder / LOG})")
 
     def _ended(self, child: _Child, left: int) -> int:
-        """Say how a run ended; return its status."""
         self._close(child)
         run, status = child.run, child.process.returncode
         if status == BUSY:
@@ -212,7 +209,6 @@ def last_line(path: Path) -> str:
 
 
 def _cores() -> int:
-    """The cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -227,3 +223,47 @@ def _environment(threads: int) -> Mapping[str, str]:
         "OMP_WAIT_POLICY": "passive",
         "PYTHONUNBUFFERED": "1",
     }
+
+
+_STEPS = 3
+_BESIDE = 1.3
+"""Chosen: what a run takes longer than its network alone, for batches, losses and figures."""
+
+
+def frames_per_second(config: TrainConfig, threads: int) -> float:
+    """Return how many frames the network of a run goes through, forward and back."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    network = build_network(tasks_over(config.tasks, NYU13), **config.model.model_dump())
+    network.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    if config.optimiser.frozen_blocks:
+        for part in network.backbone.parts()[: 1 + config.optimiser.frozen_blocks]:  # type: ignore[operator]
+            part.requires_grad_(False)
+    images = torch.zeros(config.optimiser.batch, *config.size, 3, dtype=torch.uint8, device=device)
+    start = 0.0
+    for step in range(_STEPS + 1):
+        if step == 1:  # the first one is not like the others
+            start = time.perf_counter()
+        raw = network(network.normalise(images)).raw
+        torch.stack([values.mean() for values in raw.values()]).sum().backward()
+        if device == "cuda":
+            torch.cuda.synchronize()
+    torch.set_num_threads(before)
+    return _STEPS * len(images) / (time.perf_counter() - start)
+
+
+def outlook(runs: Sequence[Run], data: Path, workers: int, threads: int) -> str:
+    """Return a line on how long ``runs`` will take, several at a time."""
+    if not runs:
+        return "nothing to train"
+    config = runs[0].config()
+    held = config.data.held_out_blocks * config.data.held_out_length
+    frames = max(1, len(read_splits(data / "splits.csv").get("train", [])) - held)
+    frames = min(frames, config.data.limit or frames)
+    rate = frames_per_second(config, threads) / _BESIDE
+    seconds = sum(frames * run.config().epochs for run in runs) / rate / workers
+    return (
+        f"about {duration(seconds)}: {len(runs)} runs of {frames} frames x {config.epochs} epochs"
+        f" at {rate:.1f} frames/s, {workers} at a time"
+    )

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The training runs that a protocol asks for, in the order in which they are worth having."""
+"""The training runs that a protocol asks for, and what is written down of their configurations."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -11,7 +12,9 @@ from typing import Any
 
 from benchmark.protocol import MethodConfig, Protocol, merged
 from proto_mtl_ros.errors import ConfigError
+from proto_mtl_ros.training.checkpoint import differences
 from proto_mtl_ros.training.config import TrainConfig
+from proto_mtl_ros.training.upgrade import upgraded
 
 ALL = "all"
 """Stands for the task in the name of a run that trains every task."""
@@ -22,15 +25,10 @@ ABLATION = "ablation"
 
 @dataclass(frozen=True)
 class Run:
-    """One training and its evaluation.
+    """One training and its evaluation: ``task`` is the only one that is trained, or ``ALL``.
 
-    Attributes:
-        protocol, manifest, method, seed: where its figures belong.
-        task: the only task that is trained, or ``ALL``.
-        ablation: whether it belongs to the ablation table; then the test split stays unseen.
-        settings: the training configuration, without teachers.
-        teachers: task to the run whose network teaches it.
-    """
+    Of an ablation the test split stays unseen. ``settings`` are without teachers; those are runs,
+    by task."""
 
     protocol: str
     manifest: str
@@ -52,11 +50,9 @@ class Run:
         return f"{self.row}-{self.task}-seed{self.seed}"
 
     def result(self, results: Path) -> Path:
-        """Return the file of its figures."""
         return results / self.protocol / f"{self.key}.json"
 
     def folder(self, work: Path) -> Path:
-        """Return the folder of its checkpoint and log."""
         return work / self.protocol / self.key
 
     def config(self, teachers: Mapping[str, Path] | None = None) -> TrainConfig:
@@ -123,16 +119,10 @@ def _runs(
 
 
 def chosen(runs: Sequence[Run], only: Sequence[str]) -> list[Run]:
-    """Return the runs that a pattern names, and the teachers that they need.
+    """Return the runs that a pattern names, in their order, and the teachers that they need.
 
-    Args:
-        runs: in their order, which is kept.
-        only: patterns of rows (``one_label/ours``, ``*/ablation/*``) or of single runs
-            (``one_label/ours-all-seed0``); empty for everything.
-
-    Raises:
-        ConfigError: a pattern names nothing.
-    """
+    Patterns are of rows (``one_label/ours``, ``*/ablation/*``) or of single runs
+    (``one_label/ours-all-seed0``). ConfigError where one names nothing."""
     if not only:
         return list(runs)
     kept: set[str] = set()
@@ -144,3 +134,57 @@ def chosen(runs: Sequence[Run], only: Sequence[str]) -> list[Run]:
         for run in found:
             kept |= {run.key, *(teacher.key for teacher in run.teachers.values())}
     return [run for run in runs if run.key in kept]
+
+
+TRAINED = "trained.json"
+"""Written beside the checkpoint when the training is complete."""
+
+_OF_NO_ACCOUNT = {"name", "notes", "threads"}
+"""Keys of a configuration that change neither the network nor its figures."""
+
+
+def recorded(config: TrainConfig) -> dict[str, Any]:
+    """Return a configuration as files hold it: without paths of this machine."""
+    content = config.model_dump(mode="json")
+    content["distillation"].pop("teachers", None)
+    return content
+
+
+def difference(before: Mapping[str, Any], config: TrainConfig) -> str | None:
+    """Return how a recorded configuration differs from ``config``, None where it does not.
+
+    A key that is younger than the record counts with its default, which is how it was then.
+    """
+    try:
+        old = recorded(TrainConfig.model_validate(upgraded(_renamed(before))))
+    except ValueError as error:
+        return f"a configuration of another version ({type(error).__name__})"
+    for key, was, now in differences(old, recorded(config)):
+        if key not in _OF_NO_ACCOUNT:
+            return f"{key} = {was}, not {now}"
+    return None
+
+
+def _renamed(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a record with the retrievals that were options of their own in the first release."""
+    model = dict(record.get("model", {}))
+    if model.pop("class_chain", False):
+        model["retrieval"] = "class_chain"
+    if model.pop("attention", "softmax") == "linear":
+        model["retrieval"] = "linear_attention"
+    return {**record, "model": model}
+
+
+def check_results(runs: Sequence[Run], results: Path) -> None:
+    """Raise ConfigError for figures that were made with another configuration than is asked for."""
+    for run in runs:
+        path = run.result(results)
+        if path.is_file():
+            differs = difference(json.loads(path.read_text())["config"], run.config())
+            if differs is not None:
+                raise ConfigError(f"{path} was made with {differs}; delete it to run again")
+
+
+def is_trained(folder: Path, config: TrainConfig) -> bool:
+    path = folder / TRAINED
+    return path.is_file() and difference(json.loads(path.read_text())["config"], config) is None

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The rows of a benchmark as Markdown."""
+"""The rows of a benchmark as Markdown, and their deltas as a chart."""
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Callable, Sequence
 
-from benchmark.rows import BASELINES, FIGURES, MULTI_TASK, Result, Row, Spread
+from benchmark.rows import BASELINES, FIGURES, MULTI_TASK, SINGLE_TASK, Result, Row, Spread
 
 DELTA = (
     "delta = 100 x mean over the tasks of (+/-)(M - B) / B: how much better (positive) or worse a"
@@ -81,12 +82,10 @@ def main_table(rows: Sequence[Row]) -> str:
 
 
 def task_table(rows: Sequence[Row]) -> str:
-    """Return the deltas task by task, against each baseline."""
     return table([_label("method"), *(c for name in BASELINES for c in _by_task(name))], rows)
 
 
 def ablation_table(rows: Sequence[Row]) -> str:
-    """Return figures, deltas by task and the affinity's entropy of ablation rows."""
     deltas = [*map(_delta, reversed(BASELINES)), *_by_task(MULTI_TASK)]
     return table([_label("row"), *_VALUES, *deltas, _ENTROPY, *_COST], rows)
 
@@ -113,11 +112,9 @@ def noise_line(rows: Sequence[Row]) -> str:
 
 def share_table(some: Sequence[Row], every: Sequence[Row]) -> str:
     """Return how much of the quality of the multi-task network with all labels (in ``every``) rows
-    of fewer labels reach.
+    of fewer labels reach; "" without it.
 
-    Quality is the figure itself where more is better, its inverse where less is. "" without that
-    network, or without figures of all tasks.
-    """
+    Quality is the figure itself where more is better, its inverse where less is."""
     full = next((row for row in every if row["method"] == MULTI_TASK), None)
     kept = []
     for row in some if full is not None else ():
@@ -140,3 +137,47 @@ def environment_lines(results: Sequence[Result]) -> list[str]:
         for r in results
     )
     return list(dict.fromkeys(lines))
+
+
+OURS, OTHER = "#0b7a75", "#9aa5b1"
+
+
+def delta_chart(rows: Sequence[Row]) -> bytes | None:
+    """Return a PNG of the deltas against single-task, one line of panels per protocol and labels.
+
+    Bars are means over seeds, the lines on them one standard deviation. All panels have the same
+    scale. None where there is no such delta.
+    """
+    from matplotlib.figure import Figure as Chart
+
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        if row["method"] != SINGLE_TASK and row[f"delta_vs_{SINGLE_TASK}_percent"] is not None:
+            groups.setdefault(f"{row['protocol']}, {row['manifest']}", []).append(row)
+    if not groups:
+        return None
+    heights = [1 + 0.3 * len(group) for group in groups.values()]
+    chart = Chart(figsize=(10, sum(heights)), layout="constrained")
+    axes = chart.subplots(
+        len(groups), 1 + len(FIGURES), sharex=True, squeeze=False, height_ratios=heights
+    )
+    for line, (name, group) in zip(axes, groups.items(), strict=True):
+        by_task = [row[f"delta_by_task_vs_{SINGLE_TASK}_percent"] for row in group]
+        columns = [("mean of tasks", [row[f"delta_vs_{SINGLE_TASK}_percent"] for row in group])]
+        columns += [(f.task, [tasks[f.task] for tasks in by_task]) for f in FIGURES]
+        for panel, (head, spreads) in zip(line, columns, strict=True):
+            panel.barh(
+                [row["label"] for row in group],
+                [spread["mean"] if spread else 0.0 for spread in spreads],
+                xerr=[(spread and spread["std"]) or 0.0 for spread in spreads],
+                color=[OURS if row["method"] == "ours" else OTHER for row in group],
+            )
+            panel.invert_yaxis()
+            panel.axvline(0, color="black", linewidth=0.8)
+            panel.set_title(head, fontsize=10)
+            panel.label_outer()
+        line[0].set_ylabel(name)
+    chart.suptitle("change against single-task in %, right is better", fontsize=11)
+    content = io.BytesIO()
+    chart.savefig(content, format="png", dpi=100, metadata={"Software": None})
+    return content.getvalue()

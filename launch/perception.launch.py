@@ -32,6 +32,7 @@ from launch_ros.substitutions import FindPackageShare
 from lifecycle_msgs.msg import Transition
 
 PACKAGE = "proto_mtl_ros"
+LOG_LEVELS = ["debug", "info", "warn", "error", "fatal"]
 
 # Topics of config/perception.rviz, below its camera.
 RVIZ_CAMERA = "/camera"
@@ -41,9 +42,9 @@ RVIZ_TOPICS = ("segmentation/overlay", "depth/image", "normals/color", "points")
 DDS_PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
 
 
-def shared(*parts: str) -> PathJoinSubstitution:
-    """The path of an installed file of this package."""
-    return PathJoinSubstitution([FindPackageShare(PACKAGE), *parts])
+def config(name: str) -> PathJoinSubstitution:
+    """The path of an installed configuration file of this package."""
+    return PathJoinSubstitution([FindPackageShare(PACKAGE), "config", name])
 
 
 def declare_arguments() -> list[DeclareLaunchArgument]:
@@ -54,17 +55,11 @@ def declare_arguments() -> list[DeclareLaunchArgument]:
         (
             "image_topic",
             "image",
-            "Topic of the images, below each camera's namespace unless it begins with /; with "
-            "image_transport:=compressed the topic of the CompressedImage. Empty: image, or "
-            "image/compressed",
+            "Topic of the images, with image_transport:=compressed of the CompressedImage, below "
+            "each camera's namespace unless it begins with /; empty: image, or image/compressed",
             None,
         ),
-        (
-            "camera_info_topic",
-            "camera_info",
-            "Topic of the camera_info, below each camera's namespace unless it begins with /",
-            None,
-        ),
+        ("camera_info_topic", "camera_info", "As image_topic, for the camera_info", None),
         ("image_transport", "", "raw or compressed", ["", "raw", "compressed"]),
         ("model", "", "Name of a shipped model or path of a bundle", None),
         ("backend", "", "Inference backend: auto, onnxruntime, openvino, torch.", None),
@@ -78,20 +73,10 @@ def declare_arguments() -> list[DeclareLaunchArgument]:
         ("rviz", "false", "Start RViz with config/perception.rviz", boolean),
         ("fixed_frame", "", "Fixed frame of RViz; empty: as its config says", None),
         ("use_sim_time", "false", "Take the time from /clock", boolean),
-        (
-            "log_level",
-            "info",
-            "Log level of the node",
-            ["debug", "info", "warn", "error", "fatal"],
-        ),
+        ("log_level", "info", "Log level of the node", LOG_LEVELS),
     ]
     return [
-        DeclareLaunchArgument(
-            name,
-            default_value=default,
-            description=text,
-            choices=choices,
-        )
+        DeclareLaunchArgument(name, default_value=default, description=text, choices=choices)
         for name, default, text, choices in rows
     ]
 
@@ -132,7 +117,7 @@ def dds_profile(context: LaunchContext) -> list[Action]:
     """Shared memory large enough for images, unless a profile of the user's own is set."""
     if any(os.environ.get(name) for name in DDS_PROFILE_VARIABLES):
         return []
-    profile = shared("config", "fastdds_shm.xml").perform(context)
+    profile = config("fastdds_shm.xml").perform(context)
     return [SetEnvironmentVariable(name, profile) for name in DDS_PROFILE_VARIABLES]
 
 
@@ -144,80 +129,58 @@ def autostart(node: LifecycleNode, name: str) -> list[Action]:
             event=ChangeState(lifecycle_node_matcher=matches_action(node), transition_id=transition)
         )
 
+    def after_configuring(state: str, action: Action, once: bool) -> RegisterEventHandler:
+        return RegisterEventHandler(
+            OnStateTransition(
+                target_lifecycle_node=node,
+                start_state="configuring",
+                goal_state=state,
+                entities=[action],
+                handle_once=once,
+            )
+        )
+
+    failed = "the node could not be configured, see its message; when that is put right"
+    told = LogInfo(msg=f"{failed}: ros2 lifecycle set {name} configure")
     return [
-        RegisterEventHandler(
-            OnStateTransition(
-                target_lifecycle_node=node,
-                start_state="configuring",
-                goal_state="inactive",
-                entities=[change(Transition.TRANSITION_ACTIVATE)],
-                handle_once=True,
-            )
-        ),
-        RegisterEventHandler(
-            OnStateTransition(
-                target_lifecycle_node=node,
-                start_state="configuring",
-                goal_state="unconfigured",
-                entities=[
-                    LogInfo(
-                        msg="the node could not be configured, see its message; when that is put "
-                        f"right: ros2 lifecycle set {name} configure"
-                    )
-                ],
-            )
-        ),
+        after_configuring("inactive", change(Transition.TRANSITION_ACTIVATE), once=True),
+        after_configuring("unconfigured", told, once=False),
         change(Transition.TRANSITION_CONFIGURE),
     ]
 
 
 def perception(context: LaunchContext) -> list[Action]:
-    """The node, what brings it to active, and RViz."""
-
     def value(name: str) -> str:
         return LaunchConfiguration(name).perform(context)
 
-    params_file = value("params_file") or shared("config", "perception.yaml").perform(context)
+    params_file = value("params_file") or config("perception.yaml").perform(context)
     cameras = camera_names(value("cameras")) or cameras_of(params_file)
     # Every value has its type: launch would make an integer of 7 and a boolean of `true`.
-    overrides = {
-        "cameras": ParameterValue(cameras, value_type=List[str])  # noqa: UP006
-    }
+    overrides = {"cameras": ParameterValue(cameras, value_type=List[str])}  # noqa: UP006
     for name in ("image_transport", "model", "backend", "device"):
         if value(name):
             overrides[name] = ParameterValue(value(name), value_type=str)
     if value("read_only"):
         overrides["read_only"] = ParameterValue(value("read_only") == "true", value_type=bool)
     sim_time = {"use_sim_time": ParameterValue(value("use_sim_time") == "true", value_type=bool)}
-
-    logger = f"{value('namespace')}/{value('name')}".strip("/").replace("/", ".")
-
+    full_name = f"/{value('namespace')}/{value('name')}".replace("//", "/")
+    logger = full_name.strip("/").replace("/", ".")
+    topics = value("image_topic"), value("camera_info_topic")
+    enclave = ["--enclave", value("enclave")] if value("enclave") else []
     node = LifecycleNode(
         package=PACKAGE,
         executable="node",
         name=value("name"),
         namespace=value("namespace"),
-        parameters=[
-            params_file,
-            {**overrides, **sim_time},
-        ],
-        remappings=remappings(
-            cameras,
-            value("image_topic"),
-            value("camera_info_topic"),
-            value("image_transport") == "compressed",
-        ),
-        ros_arguments=[
-            "--log-level",
-            f"{logger}:={value('log_level')}",
-            *(["--enclave", value("enclave")] if value("enclave") else []),
-        ],
+        parameters=[params_file, {**overrides, **sim_time}],
+        remappings=remappings(cameras, *topics, value("image_transport") == "compressed"),
+        ros_arguments=["--log-level", f"{logger}:={value('log_level')}", *enclave],
         output="screen",
         emulate_tty=True,
     )
     actions: list[Action] = [*dds_profile(context), node]
     if value("autostart") == "true":
-        actions += autostart(node, f"/{value('namespace')}/{value('name')}".replace("//", "/"))
+        actions += autostart(node, full_name)
     if value("rviz") == "true":
         actions.append(rviz(cameras, value("namespace"), value("fixed_frame"), sim_time))
     return actions
@@ -228,13 +191,12 @@ def rviz(cameras: list[str], namespace: str, fixed_frame: str, sim_time: dict[st
     try:
         get_package_prefix("rviz2")
     except PackageNotFoundError:
-        return LogInfo(
-            msg="RViz is not installed: apt install ros-$ROS_DISTRO-rviz2, or rviz:=false"
-        )
+        remedy = "apt install ros-$ROS_DISTRO-rviz2, or rviz:=false"
+        return LogInfo(msg=f"RViz is not installed: {remedy}")
     first = cameras[0]
     root = first if first.startswith("/") else f"{namespace.rstrip('/')}/{first}"
     root = f"/{root.lstrip('/')}"
-    arguments = ["-d", shared("config", "perception.rviz")]
+    arguments = ["-d", config("perception.rviz")]
     if fixed_frame:
         arguments += ["-f", fixed_frame]
     return Node(
@@ -249,5 +211,4 @@ def rviz(cameras: list[str], namespace: str, fixed_frame: str, sim_time: dict[st
 
 
 def generate_launch_description() -> LaunchDescription:
-    """Arguments first; the rest depends on their values."""
     return LaunchDescription([*declare_arguments(), OpaqueFunction(function=perception)])

@@ -30,6 +30,7 @@ from launch_ros.event_handlers import OnStateTransition
 from launch_ros.substitutions import FindPackageShare
 
 PACKAGE = "proto_mtl_ros"
+LOG_LEVELS = ["debug", "info", "warn", "error", "fatal"]
 LAST_RESULTS_S = 2.0
 """How long after the end of the recording results are still waited for, seconds."""
 
@@ -44,12 +45,7 @@ def declare_arguments() -> list[DeclareLaunchArgument]:
         ("bag", None, "Recording: a rosbag2, a video file or a folder of images", None),
         ("rate", "1.0", "Speed: 0.5 plays at half the recorded speed", None),
         ("loop", "false", "Begin again at the end", boolean),
-        (
-            "player",
-            "auto",
-            "rosbag2, own, or auto: rosbag2 where it can",
-            ["auto", "rosbag2", "own"],
-        ),
+        ("player", "auto", "auto: rosbag2 where it can, else our own", ["auto", "rosbag2", "own"]),
         ("camera", "camera", "Namespace of the results", None),
         ("image_topic", "", "Image or CompressedImage topic; empty: guessed", None),
         ("camera_info_topic", "", "CameraInfo topic; empty: guessed", None),
@@ -61,12 +57,7 @@ def declare_arguments() -> list[DeclareLaunchArgument]:
         ("rviz", "true", "Start RViz", boolean),
         ("fixed_frame", "", "Fixed frame of RViz; empty: the frame of the recorded images", None),
         ("use_sim_time", "true", "Take the time from the recording, over /clock", boolean),
-        (
-            "log_level",
-            "info",
-            "Log level of the node",
-            ["debug", "info", "warn", "error", "fatal"],
-        ),
+        ("log_level", "info", "Log level of the node", LOG_LEVELS),
     ]
     return [
         DeclareLaunchArgument(name, default_value=default, description=text, choices=choices)
@@ -83,10 +74,8 @@ def recorded(path: Path, image: str, info: str) -> tuple[str, str, bool, str, bo
         from proto_mtl_ros.data.bags.recording_kinds import open_recording
         from proto_mtl_ros.errors import ProtoMtlError
     except ModuleNotFoundError as error:
-        raise RuntimeError(
-            f"the Python package '{error.name}' is needed to look into recordings: "
-            f"pip install -r requirements-robot.txt"
-        ) from None
+        text = f"the Python package '{error.name}' is needed to look into recordings"
+        raise RuntimeError(f"{text}: pip install -r requirements-robot.txt") from None
     try:
         with open_recording(path, image_topic=image or None, info_topic=info or None) as recording:
             topics = recording.topics
@@ -115,53 +104,40 @@ def play_command(
 
 
 def replay(context: LaunchContext) -> list[Action]:
-    """The node by perception.launch.py, then the player."""
-
     def value(name: str) -> str:
         return LaunchConfiguration(name).perform(context)
 
     try:
         rate = float(value("rate"))
     except ValueError:
-        raise RuntimeError(
-            f"rate:={value('rate')} is not a number: give for example rate:=0.5"
-        ) from None
-    path = Path(value("bag")).expanduser()
-    image, info, compressed, frame, is_bag = recorded(
-        path, value("image_topic"), value("camera_info_topic")
+        text = f"rate:={value('rate')} is not a number: give for example rate:=0.5"
+        raise RuntimeError(text) from None
+    path, topics = (
+        Path(value("bag")).expanduser(),
+        (value("image_topic"), value("camera_info_topic")),
     )
+    image, info, compressed, frame, is_bag = recorded(path, *topics)
     player = value("player")
     rosbag2 = is_bag and importlib.util.find_spec("ros2bag") is not None
     if player == "rosbag2" and not rosbag2:
-        raise RuntimeError(
-            "rosbag2 cannot play this here: apt install ros-<distro>-ros2bag, or player:=own"
-        )
+        remedy = "apt install ros-<distro>-ros2bag, or player:=own"
+        raise RuntimeError(f"rosbag2 cannot play this here: {remedy}")
     rosbag2 = rosbag2 and player != "own"
-    loop = value("loop") == "true"
+    loop, clock = value("loop") == "true", value("use_sim_time") == "true"
     play = ExecuteProcess(
-        cmd=play_command(
-            path,
-            rosbag2,
-            rate,
-            loop,
-            value("use_sim_time") == "true",
-            value("image_topic"),
-            value("camera_info_topic"),
-        ),
+        cmd=play_command(path, rosbag2, rate, loop, clock, *topics),
         name="player",
         output="screen" if rosbag2 else "log",
         respawn=loop and not rosbag2,
     )
+    start = OnStateTransition(
+        start_state="activating", goal_state="active", entities=[play], handle_once=True
+    )
+    node = PathJoinSubstitution([FindPackageShare(PACKAGE), "launch", "perception.launch.py"])
     actions: list[Action] = [
-        RegisterEventHandler(
-            OnStateTransition(
-                start_state="activating", goal_state="active", entities=[play], handle_once=True
-            )
-        ),
+        RegisterEventHandler(start),
         IncludeLaunchDescription(
-            PythonLaunchDescriptionSource(
-                PathJoinSubstitution([FindPackageShare(PACKAGE), "launch", "perception.launch.py"])
-            ),
+            PythonLaunchDescriptionSource(node),
             launch_arguments=[
                 *((name, value(name)) for name in PASSED_ON),
                 ("cameras", value("camera")),
@@ -182,5 +158,4 @@ def replay(context: LaunchContext) -> list[Action]:
 
 
 def generate_launch_description() -> LaunchDescription:
-    """Arguments first; the rest depends on their values."""
     return LaunchDescription([*declare_arguments(), OpaqueFunction(function=replay)])

@@ -20,7 +20,7 @@ import typer
 from proto_mtl_ros.cli.main import run_tool
 from proto_mtl_ros.errors import ConfigError
 from proto_mtl_ros.files.installation import shared_file
-from tools.performance.page import table
+from tools.performance.page import render
 
 PACKAGE = "proto_mtl_ros"
 UNKNOWN = "unknown"
@@ -193,17 +193,6 @@ def of_recordings(folder: Path) -> list[Licence]:
     return result
 
 
-_INTRODUCTION = """# Licences
-
-Made by `make licences` from the metadata of what `make test` installs on Linux x86_64 with Python
-3.11: the versions of requirements/*.txt. `python -m tools.licences` prints the same of your
-machine. The code of this project is under Apache-2.0 (LICENSE). Of what is listed here only
-models and recordings are part of it. Not listed: ROS 2 where it comes from apt, and NVIDIA's CUDA
-libraries (proprietary), which PyPI's torch brings along on Linux.
-
-*demo* and *ros-wheels* are what `make demo` installs, *test* is what `make test` adds, *robot* is
-requirements-robot.txt. A robot needs nothing that only *test* has.
-"""
 _DEFAULT = ("demo", "ros-wheels", "test")
 
 
@@ -228,33 +217,18 @@ def command(
     packages, missing = installed(sets)
     shipped = {
         kind: of(folder)
-        for kind, of in (
-            ("models", of_models),
-            ("recordings", of_recordings),
-        )
+        for kind, of in (("models", of_models), ("recordings", of_recordings))
         if (folder := shared_file(kind)) is not None
     }
     if markdown:
-        typer.echo(_markdown(packages, shipped))
+        template = Path(__file__).with_name("licences.md.j2")
+        typer.echo(render(template, packages=packages, shipped=shipped), nl=False)
     else:
         for entry in (*packages, *(row for rows in shipped.values() for row in rows)):
             mark = f"  [{entry.flag}]" if entry.flag else ""
             typer.echo(f"{entry.name} {entry.version}".strip() + f": {entry.text}{mark}")
     if missing:
         typer.echo(f"not installed here: {', '.join(missing)}", err=True)
-
-
-def _markdown(packages: list[Licence], shipped: dict[str, list[Licence]]) -> str:
-    flagged = [[e.name, e.flag, e.text, ", ".join(e.used_for)] for e in packages if e.flag]
-    listed = [[e.name, e.version, e.text, ", ".join(e.used_for)] for e in packages]
-    parts = [_INTRODUCTION]
-    for kind, rows in shipped.items():
-        terms = [[e.name, e.text, e.flag] for e in rows]
-        parts += [f"## {kind.capitalize()} that ship\n"]
-        parts += [table(("name", "terms", "to look at"), terms), ""]
-    parts += ["## Packages to look at\n", table(("name", "why", "licence", "for"), flagged)]
-    parts += ["\n## All packages\n", table(("name", "version", "licence", "for"), listed)]
-    return "\n".join(parts)
 
 
 if __name__ == "__main__":

@@ -15,11 +15,13 @@ import re
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 from proto_mtl_ros.errors import ConfigError, ProtoMtlError
 from proto_mtl_ros.ros import parameters
 from proto_mtl_ros.ros.topics import LABEL_INFO, result_topics
 from tools.interface_pages import NODE_TOPICS, SERVICES
+from tools.performance.page import render
 
 _TOPIC = re.compile(r"^/?[A-Za-z_][A-Za-z0-9_]*(/[A-Za-z_][A-Za-z0-9_]*)*$")
 _NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
@@ -153,34 +155,11 @@ def launch_profile(node: Profile) -> Profile:
 
 def policy_text(profiles: Iterable[Profile]) -> str:
     """The policy file."""
-    lines = [
-        '<?xml version="1.0" encoding="UTF-8"?>',
-        "<!-- What the node does on the ROS graph, and nothing else. Made by",
-        "     python -m tools.sros2_policy; how to use it: docs/security.md -->",
-        '<policy version="0.2.0">',
-        "  <enclaves>",
-    ]
-    for profile in profiles:
-        lines += [
-            f'    <enclave path="{profile.enclave}">',
-            "      <profiles>",
-            f'        <profile ns="{profile.namespace}" node="{profile.node}">',
-        ]
-        for kind, rule, names in (
-            ("topic", "publish", profile.publish),
-            ("topic", "subscribe", profile.subscribe),
-            ("service", "reply", profile.reply),
-            ("service", "request", profile.request),
-        ):
-            if names:
-                lines.append(f'          <{kind}s {rule}="ALLOW">')
-                lines += [f"            <{kind}>{name}</{kind}>" for name in names]
-                lines.append(f"          </{kind}s>")
-        lines += ["        </profile>", "      </profiles>", "    </enclave>"]
-    return "\n".join([*lines, "  </enclaves>", "</policy>", ""])
+    template = Path(__file__).with_name("sros2_policy.xml.j2")
+    return render(template, profiles=list(profiles))
 
 
-def main(argv: list[str] | None = None) -> int:
+def main() -> None:
     """Print an SROS2 policy for the node: its topics and services, by name, and nothing else."""
     parser = argparse.ArgumentParser(prog="policy", description=main.__doc__)
     option = parser.add_argument
@@ -193,25 +172,16 @@ def main(argv: list[str] | None = None) -> int:
     option("--enclave", default="", help="path of its enclave; default: /namespace/name")
     option("--use-sim-time", action="store_true", help="the node takes its time from /clock")
     option("--launch", action="store_true", help="add what `ros2 launch` itself needs, enclave /")
-    argv = sys.argv[1:] if argv is None else argv
-    arguments = parser.parse_args(argv)
+    given = vars(parser.parse_args())
+    cameras, launch = given.pop("cameras").replace(",", " ").split(), given.pop("launch")
+    compressed = given.pop("image_transport") == "compressed"
     try:
-        node = node_profile(
-            arguments.cameras.replace(",", " ").split(),
-            image_topic=arguments.image_topic,
-            camera_info_topic=arguments.camera_info_topic,
-            compressed=arguments.image_transport == "compressed",
-            namespace=arguments.namespace,
-            name=arguments.name,
-            enclave=arguments.enclave,
-            use_sim_time=arguments.use_sim_time,
-        )
+        node = node_profile(cameras, compressed=compressed, **given)
     except ProtoMtlError as error:
         parser.error(str(error))
-    profiles = [node, launch_profile(node)] if arguments.launch else [node]
+    profiles = [node, launch_profile(node)] if launch else [node]
     sys.stdout.write(policy_text(profiles))
-    return 0
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    main()

@@ -94,8 +94,7 @@ def profile(config: TrainConfig, data: Path, steps: int) -> dict[str, Any]:
     average = AveragedModel(
         module, device, get_ema_avg_fn(config.optimiser.ema_decay**EMA_EVERY), None, True
     )
-    precision = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
-    dtype = precision[config.hardware.precision]
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(config.hardware.precision)
     batches = iter(training_loader(store, config, steps + _WARM_UP))
     start = 0.0
     for step in range(steps + _WARM_UP):
@@ -144,12 +143,10 @@ def described(result: dict[str, Any]) -> str:
     """Return a profile as a table for people."""
     whole = result["ms_per_step"]
     head = (
-        f"{result['frames_per_second']:.1f} frames/s on {result['device']}, "
-        f"{result['threads']} threads, {result['precision']}, batch {result['batch']}, "
-        f"{result['steps']} steps; frames in memory: {result['store_mb']} MB on "
-        f"{result['store_device']}"
+        "{frames_per_second:.1f} frames/s on {device}, {threads} threads, {precision},"
+        " batch {batch}, {steps} steps; frames in memory: {store_mb} MB on {store_device}"
     )
-    lines = [head, f"{'step':<28}{whole:9.1f} ms"]
+    lines = [head.format(**result), f"{'step':<28}{whole:9.1f} ms"]
     for name, value in result["parts"].items():
         inside = ": " in name
         label = f"    {name.partition(': ')[2]}" if inside else f"  {name}"

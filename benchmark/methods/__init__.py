@@ -2,12 +2,10 @@
 """The rivals, one file each; they register themselves where the parts of the product do."""
 
 from benchmark.methods import (  # noqa: F401
-    class_chain,
     cross_task,
     gradients,
     joint_task,
-    linear_attention,
-    one_hot,
     reconstruction,
+    retrievals,
     weightings,
 )

@@ -57,13 +57,7 @@ class PairConvolution(nn.Module):
 
 
 class PairEncoder(nn.Module):
-    """Task maps at stride 4 to embeddings [N, E, h, w] at stride 16.
-
-    Args:
-        channels: of the map of each task.
-        pairs: number of ordered pairs.
-        embedding: E.
-    """
+    """Task maps of so many channels at stride 4 to embeddings [N, E, h, w] at stride 16."""
 
     def __init__(self, channels: Sequence[int], pairs: int, embedding: int) -> None:
         super().__init__()

@@ -21,8 +21,8 @@ import torch
 from torch import Tensor, nn
 
 from proto_mtl_ros.errors import ConfigError
+from proto_mtl_ros.training.losses import Weighting, weighting
 from proto_mtl_ros.training.processes import world_size
-from proto_mtl_ros.training.weighting import Weighting, weighting
 
 _OF_A_TASK = ("decoders.", "krt.", "heads.")
 _CAGRAD_RADIUS = 0.4
@@ -42,12 +42,8 @@ class GradientAggregation(Weighting):
     """Backward pass that aggregates the gradients of several losses.
 
     All methods are scaled so that gradients without a conflict add up as in the plain sum (CAGrad
-    with radius 0), and are linear in a common factor of the losses.
-
-    Raises:
-        ConfigError: a library that it needs is missing, or the training is distributed, where each
-            process would aggregate its own gradients.
-    """
+    with radius 0), and are linear in a common factor of the losses. ConfigError without the
+    library, or in a distributed training, where each process would aggregate its own gradients."""
 
     separates = True
     aggregator = ""
@@ -134,7 +130,6 @@ def _flat(parameters: list[nn.Parameter], gradients: Iterable[Tensor | None]) ->
 
 
 def _split(parameters: list[nn.Parameter], vector: Tensor) -> list[Tensor]:
-    """Return the vector in the shapes of the parameters."""
     parts = vector.split([parameter.numel() for parameter in parameters])
     return [part.view(parameter.shape) for part, parameter in zip(parts, parameters)]
 

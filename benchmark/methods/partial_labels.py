@@ -25,15 +25,10 @@ def connected_zero(tensors: Iterable[Tensor]) -> Tensor:
 
 
 def partly_labelled(labelled: Tensor, valid: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Return (has, partly): bool [B, T], whose label has a valid cell, and bool [B].
+    """Return (has, partly): bool [B, T], whose label has a valid cell, and bool [B], the frames
+    with at least one such label and at least one task without a label.
 
-    ``partly`` are the frames in which labels can say something of another task's prediction: at
-    least one task has a label and at least one has none. A label without a valid cell says
-    nothing: it counts neither as present nor as missing.
-
-    Args:
-        labelled: bool [B, T] of the batch.
-        valid: per task bool [B, 1, h, w] of ``TorchTask.label_map``.
-    """
+    A label without a valid cell counts neither as present nor as missing. ``valid`` are the masks
+    of ``TorchTask.label_map``."""
     has = labelled & torch.stack([mask.flatten(1).any(1) for mask in valid], 1)
     return has, has.any(1) & (~labelled).any(1)

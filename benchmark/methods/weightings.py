@@ -2,9 +2,7 @@
 """Loss weightings: how much each task counts, learnt, measured or drawn.
 
 A task without a label in the batch is left out of every statistic, so its weight waits until it is
-seen again. A loss of exactly 0 (no valid pixel
-in any of its maps) says nothing either: it changes no statistic and no product.
-"""
+seen again. A loss of exactly 0 (no valid pixel) changes no statistic and no product."""
 
 from __future__ import annotations
 
@@ -14,23 +12,15 @@ import numpy as np
 import torch
 from torch import Tensor, distributed, nn
 
+from proto_mtl_ros.training.losses import Weighting, weighting
 from proto_mtl_ros.training.processes import gathered, world_size
-from proto_mtl_ros.training.weighting import Weighting, weighting
 
 
 def of_whole_batch(losses: Mapping[str, Tensor], names: Sequence[str]) -> dict[str, Tensor]:
     """Return the losses of the whole batch from those of this process's part of it.
 
-    What weighs losses against each other must see these: it need not be linear in them.
-
-    Args:
-        losses: sums over this process's frames divided by their number; a name is absent where no
-            frame has the label.
-        names: all names there are, in one order.
-
-    Returns:
-        the means over the processes, without the names that are absent in all of them.
-    """
+    What weighs losses against each other must see these: it need not be linear in them. Names that
+    are absent in all processes are left out."""
     if world_size() == 1:
         return dict(losses)
     zero = next(iter(losses.values())).new_zeros(()) if losses else torch.zeros(())
@@ -103,10 +93,9 @@ class DynamicWeightAverage(Adaptive):
         return len(self.names) * (ratio / self.temperature).softmax(0)
 
     def epoch_ended(self) -> None:
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            # every process must weigh alike
-            torch.distributed.all_reduce(self.total)
-            torch.distributed.all_reduce(self.count)
+        if world_size() > 1:  # every process must weigh alike
+            distributed.all_reduce(self.total)
+            distributed.all_reduce(self.count)
         seen = self.count > 0
         mean = self.total / self.count.clamp_min(1.0)
         self.before.copy_(torch.where(seen, self.last, self.before))

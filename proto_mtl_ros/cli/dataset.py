@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -46,8 +47,21 @@ Options = Annotated[
     ),
 ]
 
-_FRAMES, _PICTURES = 200, 9
-"""Frames that a report counts pixels of, and that it shows."""
+
+Images = Annotated[
+    str | None,
+    typer.Option(help="png keeps every pixel, jpg (quality 95) takes a fifth; jpg of a recording."),
+]
+Blocks = Annotated[
+    str,
+    typer.Option(help="Of a recording: splits in time, each with its part; skip leaves out."),
+]
+Motion = Annotated[
+    float,
+    typer.Option(
+        min=0, help="Of a recording: part of the width that the image has moved on; 0: every frame."
+    ),
+]
 
 
 @app.command()
@@ -55,32 +69,12 @@ def convert(
     data: Place,
     out: Annotated[Path, typer.Option(help="Folder to write; can be continued.")],
     kind: Kind = None,
-    split: Annotated[
-        str, typer.Option(help="Of a data set: which split; run it once for each.")
-    ] = "train",
+    split: Split = "train",
     manifest: Manifest = None,
     option: Options = None,
-    images: Annotated[
-        str | None,
-        typer.Option(
-            help="png keeps every pixel, jpg (quality 95) takes a fifth; jpg of a recording."
-        ),
-    ] = None,
-    blocks: Annotated[
-        str,
-        typer.Option(
-            help="Of a recording: splits in the order of time, each with its part; skip leaves"
-            " frames out."
-        ),
-    ] = "train 0.7, val 0.15, test 0.15",
-    motion: Annotated[
-        float,
-        typer.Option(
-            min=0,
-            help="Of a recording: part of the width by which the image has moved on; 0 takes every"
-            " frame.",
-        ),
-    ] = 0.05,
+    images: Images = None,
+    blocks: Blocks = "train 0.7, val 0.15, test 0.15",
+    motion: Motion = 0.05,
 ) -> None:
     """Write a recording, or a split of a data set, as a folder of images and label maps.
 
@@ -89,6 +83,7 @@ def convert(
     are stretches of time. Labels that the manifest withholds are not written. Stopped, the same
     command goes on where it was.
     """
+    from proto_mtl_ros.data.bags.conversion import blocks_of, convert_recording
     from proto_mtl_ros.data.folder_writer import write_folder
     from proto_mtl_ros.data.registry import kind_of
 
@@ -98,8 +93,6 @@ def convert(
             written = write_folder(source, out, split, images or "png", bar.update)
         typer.echo(f"{out}: {len(source)} frames of {split}, {written} written now")
         return
-    from proto_mtl_ros.data.bags.conversion import blocks_of, convert_recording
-
     values = option_values(option or [])
     if manifest is not None:
         raise ConfigError("--manifest: a recording's labels are all written; train with it instead")
@@ -140,7 +133,7 @@ def report(
         raise ConfigError(f"--out {out} must end in .html or .png")
     source = open_dataset(data, kind, split, manifest, option)
     counts = count_labels(source)
-    chosen = spread(len(source), _FRAMES)
+    chosen = spread(len(source), 200)
     with typer.progressbar(length=len(chosen), label="frames") as bar:
         pixels = count_pixels(source, chosen, bar.update)
     typer.echo(dataset_table(counts, pixels, source.label_set))
@@ -148,17 +141,15 @@ def report(
         typer.echo(f"note: {note}")
     if out is None:
         return
-    samples = [source[index] for index in examples(source, _PICTURES)]
+    samples = [source[index] for index in examples(source, 9)]
     if out.suffix == ".png":
         write_dataset_picture(out, samples, source.label_set)
     else:
-        facts = {"split": split, "manifest": manifest.name if manifest else "", "kind": kind or ""}
+        used = manifest.name if manifest else ""
+        facts = {"split": split, "manifest": used, "kind": kind or "", "proto-mtl": __version__}
         facts = {name: value for name, value in facts.items() if value}
-        facts["proto-mtl"] = __version__
-        title = f"Data set {data.resolve().name}"
-        write_dataset_page(
-            out, title, counts, pixels, source.label_set, samples, notes_of(source), facts
-        )
+        title, notes = f"Data set {data.resolve().name}", notes_of(source)
+        write_dataset_page(out, title, counts, pixels, source.label_set, samples, notes, facts)
     typer.echo(f"wrote {out}")
 
 
@@ -203,13 +194,12 @@ def manifest(
     if mtpsl is not None:
         drawn = import_mtpsl(mtpsl, source.frame_ids, names)
     else:
-        for frame_id in source.frame_ids:
-            missing = [name for name in names if name not in source.has(frame_id)]
-            if missing:
+        for frame_id, name in product(source.frame_ids, names):
+            if name not in source.has(frame_id):
                 raise DataError(
-                    f"frame {frame_id} has no label of {missing[0]}, so none can be withheld:"
-                    " labels are drawn for frames that have all of --tasks; without a manifest"
-                    " every label that is there is used"
+                    f"frame {frame_id} has no label of {name}, so none can be withheld: labels are"
+                    " drawn for frames that have all of --tasks; without a manifest every label"
+                    " that is there is used"
                 )
         drawn = DRAWS[draw](source.frame_ids, names, seed)
     write_manifest(out, drawn)
@@ -220,7 +210,6 @@ def manifest(
 def open_dataset(
     data: Path, kind: str | None, split: str, manifest: Path | None, options: list[str] | None
 ) -> FrameSource:
-    """Open a split of the data set that a command line describes."""
     from proto_mtl_ros.data.registry import kind_of, open_source
 
     values = option_values(options or [])

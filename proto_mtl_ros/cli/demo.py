@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from proto_mtl_ros.cli import bag_replay
+from proto_mtl_ros.cli import bag
 from proto_mtl_ros.cli.engine_options import SHIPPED_MODEL, Model
 from proto_mtl_ros.errors import ConfigError
 
@@ -22,7 +22,7 @@ def command(
             "images; the shipped recording without it."
         ),
     ] = None,
-    out: bag_replay.Out = Path("out/demo"),
+    out: bag.Out = Path("out/demo"),
     model: Model = SHIPPED_MODEL,
 ) -> None:
     """Play a recording to the perception node in real time and write a report.
@@ -34,4 +34,4 @@ def command(
     recording = recording or shared_file("recordings/room")
     if recording is None:
         raise ConfigError("the shipped recording is not installed: give --recording")
-    bag_replay.replay(context, recording, out=out, model=model)
+    bag.replay(context, recording, out=out, model=model)

@@ -83,7 +83,7 @@ def check(
     from proto_mtl_ros.files.installation import shared_file
     from proto_mtl_ros.runtime.bundle import Bundle
     from proto_mtl_ros.runtime.machine import machine
-    from proto_mtl_ros.training.quantisation.frames import network_images, spread
+    from proto_mtl_ros.training.quantisation.export import network_images, spread
 
     where = data or shared_file("recordings/room")
     if where is None:

@@ -40,7 +40,6 @@ def command(
     Every frame takes the way it takes in the node: letterbox, engine, maps at the frame's size.
     """
     from proto_mtl_ros.evaluation.dataset import evaluate
-    from proto_mtl_ros.evaluation.table import markdown
     from proto_mtl_ros.files import write_text
 
     frames = open_dataset(data, kind, split, None, option)
@@ -50,7 +49,7 @@ def command(
     samples = (frames[index] for index in range(count))
     with typer.progressbar(length=count, label=f"{bundle.name} on {split}") as bar:
         result = evaluate(predictor, samples, frames.label_set.classes, lambda _: bar.update(1))
-    typer.echo(markdown(result, f"{bundle.name}, {data.name} {split}, {predictor.engine.choice}"))
+    typer.echo(result.markdown(f"{bundle.name}, {data.name} {split}, {predictor.engine.choice}"))
     if out is not None:
         figures = {"frames": result.frames, **result.metrics, "iou": result.per_class}
         write_text(out, json.dumps(figures, indent=2) + "\n")

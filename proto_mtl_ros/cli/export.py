@@ -60,7 +60,6 @@ def command(
     int8 (--model, --precision int8, --calibrate): calibrates with some frames and judges on others,
     by their labels where they have any; refuses to write a bundle that loses more than --max-loss.
     """
-    from proto_mtl_ros.evaluation.table import markdown
     from proto_mtl_ros.runtime.bundle import INT8_GRAPHS, Bundle
 
     result = None
@@ -99,4 +98,4 @@ def command(
     size = sum(path.stat().st_size for path in bundle.path.iterdir()) / 1e6
     typer.echo(f"wrote {bundle.path} ({size:.1f} MB)")
     if result is not None:
-        typer.echo(markdown(result, f"{bundle.name}, on frames that were not trained on"))
+        typer.echo(result.markdown(f"{bundle.name}, on frames that were not trained on"))

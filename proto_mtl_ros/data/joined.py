@@ -29,7 +29,7 @@ from proto_mtl_ros.data.registry import data_set, open_source
 from proto_mtl_ros.data.sample import ClassMapped, DataSet, FrameSource, Sample, notes_of
 from proto_mtl_ros.errors import DataError, one_line
 from proto_mtl_ros.files import read_yaml
-from proto_mtl_ros.tasks import TASKS, LabelSet
+from proto_mtl_ros.tasks import LabelSet, known_tasks
 
 
 class SourceConfig(BaseModel):
@@ -126,7 +126,7 @@ class Joined(DataSet):
         self._place = {frame_id: place for place, frame_id in enumerate(every)}
         self._starts = [0, *accumulate(len(source) for source in self._sources.values())]
         there = [task for source in self._sources.values() for task in source.tasks]
-        self.tasks = tuple(t for t in dict.fromkeys((*TASKS, *there)) if t in there)
+        self.tasks = tuple(t for t in dict.fromkeys((*known_tasks(), *there)) if t in there)
         self.notes = tuple(
             f"{name}: {note}" for name, s in self._sources.items() for note in notes_of(s)
         )

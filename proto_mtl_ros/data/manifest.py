@@ -116,16 +116,6 @@ def manifest_for(path: Path | str | None, frame_ids: Sequence[str]) -> Manifest 
     return manifest
 
 
-def allowed(
-    manifest: Mapping[str, Mapping[str, bool]] | None, frame_id: str, tasks: Sequence[str]
-) -> tuple[str, ...]:
-    """Return those of ``tasks`` that the frame may use; all of them without a manifest."""
-    if manifest is None:
-        return tuple(tasks)
-    row = manifest[frame_id]
-    return tuple(task for task in tasks if row.get(task, False))
-
-
 def import_mtpsl(path: Path, frame_ids: Sequence[str], tasks: Sequence[str]) -> Manifest:
     """Return the manifest of a label file of MTPSL, whose rows are these frames in their order.
 

@@ -28,7 +28,11 @@ from proto_mtl_ros.geometry import Camera, resize
 from proto_mtl_ros.tasks import IGNORE_INDEX, NYU13
 
 WIDTH, HEIGHT = 640, 480
-_K = np.array([[518.857901, 0.0, 325.582449], [0.0, 519.469611, 253.736166], [0.0, 0.0, 1.0]])
+CAMERA = Camera(
+    np.array([[518.857901, 0.0, 325.582449], [0.0, 519.469611, 253.736166], [0.0, 0.0, 1.0]]),
+    WIDTH,
+    HEIGHT,
+)
 _BORDER_PX = 10
 """Labels this close to the border are extrapolated (depth, normals) or absent; all ignore them."""
 
@@ -93,8 +97,7 @@ class NYUv2(DataSet):
                     f"{name} of frame {frame_id} of {self.root} is not {WIDTH}x{HEIGHT}; "
                     "fetch the data set again"
                 )
-        rgb = np.ascontiguousarray(maps.pop("rgb"))
-        return Sample(frame_id, rgb, Camera(_K.copy(), WIDTH, HEIGHT), maps)
+        return Sample(frame_id, np.ascontiguousarray(maps.pop("rgb")), CAMERA, maps)
 
 
 def _without_border(label: np.ndarray, invalid: int = 0) -> np.ndarray:

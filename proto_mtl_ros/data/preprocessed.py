@@ -33,6 +33,7 @@ import numpy as np
 from proto_mtl_ros.data.camera_file import camera_for, camera_of
 from proto_mtl_ros.data.label_set import CITYSCAPES7, CITYSCAPES19
 from proto_mtl_ros.data.map_file import NormalAxes, find_normal_axes, read_array, unit_vectors
+from proto_mtl_ros.data.nyuv2 import CAMERA as NYUV2_CAMERA
 from proto_mtl_ros.data.registry import data_set
 from proto_mtl_ros.data.sample import DataSet, Sample, of_image_size
 from proto_mtl_ros.data.table import NoSplitError
@@ -57,21 +58,17 @@ class Layout:
     camera: Camera
 
 
-def _camera(fx: float, fy: float, cx: float, cy: float, width: int, height: int) -> Camera:
-    return Camera(np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]]), width, height)
-
-
-_NYUV2_CAMERA = _camera(518.857901, 519.469611, 325.582449, 253.736166, 640, 480)
+_CITYSCAPES_K = np.array([[2262.52, 0, 1096.98], [0, 2265.3017905988554, 513.137], [0, 0, 1]])
 LAYOUTS = {
     "nyuv2": Layout(
         {"segmentation": ("label",), "depth": ("depth",), "normals": ("normal",)},
         {"label": NYU13},
-        _NYUV2_CAMERA.cropped(40, 44, 561, 427),
+        NYUV2_CAMERA.cropped(40, 44, 561, 427),
     ),
     "cityscapes": Layout(
         {"segmentation": ("label_7", "label", "label_19"), "depth": ("depth",)},
         {"label_7": CITYSCAPES7, "label": CITYSCAPES7, "label_19": CITYSCAPES19},
-        _camera(2262.52, 2265.3017905988554, 1096.98, 513.137, 2048, 1024),
+        Camera(_CITYSCAPES_K, 2048, 1024),
     ),
 }
 

@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from proto_mtl_ros.data.label_set import NO_CLASSES
-from proto_mtl_ros.data.manifest import allowed, manifest_for
+from proto_mtl_ros.data.manifest import manifest_for
 from proto_mtl_ros.data.table import select_frames
 from proto_mtl_ros.errors import DataError
 from proto_mtl_ros.geometry import Camera
@@ -97,7 +97,8 @@ class DataSet(ABC):
     def has(self, frame_id: str) -> tuple[str, ...]:
         if frame_id not in self._known:
             raise DataError(f"{self._where} has no frame {frame_id!r} in this split")
-        here = self.labelled(frame_id, allowed(self.manifest, frame_id, self.tasks))
+        row = dict.fromkeys(self.tasks, True) if self.manifest is None else self.manifest[frame_id]
+        here = self.labelled(frame_id, [task for task in self.tasks if row.get(task)])
         return tuple(task for task in self.tasks if task in here)
 
 

@@ -3,10 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,19 +26,14 @@ _GAP = 6
 _MISSING = (225, 225, 225)
 _SHADE = (20, 20, 20)
 _WHITE = (255, 255, 255)
+_FAR_CHOICES = (2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 15.0, 20.0, 30.0, 50.0, 80.0)
 
 
 @dataclass(frozen=True, eq=False)
 class SheetRow:
     """One frame of a contact sheet. Maps may have another size than the picture, or be missing.
 
-    Attributes:
-        caption: short text, for instance the time of the frame.
-        rgb: uint8 [H, W, 3].
-        segmentation: class ids uint8 [h, w], 255 = unlabelled.
-        depth: metres float32 [h, w].
-        normals: unit vectors float32 [h, w, 3].
-        reference_depth: measured depth in metres, float32 [h, w], to look at beside the predicted.
+    They are as in a prediction; ``reference_depth`` is measured, float32 [h, w] in metres.
     """
 
     caption: str
@@ -63,34 +56,27 @@ def contact_sheet(
     A column appears when any row has its map. Below the columns are the classes present with
     their share, the metre scale and the directions.
 
-    Args:
-        far: depth in metres at the end of the colours; None takes what 98 % of the depths of all
-            rows lie within.
-
-    Raises:
-        ValueError: there are no rows.
+    ``far`` is the depth in metres at the end of the colours, None for ``far_limit`` of all rows.
+    Raises ValueError when there are no rows.
     """
     if not rows:
         raise ValueError("a contact sheet needs at least one row")
-    end = _far_of(rows) if far is None else far
+    end = far_limit(rows) if far is None else far
     ids = [row.segmentation for row in rows if row.segmentation is not None]
     scale, directions = depth_scale(0.0, end, panel_width), normal_legend(panel_width)
-    columns: list[tuple[str, list[RGB | None], RGB]] = [
-        ("input", [row.rgb for row in rows], blank(LINE, panel_width)),
-        (
-            "segmentation",
-            [_drawn(row.segmentation, partial(tinted, row.rgb, palette=palette)) for row in rows],
-            class_legend(classes, palette, panel_width, ids) if ids else scale,
-        ),
-        ("depth", [_drawn(row.depth, partial(draw_depth, far=end)) for row in rows], scale),
-        (
-            "measured depth",
-            [_drawn(row.reference_depth, partial(draw_depth, far=end)) for row in rows],
-            scale,
-        ),
-        ("normals", [_drawn(row.normals, draw_normals) for row in rows], directions),
+    legends = {
+        "input": blank(LINE, panel_width),
+        "classes over input": class_legend(classes, palette, panel_width, ids) if ids else scale,
+        "depth": scale,
+        "measured depth": scale,
+        "normals": directions,
+    }
+    drawn = [panels(row, palette, end) for row in rows]
+    columns = [
+        (title, [own.get(title) for own in drawn], legend)
+        for title, legend in legends.items()
+        if any(title in own for own in drawn)
     ]
-    columns = [column for column in columns if any(one is not None for one in column[1])]
     heights = [height_at(panel_width, row.rgb) for row in rows]
     footer = max(legend.shape[0] for _, _, legend in columns)
     total_width = _GAP + len(columns) * (panel_width + _GAP)
@@ -110,14 +96,20 @@ def contact_sheet(
     return sheet
 
 
-def tinted(rgb: RGB, ids: npt.NDArray[np.uint8], palette: npt.ArrayLike) -> RGB:
-    """The picture tinted by its classes, at the size of the class map, uint8 [h, w, 3]."""
-    height, width = ids.shape
-    return overlay(resize(rgb, width, height), ids, palette, _TINT)
-
-
-def _drawn(values: npt.NDArray[Any] | None, draw: Callable[[Any], RGB]) -> RGB | None:
-    return None if values is None else draw(values)
+def panels(row: SheetRow, palette: npt.ArrayLike, far: float) -> dict[str, RGB]:
+    """Return what there is of a frame as pictures by title; ``far``: metres at the colours' end."""
+    found = {"input": row.rgb}
+    if row.segmentation is not None:
+        height, width = row.segmentation.shape
+        rgb = resize(row.rgb, width, height)
+        found["classes over input"] = overlay(rgb, row.segmentation, palette, _TINT)
+    if row.depth is not None:
+        found["depth"] = draw_depth(row.depth, 0.0, far)
+    if row.reference_depth is not None:
+        found["measured depth"] = draw_depth(row.reference_depth, 0.0, far)
+    if row.normals is not None:
+        found["normals"] = draw_normals(row.normals)
+    return found
 
 
 def _panel(picture: RGB | None, width: int, height: int) -> RGB:
@@ -137,14 +129,9 @@ def _write_caption(panel: RGB, caption: str) -> None:
     write(panel, caption, 4, height - LINE, _WHITE)
 
 
-def _far_of(rows: Sequence[SheetRow]) -> float:
-    """Whole metres within which 98 % of the rows' depths lie."""
-    parts = []
-    for row in rows:
-        for depth in (row.depth, row.reference_depth):
-            if depth is not None:
-                sample = depth[::4, ::4]
-                parts.append(sample[np.isfinite(sample) & (sample > 0)])
-    values = np.concatenate(parts) if parts else np.zeros(0)
-    far = float(np.ceil(np.percentile(values, 98))) if values.size else 10.0
-    return max(far, 1.0)
+def far_limit(rows: Sequence[SheetRow]) -> float:
+    """Return a round number of metres that 98 % of all depths of the rows lie within."""
+    maps = [m[::4, ::4] for row in rows for m in (row.depth, row.reference_depth) if m is not None]
+    values = np.concatenate([m[np.isfinite(m) & (m > 0)] for m in maps]) if maps else np.empty(0)
+    far = float(np.percentile(values, 98)) if values.size else 0.0
+    return next((choice for choice in _FAR_CHOICES if choice >= far), _FAR_CHOICES[-1])

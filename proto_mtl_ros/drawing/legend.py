@@ -23,7 +23,6 @@ _SWATCH = 12
 
 
 def blank(height: int, width: int) -> RGB:
-    """An empty picture, uint8 [height, width, 3]."""
     return np.full((height, width, 3), BACKGROUND, np.uint8)
 
 
@@ -41,13 +40,9 @@ def write(picture: RGB, text: str, x: int, y: int, colour: Sequence[int] = INK) 
 
 
 def class_shares(ids: Sequence[npt.NDArray[np.uint8]], classes: int) -> list[tuple[int, float]]:
-    """The classes of at least one class map, the most frequent first.
+    """Ids and shares of the labelled pixels of those classes that occur, most frequent first.
 
-    Args:
-        classes: number of classes; greater ids are unlabelled.
-
-    Returns:
-        Class id and its share of the labelled pixels of all maps.
+    Ids from ``classes`` on are unlabelled.
     """
     counts = np.sum([np.bincount(part.ravel(), minlength=256) for part in ids], axis=0)[:classes]
     order = [int(index) for index in np.argsort(-counts, kind="stable") if counts[index] > 0]
@@ -62,14 +57,12 @@ def class_legend(
 ) -> RGB:
     """Colour and name of each class, wrapped into lines, uint8 [lines, width, 3].
 
-    Args:
-        ids: class maps; when given, only their classes appear, the most frequent first, each with
-            its share of the labelled pixels.
+    With class maps ``ids`` only their classes appear, as in ``class_shares``, each with its share.
     """
-    entries = [(index, name) for index, name in enumerate(classes)]
+    entries = list(enumerate(classes))
     if len(ids):
         entries = [
-            (index, f"{classes[index]} {_percent(share)}")
+            (index, f"{classes[index]} {'<1%' if share < 0.01 else f'{100 * share:.0f}%'}")
             for index, share in class_shares(ids, len(classes))
         ]
     places: list[tuple[int, int, int, str]] = []
@@ -131,11 +124,5 @@ def tick_step(span: float, most: int) -> float:
     )
 
 
-def _percent(share: float) -> str:
-    """A share as text: whole per cent, or '<1%'."""
-    return "<1%" if share < 0.01 else f"{100 * share:.0f}%"
-
-
 def _ascii(text: str) -> str:
-    """The text with everything but printable ASCII replaced."""
     return "".join(letter if " " <= letter <= "~" else "?" for letter in text)

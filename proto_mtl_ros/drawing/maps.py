@@ -25,21 +25,21 @@ _NORMAL_COLOURS = np.array(
 def draw_segmentation(ids: npt.NDArray[np.uint8], palette: npt.ArrayLike) -> RGB:
     """Colours, uint8 [H, W, 3], of class ids uint8 [H, W]; ids beyond the palette are black.
 
-    Args:
-        palette: one RGB colour per class, [C, 3] of 0 to 255.
+    The palette has one RGB colour per class, [C, 3] of 0 to 255.
     """
-    colours: Any = cv2.applyColorMap(np.ascontiguousarray(ids), _lookup_table(palette))
-    return colours
+    colours = np.asarray(palette)
+    if colours.ndim != 2 or colours.shape[1] != 3 or len(colours) > 256:
+        raise ValueError(f"palette has shape {colours.shape}, (classes, 3) is needed")
+    table = np.zeros((256, 1, 3), np.uint8)
+    table[: len(colours), 0] = colours
+    drawn: Any = cv2.applyColorMap(np.ascontiguousarray(ids), table)
+    return drawn
 
 
 def overlay(
     rgb: RGB, ids: npt.NDArray[np.uint8], palette: npt.ArrayLike, alpha: float = 0.5
 ) -> RGB:
-    """The picture, uint8 [H, W, 3], tinted by class; unlabelled pixels stay as they are.
-
-    Args:
-        alpha: share of the class colour, 0 to 1.
-    """
+    """The picture, uint8 [H, W, 3], tinted by class; unlabelled pixels stay as they are."""
     colours = draw_segmentation(ids, palette)
     mixed: Any = cv2.addWeighted(colours, alpha, np.ascontiguousarray(rgb), 1 - alpha, 0)
     unlabelled = (ids >= len(np.asarray(palette))).view(np.uint8)
@@ -51,9 +51,7 @@ def draw_depth(depth: npt.NDArray[np.float32], near: float = 0.0, far: float = 1
     """Colours, uint8 [H, W, 3], of depth [H, W] in metres: red is near, blue is far.
 
     The range is fixed by the caller, so that one colour means one distance in every frame.
-
-    Raises:
-        ValueError: far is not beyond near.
+    ValueError: far is not beyond near.
     """
     if not far > near:
         raise ValueError(f"far ({far} m) must be beyond near ({near} m)")
@@ -82,13 +80,3 @@ def _masked(colours: RGB, valid: npt.NDArray[np.bool_]) -> RGB:
     """The colours where valid, black elsewhere."""
     masked: Any = cv2.bitwise_and(colours, colours, mask=valid.view(np.uint8))
     return masked
-
-
-def _lookup_table(palette: npt.ArrayLike) -> RGB:
-    """Colours of all 256 ids, [256, 1, 3]."""
-    colours = np.asarray(palette)
-    if colours.ndim != 2 or colours.shape[1] != 3 or len(colours) > 256:
-        raise ValueError(f"palette has shape {colours.shape}, (classes, 3) is needed")
-    table = np.zeros((256, 1, 3), np.uint8)
-    table[: len(colours), 0] = colours
-    return table

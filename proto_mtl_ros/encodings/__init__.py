@@ -11,8 +11,7 @@ from proto_mtl_ros.encodings.compressed import (
     decode_file,
     encode_compressed,
 )
-from proto_mtl_ros.encodings.encoding import ENCODINGS, Encoding, find_encoding
-from proto_mtl_ros.encodings.error import EncodingError
+from proto_mtl_ros.encodings.encoding import ENCODINGS, Encoding, EncodingError, find_encoding
 from proto_mtl_ros.encodings.image import decode_image, image_fields, to_depth, to_rgb
 from proto_mtl_ros.encodings.picture_size import MAX_PIXELS
 

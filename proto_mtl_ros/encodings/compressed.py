@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from proto_mtl_ros.encodings.error import EncodingError
+from proto_mtl_ros.encodings.encoding import EncodingError
 from proto_mtl_ros.encodings.image import to_depth
 from proto_mtl_ros.encodings.picture_size import (
     JPEG_START,
@@ -39,12 +39,9 @@ _RVL_SIZE = struct.Struct("<ii")
 def decode_compressed(format: str, data: Any) -> npt.NDArray[np.uint8]:
     """RGB uint8 [H, W, 3] of a JPEG or PNG picture.
 
-    The data's own signature decides, because the format field is free text. An orientation in
-    EXIF is not applied: camera_info describes the pixels as stored.
-
-    Raises:
-        EncodingError: ``zero_size``, ``unknown_encoding``, ``wrong_kind``, ``too_large``,
-            ``bad_jpeg`` or ``bad_png``.
+    The data's own signature decides, because the format field is free text. An orientation in EXIF
+    is not applied: camera_info describes the pixels as stored. EncodingError: ``zero_size``,
+    ``unknown_encoding``, ``wrong_kind``, ``too_large``, ``bad_jpeg`` or ``bad_png``.
     """
     content = _content(data)
     if "compresseddepth" in format.lower():
@@ -66,11 +63,8 @@ def decode_compressed_depth(format: str, data: Any) -> npt.NDArray[np.float32]:
     """Depth in metres, float32 [H, W], NaN where there is none, of a compressedDepth topic.
 
     16UC1 is a PNG, or RVL, of millimetres; 32FC1 one of quantised inverse depth, whose two
-    constants are in the header before it. A bare 16-bit PNG is read as millimetres.
-
-    Raises:
-        EncodingError: ``zero_size``, ``unknown_encoding``, ``wrong_kind``, ``too_large``,
-            ``bad_png`` or ``bad_rvl``.
+    constants are in the header before it. A bare 16-bit PNG is read as millimetres. EncodingError:
+    ``zero_size``, ``unknown_encoding``, ``wrong_kind``, ``too_large``, ``bad_png`` or ``bad_rvl``.
     """
     content = _content(data)
     quantisation = (0.0, 0.0)
@@ -132,9 +126,7 @@ def decode_file(content: bytes, flags: int) -> npt.NDArray[Any]:
     """Return the pixels of a picture file as OpenCV's ``flags`` say, its header looked at first.
 
     Unlike a message, a file may be cut off: what is missing is then grey, as in any viewer.
-
-    Raises:
-        EncodingError: ``unknown_encoding``, ``zero_size``, ``too_large`` or ``bad_file``.
+    EncodingError: ``unknown_encoding``, ``zero_size``, ``too_large`` or ``bad_file``.
     """
     return _decode(content, flags, picture_size(content), "bad_file")
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The pixel encodings of sensor_msgs/image_encodings.hpp that are read here."""
+"""The pixel encodings of sensor_msgs/image_encodings.hpp that are read, and what can be wrong."""
 
 from __future__ import annotations
 
@@ -8,18 +8,30 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from proto_mtl_ros.encodings.error import EncodingError
+from proto_mtl_ros.errors import INPUT, ProtoMtlError
+
+
+class EncodingError(ProtoMtlError):
+    """An image cannot be read; ``cause`` is a short name that drops are counted by.
+
+    Causes: ``zero_size``, ``short_data``, ``bad_step``, ``bad_width`` (odd width of a 4:2:2 image,
+    or a mosaic that is too small), ``unknown_encoding``, ``wrong_kind`` (depth where a picture is
+    needed, or the reverse), ``too_large``, ``bad_jpeg``, ``bad_png``.
+    """
+
+    exit_status = INPUT
+
+    def __init__(self, cause: str, message: str) -> None:
+        super().__init__(message)
+        self.cause = cause
 
 
 @dataclass(frozen=True)
 class Encoding:
-    """How pixels of an encoding are stored.
-
-    Attributes:
-        dtype: numpy name of one channel, without byte order.
-        kind: ``color``, ``depth``, ``either`` for 16-bit single channels, which are images of an
-            infrared camera or depth in millimetres, or ``other``.
-        to_rgb: OpenCV conversion of 8-bit pixels to RGB, None where they are RGB already.
+    """How pixels of an encoding are stored: the numpy name of one channel, without byte order;
+    ``kind`` is ``color``, ``depth``, ``either`` for 16-bit single channels, which are images of an
+    infrared camera or depth in millimetres, or ``other``; ``to_rgb`` is OpenCV's conversion of
+    8-bit pixels, None where they are RGB already.
     """
 
     name: str

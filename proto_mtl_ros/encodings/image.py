@@ -10,28 +10,17 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from proto_mtl_ros.encodings.encoding import find_encoding
-from proto_mtl_ros.encodings.error import EncodingError
-
-# REP-118: depth of unsigned 16-bit integers is in millimetres.
-_METRES_PER_UNIT = np.float32(0.001)
-# OpenCV's demosaicing leaves smaller pictures black.
-_SMALLEST_MOSAIC = 3
+from proto_mtl_ros.encodings.encoding import EncodingError, find_encoding
 
 
 def decode_image(
     encoding: str, height: int, width: int, step: int, is_bigendian: bool, data: Any
 ) -> npt.NDArray[Any]:
-    """Pixels as stored, [H, W] or [H, W, channels]: a view of the data, whatever step it has.
+    """Pixels as stored, [H, W] or [H, W, channels]: a view of the data (any contiguous buffer of
+    bytes) in the byte order of the message. ``step`` is bytes from one row to the next; more than
+    the pixels need is padding.
 
-    The array has the byte order of the message. It cannot be written when the data cannot.
-
-    Args:
-        step: bytes from one row to the next; more than the pixels need is padding.
-        data: bytes, array.array, uint8 array or any other contiguous buffer of bytes.
-
-    Raises:
-        EncodingError: ``unknown_encoding``, ``zero_size``, ``bad_step`` or ``short_data``.
+    EncodingError: ``unknown_encoding``, ``zero_size``, ``bad_step`` or ``short_data``.
     """
     layout = find_encoding(encoding)
     if height < 1 or width < 1:
@@ -59,9 +48,8 @@ def to_rgb(
 ) -> npt.NDArray[np.uint8]:
     """RGB uint8 [H, W, 3] of a picture; a view of the data for ``rgb8``.
 
-    Raises:
-        EncodingError: as :func:`decode_image`; ``wrong_kind`` for depth, ``bad_width`` for an odd
-            4:2:2 width and for a mosaic below 3x3.
+    EncodingError: as :func:`decode_image`; ``wrong_kind`` for depth, ``bad_width`` for an odd 4:2:2
+    width and for a mosaic below 3x3.
     """
     layout = find_encoding(encoding)
     if layout.kind not in ("color", "either"):
@@ -69,7 +57,7 @@ def to_rgb(
     if layout.channels == 2 and width % 2:
         raise EncodingError("bad_width", f"{encoding} needs an even width, it is {width}")
     pixels = decode_image(encoding, height, width, step, is_bigendian, data)
-    if encoding.startswith("bayer") and min(height, width) < _SMALLEST_MOSAIC:
+    if encoding.startswith("bayer") and min(height, width) < 3:  # OpenCV leaves it black
         raise EncodingError("bad_width", f"a {width}x{height} mosaic is too small")
     if layout.dtype == "u2":
         pixels = (pixels >> 8).astype(np.uint8)
@@ -83,26 +71,21 @@ def to_depth(
     encoding: str, height: int, width: int, step: int, is_bigendian: bool, data: Any
 ) -> npt.NDArray[np.float32]:
     """Depth in metres, float32 [H, W], NaN where there is none (REP-118; REP-117's infinities too).
-
-    Raises:
-        EncodingError: as :func:`decode_image`; ``wrong_kind`` for a picture.
+    EncodingError: as :func:`decode_image`; ``wrong_kind`` for a picture.
     """
     if find_encoding(encoding).kind not in ("depth", "either"):
         raise EncodingError("wrong_kind", f"encoding {encoding} is not depth")
     stored = decode_image(encoding, height, width, step, is_bigendian, data)
     depth = stored.astype(np.float32)
     if stored.dtype.kind == "u":
-        depth *= _METRES_PER_UNIT
+        depth *= np.float32(0.001)  # REP-118: unsigned integers are millimetres
     depth[~((depth > 0) & (depth < np.inf))] = np.nan
     return depth
 
 
 def image_fields(pixels: npt.NDArray[Any], encoding: str) -> tuple[int, int, str, int, int]:
-    """Fields (height, width, encoding, is_bigendian, step) of an Image with these pixels, unpadded.
-
-    Raises:
-        ValueError: pixels [H, W] or [H, W, channels] do not have the type of the encoding.
-        EncodingError: ``unknown_encoding``, or ``zero_size`` for an empty array.
+    """Fields (height, width, encoding, is_bigendian, step) of an Image with these pixels, unpadded;
+    ValueError where they are not of the encoding's type, EncodingError for an empty array.
     """
     layout = find_encoding(encoding)
     channels = pixels.shape[2] if pixels.ndim == 3 else 1
@@ -112,7 +95,5 @@ def image_fields(pixels: npt.NDArray[Any], encoding: str) -> tuple[int, int, str
     height, width = pixels.shape[:2]
     if height < 1 or width < 1:
         raise EncodingError("zero_size", f"image has size {width}x{height}")
-    native_big = sys.byteorder == "big"
-    swapped = not pixels.dtype.isnative
-    big = dtype.itemsize > 1 and native_big != swapped
+    big = dtype.itemsize > 1 and (sys.byteorder == "big") == pixels.dtype.isnative
     return height, width, encoding, int(big), width * layout.pixel_bytes

@@ -11,14 +11,12 @@ import re
 import struct
 from collections.abc import Iterator
 
-from proto_mtl_ros.encodings.error import EncodingError
+from proto_mtl_ros.encodings.encoding import EncodingError
 
 MAX_PIXELS = 64_000_000
 """Largest picture that is decoded."""
 
-MAX_PIXEL_BYTES = 16
-"""Bytes of a pixel, at most: four channels of 32 bits."""
-
+_MAX_PIXEL_BYTES = 16  # four channels of 32 bits
 MAX_LAYERED_PIXELS = 1_000_000_000
 """Pixels times scans of a progressive JPEG: each scan goes over the whole picture."""
 
@@ -40,12 +38,7 @@ _TIFF_TYPES = {1: "B", 3: "H", 4: "I"}
 
 
 def picture_size(content: bytes) -> tuple[int, int]:
-    """Return (height, width) of a JPEG, PNG, WebP, TIFF, BMP or PNM file, checked.
-
-    Raises:
-        EncodingError: ``unknown_encoding``, ``zero_size``, ``too_large``, ``bad_jpeg`` or
-            ``bad_png``.
-    """
+    """Return (height, width) of a JPEG, PNG, WebP, TIFF, BMP or PNM; raises EncodingError."""
     try:
         if content.startswith(JPEG_START):
             size = jpeg_frame(content)[:2]
@@ -106,10 +99,8 @@ def png_chunks(content: bytes) -> Iterator[tuple[bytes, int, int]]:
 
 
 def jpeg_frame(content: bytes) -> tuple[int, int, int]:
-    """Return height, width and where the first scan begins.
-
-    Raises:
-        EncodingError: ``bad_jpeg``, or ``too_large`` for too many scans of a large picture.
+    """Return height, width and where the first scan begins; EncodingError ``too_large`` for too
+    many scans of a large picture.
     """
     size = None
     position = 2
@@ -176,7 +167,7 @@ def _tiff_size(content: bytes) -> tuple[int, int]:
             at = struct.unpack_from(order + "I", content, at)[0]
         found[tag] = struct.unpack_from(order + letter, content, at)[0]
     pixel_bytes = found.get(_BITS, 1) * found.get(_SAMPLES, 1) / 8
-    if pixel_bytes > MAX_PIXEL_BYTES:
+    if pixel_bytes > _MAX_PIXEL_BYTES:
         raise EncodingError("too_large", f"a pixel has {pixel_bytes:g} bytes")
     if _TILE_WIDTH in found:
         check_size(found.get(_TILE_LENGTH, 1), found[_TILE_WIDTH])

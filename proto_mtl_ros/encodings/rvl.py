@@ -12,18 +12,14 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from proto_mtl_ros.encodings.error import EncodingError
+from proto_mtl_ros.encodings.encoding import EncodingError
 
 _LONGEST = 11
 """Groups that a number of 32 bits can have."""
 
 
 def decode_rvl(content: bytes, count: int) -> npt.NDArray[np.uint16]:
-    """Return ``count`` values, uint16, of RVL data.
-
-    Raises:
-        EncodingError: ``bad_rvl``: it does not hold so many values.
-    """
+    """Return ``count`` values, uint16, of RVL data; EncodingError ``bad_rvl``."""
     numbers = _numbers(content)
     out = np.zeros(count, np.uint16)
     place = at = 0

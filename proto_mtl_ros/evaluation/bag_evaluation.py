@@ -15,9 +15,9 @@ from proto_mtl_ros.data.bags.recording import BagRecording
 from proto_mtl_ros.data.bags.topics import IMAGE
 from proto_mtl_ros.errors import ConfigError, DataError
 from proto_mtl_ros.evaluation.bag_pass import BagPass, PassOptions, Progress
-from proto_mtl_ros.evaluation.depth_error import REGISTRATIONS, fair_mask
+from proto_mtl_ros.evaluation.depth_error import fair_mask
 from proto_mtl_ros.evaluation.recording_report import write_recording_report
-from proto_mtl_ros.evaluation.report import machine_facts
+from proto_mtl_ros.evaluation.report import filled, machine_facts
 from proto_mtl_ros.files import read_yaml, sole_use, write_text
 from proto_mtl_ros.geometry.registration import rigid_transform
 from proto_mtl_ros.runtime.predictor import Predictor
@@ -35,11 +35,8 @@ def evaluate_bag(
 ) -> dict[str, Any]:
     """Run a model over a recording; write records, figures and the report, return the figures.
 
-    Args:
-        out: folder; a pass that was stopped there goes on.
-
-    Raises:
-        DataError: there are no label images in the topic that the options name.
+    A pass that was stopped in the folder ``out`` goes on. Raises DataError when there are no label
+    images in the topic that the options name.
     """
     if options.labels_topic is not None:
         first = next(recording.messages_of([options.labels_topic]), None)
@@ -83,11 +80,7 @@ def evaluate_bag(
 
 
 def read_extrinsics(path: Path) -> np.ndarray:
-    """Return the 4x4 matrix of a YAML with translation [x, y, z] and rotation [x, y, z, w].
-
-    Raises:
-        ConfigError: it has none.
-    """
+    """Return the 4x4 matrix of a YAML with translation [x, y, z] and rotation [x, y, z, w]."""
     content = read_yaml(path, ConfigError)
     try:
         return rigid_transform(content["translation"], content.get("rotation", (0, 0, 0, 1)))
@@ -98,31 +91,7 @@ def read_extrinsics(path: Path) -> np.ndarray:
         ) from None
 
 
-def summary(figures: Mapping[str, Any]) -> list[str]:
+def summary(figures: Mapping[str, Any]) -> str:
     """Return the main figures, a line each."""
-    lines = [f"{figures['frames']} frames, engine p50 {figures['ms']['infer']['p50']:.1f} ms"]
-    lines += [f"note: {note}" for note in figures["recording"]["notes"]]
-    depth = figures["depth"]
-    if depth is not None:
-        registration = figures["recording"]["registration"]
-        lines.append(REGISTRATIONS[registration])
-        name = fair_mask(registration != "none")
-        for key, text in (("", "as it is"), ("_aligned", "scaled"), ("_affine", "scaled, shifted")):
-            own = depth[name + key]
-            lines.append(
-                f"depth, {text}: abs {own['abs_err']:.3f} m, rel {own['rel_err']:.3f}, delta <"
-                f" 1.25 {own['delta1']:.3f}"
-            )
-        lines.append(f"median scale of the frames: {depth['median_scale']:.3f}")
-    for name, text in (("normals", "measured"), ("consistency", "predicted")):
-        if figures[name] is not None:
-            mean, median = figures[name]["mean_deg"], figures[name]["median_deg"]
-            lines.append(
-                f"normals against those of {text} depth: mean {mean:.1f}, median {median:.1f} deg"
-            )
-    if figures["segmentation"] is not None:
-        lines.append(f"mIoU {figures['segmentation']['miou']:.3f}")
-    for name, text in (("flicker", "classes that change"), ("jitter", "depth that changes")):
-        if name in figures["stability"]:
-            lines.append(f"{text} along the flow: {100 * figures['stability'][name]:.1f} %")
-    return lines
+    mask = fair_mask(figures["recording"]["registration"] != "none")
+    return filled("summary.txt", **figures, mask=mask)

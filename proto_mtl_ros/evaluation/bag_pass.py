@@ -27,8 +27,7 @@ from proto_mtl_ros.data.bags.recorded_frames import RecordedFrame, RecordedFrame
 from proto_mtl_ros.data.bags.recording import BagRecording
 from proto_mtl_ros.drawing.contact_sheet import SheetRow
 from proto_mtl_ros.errors import BagError, DataError
-from proto_mtl_ros.evaluation.bag_figures import bag_figures
-from proto_mtl_ros.evaluation.bag_frame import FrameRecord, frame_record
+from proto_mtl_ros.evaluation.bag_figures import FrameRecord, bag_figures, frame_record
 from proto_mtl_ros.evaluation.frame_album import FrameAlbum
 from proto_mtl_ros.evaluation.stability import Stability
 from proto_mtl_ros.files import named, write_text
@@ -49,27 +48,19 @@ Progress = Callable[[int, int], None]
 class PassOptions:
     """What a recording is compared with, and how.
 
-    Attributes:
-        labels_topic: images of class ids, None for none.
-        tolerance: seconds between an image and what it is compared with, at most.
-        every: take one image of so many.
-        part: stretch of the recording, from and to, as parts of its duration.
-        depth_scale: predicted depth is multiplied by it.
+    ``labels_topic`` has images of class ids. ``every``: take one image of so many. ``part``:
+    stretch of the recording, from and to, as parts of its duration. Predicted depth is multiplied
+    by ``depth_scale``.
     """
 
     labels_topic: str | None = None
-    tolerance: float = 0.02
     every: int = 1
     part: tuple[float, float] = (0.0, 1.0)
     depth_scale: float = 1.0
 
 
 class BagPass:
-    """Runs a model over a recording.
-
-    Attributes:
-        frames: of the recording; what was left out of them is known after a run.
-    """
+    """Runs a model over a recording; what was left out of its ``frames`` is known after a run."""
 
     def __init__(
         self,
@@ -78,17 +69,10 @@ class BagPass:
         calibration: Calibration,
         options: PassOptions | None = None,
     ) -> None:
-        """Nothing is read yet."""
         self.options = options or PassOptions()
         self._recording, self._predictor, self._calibration = recording, predictor, calibration
-        self.frames = RecordedFrames(
-            recording,
-            calibration,
-            self.options.labels_topic,
-            self.options.tolerance,
-            self.options.every,
-            self.options.part,
-        )
+        labels, every, part = self.options.labels_topic, self.options.every, self.options.part
+        self.frames = RecordedFrames(recording, calibration, labels, every=every, part=part)
         tasks = predictor.bundle.manifest.tasks
         self._album = FrameAlbum(0)
         self._stamps: list[int] = []
@@ -112,14 +96,9 @@ class BagPass:
     def run(self, records: Path, progress: Progress = lambda done, of: None) -> int:
         """Write the records of all frames and return how many there are.
 
-        Args:
-            records: file of one JSON object a line, the first one the key. If it holds some records
-                of the same pass, these stay.
-
-        Raises:
-            DataError: the file is of another pass.
-            BagError: there is no image that can be used.
-        OSError: the file cannot be written; the records before stay.
+        ``records`` is a file of one JSON object a line, the first one the key; those of the same
+        pass that it holds stay. Raises DataError when it is of another pass, BagError when there is
+        no image that can be used, OSError when it cannot be written; the records before stay.
         """
         with named(records):
             return self._run(records, progress)
@@ -146,19 +125,13 @@ class BagPass:
         stability = Stability()
         frames = self.frames.starting_at(self._stamps[-1] if self._stamps else None)
         with records.open("a", encoding="utf-8") as file:
-            prepared = self._prepared(frames)
             if self._stamps:  # that one again, for the stability of the next
-                for frame, ready in islice(prepared, 1):
-                    (inferred,) = self._predictor.run([ready])
-                    last = self._finish(inferred)
+                for frame in islice(frames, 1):
+                    last = self._predicted(frame)
                     stability.add(frame.rgb, last.get("segmentation"), last.get("depth"))
-
-            def inferred_frames() -> Iterator[tuple[RecordedFrame, Prepared]]:
-                for frame, ready in prepared:
-                    (inferred,) = self._predictor.run([ready])
-                    yield frame, inferred
-
-            for line in _ahead(partial(self._record, stability), inferred_frames()):
+            prepared = _ahead(self._prepared, frames)
+            inferred = ((frame, self._predictor.run([ready])[0]) for frame, ready in prepared)
+            for line in _ahead(partial(self._record, stability), inferred):
                 file.write(line + "\n")
                 file.flush()
                 done = len(self._stamps)
@@ -186,13 +159,12 @@ class BagPass:
                 file.truncate(len(whole))
         return list(read_records(records))
 
-    def _prepared(
-        self, frames: Iterable[RecordedFrame]
-    ) -> Iterator[tuple[RecordedFrame, Prepared]]:
-        def prepare(frame: RecordedFrame) -> tuple[RecordedFrame, Prepared]:
-            return frame, self._predictor.prepare(frame.rgb, frame.camera)
+    def _prepared(self, frame: RecordedFrame) -> tuple[RecordedFrame, Prepared]:
+        return frame, self._predictor.prepare(frame.rgb, frame.camera)
 
-        return _ahead(prepare, frames)
+    def _predicted(self, frame: RecordedFrame) -> Prediction:
+        _, ready = self._prepared(frame)
+        return self._finish(self._predictor.run([ready])[0])
 
     def _finish(self, inferred: Prepared) -> Prediction:
         prediction = self._predictor.finish(inferred)
@@ -234,8 +206,7 @@ class BagPass:
         if place >= len(self._stamps):
             return None
         frame = self.frames.at(self._stamps[place])
-        (inferred,) = self._predictor.run([self._predictor.prepare(frame.rgb, frame.camera)])
-        return self._row(frame, self._finish(inferred))
+        return self._row(frame, self._predicted(frame))
 
 
 def _ahead(work: Callable[[In], Out], items: Iterable[In]) -> Iterator[Out]:

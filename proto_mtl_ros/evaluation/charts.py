@@ -18,9 +18,7 @@ LEFT, RIGHT, TOP, BOTTOM = 46.0, 14.0, 8.0, 38.0
 class Chart:
     """A chart in SVG units: title and label name the units of y and x, ticks are place and text.
 
-    Attributes:
-        line: points of a polyline, "" for a histogram.
-        bars: (left, top, width, height, text) of a histogram.
+    ``line`` has the points of a polyline, ``bars`` (left, top, width, height, text) of a histogram.
     """
 
     title: str
@@ -32,11 +30,7 @@ class Chart:
 
 
 def time_series(points: Sequence[tuple[float, float | None]], title: str) -> Chart | None:
-    """Return a line from zero upwards; None for fewer than two points with a value.
-
-    Args:
-        points: seconds and values, those without a value are left out.
-    """
+    """Return values over seconds as a line from zero upwards; None for fewer than two values."""
     known = [(x, y) for x, y in points if y is not None]
     if len(known) < 2:
         return None

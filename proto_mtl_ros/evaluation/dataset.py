@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Evaluate a model on labelled frames, through the same predictor that the node uses."""
+"""A model on labelled frames."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from proto_mtl_ros.data.sample import Sample
@@ -16,17 +17,29 @@ from proto_mtl_ros.tasks.task import Metric
 
 @dataclass
 class Evaluation:
-    """Figures of one pass.
-
-    Attributes:
-        frames: how many frames were seen.
-        metrics: task -> figure -> value, of the tasks that any frame has a label for.
-        per_class: IoU of every class.
-    """
+    """Figures by task, of the tasks that any frame has a label for, and the IoU of every class."""
 
     frames: int = 0
     metrics: dict[str, dict[str, float]] = field(default_factory=dict)
     per_class: dict[str, float] = field(default_factory=dict)
+
+    def markdown(self, title: str) -> str:
+        """Return a table per task and one with the IoU of every class."""
+        tables = [
+            {f"{task} {name}": value for name, value in figures.items()}
+            for task, figures in self.metrics.items()
+        ]
+        parts = [_table(one) for one in (*tables, self.per_class) if one]
+        return "\n\n".join([f"{title}: {self.frames} frames", *parts])
+
+
+def _table(figures: Mapping[str, float]) -> str:
+    cells = [
+        "-" if math.isnan(value) else f"{value:.3f}" if abs(value) < 10 else f"{value:.2f}"
+        for value in figures.values()
+    ]
+    rows = [[*figures], ["---"] * len(figures), cells]
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
 def evaluate(
@@ -37,15 +50,9 @@ def evaluate(
 ) -> Evaluation:
     """Compare predictions with labels at the size of the labels.
 
-    Args:
-        predictor: of the model.
-        samples: labelled frames; a label that a frame does not have is left out.
-        classes: what the label ids mean; must be the classes of the model. Empty for data without
-            a segmentation.
-        progress: called with the number of frames done.
-
-    Raises:
-        DataError: the label set is not the model's, or there was no frame.
+    ``classes`` are what the label ids mean; empty for data without a segmentation. ``progress``
+    is called with the number of frames done. Raises DataError when the classes are not the
+    model's, or when there was no frame.
     """
     manifest = predictor.bundle.manifest
     if "segmentation" in manifest.tasks and classes and manifest.classes != classes:

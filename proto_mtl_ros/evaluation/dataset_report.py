@@ -16,8 +16,7 @@ from proto_mtl_ros.evaluation.charts import histogram
 from proto_mtl_ros.evaluation.report import (
     colour,
     drawn_frames,
-    far_limit,
-    number,
+    filled,
     percent,
     write_report,
 )
@@ -42,27 +41,14 @@ def overlap_warning(counts: LabelCounts) -> str:
 
 def dataset_table(counts: LabelCounts, pixels: PixelCounts, label_set: LabelSet) -> str:
     """Return the figures as text for a terminal."""
-    lines = [f"{counts.frames} frames", "", "| task | frames | of all |", "| --- | ---: | ---: |"]
-    lines += [
-        f"| {task} | {count} | {percent(count / max(counts.frames, 1))} |"
-        for task, count in counts.labelled.items()
-    ]
-    if counts.overlap:
-        lines += ["", "| tasks | both | either | overlap (Jaccard) |"]
-        lines += ["| --- | ---: | ---: | ---: |"]
-        lines += [
-            f"| {a}, {b} | {o.both} | {o.either} | {o.jaccard:.3f} |"
-            for (a, b), o in counts.overlap.items()
-        ]
-    if pixels.class_pixels.any():
-        lines += ["", "| class | of labelled pixels |", "| --- | ---: |"]
-        shares = zip(label_set.classes, pixels.class_shares)
-        lines += [f"| {name} | {100 * share:.1f} % |" for name, share in shares]
-    if pixels.depth_bins.any():
-        quantiles = " / ".join(number(pixels.depth_quantile(q), 1) for q in _QUANTILES)
-        lines += ["", f"depth, 5 % / median / 95 % of pixels: {quantiles} m"]
-    warning = overlap_warning(counts)
-    return "\n".join([*lines, "", f"WARNING: {warning}"] if warning else lines)
+    return filled(
+        "dataset.txt",
+        counts=counts,
+        pixels=pixels,
+        classes=list(zip(label_set.classes, pixels.class_shares.tolist())),
+        quantiles=[pixels.depth_quantile(q) for q in _QUANTILES],
+        warning=overlap_warning(counts),
+    ).rstrip()
 
 
 def write_dataset_page(
@@ -77,22 +63,22 @@ def write_dataset_page(
 ) -> None:
     """Write one self-contained HTML page; it appears whole or not at all.
 
-    Args:
-        samples: frames to show.
-        notes: what the source assumes, a sentence each.
-        facts: how the page was made, by name.
+    ``samples`` are the frames to show, ``notes`` what the source assumes, a sentence each, and
+    ``facts``, by name, how the page was made.
     """
-    order = np.argsort(-pixels.class_shares, kind="stable") if pixels.class_pixels.any() else ()
     total = int(pixels.class_pixels.sum()) + pixels.unlabelled_pixels
+    order = np.argsort(-pixels.class_shares, kind="stable") if pixels.class_pixels.any() else ()
     rows = [sheet_row(sample) for sample in samples]
     write_report(
         path,
         "dataset.html",
         title=title,
-        subtitle=", ".join(f"{name} {value}" for name, value in facts.items()),
-        tiles=_tiles(counts, pixels),
+        facts=facts,
         notes=[overlap_warning(counts), *notes],
         counts=counts,
+        least=min(counts.overlap.items(), key=lambda item: item[1].jaccard, default=None),
+        pixels=pixels,
+        cameras=pixels.sizes.most_common(),
         classes=[
             (label_set.classes[i], colour(label_set.palette[i]), float(pixels.class_shares[i]))
             for i in order
@@ -100,7 +86,6 @@ def write_dataset_page(
         unlabelled=pixels.unlabelled_pixels / max(total, 1),
         depths=histogram(*pixels.depth_histogram(), "pixels by depth", "depth in m"),
         quantiles=[pixels.depth_quantile(q) for q in _QUANTILES],
-        counted=pixels.frames,
         frames=drawn_frames({"examples": rows}, label_set.classes, np.array(label_set.palette)),
     )
 
@@ -108,7 +93,7 @@ def write_dataset_page(
 def write_dataset_picture(path: Path, samples: Sequence[Sample], label_set: LabelSet) -> None:
     """Write the frames below one another as a PNG."""
     rows = [sheet_row(sample) for sample in samples]
-    sheet = contact_sheet(rows, label_set.classes, label_set.palette, far=far_limit(rows))
+    sheet = contact_sheet(rows, label_set.classes, label_set.palette)
     write_bytes(path, encode_compressed(sheet, "png").tobytes())
 
 
@@ -121,21 +106,3 @@ def sheet_row(sample: Sample) -> SheetRow:
         depth=sample.labels.get("depth"),
         normals=sample.labels.get("normals"),
     )
-
-
-def _tiles(counts: LabelCounts, pixels: PixelCounts) -> list[tuple[str, str]]:
-    labels = sum(counts.labelled.values())
-    part = labels / max(counts.frames * len(counts.labelled), 1)
-    tiles = [
-        (str(counts.frames), "frames"),
-        (str(labels), f"labels, {percent(part)} of all that could be"),
-    ]
-    if counts.overlap:
-        pair, least = min(counts.overlap.items(), key=lambda item: item[1].jaccard)
-        tiles.append((percent(least.jaccard), f"least overlap of two tasks: {' and '.join(pair)}"))
-    if pixels.sizes:
-        (width, height, fx), _ = pixels.sizes.most_common(1)[0]
-        others = len(pixels.sizes) - 1
-        more = f", and {others} other cameras" if others else ""
-        tiles.append((f"{width} x {height}", f"pixels at fx {fx:g}{more}"))
-    return tiles

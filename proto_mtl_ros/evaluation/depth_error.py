@@ -3,13 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from proto_mtl_ros.evaluation.report import number, percent
 from proto_mtl_ros.geometry import resize
 from proto_mtl_ros.geometry.depth_cleaning import SHIFT, VARIATION, smooth_surroundings
 from proto_mtl_ros.tasks import DEPTH
@@ -24,26 +22,15 @@ BANDS = (0.0, 1.0, 2.0, 3.0, 5.0, 10.0)
 MASKS = ("all", "tolerant")
 ALIGNMENTS = ("", "_aligned", "_affine")
 
-REGISTRATIONS = {
-    "same camera": "The pixels of the measured depth are those of the image.",
-    "extrinsics": "Measured depth was brought to the image by its camera matrix and extrinsics.",
-    "none": "Measured depth is of another camera, and how that lies to the image is not known:"
-    " edges are compared wrongly, so rely on the rows with smooth surroundings.",
-}
-"""How measured depth was brought to the image, in a sentence."""
-
 
 @dataclass(frozen=True)
 class DepthFrameError:
     """How far one predicted depth image is from the measured one; None where nothing was valid.
 
-    Attributes:
-        measured_pixels: that were compared or could have been.
-        scale: measured over predicted median.
-        affine: (a, b) of the best a * predicted + b in least squares.
-        abs_err: metres, the mean over all valid pixels.
-        sums: name -> [bands, 7], the sums of ``DepthMetric`` by band of measured depth. Names:
-            "all" pixels and "tolerant" ones, each as it is, "_aligned" by the scale, and "_affine".
+    ``scale`` is measured over predicted median, ``affine`` (a, b) of the best a * predicted + b in
+    least squares, ``abs_err`` the mean in metres. ``sums``: name -> [bands, 7], the sums of
+    ``DepthMetric`` by band of measured depth, of "all" pixels and "tolerant" ones, each as it is,
+    "_aligned" by the scale, and "_affine".
     """
 
     measured_pixels: int
@@ -59,14 +46,11 @@ def fair_mask(registered: bool) -> str:
 
 
 def depth_error(predicted: np.ndarray, measured: np.ndarray) -> DepthFrameError:
-    """Compare a frame.
+    """Compare float32 [H, W] and [h, w] in metres at the size of ``predicted``.
 
-    "tolerant" pixels are those with smooth surroundings (``geometry.depth_cleaning``), so that a
-    depth image that is not registered to the colour image can be compared as well.
-
-    Args:
-        predicted: float32[H, W] metres, invalid where not finite or not positive.
-        measured: float32[h, w] metres, likewise; compared at the size of ``predicted``.
+    Depth is invalid where not finite or not positive. "tolerant" pixels are those with smooth
+    surroundings (``geometry.depth_cleaning``), so that a depth image that is not registered to the
+    colour image can be compared as well.
     """
     height, width = predicted.shape
     measured = resize(measured, width, height, "nearest")
@@ -96,12 +80,7 @@ def depth_error(predicted: np.ndarray, measured: np.ndarray) -> DepthFrameError:
 
 
 def _by_band(terms: np.ndarray, band: np.ndarray) -> list[list[float]]:
-    """Return the sums of ``DepthMetric`` by band of the label, [bands, 7].
-
-    Args:
-        terms: of ``DepthMetric``, float64 [7, N].
-        band: of each of the N pixels.
-    """
+    """Return the sums [bands, 7] of the terms [7, N] of ``DepthMetric`` by band of the label."""
     return np.stack([np.bincount(band, term, len(BANDS)) for term in terms], axis=1).tolist()
 
 
@@ -164,21 +143,3 @@ def _computed(sums: np.ndarray) -> dict[str, float | None]:
     metric = DepthMetric(DEPTH)
     metric.sums = sums
     return {name: v if np.isfinite(v) else None for name, v in metric.compute().items()}
-
-
-def depth_tiles(figures: Mapping[str, Any], registered: bool) -> list[tuple[str, str]]:
-    """Return the main figures of a ``DepthComparison`` as text, each with what it means."""
-    mask = fair_mask(registered)
-    where = "" if registered else " where surroundings are smooth"
-    within = percent(figures[mask]["delta1"])
-    return [
-        (
-            f"{number(figures[mask]['abs_err'], 2)} m",
-            f"mean depth error against the recording's own depth{where}; {within} within a factor"
-            " of 1.25",
-        ),
-        (
-            f"{number(figures[f'{mask}_aligned']['abs_err'], 2)} m",
-            f"each frame scaled to fit, by {number(figures['median_scale'], 2)} in the median",
-        ),
-    ]

@@ -1,22 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every engine that a machine has, run on real pictures and held against one that is trusted."""
+"""Engines against a reference: what they compute, and in what time."""
 
 from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import product
 
 import numpy as np
 
-from proto_mtl_ros.errors import ProtoMtlError, one_line
-from proto_mtl_ros.evaluation.parity import compare
+from proto_mtl_ros.errors import EngineError, ProtoMtlError, one_line
 from proto_mtl_ros.runtime.bundle import Bundle
 from proto_mtl_ros.runtime.engine import PRECISIONS, Engine, available_backends, create_engine
 from proto_mtl_ros.runtime.engine_plan import EngineNotBuilt
+
+TOLERANCES = {
+    "fp32": {"segmentation": 0.002, "confidence": 0.01, "depth": 0.001, "normals": 0.001},
+    "fp16": {"segmentation": 0.01, "confidence": 0.02, "depth": 0.01, "normals": 0.01},
+    "int8": {"segmentation": 0.06, "confidence": 0.1, "depth": 0.06, "normals": 0.1},
+}
+"""Precision -> largest accepted disagreement with fp32 by output: see ``compare``; of the maps of
+other tasks as of normals. What it costs in accuracy is another question, which ``quantisation``
+asks of labels."""
 
 REFERENCE = "onnxruntime"
 """In fp32 on the CPU; every machine has it."""
@@ -27,16 +36,68 @@ BATCHES = (1, 4)
 _TIMED = 30
 
 
+@dataclass
+class Parity:
+    """Disagreement per output, the mean over all frames; ``precision`` is that of the less exact
+    of the two engines, which says what is allowed."""
+
+    errors: dict[str, float]
+    precision: str = "fp32"
+
+    def allowed(self, output: str) -> float:
+        """Return the largest accepted error of an output."""
+        own = TOLERANCES[self.precision]
+        return own.get(output, own["normals"])
+
+    def lines(self) -> list[str]:
+        """Return one line per output: what was found and what is allowed."""
+        return [
+            f"{name:<13} {error:.2e}  (allowed {self.allowed(name):.0e})"
+            for name, error in self.errors.items()
+        ]
+
+    def problem(self) -> str | None:
+        """Say which output disagrees more than allowed, None when none does."""
+        for name, error in self.errors.items():
+            if not error <= self.allowed(name):
+                return f"{name} differs by {error:.2e}, more than {self.allowed(name):.0e}"
+        return None
+
+    def check(self) -> None:
+        """Raise EngineError when an exported graph disagrees with torch more than allowed."""
+        problem = self.problem()
+        if problem is not None:
+            raise EngineError(
+                f"the exported graph is not what torch computes: {problem}; the bundle was not"
+                " written"
+            )
+
+
+def compare(reference: Engine, other: Engine, images: Iterable[np.ndarray]) -> Parity:
+    """Run both engines on uint8 [B, H, W, 3] batches.
+
+    sum |a - b| / sum |a|; segmentation: the share of pixels with another id (an argmax flips where
+    two classes tie).
+    """
+    error: dict[str, float] = defaultdict(float)
+    scale: dict[str, float] = defaultdict(float)
+    for batch in images:
+        first, second = reference.infer(batch), other.infer(batch)
+        for name, a in first.items():
+            ids = name == "segmentation"
+            difference = np.abs(a.astype(np.float64) - second[name].astype(np.float64))
+            error[name] += float((difference > 0).sum() if ids else difference.sum())
+            scale[name] += float(a.size if ids else np.abs(a.astype(np.float64)).sum())
+    errors = {name: error[name] / max(scale[name], 1e-12) for name in error}
+    return Parity(errors, other.precision)
+
+
 @dataclass(frozen=True)
 class CheckedEngine:
-    """What became of one engine.
+    """What became of one engine that was asked for.
 
-    Attributes:
-        backend, precision, batch: what was asked for.
-        device: where it ran, "" where it did not.
-        errors: by output, see ``parity.compare``.
-        milliseconds: of a call, the median; None where it did not run.
-        problem: why it did not run, or what differs more than allowed; None when all is well.
+    ``device`` is "" where it did not run, ``milliseconds`` the median of a call. ``problem`` says
+    why it did not run, or what differs more than allowed.
     """
 
     backend: str
@@ -64,11 +125,9 @@ def check_engines(
 ) -> Iterator[CheckedEngine]:
     """Yield the result of every backend, precision and batch that can be asked for here.
 
-    Args:
-        images: uint8 [1, H, W, 3] as the network sees them, all of one size.
-        backends: names of those to check, None for all that are installed.
-        device: that they shall run on; another one counts as not having run.
-        build: called for an engine that has to be built first.
+    ``images`` are uint8 [1, H, W, 3] as the network sees them, all of one size; ``backends`` None
+    stands for all that are installed. An engine on another device counts as not having run.
+    ``build`` is called for one that has to be built first.
     """
     reference = create_engine(bundle, REFERENCE, "cpu", precision="fp32")
     size = (images[0].shape[1], images[0].shape[2])

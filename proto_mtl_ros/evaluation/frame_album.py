@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import insort
 from collections.abc import Callable, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,15 +16,10 @@ import numpy as np
 from proto_mtl_ros.drawing.contact_sheet import SheetRow
 from proto_mtl_ros.geometry import height_at, resize
 
-THROUGH = 30
-"""Evenly spread frames, and so the size of a page: about 80 kB each."""
-
-EXTREMES = 3
-"""Best and worst frames."""
-
+THROUGH = 30  # evenly spread frames, and so the size of a page: about 80 kB each
+EXTREMES = 3  # best and worst frames
 _WIDTH = 360
-_KEPT = {"normals": np.float16}
-"""Of a smaller type while they are kept."""
+_KEPT = {"normals": np.float16}  # of a smaller type while they are kept
 
 
 class FrameAlbum:
@@ -39,12 +34,10 @@ class FrameAlbum:
     def add(
         self, place: int, error: float | None, row: Callable[[], SheetRow] | None = None
     ) -> None:
-        """Take a frame.
+        """Take the frame number ``place``, ascending from 0.
 
-        Args:
-            place: from 0, ascending.
-            error: what the best and the worst are told by, the less the better; None for neither.
-            row: what to show of it, asked for if it is kept; None where ``chosen`` will ask again.
+        The best have the least error, None is neither. ``row`` is asked for what to show of it, if
+        it is kept; without one, ``chosen`` will ask again.
         """
         keep = place in self._through
         if error is not None:
@@ -65,8 +58,7 @@ class FrameAlbum:
     ) -> dict[str, list[SheetRow]]:
         """Return the frames "through" the recording, the "best" and the "worst", none of it both.
 
-        Args:
-            again: returns a frame that was taken without a row, None where it cannot.
+        ``again`` returns a frame that was taken without a row, None where it cannot.
         """
         count = min(EXTREMES, len(self._ranked) // 2)
         ranked = [place for _, place in self._ranked]
@@ -94,11 +86,9 @@ def small_row(row: SheetRow) -> SheetRow:
     """Return a frame at the size at which it is shown."""
     width = min(_WIDTH, row.rgb.shape[1])
     height = height_at(width, row.rgb)
-    maps: dict[str, Any] = {
-        one.name: getattr(row, one.name) for one in fields(row) if one.name != "caption"
-    }
-    for name, own in maps.items():
-        if own is not None:
+    maps: dict[str, Any] = {}
+    for name, own in vars(row).items():
+        if isinstance(own, np.ndarray):
             how = "linear" if name == "rgb" else "nearest"
             maps[name] = resize(own, width, height, how).astype(_KEPT.get(name, own.dtype))
     return replace(row, **maps)

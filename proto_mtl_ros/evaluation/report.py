@@ -16,31 +16,33 @@ import jinja2
 import numpy as np
 
 from proto_mtl_ros import __version__
-from proto_mtl_ros.drawing import draw_depth, draw_normals
-from proto_mtl_ros.drawing.contact_sheet import SheetRow, tinted
+from proto_mtl_ros.drawing import draw_depth
+from proto_mtl_ros.drawing.contact_sheet import SheetRow, far_limit, panels
 from proto_mtl_ros.drawing.legend import class_shares
 from proto_mtl_ros.encodings import encode_compressed
 from proto_mtl_ros.files import write_text
 from proto_mtl_ros.geometry import resize_to_width
 from proto_mtl_ros.runtime.machine import machine
 
-PANELS = ("input", "classes over input", "depth", "measured depth", "normals")
-"""Columns of a frame; one appears when any frame has it."""
-
+_PANELS = ("input", "classes over input", "depth", "measured depth", "normals")
 _WIDTH = 360
-_FAR_CHOICES = (2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 15.0, 20.0, 30.0, 50.0, 80.0)
 
 
 def write_report(path: Path, template: str, **content: Any) -> None:
     """Fill a template; the page appears whole or not at all."""
-    write_text(path, _environment().get_template(template).render(content))
+    write_text(path, filled(template, **content))
+
+
+def filled(template: str, **content: Any) -> str:
+    """Fill a template; what goes into HTML is escaped."""
+    return _environment().get_template(template).render(content)
 
 
 @lru_cache(maxsize=1)
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("proto_mtl_ros.evaluation"),
-        autoescape=True,
+        autoescape=jinja2.select_autoescape(),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -61,10 +63,10 @@ def percent(part: float | None) -> str:
     return "<1 %" if 0 < part < 0.005 else f"{100 * part:.0f} %"
 
 
-def picture(rgb: np.ndarray, kind: str = "jpeg", width: int = _WIDTH) -> str:
-    """Return uint8 [H, W, 3] as the source of an <img>, at most ``width`` wide."""
-    if rgb.shape[1] > width:
-        rgb = resize_to_width(rgb, width)
+def picture(rgb: np.ndarray, kind: str = "jpeg") -> str:
+    """Return uint8 [H, W, 3] as the source of an <img>."""
+    if rgb.shape[1] > _WIDTH:
+        rgb = resize_to_width(rgb, _WIDTH)
     data = encode_compressed(rgb, kind, 82).tobytes()
     return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
 
@@ -84,19 +86,17 @@ def drawn_frames(
 ) -> dict[str, Any]:
     """Return frames as pictures for the macros of ``macros.html``; they share one depth range.
 
-    Args:
-        groups: frames by what they are shown for.
-        classes, palette: of the class ids, uint8 [C, 3].
-
-    Returns:
-        "heads": the columns that appear. "legend": name, colour and share of the classes that
-        occur. "far": metres at the end of the colours of "scale", None without depth. And for each
-        group a list of its frames: "caption" and "panels", one for each head, None where missing.
+    "heads": the columns that appear. "legend": name, colour and share of the classes that occur.
+    "far": metres at the end of the colours of "scale", None without depth. And for each group a
+    list of its frames: "caption" and "panels", one for each head, None where missing.
     """
     rows = {id(row): row for own in groups.values() for row in own}
     far = far_limit(list(rows.values()))
-    drawn = {key: _drawn(row, palette, far) for key, row in rows.items()}
-    heads = [name for name in PANELS if any(name in own for own in drawn.values())]
+    drawn = {
+        key: {name: picture(rgb) for name, rgb in panels(row, palette, far).items()}
+        for key, row in rows.items()
+    }
+    heads = [name for name in _PANELS if any(name in own for own in drawn.values())]
     maps = [row.segmentation for row in rows.values() if row.segmentation is not None]
     shares = class_shares(maps, len(classes)) if maps else []
     ramp = np.linspace(far / 256, far, 256, dtype=np.float32)[None]
@@ -115,28 +115,6 @@ def drawn_frames(
     }
 
 
-def _drawn(row: SheetRow, palette: np.ndarray, far: float) -> dict[str, str]:
-    maps: dict[str, np.ndarray] = {"input": row.rgb}
-    if row.segmentation is not None:
-        maps["classes over input"] = tinted(row.rgb, row.segmentation, palette)
-    if row.depth is not None:
-        maps["depth"] = draw_depth(row.depth, 0.0, far)
-    if row.reference_depth is not None:
-        maps["measured depth"] = draw_depth(row.reference_depth, 0.0, far)
-    if row.normals is not None:
-        maps["normals"] = draw_normals(row.normals)
-    return {name: picture(pixels) for name, pixels in maps.items()}
-
-
 def colour(rgb: Sequence[int]) -> str:
     """Return a colour as CSS."""
     return "rgb({},{},{})".format(*(int(value) for value in rgb))
-
-
-def far_limit(rows: Sequence[SheetRow]) -> float:
-    """Return a round number of metres that 98 % of all depths of the rows lie within."""
-    maps = [m for row in rows for m in (row.depth, row.reference_depth) if m is not None]
-    values = [m[::4, ::4][np.isfinite(m[::4, ::4])] for m in maps]
-    joined = np.concatenate(values) if values else np.empty(0)
-    far = float(np.percentile(joined, 98)) if joined.size else 0.0
-    return next((choice for choice in _FAR_CHOICES if choice >= far), _FAR_CHOICES[-1])

@@ -15,12 +15,8 @@ from proto_mtl_ros.tasks import DEPTH, IGNORE_INDEX
 WIDTH = 240
 """Flow is computed on images of this width: finer motion says nothing more about flicker."""
 
-RETURNS_WITHIN = 1.0
-"""Pixels: flow there and back must end this close to where it began, else it is hidden or lost."""
-
-SAME_BRIGHTNESS = 20.0
-"""Grey levels that a pixel may change along its flow."""
-
+_RETURNS_WITHIN = 1.0  # pixels: flow there and back must end there, else it is hidden or lost
+_SAME_BRIGHTNESS = 20.0  # grey levels that a pixel may change along its flow
 _LEAST_PIXELS = 200
 
 
@@ -28,12 +24,10 @@ _LEAST_PIXELS = 200
 class FrameStability:
     """Of one frame against the one before; None where it cannot be said.
 
-    Attributes:
-        followed: share of the pixels that could be followed from the frame before.
-        flicker: share of those that have another class than before.
-        jitter: mean |log(depth now / depth before)| of those, its median taken out, because a
-            camera that moves forward brings everything nearer.
-        motion: median length of the flow in pixels of ``WIDTH``.
+    ``followed`` is the share of the pixels that could be followed from the frame before,
+    ``flicker`` the share of those with another class, ``jitter`` their mean |log(depth now / depth
+    before)|, its median taken out, because a camera that moves forward brings everything nearer,
+    and ``motion`` the median length of the flow in pixels of ``WIDTH``.
     """
 
     followed: float
@@ -53,10 +47,7 @@ class Stability:
     ) -> FrameStability | None:
         """Return the figures of a frame, None for the first one or one of another shape.
 
-        Args:
-            rgb: uint8 [H, W, 3].
-            ids: uint8 [h, w], 255 = unlabelled, or None.
-            depth: float32 [h, w] metres, invalid where not finite or not positive, or None.
+        uint8 [H, W, 3]; class ids uint8 [h, w]; metres float32 [h, w].
         """
         grey = cv2.cvtColor(resize_to_width(rgb, WIDTH), cv2.COLOR_RGB2GRAY)
         size = (WIDTH, grey.shape[0])
@@ -87,8 +78,8 @@ def _compared(before: _Frame, now: _Frame) -> FrameStability:
     height, width = now.grey.shape
     followed = (
         ((column >= 0) & (row >= 0) & (column < width) & (row < height))
-        & (np.hypot(returned[..., 0], returned[..., 1]) < RETURNS_WITHIN)
-        & (np.abs(was - now.grey) < SAME_BRIGHTNESS)
+        & (np.hypot(returned[..., 0], returned[..., 1]) < _RETURNS_WITHIN)
+        & (np.abs(was - now.grey) < _SAME_BRIGHTNESS)
     )
     place = row[followed], column[followed]
     flicker = jitter = None

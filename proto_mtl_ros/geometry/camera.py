@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -25,18 +25,9 @@ _SMALLEST_FOCAL_LENGTH, _LARGEST = 1e-6, 1e9
 
 @dataclass(frozen=True, eq=False)
 class Camera:
-    """A camera: matrix, lens distortion and image size.
-
-    Attributes:
-        K: float64 [3, 3], maps a distorted ray (x, y, 1) to pixels.
-        width, height: image size in pixels.
-        D: distortion coefficients in OpenCV's order, or None.
-        P: float64 [3, 4], maps points to the pixels of the rectified image, or None.
-        distortion_model: ``plumb_bob``, ``rational_polynomial``, ``equidistant`` or empty.
-
-    Raises:
-        ValueError: a matrix is not finite, a focal length is not positive, the size is not
-            positive, or D does not fit its model.
+    """A camera: K float64 [3, 3] maps a distorted ray (x, y, 1) to pixels; P float64 [3, 4] maps
+    points to the pixels of the rectified image; D has OpenCV's order, for the models ``plumb_bob``,
+    ``rational_polynomial`` and ``equidistant``. ValueError where the numbers cannot be a camera.
     """
 
     K: FloatArray
@@ -49,14 +40,11 @@ class Camera:
     def __post_init__(self) -> None:
         if int(self.width) < 1 or int(self.height) < 1:
             raise ValueError(f"image size {self.width}x{self.height} is not positive")
-        checked = {
-            "width": int(self.width),
-            "height": int(self.height),
-            "K": _checked_matrix("K", self.K, (3, 3)),
-            "P": None if self.P is None else _checked_matrix("P", self.P, (3, 4)),
-            "D": checked_distortion(self.distortion_model, self.D),
-        }
-        for name, value in checked.items():
+        projection = None if self.P is None else _checked_matrix("P", self.P, (3, 4))
+        distortion = checked_distortion(self.distortion_model, self.D)
+        checked = {"K": _checked_matrix("K", self.K, (3, 3)), "P": projection, "D": distortion}
+        size = {"width": int(self.width), "height": int(self.height)}
+        for name, value in {**checked, **size}.items():
             object.__setattr__(self, name, value)
 
     @classmethod
@@ -73,22 +61,13 @@ class Camera:
         roi: tuple[int, int, int, int] = (0, 0, 0, 0),
         rectified: bool = False,
     ) -> Camera | None:
-        """Camera of the delivered image from the fields of a sensor_msgs/CameraInfo.
+        """Camera of the delivered image from the fields of a sensor_msgs/CameraInfo; None when K[0]
+        is 0, an uncalibrated camera. ValueError where the numbers cannot be a camera.
 
-        The calibration is that of the full sensor. The region of interest (x, y, height, width,
-        all 0 meaning everything) is in unbinned pixels and comes first, then binning divides
-        (0 means 1). Binned pixels keep their centres, which is half a binned pixel more exact
-        than dividing cx.
-
-        Args:
-            rectified: the image is rectified, so P[:3, :3] holds and D does not. A P of zeros
-                is read as K.
-
-        Returns:
-            None when K[0] is 0: an uncalibrated camera.
-
-        Raises:
-            ValueError: the numbers cannot be a camera; the text says which.
+        The calibration is that of the full sensor. The region of interest (x, y, height, width, all
+        0 meaning everything) is in unbinned pixels and comes first, then binning divides (0 means
+        1). Binned pixels keep their centres, which is half a binned pixel more exact than dividing
+        cx. Of a rectified image P[:3, :3] holds and D does not; a P of zeros is read as K.
         """
         matrix = np.asarray(K, np.float64).reshape(-1)
         if matrix.size != 9:
@@ -151,11 +130,7 @@ class Camera:
         return self.resized(width, height) if same else None
 
     def cropped(self, x: int, y: int, width: int, height: int) -> Camera:
-        """Camera of the window whose upper left pixel is (x, y).
-
-        Raises:
-            ValueError: the window is not inside the image.
-        """
+        """Camera of the window with (x, y) as upper left pixel; ValueError outside of the image."""
         inside = x >= 0 and y >= 0 and x + width <= self.width and y + height <= self.height
         if not inside or width < 1 or height < 1:
             raise ValueError(
@@ -171,14 +146,12 @@ class Camera:
 
     def flipped(self) -> Camera:
         """Camera that sees the mirrored scene: columns reversed and x of every point negated."""
-        mirror = np.diag([-1.0, 1.0, 1.0])
         flip = np.array([[-1.0, 0.0, self.width - 1.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
-        projection = None
-        if self.P is not None:
-            projection = flip @ self.P @ np.diag([-1.0, 1.0, 1.0, 1.0])
-        bent = flipped_distortion(self.distortion_model, self.D)
-        matrix, size = flip @ self.K @ mirror, (self.width, self.height)
-        return Camera(matrix, *size, bent, projection, self.distortion_model)
+        matrix = flip @ self.K @ np.diag([-1.0, 1.0, 1.0])
+        projection = None if self.P is None else flip @ self.P @ np.diag([-1.0, 1.0, 1.0, 1.0])
+        return replace(
+            self, K=matrix, P=projection, D=flipped_distortion(self.distortion_model, self.D)
+        )
 
     def rectified(self) -> Camera:
         """Camera of the rectified image: P[:3, :3] without distortion; K where P is unknown."""
@@ -211,7 +184,7 @@ class Camera:
     def _mapped(self, transform: FloatArray, width: int, height: int) -> Camera:
         """Camera whose pixels are ``transform`` [3, 3] applied to this one's."""
         projection = None if self.P is None else transform @ self.P
-        return Camera(transform @ self.K, width, height, self.D, projection, self.distortion_model)
+        return replace(self, K=transform @ self.K, width=width, height=height, P=projection)
 
 
 def canonical_factor(fx: float, canonical_fx: float) -> float:

@@ -23,10 +23,7 @@ def depth_to_points(
     """Points, float32 [H, W, 3] in metres in the optical frame, of a depth image [H, W].
 
     Depth is along the optical axis. Pixels without valid depth, or without a ray, are NaN in all
-    three coordinates.
-
-    Raises:
-        ValueError: depth and camera differ in size.
+    three coordinates. ValueError where depth and camera differ in size.
     """
     check_size(depth, camera)
     z = np.where(valid_depth(depth), depth, np.nan).astype(np.float32)

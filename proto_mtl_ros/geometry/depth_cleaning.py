@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from proto_mtl_ros.geometry.depth import valid_depth
 
-STEP = 0.05
+_STEP = np.float32(0.05)
 """Relative difference between neighbours above which they lie on two surfaces."""
 
 SHIFT, VARIATION = 0.04, 1.15
@@ -22,22 +22,20 @@ depth may vary in them.
 _STEEPER = np.float32(3.0)
 """So many times the usual difference of the surroundings is a step, too."""
 
+_LEAST_AREA = 40
+
 _PAIRS = ((np.s_[:, 1:], np.s_[:, :-1]), (np.s_[1:, :], np.s_[:-1, :]))
 """Each pixel and the one before it, along rows and along columns."""
 
 
 def clean_depth(
-    depth: npt.NDArray[np.floating[Any]],
-    near: float = 0.3,
-    far: float = 10.0,
-    step: float = STEP,
-    least_area: int = 40,
+    depth: npt.NDArray[np.floating[Any]], near: float = 0.3, far: float = 10.0
 ) -> npt.NDArray[np.float32]:
     """Return depth float32 [H, W] in metres, NaN where it is not to be believed.
 
     Taken out are values outside of ``near`` to ``far``; flying pixels, which lie in the air between
     two surfaces at an edge: pixels that have both a clearly nearer and a clearly farther neighbour;
-    and specks, connected surfaces of fewer than ``least_area`` pixels. Holes stay holes.
+    and specks, connected surfaces of fewer than 40 pixels. Holes stay holes.
     """
     result = np.where(valid_depth(depth), depth, np.nan).astype(np.float32)
     with np.errstate(invalid="ignore"):
@@ -46,11 +44,11 @@ def clean_depth(
     around = np.ones((3, 3), np.uint8)
     farthest = cv2.dilate(np.where(known, result, 0).astype(np.float32), around)
     nearest = cv2.erode(np.where(known, result, np.inf).astype(np.float32), around)
-    limit = 1 + _largest_step(result, step)
+    limit = 1 + _largest_step(result)
     with np.errstate(invalid="ignore", over="ignore"):
         flying = known & (farthest > limit * result) & (result > limit * nearest)
     result[flying] = np.nan
-    result[_specks(result, limit, least_area)] = np.nan
+    result[_specks(result, limit)] = np.nan
     return result
 
 
@@ -71,7 +69,7 @@ def smooth_surroundings(
         return known & (far < near * variation)
 
 
-def _largest_step(depth: npt.NDArray[np.float32], step: float) -> npt.NDArray[np.float32]:
+def _largest_step(depth: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """Relative difference of neighbours above which there is a step, [H, W].
 
     A surface that is seen at a flat angle has large differences as well, but everywhere.
@@ -84,11 +82,11 @@ def _largest_step(depth: npt.NDArray[np.float32], step: float) -> npt.NDArray[np
         relative = np.where(low > 0, high / np.maximum(low, 1e-6) - 1, 0).astype(np.float32)
         np.maximum(change[ahead], relative, out=change[ahead])
     usual: Any = cv2.medianBlur(change, 5)
-    return np.maximum(np.float32(step), _STEEPER * usual)
+    return np.maximum(_STEP, _STEEPER * usual)
 
 
 def _specks(
-    depth: npt.NDArray[np.float32], limit: npt.NDArray[np.float32], least_area: int
+    depth: npt.NDArray[np.float32], limit: npt.NDArray[np.float32]
 ) -> npt.NDArray[np.bool_]:
     """Mask of pixels in small surfaces: regions in which neighbours are less than a step apart."""
     known = np.isfinite(depth)
@@ -105,4 +103,4 @@ def _specks(
     _, labels, statistics, _ = cv2.connectedComponentsWithStats(joined, connectivity=4)
     regions = labels[::2, ::2]
     areas = np.bincount(regions[known], minlength=len(statistics))
-    return known & (areas[regions] < least_area)
+    return known & (areas[regions] < _LEAST_AREA)

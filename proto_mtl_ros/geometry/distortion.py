@@ -24,11 +24,8 @@ _LARGEST_COEFFICIENT = 1e6
 
 
 def checked_distortion(model: str, D: npt.ArrayLike | None) -> FloatArray | None:
-    """Read-only copy of D that fits the model, or None when there is no distortion.
-
-    Raises:
-        ValueError: values that are not finite, a length the model does not have, or an unknown
-            model with coefficients.
+    """Read-only copy of D that fits the model, or None when there is no distortion; ValueError for
+    values that are not finite, a length the model does not have, or an unknown model.
     """
     coefficients = np.zeros(0) if D is None else np.array(D, np.float64).reshape(-1)
     if not np.isfinite(coefficients).all():

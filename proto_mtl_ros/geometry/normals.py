@@ -36,20 +36,16 @@ def depth_to_normals(
     Normals are in the optical frame and face the camera: n . p < 0 for the pixel's viewing ray p.
     (0, 0, 0) marks pixels without depth or without a plane that explains them.
 
-    At a step or a crease the window is moved off the centre: of the window around the pixel and
-    the eight that have the pixel on their border, the one that is planar is taken. For every
-    straight edge one of the eight lies on the pixel's side alone.
+    At a step or a crease the window, of an odd width in pixels, larger for noisier depth, is moved
+    off the centre: of the window around the pixel and the eight that have the pixel on their
+    border, the one that is planar is taken. For every straight edge one of the eight lies on the
+    pixel's side alone.
 
-    Args:
-        window: odd width of the window in pixels; larger for noisier depth.
-        noise: residual (RMS, relative to inverse depth) that counts as planar, so that sensor
-            noise and quantisation do not make windows move. A number, or a map [H, W].
-        max_residual: the plane is refused where the window's residual (RMS), or the pixel's own,
-            is above this part of the inverse depth.
-        min_valid: least part of a window's pixels with valid depth.
-
-    Raises:
-        ValueError: depth and camera differ in size, or the window is even or below 3.
+    ``noise`` is the residual (RMS, relative to inverse depth; a number or a map) that counts as
+    planar, so that sensor noise and quantisation do not make windows move. Above ``max_residual``
+    of the window or the pixel itself the plane is refused. ``min_valid`` is the least part of a
+    window's pixels with valid depth. ValueError where depth and camera differ in size, or for
+    another window.
     """
     check_size(depth, camera)
     if window < 3 or window % 2 == 0:

@@ -13,11 +13,8 @@ import numpy.typing as npt
 
 @dataclass(frozen=True, eq=False)
 class OpticalFlow:
-    """Dense flow from one image to another of the same size.
-
-    Attributes:
-        vectors: float32 [H, W, 2], (right, down) in pixels.
-        x, y: float32 [H, W], where each pixel has gone, maybe outside of the other image.
+    """Dense flow from one image to another of the same size: float32 [H, W, 2], (right, down) in
+    pixels; and where each pixel has gone, maybe outside of the other image.
     """
 
     vectors: npt.NDArray[np.float32]

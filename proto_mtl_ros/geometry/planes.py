@@ -95,10 +95,9 @@ def fit_planes(
 ) -> Planes:
     """Planes of the windows around every pixel of inverse depth [H, W], 0 outside the mask.
 
-    Args:
-        window: odd width of the windows in pixels; what lies outside the image is not counted.
-        min_valid: least part of a window's pixels inside the mask.
-        floor: lower bound of the residual, one number or [H, W].
+    Windows have an odd width in pixels; what lies outside the image is not counted, and
+    ``min_valid`` of the pixels must be inside the mask. ``floor``, one number or [H, W], is the
+    lower bound of the residual.
     """
     moments = _grid_moments if rays.grid else _ray_moments
     m = moments(inverse, mask, rays, window)

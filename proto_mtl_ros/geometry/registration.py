@@ -15,10 +15,8 @@ from proto_mtl_ros.geometry.depth import depth_to_points
 def rigid_transform(
     translation: npt.ArrayLike, quaternion: npt.ArrayLike = (0, 0, 0, 1)
 ) -> npt.NDArray[np.float64]:
-    """Return the 4x4 matrix of a translation (x, y, z) in metres and a rotation (x, y, z, w).
-
-    Raises:
-        ValueError: the quaternion is zero, or numbers are missing.
+    """Return the 4x4 matrix of a translation (x, y, z) in metres and a rotation (x, y, z, w);
+    ValueError where the quaternion is zero, or numbers are missing.
     """
     moved = np.asarray(translation, np.float64).reshape(-1)
     turn = np.asarray(quaternion, np.float64).reshape(-1)
@@ -46,18 +44,10 @@ def register_depth(
 ) -> npt.NDArray[np.float32]:
     """Return ``depth`` as seen by ``camera``, float32 [H, W] in metres, NaN where nothing is.
 
-    Every measured pixel becomes a point, and the nearest point that falls into a pixel counts.
-    A pixel of the depth image covers as many pixels here as it is larger, so that a finer image
-    gets no holes from it.
-
-    Args:
-        depth: float [h, w] of the depth camera, invalid where not finite or not positive.
-        depth_camera: its camera.
-        camera: that shall see it.
-        transform: 4x4, from the frame of the depth camera to that of the other, both optical.
-
-    Raises:
-        ValueError: depth and depth_camera differ in size.
+    Every measured pixel becomes a point, and the nearest point that falls into a pixel counts. A
+    pixel of the depth image covers as many pixels here as it is larger, so that a finer image gets
+    no holes from it. The transform is 4x4, from the frame of the depth camera to that of the other,
+    both optical. ValueError where depth and depth_camera differ in size.
     """
     points: Any = depth_to_points(depth, depth_camera).reshape(-1, 3)
     points = points[np.isfinite(points).all(1)].astype(np.float64)

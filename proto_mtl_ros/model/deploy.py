@@ -23,13 +23,8 @@ def decode(
 ) -> dict[str, Tensor]:
     """Return the maps of raw predictions at the image's size, in the order of the tasks' maps.
 
-    Args:
-        raw: of ``ProtoMTL``, of every task.
-        temperature: what logits are divided by before the confidence is taken of them.
-
-    Returns:
-        [B, H, W], or [B, H, W, C] for vectors. Ids and confidence are uint8, the rest is float32;
-        depth is canonical.
+    [B, H, W], or [B, H, W, C] for vectors. Ids and confidence are uint8, the rest is float32; depth
+    is canonical. ``temperature`` divides the logits before the confidence is taken of them.
     """
     kinds = [torch_task(task) for task in tasks]
     coarse = [kind.coarse(raw[kind.task.name], temperature) for kind in kinds]

@@ -10,13 +10,40 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from proto_mtl_ros.model.backbones import build_backbone
-from proto_mtl_ros.model.decoder import TaskDecoder
-from proto_mtl_ros.model.head import TaskHead
-from proto_mtl_ros.model.prototypes import TaskPrototypes
-from proto_mtl_ros.model.retrieval import KnowledgeRetrievalBlock
+from proto_mtl_ros.model.decoder import SeparableBlock, TaskDecoder, conv_norm, upsample
+from proto_mtl_ros.model.retrieval import KnowledgeRetrievalBlock, TaskPrototypes
+from proto_mtl_ros.model.torch_tasks import torch_task
 from proto_mtl_ros.tasks import Task, named_task
+
+
+class TaskHead(nn.Module):
+    """Tokens [B, d, H/16, W/16] and the pyramid to the raw prediction [B, channels, H/4, W/4]."""
+
+    def __init__(self, task: Task, channels: Sequence[int], tokens: int, width: int) -> None:
+        super().__init__()
+        _, c4, c8, _, _ = channels
+        self.reduce = conv_norm(tokens, width)
+        self.lateral8 = conv_norm(c8, width)
+        self.block8 = SeparableBlock(width, 3)
+        self.lateral4 = conv_norm(c4, width)
+        self.block4 = SeparableBlock(width, 3)
+        self.predict = nn.Conv2d(width, task.channels, 1)
+        assert self.predict.bias is not None
+        nn.init.normal_(self.predict.weight, std=0.01)
+        nn.init.zeros_(self.predict.bias)
+        kind = torch_task(task)
+        kind.start(self.predict.bias)
+        self.activate = kind.activate
+
+    def forward(self, tokens: Tensor, pyramid: Sequence[Tensor]) -> Tensor:
+        x = upsample(self.reduce(tokens), 2)
+        x = self.block8(F.relu(x + self.lateral8(pyramid[2])))
+        x = self.block4(F.relu(upsample(x, 2) + self.lateral4(pyramid[1])))
+        return self.activate(self.predict(x))
+
 
 FEATURE_STRIDE = 16
 """The features of the tasks are this much smaller than the input."""
@@ -65,17 +92,9 @@ def network(retrieval: str) -> Callable[[_Network], _Network]:
 class ProtoMTL(nn.Module):
     """Normalised image [B, 3, H, W] (H, W multiples of 32) to a raw map for every task.
 
-    Variants override ``retrieve``, ``enter`` or ``block``.
-
-    Args:
-        tasks: the tasks, in the order of their prototypes.
-        width: token width d.
-        slots: prototypes per task M.
-        temperature: of the affinity.
-        blocks, heads: KRT blocks per task, and their attention heads.
-        head_width: channels of the heads at strides 8 and 4.
-        pretrained: start the backbone from ImageNet, from the file ``backbone_weights`` where it
-            brings none.
+    Variants override ``retrieve``, ``enter`` or ``block``. ``width`` is d, ``slots`` M;
+    ``pretrained`` starts the backbone from ImageNet, from the file ``backbone_weights`` where it
+    brings none.
     """
 
     has_prototypes = True
@@ -180,11 +199,7 @@ class PlainMTL(ProtoMTL):
 
 
 def build_network(tasks: Sequence[Task], retrieval: str = "prototypes", **options: Any) -> ProtoMTL:
-    """Return the network of a kind of retrieval.
-
-    Raises:
-        ValueError: there is no such kind, or an option is not possible.
-    """
+    """Return the network of a kind of retrieval; ValueError where an option is not possible."""
     if retrieval not in NETWORKS:
         raise ValueError(f"unknown retrieval {retrieval!r}; there are: {', '.join(NETWORKS)}")
     return NETWORKS[retrieval](tasks, **options)
@@ -202,8 +217,7 @@ _GONE = {"attention": "softmax", "class_chain": False}
 def build_from_manifest(architecture: dict[str, Any]) -> ProtoMTL:
     """Build the network that a bundle's ``architecture`` describes, without any weights.
 
-    Raises:
-        ValueError: a task or backbone is unknown, or a number is too large.
+    ValueError for an unknown task or backbone, or a number that is too large.
     """
     options = dict(architecture)
     names = options.pop("tasks")

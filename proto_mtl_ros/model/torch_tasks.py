@@ -32,14 +32,10 @@ _MEAN_DEPTH_M, _DEPTH_SPREAD_M = 2.4, 1.5
 class TorchTask:
     """The base of all kinds.
 
-    Attributes:
-        vectors: the first channel is the x component of a vector, negated in a mirror image.
-        canonical: values are those that the canonical camera would see, as in the task's
-            ``to_canonical``.
+    ``vectors``: the first channel is the x component of a vector, negated in a mirror image.
     """
 
     vectors = False
-    canonical = False
 
     def __init__(self, task: Task) -> None:
         self.task = task
@@ -180,8 +176,6 @@ class ScalarTask(TorchTask):
     A map squashes it to 0..1 by the CDF of a normal distribution, as JTR does: near surfaces keep
     more range.
     """
-
-    canonical = True
 
     def start(self, bias: Tensor) -> None:
         nn.init.constant_(bias, math.log(_TYPICAL_DEPTH_M))

@@ -20,11 +20,8 @@ from proto_mtl_ros.ros.outcomes import Outcomes, recent_rate
 from proto_mtl_ros.ros.parameters import Parameters
 from proto_mtl_ros.ros.results import Results
 
-STAMP_TOLERANCE = 5.0
-"""Seconds that an image's stamp may differ from the node's clock."""
-
-_STALE_AFTER = 5.0
-"""Times input_timeout after which a silent camera's status is stale."""
+STAMP_TOLERANCE = 5.0  # seconds that an image's stamp may differ from the node's clock
+_STALE_AFTER = 5.0  # times input_timeout after which a silent camera's status is stale
 
 _EARLY = 0.25
 """Share of a period that a frame may come early: cameras are not as regular as their rate."""
@@ -35,11 +32,9 @@ _SECOND = 1_000_000_000
 class Inbox(Protocol):
     """Where the newest frame of each camera waits for the engine."""
 
-    def put(self, stream: CameraStream, frame: Frame) -> None:
-        """Make this the camera's newest frame."""
+    def put(self, stream: CameraStream, frame: Frame) -> None: ...
 
-    def withdraw(self, stream: CameraStream) -> Frame | None:
-        """Take back a frame that waits."""
+    def withdraw(self, stream: CameraStream) -> Frame | None: ...
 
 
 class CameraStream:
@@ -47,15 +42,12 @@ class CameraStream:
 
     Everything but `decoder.decode`, `results.publish`, `outcomes` and `fail` belongs to the
     executor's thread.
-
-    Attributes:
-        inbox: takes the frames; may be replaced.
     """
 
     def __init__(
         self, node: LifecycleNode, name: str, parameters: Parameters, inbox: Inbox
     ) -> None:
-        self.name, self.inbox = name, inbox
+        self.name, self.inbox = name, inbox  # which may be replaced
         self._node, self._parameters = node, parameters
         logger = node.get_logger()
         self.diagnostics = Diagnostics(name, logger)
@@ -73,7 +65,6 @@ class CameraStream:
     # Subscriptions live while the node is active: an inactive node does not even receive images.
 
     def subscribe(self) -> None:
-        """Start to receive."""
         self.reset()
         image, image_type = f"{self.name}/image", Image
         if self._parameters.image_transport == "compressed":
@@ -107,7 +98,6 @@ class CameraStream:
         self.diagnostics.forget()
 
     def destroy(self) -> None:
-        """Remove all topics."""
         self.unsubscribe()
         self.results.destroy()
 
@@ -123,7 +113,6 @@ class CameraStream:
         self.outcomes.reset()
 
     def configure(self, parameters: Parameters) -> None:
-        """Go by these parameters from now on."""
         self._parameters = parameters
         self._limit.rate = parameters.max_rate_of(self.name)
 
@@ -151,7 +140,6 @@ class CameraStream:
             self.inbox.put(self, frame)
 
     def refuse(self, frame: Frame, cause: str, text: str) -> None:
-        """Count and tell of an image that cannot be used."""
         self.outcomes.refuse(frame, cause)
         self.diagnostics.see(cause, text)
 
@@ -183,7 +171,6 @@ class CameraStream:
         return status(name, self.name, values, self.diagnostics.report(), state)
 
     def _look(self) -> None:
-        """See what lasts, beside what comes with a message."""
         for topic in self._mismatches:
             if not self._all_matched(topic):
                 self._see_mismatch(topic)
@@ -245,9 +232,8 @@ class StreamCheck:
         self._last = stamp
         if now and abs(now - stamp) > STAMP_TOLERANCE * _SECOND:
             cause, side = ("stamp_past", "behind") if stamp < now else ("stamp_future", "ahead of")
-            found.append(
-                (cause, f"stamps are {_duration(abs(now - stamp))} {side} this node's clock")
-            )
+            text = f"stamps are {_duration(abs(now - stamp))} {side} this node's clock"
+            found.append((cause, text))
         return found
 
 
@@ -266,12 +252,11 @@ class RateLimit:
     """
 
     def __init__(self, rate: float = 0.0) -> None:
-        """Limit to ``rate`` frames a second, 0 for no limit; it may be changed."""
-        self.rate = rate
+        self.rate = rate  # frames a second, 0 for no limit; it may be changed
         self._due: float | None = None
 
     def admits(self, now: float) -> bool:
-        """Tell whether a frame that came at ``now``, in seconds, is one to process."""
+        """Whether a frame that came at ``now``, in seconds, is one to process."""
         if self.rate <= 0.0:
             return True
         period = 1.0 / self.rate

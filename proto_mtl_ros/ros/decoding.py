@@ -28,8 +28,7 @@ except ImportError:  # optional: only for encodings that this package does not k
 _TURNS_WITHIN = 5.0
 """Seconds within which a calibration that comes back has taken turns with another."""
 
-_REMEMBERED = 8
-"""Calibrations that are remembered, to see that one comes back."""
+_REMEMBERED = 8  # calibrations that are remembered, to see that one comes back
 
 _NO_PIXELS: Any = partial(np.empty, (0, 0, 3), np.uint8)
 
@@ -38,28 +37,17 @@ _CANONICAL = "depth is for the model's canonical camera"
 
 @dataclass(eq=False)
 class Frame:
-    """An image on its way through the node.
-
-    Attributes:
-        received: steady time of its arrival.
-        topics: names of the results that it is wanted for.
-        maps: names of the network's maps that these are made from.
-        outcome: what became of it, empty while it is on its way.
-        rgb: uint8[H, W, 3], once it is decoded.
-        camera: of its pixels, None where it is unknown.
-        info: a camera_info of its size, None where there is none.
-        latencies: milliseconds by stage.
-    """
+    """An image on its way through the node."""
 
     message: Image | CompressedImage
-    received: float
-    topics: frozenset[str] = frozenset()
-    maps: frozenset[str] = frozenset()
-    outcome: str = ""
-    rgb: npt.NDArray[np.uint8] = field(default_factory=_NO_PIXELS)
+    received: float  # steady time of its arrival
+    topics: frozenset[str] = frozenset()  # results that it is wanted for
+    maps: frozenset[str] = frozenset()  # maps of the network that these are made from
+    outcome: str = ""  # empty while it is on its way
+    rgb: npt.NDArray[np.uint8] = field(default_factory=_NO_PIXELS)  # [H, W, 3], once decoded
     camera: Camera | None = None
-    info: CameraInfo | None = None
-    latencies: dict[str, float] = field(default_factory=dict)
+    info: CameraInfo | None = None  # of its size
+    latencies: dict[str, float] = field(default_factory=dict)  # milliseconds by stage
 
 
 def read_image(message: Image | CompressedImage) -> npt.NDArray[np.uint8]:
@@ -71,14 +59,8 @@ def read_image(message: Image | CompressedImage) -> npt.NDArray[np.uint8]:
     if isinstance(message, CompressedImage):
         return decode_compressed(message.format, data)
     try:
-        return to_rgb(
-            message.encoding,
-            message.height,
-            message.width,
-            message.step,
-            bool(message.is_bigendian),
-            data,
-        )
+        size = message.height, message.width, message.step
+        return to_rgb(message.encoding, *size, bool(message.is_bigendian), data)
     except EncodingError as error:
         if error.cause != "unknown_encoding" or CvBridge is None:
             raise
@@ -120,45 +102,26 @@ class _Received:
 
 @dataclass(frozen=True)
 class _Fitted:
-    """What a camera_info is worth for images of one size.
-
-    Attributes:
-        state: one line.
-        finding: cause and text of what is not in order.
-    """
+    """What a camera_info is worth for images of one size."""
 
     received: _Received
     size: str
     state: str
     camera: Camera | None = None
     info: CameraInfo | None = None
-    finding: tuple[str, str] | None = None
+    finding: tuple[str, str] | None = None  # cause and text of what is not in order
 
 
 class Decoder:
     """Decodes the images of one camera, beside its newest camera_info.
 
     `receive` and `reset` belong to the executor's thread, `decode` to the worker.
-
-    Attributes:
-        image_size: of the last image, such as "640x480"; "" before one.
+    report: called with cause and text of what is wrong with a message.
     """
 
-    def __init__(
-        self,
-        rectified: bool,
-        report: Callable[[str, str], None],
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        """Nothing is received yet.
-
-        Args:
-            rectified: the images are rectified, so P holds.
-            report: called with cause and text of what is wrong with a message.
-            clock: seconds of a steady clock.
-        """
-        self.image_size = ""
-        self._rectified, self._report, self._clock = rectified, report, clock
+    def __init__(self, rectified: bool, report: Callable[[str, str], None]) -> None:
+        self.image_size = ""  # of the last image, such as "640x480"
+        self._rectified, self._report = rectified, report
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
         self._clear()
@@ -170,7 +133,6 @@ class Decoder:
         self._returns: deque[float] = deque(maxlen=2)
 
     def values(self) -> dict[str, str]:
-        """Key-value pairs for /diagnostics."""
         fitted = self._fitted
         state = "missing" if self._received is None else "received"
         values = {f"camera_info.{kind}": str(n) for kind, n in sorted(self._counts.items())}
@@ -190,7 +152,6 @@ class Decoder:
         return ("camera_info_missing", _CANONICAL) if self._received is None else None
 
     def reset(self) -> None:
-        """Forget everything but the counts."""
         with self._lock:
             self._clear()
             self.image_size = ""
@@ -204,7 +165,7 @@ class Decoder:
             with self._lock:
                 self._received = received
             self._watch_turns(former, received)
-        self._last_seen[identity] = self._clock()
+        self._last_seen[identity] = time.monotonic()
         if received.problem:
             self._counts["bad"] += 1
             self._report("bad_camera_info", received.problem)
@@ -219,7 +180,7 @@ class Decoder:
 
     def _watch_turns(self, former: _Received | None, new: _Received) -> None:
         """Tell of two calibrations that take turns. One that changes on and on is a zoom lens."""
-        now, seen = self._clock(), self._last_seen
+        now, seen = time.monotonic(), self._last_seen
         if former is not None and now - seen.get(new.identity, -_TURNS_WITHIN) < _TURNS_WITHIN:
             self._returns.append(now)
             if len(self._returns) == 2 and now - self._returns[0] < _TURNS_WITHIN:
@@ -246,7 +207,7 @@ class Decoder:
             self._report("resolution_changed", f"images were {former} and are {size} now")
         if received is None:
             return
-        # camera_info arrives with every frame and hardly ever changes: keep the ray table.
+        # camera_info comes with every frame and hardly ever changes: keep the ray table.
         fitted = self._fitted
         if fitted is None or fitted.received is not received or fitted.size != size:
             fitted = _fit(received, width, height, size)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What /diagnostics can say is wrong, how bad it is, and what to do: one table.
 
-`python -m tools.interface_pages diagnostics` prints docs/diagnostics.md from it.
+Run `python -m tools.interface_pages` after a change.
 """
 
 from __future__ import annotations
@@ -14,17 +14,11 @@ OK, WARN, ERROR, STALE = b"\x00", b"\x01", b"\x02", b"\x03"
 
 @dataclass(frozen=True)
 class Diagnostic:
-    """A row of the table.
+    """A row of the table."""
 
-    cause: short name, which messages begin with and counters are called by.
-    meaning: when it is said.
-    action: what to do, said at the end of the message.
-    level: of the status while it lasts.
-    """
-
-    cause: str
-    meaning: str
-    action: str
+    cause: str  # which messages begin with and counters are called by
+    meaning: str  # when it is said
+    action: str  # what to do, at the end of the message
     level: bytes = WARN
 
 
@@ -73,15 +67,9 @@ CAMERA: tuple[Diagnostic, ...] = (
 IMAGES: tuple[Diagnostic, ...] = (
     Diagnostic("zero_size", "height, width or data is 0", "restart the camera's driver"),
     Diagnostic(
-        "short_data",
-        "fewer bytes than height * step",
-        "the driver or a relay cuts messages: check it",
+        "short_data", "fewer bytes than height * step", "check the driver, or a relay: it cuts them"
     ),
-    Diagnostic(
-        "bad_step",
-        "step is less than a row takes",
-        "the driver fills step or width wrongly: mend it",
-    ),
+    Diagnostic("bad_step", "step is less than a row takes", "the driver fills it wrongly: mend it"),
     Diagnostic(
         "bad_width",
         "an odd width of a 4:2:2 image, or a mosaic below 3x3",

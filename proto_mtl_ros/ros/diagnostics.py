@@ -19,17 +19,10 @@ from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 from proto_mtl_ros.errors import one_line
 from proto_mtl_ros.ros.diagnostic_table import ERROR, OK, row_of
 
-HOLD = 5.0
-"""Seconds that a diagnostic is given after it was last seen."""
-
-LONGEST_HOLD = 60.0
-"""The hold doubles each time a diagnostic returns soon, up to this."""
-
-CALM = 60.0
-"""Seconds after its end within which one that is seen again has returned."""
-
-_CURRENT = 1.5
-"""Seen within so many seconds it is there now: reports are a second apart."""
+HOLD = 5.0  # seconds that a diagnostic is given after it was last seen
+LONGEST_HOLD = 60.0  # the hold doubles each time a diagnostic returns soon, up to this
+CALM = 60.0  # seconds after its end within which one that is seen again has returned
+_CURRENT = 1.5  # seen within so many seconds it is there now: reports are a second apart
 
 Finding = tuple[bytes, str]
 """Level and text of what is not in order."""
@@ -50,7 +43,7 @@ class _State:
 class Diagnostics:
     """The diagnostics of one thing; its methods may be called from any thread.
 
-    name: begins every line of the log. logger: the node's. clock: seconds of a steady clock.
+    name: begins every line of the log. clock: seconds of a steady clock.
     """
 
     def __init__(self, name: str, logger: Any, clock: Callable[[], float] = time.monotonic) -> None:
@@ -68,10 +61,7 @@ class Diagnostics:
     def see(self, cause: str, text: str, level: bytes | None = None, about: str = "") -> None:
         """A diagnostic of the table is there now.
 
-        Args:
-            text: what was seen; made one line.
-            level: where it is not the table's.
-            about: tells diagnostics of the same cause apart, for example by topic.
+        level: where it is not the table's. about: tells those of one cause apart, such as a topic.
         """
         row, now = row_of(cause), self._clock()
         level = level or row.level
@@ -85,6 +75,7 @@ class Diagnostics:
                     hold = min(2 * state.hold, LONGEST_HOLD)
                 state = self._states[cause, about] = _State(level, line, now, now, hold)
             state.level, state.text, state.seen = level, line, now
+        # Two lines: a logger of rclpy allows one level at each place that it is called from.
         if begins and level == ERROR:
             self._logger.error(f"{self._name}: {line}")
         elif begins:
@@ -110,12 +101,10 @@ class Diagnostics:
         return found
 
     def values(self) -> dict[str, str]:
-        """Key-value pairs for /diagnostics: the counters, which are of the node's life."""
         with self._lock:
             return {f"info.{cause}": str(n) for cause, n in sorted(self._counts.items())}
 
     def forget(self) -> None:
-        """Nothing is wrong, and nothing was."""
         with self._lock:
             self._states.clear()
 

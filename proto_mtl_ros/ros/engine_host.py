@@ -22,37 +22,26 @@ from proto_mtl_ros.ros.parameters import Parameters
 from proto_mtl_ros.ros.worker import THREAD, Worker
 from proto_mtl_ros.runtime.predictor import Predictor
 
-TICK = 0.25
-"""Seconds between two looks at the worker."""
+TICK = 0.25  # seconds between two looks at the worker
 
-RESTARTS = 3
-"""New engines that are tried one after the other."""
+RESTARTS = 3  # new engines that are tried one after the other
 
-FIRST_PAUSE = 1.0
-"""Seconds before a new engine is loaded; they double from one attempt to the next."""
-
-SETTLED = 60.0
-"""Seconds of good work after which the attempts are counted from 0 again."""
-
-FAILURES = 3
-"""Frames that must have failed one after the other before the engine counts as failed."""
+FIRST_PAUSE = 1.0  # seconds before a new engine is loaded; they double from one attempt to the next
+SETTLED = 60.0  # seconds of good work after which the attempts are counted from 0 again
+FAILURES = 3  # frames that must have failed one after the other before the engine counts as failed
 
 ENDING_PATIENCE = 3.0
 """Seconds that a frame in work may still take when the process is about to end."""
 
 LONGEST_GAP = 1.0
-"""Seconds between two looks count at most so much. A process that was stopped, by a debugger, a
-full machine or a lid that was closed, has not worked meanwhile, and nothing in it has stalled."""
+"""Seconds between two looks count at most so much: a process that was stopped has not stalled."""
 
 
 class EngineHost:
     """A worker, its engine, and what is done when they fail.
 
-    logger: the node's. on_model: called with a model that has come into use. on_failure: called
-    when nothing more will be attempted. stopping: set when the process is about to end.
-
-    Attributes:
-        worker: in use now; streams put their frames there.
+    on_model: called with a model that has come into use. on_failure: called when nothing more will
+    be attempted. stopping: set when the process is about to end.
     """
 
     def __init__(
@@ -81,22 +70,18 @@ class EngineHost:
 
     @property
     def predictor(self) -> Predictor | None:
-        """The model in use, None while there is no engine."""
         return self.worker.predictor
 
     def configure(self, parameters: Parameters) -> None:
-        """Go by these parameters from now on."""
         self._parameters = self.worker.parameters = parameters
 
     def start(self, streams: list[CameraStream]) -> None:
-        """Start the worker for these cameras, paused."""
         self._streams = streams
         self.worker.start()
         assert self.worker.predictor is not None
         self._announce(self.worker.predictor)
 
     def resume(self) -> None:
-        """Process frames from now on."""
         self._running = True
         self.worker.resume()
 
@@ -114,10 +99,8 @@ class EngineHost:
         patience = self._patience()
         if not (self.worker.pause(patience) and self.worker.stop(patience)):
             self.worker.give_up("engine_stalled")
-            self._logger.error(
-                f"{self._stalled(patience)}: its thread is left behind; restart the process if "
-                "memory runs short"
-            )
+            remedy = "its thread is left behind; restart the process if memory runs short"
+            self._logger.error(f"{self._stalled(patience)}: {remedy}")
 
     def take(self, predictor: Predictor) -> None:
         """Use this model from the next frame on, whatever was wrong with the one before."""
@@ -126,7 +109,6 @@ class EngineHost:
         self._use(predictor)
 
     def tick(self) -> None:
-        """Look at the worker, and go on with what is under way; never waits."""
         now = time.monotonic()
         self._tend_upgrade()
         if self._loading is not None:
@@ -150,8 +132,7 @@ class EngineHost:
         if self._given_up:
             findings.append((ERROR, self._final_line()))
         elif self._loading is not None:
-            attempt = f"attempt {self._attempts} of {RESTARTS}"
-            text = f"engine_restarting: {self._reason}; loading a new engine ({attempt})"
+            text = f"engine_restarting: {self._reason}; loading a new engine ({self._attempt})"
             findings.append((ERROR, text))
         elif self._reason:
             ago = time.monotonic() - self._recovered_at
@@ -159,16 +140,11 @@ class EngineHost:
             findings.append((WARN, text))
         predictor = self.predictor
         if predictor is not None:
-            engine = predictor.engine
-            values |= {
-                "model": predictor.bundle.name,
-                "model_path": str(predictor.bundle.path),
-                "backend": engine.name,
-                "device": engine.device,
-                "precision": engine.precision,
-                "choice": engine.choice,
-                "input_size": "x".join(str(size) for size in reversed(predictor.input_size)),
-            }
+            bundle, engine = predictor.bundle, predictor.engine
+            values |= {"model": bundle.name, "model_path": str(bundle.path)}
+            values |= {"backend": engine.name, "device": engine.device}
+            values |= {"precision": engine.precision, "choice": engine.choice}
+            values["input_size"] = "x".join(str(size) for size in reversed(predictor.input_size))
             if engine.fallback:
                 values["fallback"] = engine.fallback
                 findings.append((WARN, f"fallback: {engine.fallback}"))
@@ -182,7 +158,6 @@ class EngineHost:
     # What is wrong
 
     def _fault(self, now: float) -> str:
-        """Return why the engine has to be replaced, empty while it need not."""
         worker, timeout = self.worker, self._parameters.engine_timeout
         gap, self._seen_at = min(now - self._seen_at, LONGEST_GAP), now
         same = worker.busy and worker.round == self._watched_round
@@ -206,7 +181,6 @@ class EngineHost:
     # Another engine
 
     def _replace(self, reason: str) -> None:
-        """Leave the worker and its engine behind, and have another one loaded."""
         self._end_loadings()
         old = self.worker
         if old.predictor is not None:
@@ -230,7 +204,7 @@ class EngineHost:
         self._use(unused)  # loaded by ~/reload_model, and never used
 
     def _schedule(self, reason: str) -> None:
-        """Load the same engine; if that does not last, another one on the CPU."""
+        # The same engine; if that does not last, another one on the CPU.
         self._reason = reason
         if self._attempts >= RESTARTS:
             self._given_up = True
@@ -240,10 +214,7 @@ class EngineHost:
             return
         pause = FIRST_PAUSE * 2**self._attempts
         self._attempts += 1
-        self._logger.error(
-            f"{reason}; loading a new engine in {pause:g} s "
-            f"(attempt {self._attempts} of {RESTARTS})"
-        )
+        self._logger.error(f"{reason}; loading a new engine in {pause:g} s ({self._attempt})")
         parameters, avoid, instead_of = self._parameters, "", ""
         if self._attempts > 1:
             parameters = replace(parameters, backend="auto", device="cpu", precision="auto")
@@ -251,6 +222,10 @@ class EngineHost:
             instead_of = f"{self._failed_choice} failed; ~/reload_model tries it again"
         self._load_until = time.monotonic() + pause + parameters.load_timeout
         self._loading = Loading(parameters, delay=pause, avoid=avoid, instead_of=instead_of)
+
+    @property
+    def _attempt(self) -> str:
+        return f"attempt {self._attempts} of {RESTARTS}"
 
     def _final_line(self) -> str:
         return (
@@ -273,7 +248,6 @@ class EngineHost:
             self._logger.warning(f"a new engine is in use: {result.engine.choice}")
 
     def _end_loadings(self) -> None:
-        """Give up a restart and an upgrade that are under way; close what they have given."""
         for loading in filter(None, (self._loading, self._upgrade)):
             loading.abandon("not needed any more")
             if isinstance(loading.result, Predictor):
@@ -302,11 +276,11 @@ class EngineHost:
         self._on_model(predictor)
 
     def _tend_upgrade(self) -> None:
-        """Take a better engine into use when it is there."""
-        result = self._upgrade.result if self._upgrade is not None else None
-        if isinstance(result, Predictor) and self._upgrade is not None:
-            if self._upgrade.warning:
-                self._logger.warning(f"runs without a cache: {self._upgrade.warning}")
+        upgrade = self._upgrade
+        result = upgrade.result if upgrade is not None else None
+        if isinstance(result, Predictor) and upgrade is not None:
+            if upgrade.warning:
+                self._logger.warning(f"runs without a cache: {upgrade.warning}")
             self._upgrade = None
             self._use(result)
         elif result is not None and self.worker.holds == "engine_building":

@@ -12,18 +12,11 @@ from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 
 from proto_mtl_ros.errors import ProtoMtlError
 
-SUCCESS = TransitionCallbackReturn.SUCCESS
-FAILURE = TransitionCallbackReturn.FAILURE
-FAILED = TransitionCallbackReturn.ERROR
-
 Transition = Callable[[Any, LifecycleState], TransitionCallbackReturn]
 
 
 def guarded(on_exception: TransitionCallbackReturn) -> Callable[[Transition], Transition]:
-    """Log what a lifecycle callback raises, which rclpy would swallow without a word.
-
-    on_exception: what the transition then returns.
-    """
+    """Log what a lifecycle callback raises, which rclpy would swallow without a word."""
 
     def decorate(callback: Transition) -> Transition:
         name = callback.__name__.removeprefix("on_")

@@ -16,8 +16,7 @@ from proto_mtl_ros.runtime.bundle import Bundle
 from proto_mtl_ros.runtime.engine import Engine, create_engine
 from proto_mtl_ros.runtime.predictor import Predictor
 
-THREAD = "model-loader"
-"""Name of the threads that load a model and build nothing before."""
+THREAD = "model-loader"  # name of the threads that load a model and build nothing before
 
 
 def load_predictor(parameters: Parameters, avoid: str = "", instead_of: str = "") -> Predictor:
@@ -30,13 +29,8 @@ def load_predictor(parameters: Parameters, avoid: str = "", instead_of: str = ""
     """
     height, width = parameters.input_size
     input_size = (height, width) if height else None
-    options: dict[str, Any] = {
-        "device": parameters.device,
-        "threads": parameters.threads,
-        "precision": parameters.precision,
-        "input_size": input_size,
-        "max_batch": parameters.max_batch,
-    }
+    names = ("device", "threads", "precision", "max_batch")
+    options = {name: getattr(parameters, name) for name in names} | {"input_size": input_size}
 
     def created() -> Engine:
         try:
@@ -71,12 +65,6 @@ class Loading:
 
     on_done: called once with the result, in that thread or in the one that abandons the loading.
     delay: seconds before it begins. plan: an EnginePlan, which is built before, in a child process.
-    avoid, instead_of: see `load_predictor`.
-
-    Attributes:
-        result: None while loading goes on.
-        progress: what is being done, one line.
-        warning: why the engine has to be built again after the next start; empty if it has not.
     """
 
     def __init__(
@@ -92,8 +80,9 @@ class Loading:
         self._delay, self._plan = delay, plan
         self._lock = threading.Lock()
         self._done = threading.Event()
-        self.result: Predictor | BaseException | None = None
-        self.progress, self.warning = "starting", ""
+        self.result: Predictor | BaseException | None = None  # None while it goes on
+        self.progress = "starting"
+        self.warning = ""  # why the engine has to be built again after the next start
         # A daemon: a backend that never returns must not keep the process alive.
         name = "engine-build" if plan else THREAD
         threading.Thread(target=self._run, name=name, daemon=True).start()
@@ -124,7 +113,6 @@ class Loading:
             self.warning = one_line(error)
 
     def _finish(self, result: Predictor | BaseException) -> bool:
-        """Make this the result, unless there is one already."""
         with self._lock:
             if self._done.is_set():
                 return False
@@ -138,11 +126,7 @@ class Loading:
         self._finish(EngineError(reason))
 
     def wait(self, timeout: float, stopping: threading.Event) -> Predictor:
-        """The predictor.
-
-        Raises what loading raised, or EngineError after `timeout` seconds or when the process is
-        about to stop.
-        """
+        """Raises what loading raised, or EngineError after `timeout` seconds or when stopping."""
         end = time.monotonic() + timeout
         while not self._done.wait(0.05):
             notify("WATCHDOG=1")  # the thread that does it else is this one

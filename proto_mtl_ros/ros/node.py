@@ -11,7 +11,8 @@ from rcl_interfaces.msg import SetParametersResult
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType, JumpThreshold
 from rclpy.duration import Duration
-from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.lifecycle import LifecycleNode, LifecycleState
+from rclpy.lifecycle import TransitionCallbackReturn as _Return
 from rclpy.parameter import Parameter
 from rclpy.task import Future
 from std_srvs.srv import SetBool, Trigger
@@ -22,32 +23,20 @@ from proto_mtl_ros.ros.camera_stream import CameraStream
 from proto_mtl_ros.ros.diagnostic_table import ERROR
 from proto_mtl_ros.ros.diagnostics import Diagnostics, Finding, status
 from proto_mtl_ros.ros.engine_host import TICK, EngineHost
-from proto_mtl_ros.ros.lifecycle import (
-    FAILED,
-    FAILURE,
-    SUCCESS,
-    answer_impossible_transitions,
-    guarded,
-)
+from proto_mtl_ros.ros.lifecycle import answer_impossible_transitions, guarded
 from proto_mtl_ros.ros.model_loading import Loading
 from proto_mtl_ros.ros.systemd import notify
 from proto_mtl_ros.runtime.predictor import Predictor
 
-DIAGNOSTICS_PERIOD = 1.0
-"""Seconds between two messages on /diagnostics."""
+DIAGNOSTICS_PERIOD = 1.0  # seconds
 
 CLEANED_UP = "the node was cleaned up meanwhile"
 
 
 class PerceptionNode(LifecycleNode):
-    """Perception for one or several cameras.
+    """Raises ConfigError, one line, for unknown parameters and bad values given at start.
 
     stopping: set when the process is about to end; whatever waits gives up then.
-
-    Raises ConfigError, one line, for unknown parameters and bad values given at start.
-
-    Attributes:
-        exit_status: of the process, when the node itself has decided to end.
     """
 
     def __init__(self, stopping: threading.Event, **arguments: Any) -> None:
@@ -59,26 +48,23 @@ class PerceptionNode(LifecycleNode):
         self._loading: Loading | None = None
         self._active = False
         self._problem = ""
-        self.exit_status = 0
+        self.exit_status = 0  # of the process, when the node itself has decided to end
         self._node_diagnostics = Diagnostics("node", self.get_logger())
         answer_impossible_transitions(self)
         self._declare_parameters()
+        profile = qos.output(depth=10)  # as aggregators expect
         self._publisher = self.create_publisher(
-            DiagnosticArray,
-            "/diagnostics",
-            qos.output(depth=10),  # as aggregators expect
-            qos_overriding_options=qos.overridable(),
+            DiagnosticArray, "/diagnostics", profile, qos_overriding_options=qos.overridable()
         )
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(DIAGNOSTICS_PERIOD, self._diagnose, clock=steady)
-        self.create_timer(TICK, self._watch, clock=steady)
+        self.create_timer(TICK, lambda: self._host.tick() if self._host else None, clock=steady)
         self.create_service(SetBool, "~/enable", self._on_enable)
         # A group of its own: the service waits for the new model while images keep coming.
         own_group = MutuallyExclusiveCallbackGroup()
         self.create_service(Trigger, "~/reload_model", self._on_reload, callback_group=own_group)
-        backwards = JumpThreshold(
-            min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=False
-        )
+        back = Duration(nanoseconds=-1)
+        backwards = JumpThreshold(min_forward=None, min_backward=back, on_clock_change=False)
         self._jump_handle = self.get_clock().create_jump_callback(
             backwards, post_callback=lambda _: self._on_jump_back()
         )
@@ -89,36 +75,37 @@ class PerceptionNode(LifecycleNode):
 
     def _declare_parameters(self) -> None:
         overrides = self._parameter_overrides
-        self._parameters_now = parameters.checked_at_start(
-            {name: override.value for name, override in overrides.items()}
-        )
+        given = {name: override.value for name, override in overrides.items()}
+        self._parameters_now = parameters.checked_at_start(given)
         for row in parameters.TABLE:
             if row.name in overrides:  # with `rate:=25` taken as 25.0
-                value = parameters.coerced(row, overrides[row.name].value)
+                value = parameters.coerced(row, given[row.name])
                 overrides[row.name] = Parameter(row.name, value=value)
             try:
                 self.declare_parameter(row.name, row.default, parameters.descriptor(row))
             except Exception as error:
                 raise ConfigError(f"parameter {row.name}: {error}") from error
         for name in parameters.REMOVED.keys() & overrides.keys():
-            self.get_logger().warning(
-                f"there is no parameter {name} any more: {parameters.REMOVED[name]}"
-            )
+            self.get_logger().warning(parameters.refusal(name, False))
         self.add_on_set_parameters_callback(self._check_parameters)
         if hasattr(self, "add_post_set_parameters_callback"):  # Iron and later
             self.add_post_set_parameters_callback(self._apply_parameters)
 
+    def set_parameters_atomically(self, parameter_list: list[Parameter]) -> SetParametersResult:
+        """As ROS defines it; a removed parameter is refused with what happens instead."""
+        for name in [p.name for p in parameter_list if p.name in parameters.REMOVED]:
+            return SetParametersResult(reason=parameters.refusal(name, False))
+        return super().set_parameters_atomically(parameter_list)
+
     def _changed(self, changes: list[Parameter]) -> parameters.Parameters:
-        """Raises ConfigError, one line."""
-        for change in changes:
-            if change.name in parameters.BY_NAME and not self._own_change:
-                reason = parameters.refusal(change.name, self._host is not None)
-                if reason:
-                    raise ConfigError(reason)
         return parameters.updated(self._parameters_now, {c.name: c.value for c in changes})
 
     def _check_parameters(self, changes: list[Parameter]) -> SetParametersResult:
         try:
+            for change in changes:
+                reason = parameters.refusal(change.name, self._host is not None)
+                if reason and not self._own_change:
+                    raise ConfigError(reason)
             self._changed(changes)
         except ConfigError as error:
             return SetParametersResult(successful=False, reason=str(error))
@@ -143,28 +130,21 @@ class PerceptionNode(LifecycleNode):
             self._own_change = False
 
     def _tell_unused_overrides(self) -> None:
-        """QoS overrides are read when topics are made: those left over name no topic of ours."""
+        # QoS overrides are read when topics are made: those left over name no topic of ours.
         for name in self._parameter_overrides:
             if name.startswith("qos_overrides.") and not self.has_parameter(name):
                 self.get_logger().warning(f"{name} is not used: no such topic or policy")
 
     # Lifecycle
 
-    @guarded(FAILURE)
-    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Load the model, make the result topics."""
+    @guarded(_Return.FAILURE)
+    def on_configure(self, state: LifecycleState) -> _Return:
         now = self._parameters_now
         try:
             self._problem = ""
             predictor = Loading(now).wait(now.load_timeout, self._stopping)
-            self._host = EngineHost(
-                predictor,
-                now,
-                self.get_logger(),
-                self._on_model,
-                self._on_engine_failure,
-                self._stopping,
-            )
+            told = (self._on_model, self._on_engine_failure)
+            self._host = EngineHost(predictor, now, self.get_logger(), *told, self._stopping)
             for camera in now.cameras:
                 self._streams.append(CameraStream(self, camera, now, self._host.worker))
             self._host.start(self._streams)
@@ -174,9 +154,8 @@ class PerceptionNode(LifecycleNode):
             self._problem = f"configure failed: {error}"
             raise
 
-    @guarded(FAILURE)
-    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Subscribe and process."""
+    @guarded(_Return.FAILURE)
+    def on_activate(self, state: LifecycleState) -> _Return:
         result = super().on_activate(state)
         assert self._host is not None
         self._active = True
@@ -192,29 +171,26 @@ class PerceptionNode(LifecycleNode):
         self._tell_unused_overrides()
         return result
 
-    @guarded(FAILED)
-    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+    @guarded(_Return.ERROR)
+    def on_deactivate(self, state: LifecycleState) -> _Return:
         """Finish the frame in work, receive nothing more; the model stays loaded."""
         self._quiesce()
         return super().on_deactivate(state)
 
-    @guarded(FAILED)
-    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Free the model and remove the topics."""
+    @guarded(_Return.ERROR)
+    def on_cleanup(self, state: LifecycleState) -> _Return:
         self._release()
         return super().on_cleanup(state)
 
-    @guarded(FAILED)
-    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Free everything, from any state."""
+    @guarded(_Return.ERROR)
+    def on_shutdown(self, state: LifecycleState) -> _Return:
         self._release()
         return super().on_shutdown(state)
 
-    @guarded(FAILURE)
-    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Back to unconfigured, with nothing left over."""
+    @guarded(_Return.FAILURE)
+    def on_error(self, state: LifecycleState) -> _Return:
         self._release()
-        return SUCCESS
+        return _Return.SUCCESS
 
     def _quiesce(self) -> None:
         self._active = False
@@ -238,13 +214,12 @@ class PerceptionNode(LifecycleNode):
     # Services
 
     def _on_enable(self, request: Any, response: Any) -> Any:
-        result = self.set_parameters([Parameter("enabled", value=bool(request.data))])[0]
+        (result,) = self.set_parameters([Parameter("enabled", value=bool(request.data))])
         response.success = result.successful
         response.message = result.reason or ("enabled" if request.data else "disabled")
         return response
 
     async def _on_reload(self, _: Any, response: Any) -> Any:
-        """Load what the parameters name now; swap only when that has worked."""
         if self._host is None:
             response.success, response.message = False, "configure the node first"
             return response
@@ -273,12 +248,10 @@ class PerceptionNode(LifecycleNode):
         return response
 
     def _on_model(self, predictor: Predictor) -> None:
-        """A model has come into use."""
         self._set_class_names(predictor.bundle.classes)
         self._publish_labels()
 
     def _on_engine_failure(self) -> None:
-        """Nothing more will be attempted with the engine."""
         if self._parameters_now.on_engine_failure == "exit":
             self.exit_status = EngineError.exit_status
             self._stopping.set()
@@ -286,10 +259,9 @@ class PerceptionNode(LifecycleNode):
     def _publish_labels(self) -> None:
         predictor = self._host.predictor if self._host is not None else None
         if self._active and predictor is not None:
-            names = list(predictor.bundle.classes)
+            threshold = self._parameters_now.confidence_threshold
             for stream in self._streams:
-                threshold = self._parameters_now.confidence_threshold
-                stream.results.publish_labels(names, threshold)
+                stream.results.publish_labels(list(predictor.bundle.classes), threshold)
 
     # Diagnostics and time
 
@@ -298,27 +270,19 @@ class PerceptionNode(LifecycleNode):
         for stream in self._streams:
             stream.reset("clock_jump")
 
-    def _watch(self) -> None:
-        if self._host is not None:
-            self._host.tick()
-
     def _diagnose(self) -> None:
-        array = DiagnosticArray(status=[self._engine_status()])
+        cameras = [stream.diagnose(self._active) for stream in self._streams]
+        array = DiagnosticArray(status=[self._engine_status(), *cameras])
         array.header.stamp = self.get_clock().now().to_msg()
-        array.status += [stream.diagnose(self._active) for stream in self._streams]
         self._publisher.publish(array)
         notify("WATCHDOG=1")
 
     def _engine_status(self) -> DiagnosticStatus:
         host, now = self._host, self._parameters_now
         state = "unconfigured" if host is None else "active" if self._active else "inactive"
-        values = {
-            "state": state,
-            "enabled": str(now.enabled).lower(),
-            "model": now.model,
-            "backend": now.backend,
-            "loading": str(self._loading is not None).lower(),
-        }
+        loading = str(self._loading is not None).lower()
+        values = {"state": state, "enabled": str(now.enabled).lower(), "loading": loading}
+        values |= {"model": now.model, "backend": now.backend}
         findings: list[Finding] = [(ERROR, self._problem)] if self._problem else []
         if host is not None:
             more, found = host.report()
@@ -331,5 +295,5 @@ class PerceptionNode(LifecycleNode):
             text = f"{number} nodes are called {self.get_fully_qualified_name()}"
             self._node_diagnostics.see("name_clash", text)
         findings += self._node_diagnostics.report()
-        name = f"{self.get_name()}: engine"
-        return status(name, values.get("device", "none"), values, findings, state)
+        device = values.get("device", "none")
+        return status(f"{self.get_name()}: engine", device, values, findings, state)

@@ -12,6 +12,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Iterable
+from functools import partialmethod
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +23,13 @@ from proto_mtl_ros.ros.decoding import Frame
 
 PROCESSED = "processed"
 
-RATE_WINDOW = 5.0
-"""Seconds over which rates are counted."""
-
-SAMPLES = 512
-"""Latency percentiles are over so many newest frames."""
+RATE_WINDOW = 5.0  # seconds over which rates are counted
+SAMPLES = 512  # latency percentiles are over so many newest frames
 
 LATE, KEEPS_UP = 0.5, 0.6
 """Below the one share of images that give results it is too few, from the other on enough again."""
 
-_FEWEST = 5
-"""So many images in a window are needed to tell."""
+_FEWEST = 5  # so many images in a window are needed to tell
 
 _LINE = re.compile(r"(\S+): image (\d+)\.(\d{9}): (\w+)$")
 
@@ -57,25 +54,8 @@ class Outcomes:
             self._latencies: dict[str, deque[float]] = {}
             self._rate = OutputRate()
 
-    def drop(self, frame: Frame, cause: str) -> None:
-        """Count an image that somebody wanted and that gives no result."""
-        self._settle(frame, cause, "drops")
-
-    def skip(self, frame: Frame, cause: str) -> None:
-        """Count an image that nobody wanted."""
-        self._settle(frame, cause, "skipped")
-
-    def refuse(self, frame: Frame, cause: str) -> None:
-        """Count an image that cannot be used."""
-        self._settle(frame, cause, "bad")
-
-    def finish(self, frame: Frame, latencies_ms: dict[str, float]) -> None:
-        """Count an image whose results are published; latencies by stage."""
-        self._settle(frame, PROCESSED, "", latencies_ms)
-
-    def _settle(
-        self, frame: Frame, outcome: str, group: str, latencies: dict[str, float] | None = None
-    ) -> None:
+    def settle(self, frame: Frame, outcome: str, group: str = "") -> None:
+        """Count an image and, where it has no group of those that are lost, its latencies."""
         with self._lock:
             if frame.outcome:  # given up before, with the worker that had it
                 return
@@ -85,11 +65,16 @@ class Outcomes:
             else:
                 self._processed += 1
                 self._times.append(time.monotonic())
-            for stage, value in (latencies or {}).items():
-                self._latencies.setdefault(stage, deque(maxlen=SAMPLES)).append(value)
+                for stage, value in frame.latencies.items():
+                    self._latencies.setdefault(stage, deque(maxlen=SAMPLES)).append(value)
         if self._logger.is_enabled_for(LoggingSeverity.DEBUG):
             stamp = frame.message.header.stamp
             self._logger.debug(f"{self._camera}: image {stamp.sec}.{stamp.nanosec:09d}: {outcome}")
+
+    drop = partialmethod(settle, group="drops")  # somebody wanted it, and there is no result
+    skip = partialmethod(settle, group="skipped")  # nobody wanted it
+    refuse = partialmethod(settle, group="bad")  # it cannot be used
+    finish = partialmethod(settle, outcome=PROCESSED)
 
     def lateness(self, received: int) -> tuple[str, str] | None:
         """Cause and text where too few of the images received so far give results."""
@@ -99,7 +84,6 @@ class Outcomes:
             return self._rate.check(time.monotonic(), wanted, self._processed, lost)
 
     def values(self) -> dict[str, str]:
-        """Key-value pairs for /diagnostics."""
         with self._lock:
             drops, skipped, bad = self._lost.values()
             values = {
@@ -161,7 +145,7 @@ def recent_rate(times: Iterable[float], born: float) -> float:
 
 
 def read_outcomes(log: Path, camera: str) -> dict[int, str]:
-    """Return stamp in nanoseconds -> outcome of the images of a camera, from a node's log."""
+    """Stamp in nanoseconds -> outcome of the images of a camera, from a node's debug log."""
     outcomes: dict[int, str] = {}
     with log.open(encoding="utf-8", errors="replace") as lines:
         for line in lines:

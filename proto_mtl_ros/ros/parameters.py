@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The node's parameters: one typed table gives values, checks, descriptors, YAML and docs.
 
-Run `python -m tools.interface_pages` after a change. ROS is needed only in `descriptor`.
+Run `python -m tools.interface_pages` after a change.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from typing import Any
 
 from proto_mtl_ros.errors import ConfigError
@@ -24,12 +25,9 @@ READ_ONLY = "read-only"
 
 @dataclass(frozen=True)
 class Row:
-    """One row of the table.
+    """kind: of ROS, such as "string[]". change: when a new value takes effect.
 
-    kind: "bool", "int", "double", "string", "string[]", "int[]" or "double[]".
-    change: when a new value takes effect: DYNAMIC, RELOAD, CONFIGURE, START or READ_ONLY.
     within: inclusive range of a number, or of every element of a list.
-    choices: the allowed values of a string, empty for any.
     """
 
     name: str
@@ -48,178 +46,140 @@ class Row:
         return f"{self.within[0]:g}..{self.within[1]:g}" if self.within else ""
 
 
-def _row(default: Any, change: str, text: str, **limits: Any) -> Any:
+def _row(change: str, default: Any, text: str, **limits: Any) -> Any:
     return field(default=default, metadata={"change": change, "text": text, **limits})
+
+
+_dynamic, _reload, _unconfigured = (partial(_row, c) for c in (DYNAMIC, RELOAD, CONFIGURE))
 
 
 @dataclass(frozen=True)
 class Parameters:
     """Values that have been checked; lists are tuples."""
 
-    cameras: tuple[str, ...] = _row(
-        ("camera",),
-        CONFIGURE,
-        "Namespaces of the cameras. Each has its own subscriptions and results; all share one "
-        "engine.",
+    cameras: tuple[str, ...] = _unconfigured(
+        ("camera",), "Namespaces of the cameras; each has its own topics, and all share one engine."
     )
-    image_transport: str = _row(
+    image_transport: str = _unconfigured(
         "raw",
-        CONFIGURE,
         "raw subscribes to <camera>/image, compressed (jpeg or png) to <camera>/image/compressed.",
         choices=("raw", "compressed"),
     )
-    rectified: bool = _row(
-        False,
-        CONFIGURE,
-        "The images are rectified: use P of camera_info. Otherwise K with the distortion D.",
+    rectified: bool = _unconfigured(
+        False, "The images are rectified: use P of camera_info. Otherwise K with the distortion D."
     )
-    model: str = _row(
+    model: str = _reload(
         "nyu13-lite0",
-        RELOAD,
         "Name of a bundle that ships with the package, or the path of a bundle's folder.",
     )
-    backend: str = _row(
+    backend: str = _reload(
         "auto",
-        RELOAD,
-        "auto takes the fastest that is installed; tensorrt, onnxruntime, openvino or "
-        "torch asks for one.",
+        "auto: the fastest that is installed; tensorrt, onnxruntime, openvino or torch: that one.",
     )
-    device: str = _row(
-        "auto", RELOAD, "auto, cpu, or a device of the backend such as cuda or cuda:0."
-    )
-    precision: str = _row(
+    device: str = _reload("auto", "auto, cpu, or a device of the backend such as cuda or cuda:0.")
+    precision: str = _reload(
         "auto",
-        RELOAD,
         "Arithmetic of the network. auto: int8 where the model has it and it is faster, fp16 on a "
         "GPU, else fp32.",
         choices=("auto", "fp32", "fp16", "int8"),
     )
-    while_building: str = _row(
+    while_building: str = _reload(
         "fallback",
-        RELOAD,
         "While a missing TensorRT engine is built. fallback: run on the next fastest engine. wait: "
         "no results until it is ready.",
         choices=("fallback", "wait"),
     )
-    threads: int = _row(
+    threads: int = _reload(
         0,
-        RELOAD,
         "Threads of the engine on a CPU, 0 = the backend's choice. Leave a core to the transport.",
         within=(0, 256),
     )
-    input_size: tuple[int, ...] = _row(
+    input_size: tuple[int, ...] = _reload(
         (0, 0),
-        RELOAD,
         "Height and width of the network's input in pixels, [0, 0] = the model's own.",
         within=(0, 8192),
     )
-    output_size: str = _row(
+    output_size: str = _unconfigured(
         "input",
-        CONFIGURE,
         "input: results at the size of the camera's image. network: at the network's size, with "
         "camera_info scaled along (less to publish).",
         choices=("input", "network"),
     )
-    max_batch: int = _row(
-        1,
-        DYNAMIC,
-        "Maximum batch size: cameras whose images are inferred together.",
-        within=(1, 32),
+    max_batch: int = _dynamic(
+        1, "Maximum batch size: cameras whose images are inferred together.", within=(1, 32)
     )
-    max_rate: tuple[float, ...] = _row(
+    max_rate: tuple[float, ...] = _dynamic(
         (0.0,),
-        DYNAMIC,
         "Maximum rate in Hz at which a camera's images are processed, 0 = all. In the order of "
         "`cameras`; the last value holds for the rest.",
         within=(0.0, 1000.0),
     )
-    load_timeout: float = _row(
-        60.0,
-        CONFIGURE,
-        "Seconds after which loading a model counts as failed.",
-        within=(0.1, 3600.0),
+    load_timeout: float = _unconfigured(
+        60.0, "Seconds after which loading a model counts as failed.", within=(0.1, 3600.0)
     )
-    engine_timeout: float = _row(
+    engine_timeout: float = _dynamic(
         10.0,
-        DYNAMIC,
-        "Seconds after which an engine that has not returned, or has only failed, is replaced by a "
-        "new one. Well above the slowest image.",
+        "Seconds after which an engine that hangs or only fails is replaced. Well above one image.",
         within=(0.5, 3600.0),
     )
-    on_engine_failure: str = _row(
+    on_engine_failure: str = _dynamic(
         "stay",
-        DYNAMIC,
         "When three new engines have failed, too. stay: ERROR on /diagnostics until "
-        "~/reload_model or another configure. exit: the process ends with status 5, for whoever "
-        "restarts it.",
+        "~/reload_model or another configure. exit: the process ends with status 5.",
         choices=("stay", "exit"),
     )
-    enabled: bool = _row(True, DYNAMIC, "Process images. The service ~/enable sets it.")
-    force_inference: bool = _row(
-        False,
-        DYNAMIC,
-        "Infer and publish everything even without subscribers (to measure, or to keep the engine "
-        "warm).",
+    enabled: bool = _dynamic(True, "Process images. The service ~/enable sets it.")
+    force_inference: bool = _dynamic(
+        False, "Infer and publish everything even without subscribers, for example to measure."
     )
-    confidence_threshold: int = _row(
+    confidence_threshold: int = _dynamic(
         0,
-        DYNAMIC,
         "Pixels of a lower confidence become 255 (unlabelled) in the segmentation, 0 = off.",
         within=(0, 255),
     )
-    min_depth: float = _row(
+    min_depth: float = _dynamic(
         0.0,
-        DYNAMIC,
         "Nearer than this many metres is published as -inf (too close), 0 = off.",
         within=(0.0, 1000.0),
     )
-    max_depth: float = _row(
+    max_depth: float = _dynamic(
         0.0,
-        DYNAMIC,
         "Farther than this many metres is published as +inf (out of range), 0 = off.",
         within=(0.0, 1000.0),
     )
-    input_timeout: float = _row(
-        2.0,
-        DYNAMIC,
-        "Seconds without an image after which /diagnostics warns.",
-        within=(0.1, 3600.0),
+    input_timeout: float = _dynamic(
+        2.0, "Seconds without an image after which /diagnostics warns.", within=(0.1, 3600.0)
     )
     read_only: bool = _row(
-        False,
         START,
+        False,
         "Refuse every change over the network: of parameters, by ~/enable and ~/reload_model, and "
         "transitions other than configure and activate. docs/security.md",
     )
     class_names: tuple[str, ...] = _row(
-        ("",),
-        READ_ONLY,
-        "Names of the classes of the loaded model, the id is the position. [''] while "
-        "unconfigured.",
+        READ_ONLY, ("",), "Names of the loaded model's classes by id. [''] while unconfigured."
     )
 
     def max_rate_of(self, camera: str) -> float:
-        """The limit on a camera's rate in Hz, 0 for none."""
         return self.max_rate[min(self.cameras.index(camera), len(self.max_rate) - 1)]
 
 
-_KINDS = {"bool": "bool", "int": "int", "float": "double", "str": "string"}
-_PYTHON_TYPES: dict[str, type] = {"bool": bool, "int": int, "double": float, "string": str}
+_TYPES: dict[str, type] = {"bool": bool, "int": int, "double": float, "string": str}
+_KINDS = {python.__name__: kind for kind, python in _TYPES.items()}
 
 
 def _table() -> Iterable[Row]:
     for one in fields(Parameters):
-        kind, element = str(one.type), str(one.type).removeprefix("tuple[").split(",")[0]
-        is_list = kind != element
-        default: Any = one.default
-        default = list(default) if is_list else default
+        element = str(one.type).removeprefix("tuple[").split(",")[0]
+        is_list = isinstance(one.default, tuple)
+        default: Any = list(one.default) if is_list else one.default  # type: ignore[arg-type]
         yield Row(one.name, _KINDS[element] + "[]" * is_list, default, **one.metadata)
 
 
 TABLE: tuple[Row, ...] = tuple(_table())
 BY_NAME: dict[str, Row] = {row.name: row for row in TABLE}
 
-REMOVED: dict[str, str] = {
+REMOVED: dict[str, str] = {  # parameter of an earlier version -> what happens instead
     "trouble_hold": "a diagnostic stays for 5 s after it was last seen",
     "stamp_tolerance": "stamps may differ from the node's clock by 5 s before /diagnostics warns",
     "engine_restarts": "3 new engines are tried",
@@ -227,7 +187,6 @@ REMOVED: dict[str, str] = {
     "overlay_opacity": "classes and image are mixed half and half",
     "when_slow": "the newest image is processed and those between are dropped",
 }
-"""Parameters of earlier versions -> what happens instead."""
 
 _CAMERA = re.compile(r"^/?[A-Za-z_][A-Za-z0-9_]*(/[A-Za-z_][A-Za-z0-9_]*)*$")
 _BUILT_IN = ("use_sim_time", "start_type_description_service")
@@ -235,19 +194,17 @@ _BUILT_IN = ("use_sim_time", "start_type_description_service")
 
 def coerced(row: Row, value: Any) -> Any:
     """The value as its row's type: an integer is taken for a double, sequences become lists."""
-    if row.kind == "double" and type(value) is int:
-        return float(value)
-    is_list = row.kind.endswith("[]") and isinstance(value, Iterable) and not isinstance(value, str)
-    if not is_list:
-        return value
-    return [float(v) if row.kind == "double[]" and type(v) is int else v for v in value]
+    if row.kind.endswith("[]") and isinstance(value, Iterable) and not isinstance(value, str):
+        element = replace(row, kind=row.kind.removesuffix("[]"))
+        return [coerced(element, v) for v in value]
+    return float(value) if row.kind == "double" and type(value) is int else value
 
 
 def problem(row: Row, value: Any) -> str | None:
     """What is wrong with a value in one line, None when it is good."""
     name = row.name
     is_list = row.kind.endswith("[]")
-    element = _PYTHON_TYPES[row.kind.removesuffix("[]")]
+    element = _TYPES[row.kind.removesuffix("[]")]
     values = value if is_list else [value]
     if not isinstance(values, list) or any(type(v) is not element for v in values):
         return f"{name} must be of type {row.kind}, not {value!r}"
@@ -274,10 +231,7 @@ def problem(row: Row, value: Any) -> str | None:
 
 
 def updated(current: Parameters, values: Mapping[str, Any]) -> Parameters:
-    """The parameters with some values changed, which are checked; other nodes' names are ignored.
-
-    Raises ConfigError, one line: a value that cannot be used, alone or beside the others.
-    """
+    """The parameters with some values changed, other names ignored. Raises ConfigError."""
     good: dict[str, Any] = {}
     for name, value in values.items():
         row = BY_NAME.get(name)
@@ -290,7 +244,7 @@ def updated(current: Parameters, values: Mapping[str, Any]) -> Parameters:
         good[name] = tuple(value) if isinstance(value, list) else value
     result = replace(current, **good)
     near, far = result.min_depth, result.max_depth
-    if far > 0.0 and near >= far:
+    if far and near >= far:
         raise ConfigError(f"min_depth ({near:g} m) must be less than max_depth ({far:g} m)")
     return result
 
@@ -298,8 +252,7 @@ def updated(current: Parameters, values: Mapping[str, Any]) -> Parameters:
 def checked_at_start(overrides: Mapping[str, Any]) -> Parameters:
     """The parameters of a node that is started with these overrides.
 
-    Raises ConfigError, one line, at the first unknown name or bad value. `qos_overrides.*`, what
-    every ROS node takes, and removed parameters pass.
+    Raises ConfigError, one line, at the first unknown name or bad value. Removed names pass.
     """
     for name in overrides:
         if name in (*_BUILT_IN, *REMOVED) or name.startswith("qos_overrides."):
@@ -317,8 +270,10 @@ def checked_at_start(overrides: Mapping[str, Any]) -> Parameters:
 
 
 def refusal(name: str, configured: bool) -> str | None:
-    """Why no new value is taken at run time, None when it is."""
-    change = BY_NAME[name].change
+    """Why no new value is taken at run time, None when it is, or when the name is not ours."""
+    if name in REMOVED:
+        return f"there is no parameter {name} any more: {REMOVED[name]}"
+    change = BY_NAME[name].change if name in BY_NAME else DYNAMIC
     if change == READ_ONLY:
         return f"{name} is set by the node from the model"
     if change == START:
@@ -329,7 +284,6 @@ def refusal(name: str, configured: bool) -> str | None:
 
 
 def descriptor(row: Row) -> Any:
-    """rcl_interfaces/ParameterDescriptor of a row."""
     from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 
     result = ParameterDescriptor(

@@ -30,9 +30,7 @@ _LEAST_SHARED_MIB = 256
 
 
 def run(arguments: Sequence[str], stopping: threading.Event | None = None) -> int:
-    """Run the node until SIGINT or SIGTERM; returns the exit status, see `errors.EXIT_STATUSES`.
-
-    arguments: without the program's name. stopping: ends the node when set.
+    """Run the node until a signal or `stopping`; returns the exit status (errors.EXIT_STATUSES).
 
     Raises ConfigError, one line, for arguments and parameters that cannot be used.
     """
@@ -44,14 +42,15 @@ def run(arguments: Sequence[str], stopping: threading.Event | None = None) -> in
     # rclpy's own handlers would shut the context down under the worker's hands.
     try:
         rclpy.init(args=argv, signal_handler_options=SignalHandlerOptions.NO)
-        surplus = remove_ros_args(argv)[1:]
+        surplus = remove_ros_args(argv)[1:2]
     except Exception as error:
-        if type(error).__name__ == "UnknownROSArgsError":  # rclpy exports no name for it
-            raise ConfigError(_surplus(str(error).strip("[]"))) from error
-        raise ConfigError(f"ROS arguments: {_first_line(error)}") from error
+        if type(error).__name__ != "UnknownROSArgsError":  # rclpy exports no name for it
+            raise ConfigError(f"ROS arguments: {_first_line(error)}") from error
+        surplus = [str(error).strip("[]")]
     try:
         if surplus:
-            raise ConfigError(_surplus(surplus[0]))
+            text = "; parameters are given as --ros-args -p name:=value"
+            raise ConfigError(f"unexpected argument {surplus[0]}{text}")
         status = _spin(stopping)
     finally:
         rclpy.try_shutdown()
@@ -82,10 +81,6 @@ def shared_memory_problem(folder: str = "/dev/shm") -> str:
 def _first_line(error: BaseException) -> str:
     line = (str(error).strip() or type(error).__name__).splitlines()[0]
     return line.partition(", at /")[0]  # rcl appends the lines of its sources
-
-
-def _surplus(argument: str) -> str:
-    return f"unexpected argument {argument}; parameters are given as --ros-args -p name:=value"
 
 
 def _spin(stopping: threading.Event) -> int:

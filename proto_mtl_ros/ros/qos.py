@@ -29,14 +29,13 @@ def output(depth: int = 5) -> QoSProfile:
 
 
 def latched() -> QoSProfile:
-    """Of what late subscribers get, too."""
+    """Late subscribers get it, too."""
     profile = output(depth=1)
     profile.durability = DurabilityPolicy.TRANSIENT_LOCAL
     return profile
 
 
 def overridable() -> QoSOverridingOptions:
-    """History, depth and reliability can be set by parameters of the node."""
     return QoSOverridingOptions.with_default_policies()
 
 
@@ -45,12 +44,10 @@ Report = Callable[[str, str], None]
 
 
 def publisher_events(topic: str, report: Report) -> PublisherEventCallbacks:
-    """Events of a publisher."""
     return PublisherEventCallbacks(incompatible_qos=_incompatible(topic, report))
 
 
 def subscription_events(topic: str, report: Report) -> SubscriptionEventCallbacks:
-    """Events of a subscription."""
     return SubscriptionEventCallbacks(incompatible_qos=_incompatible(topic, report))
 
 

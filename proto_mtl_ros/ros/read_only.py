@@ -41,9 +41,7 @@ _ALLOWED = frozenset(
 def enforce(node: LifecycleNode, own_change: Callable[[], bool]) -> None:
     """Refuse from now on, with a reason, parameter changes and every service that changes.
 
-    To be called when all parameters are declared and all services are there. What the node does by
-    itself is not touched; signals end it as ever.
-
+    To be called when all parameters are declared and all services are there.
     own_change: whether the node is setting a parameter of its own at the moment.
     """
 

@@ -31,15 +31,12 @@ _TYPES: dict[str, Any] = {
 class Results:
     """Publishers of one camera and the messages that they write; `publish` belongs to the worker.
 
-    Attributes:
-        topics: by name below the camera.
-        publishers: by the same names, and that of the labels where it can be published.
+    on_incompatible: called with topic and policy.
     """
 
     def __init__(
         self, node: LifecycleNode, camera: str, on_incompatible: Callable[[str, str], None]
     ) -> None:
-        """Advertise everything. on_incompatible: called with topic and policy."""
         self._node, self._camera, self._on_incompatible = node, camera, on_incompatible
         self.topics = {topic.name: topic for topic in result_topics()}
         self.publishers: dict[str, Any] = {}
@@ -70,7 +67,6 @@ class Results:
         self._messages = {name: _TYPES[topic.type]() for name, topic in self.topics.items()}
 
     def destroy(self) -> None:
-        """Remove all topics."""
         for publisher in (*self.publishers.values(), self._labels):
             if publisher is not None:
                 self._node.destroy_lifecycle_publisher(publisher)
@@ -116,9 +112,9 @@ class Results:
             info = messages.scaled_info(frame.info, header, scaled)
             self.publishers[CAMERA_INFO.name].publish(info)
         if points is not None:
-            message = self._messages[POINTS.name]
+            cloud = self._messages[POINTS.name]
             unlabelled = np.full((height, width), IGNORE_INDEX, np.uint8)
             ids = maps.get("segmentation", unlabelled)
             confidence = maps.get("confidence", np.zeros_like(unlabelled))
-            messages.write_points(message, header, points, rgb, ids, confidence)
-            self.publishers[POINTS.name].publish(message)
+            messages.write_points(cloud, header, points, rgb, ids, confidence)
+            self.publishers[POINTS.name].publish(cloud)

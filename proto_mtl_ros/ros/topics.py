@@ -6,15 +6,13 @@ Inputs, services and docs/topics.md: tools/interface_pages.py.
 
 from __future__ import annotations
 
-from proto_mtl_ros import plugins
-from proto_mtl_ros.tasks import TASKS, ResultTopic
+from proto_mtl_ros.tasks import ResultTopic, known_tasks
 
 
 def result_topics() -> tuple[ResultTopic, ...]:
     """All result topics of a camera: those of the tasks, then what joins them."""
-    plugins.load()
     found: list[ResultTopic] = []
-    for task in TASKS.values():
+    for task in known_tasks().values():
         found += task.topics
         if task.name == "depth":
             found.append(CAMERA_INFO)

@@ -21,8 +21,7 @@ from proto_mtl_ros.ros.heap import return_freed_memory
 from proto_mtl_ros.ros.parameters import Parameters
 from proto_mtl_ros.runtime.predictor import Prediction, Predictor
 
-THREAD = "engine"
-"""Name of the workers' threads."""
+THREAD = "engine"  # name of the workers' threads
 
 Taken = list[tuple[CameraStream, Frame]]
 
@@ -31,7 +30,7 @@ Taken = list[tuple[CameraStream, Frame]]
 class Failures:
     """Failures of the engine one after the other, with no success between them.
 
-    count: how many. since: steady time of the first. text: of the newest, one line.
+    since: steady time of the first. text: of the newest, one line.
     """
 
     count: int = 0
@@ -43,13 +42,7 @@ class Worker:
     """Processes the cameras' newest frames, that of the one served longest ago first.
 
     predictor: None while there is no engine; `holds` then says why frames are left out.
-    waiting: frames that a former worker has not taken. logger: the node's.
-
-    Attributes:
-        parameters: may be replaced at any time.
-        holds: the cause by which frames are left out, empty when they are processed.
-        stage: what the thread is at, one word.
-        round: counts the times that frames were taken.
+    waiting: frames that a former worker has not taken.
     """
 
     def __init__(
@@ -59,8 +52,8 @@ class Worker:
         logger: Any,
         waiting: dict[CameraStream, Frame] | None = None,
     ) -> None:
-        self.parameters = parameters
-        self.inferences = self.round = 0
+        self.parameters = parameters  # may be replaced at any time
+        self.inferences = self.round = 0  # how many frames, and how often some were taken
         self.holds, self.stage = "", "waiting"
         self.failures = Failures()
         self.waiting = waiting or {}
@@ -76,7 +69,6 @@ class Worker:
 
     @property
     def predictor(self) -> Predictor | None:
-        """The model in use, or the one that is about to be."""
         return self._next_predictor or self._predictor
 
     def _adopt(self, predictor: Predictor | None) -> None:
@@ -84,7 +76,6 @@ class Worker:
         self._palette = None if predictor is None else predictor.bundle.palette
 
     def start(self) -> None:
-        """Start the thread, paused."""
         self._thread.start()
 
     def put(self, stream: CameraStream, frame: Frame) -> None:
@@ -97,18 +88,16 @@ class Worker:
             stream.outcomes.drop(overwritten, "overwritten")
 
     def withdraw(self, stream: CameraStream) -> Frame | None:
-        """Take back a frame that waits."""
         with self._condition:
             return self.waiting.pop(stream, None)
 
     def resume(self) -> None:
-        """Process frames from now on."""
         with self._condition:
             self._running = True
             self._condition.notify_all()
 
     def pause(self, timeout: float) -> bool:
-        """Process no more frames; returns once the current one is done (False: it is not)."""
+        """Process no more frames; returns whether the current one is done."""
         with self._condition:
             self._running = False
             return self._condition.wait_for(lambda: not self.busy, timeout)
@@ -134,9 +123,7 @@ class Worker:
         return not self._thread.is_alive()
 
     def give_up(self, cause: str) -> Predictor | None:
-        """Leave the thread to itself; it publishes and counts nothing from now on.
-
-        cause: by which the frames in its work are counted as dropped.
+        """Leave the thread to itself; it publishes nothing more, and its frames are dropped.
 
         Returns a model that it was about to use, which now belongs to the caller.
         """
@@ -187,7 +174,6 @@ class Worker:
         return_freed_memory()
 
     def _serve(self, taken: Taken) -> None:
-        """Process frames that have been taken together."""
         self.stage = "decode"
         jobs = [(stream, frame) for stream, frame in taken if self._decode(stream, frame)]
         if not jobs:
@@ -209,7 +195,6 @@ class Worker:
                 self._publish(stream, frame, prediction)
 
     def _decode(self, stream: CameraStream, frame: Frame) -> bool:
-        """Return whether the frame can be processed."""
         if self.holds:
             stream.outcomes.drop(frame, self.holds)
             return False
@@ -227,7 +212,6 @@ class Worker:
         return True
 
     def _predict(self, frames: list[Frame]) -> list[Prediction]:
-        """Run the network once for all frames."""
         predictor = self._predictor
         assert predictor is not None  # else it holds
         predictor.confidence_threshold = self.parameters.confidence_threshold / 255.0
@@ -248,8 +232,10 @@ class Worker:
             stream.fail(frame, error)
             return
         end = time.monotonic()
-        times = {"publish": 1e3 * (end - start), "total": 1e3 * (end - frame.received)}
-        stream.outcomes.finish(frame, frame.latencies | prediction.timings | times)
+        frame.latencies |= prediction.timings
+        frame.latencies["publish"] = 1e3 * (end - start)
+        frame.latencies["total"] = 1e3 * (end - frame.received)
+        stream.outcomes.finish(frame)
         for cause, share in prediction.invalid.items():
             text = f"in {100 * share:.3g} % of the network's pixels; published as invalid"
             stream.diagnostics.count(cause, text)

@@ -17,16 +17,10 @@ from proto_mtl_ros.runtime.bundle import INPUT, Bundle
 from proto_mtl_ros.runtime.manifest import ModelManifest
 
 PRECISIONS = ("fp32", "fp16", "int8")
-"""Of a network's arithmetic."""
 
 
 class EngineNotBuilt(EngineError):
-    """There is no engine for this machine yet.
-
-    Attributes:
-        plan: builds it, an ``engine_plan.EnginePlan``; that is loaded where it is needed alone.
-        why: one line.
-    """
+    """There is no engine for this machine yet, but an ``engine_plan.EnginePlan`` to build it."""
 
     def __init__(self, plan: Any, why: str) -> None:
         super().__init__(
@@ -42,11 +36,10 @@ class EngineOptions:
 
     Attributes:
         device: "cpu", "cuda", "cuda:<index>", or "auto" for a GPU if there is one.
-        threads: CPU threads of the network; 0 leaves it to the backend.
+        threads: of the network on the CPU; 0 leaves it to the backend.
         precision: one of ``PRECISIONS``, or "auto" for the fastest that the model has.
-        input_size: (height, width) that is going to be used, None for the model's own. Backends
-            that build engines build them for it.
-        max_batch: most images that are going to be inferred at once.
+        input_size, max_batch: (height, width), None for the model's own, and most images at once,
+            that engines are built for.
     """
 
     device: str = "auto"
@@ -81,11 +74,10 @@ class Engine(ABC):
 
     Attributes:
         name, title: of the backend, as users write it and as messages spell it.
-        requires: modules of which one must be installed, for each of the tuples.
-        install: what to install to get them.
+        requires: tuples of modules; one of each tuple must be installed.
+        install: how to get them.
         ranks: kind of device and precision -> place among all backends, the least is the fastest.
         device: where it really runs, "cpu" or "cuda:<index>".
-        precision: of the arithmetic, for example "fp32".
         choice: why this backend and device, one line for the log.
         fallback: why it is not what was asked for, or None. Worth a warning.
         not_built: a faster engine that has to be built first, or None.
@@ -120,23 +112,25 @@ class Engine(ABC):
         return cls(bundle, options)  # type: ignore[call-arg, arg-type]
 
     def infer(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        """Run the deployed graph.
+        """Return the maps of the model's tasks by name, see ``Task.maps``; depth is canonical.
 
-        Args:
-            images: uint8[B, H, W, 3] RGB, H and W multiples of the model's ``size_multiple``.
-
-        Returns:
-            the maps of the model's tasks by name, see ``Task.maps``; depth is in metres of the
-            canonical camera. The arrays are the caller's.
-
-        Raises:
-            EngineError: images of another type or shape, or the backend failed.
+        ``images`` are uint8[B, H, W, 3] RGB, H and W multiples of the model's ``size_multiple``;
+        EngineError where they are not, or the backend fails. The maps are the caller's.
         """
         if self._closed:
             raise EngineError("the engine was closed: create another one")
-        images = _checked(images, self._manifest.size_multiple)
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3 or not images.size:
+            raise EngineError(
+                f"the network takes uint8[B, H, W, 3], not {images.dtype}{list(images.shape)}"
+            )
+        multiple, (height, width) = self._manifest.size_multiple, images.shape[1:3]
+        if height % multiple or width % multiple:
+            raise EngineError(
+                f"the network takes heights and widths that are multiples of {multiple}, not"
+                f" {width}x{height}: change the input size"
+            )
         try:
-            maps = self._run(images)
+            maps = self._run(np.ascontiguousarray(images))
         except EngineError:
             raise
         except Exception as error:  # the backends' exceptions share no base
@@ -155,14 +149,9 @@ class Engine(ABC):
         return maps
 
     def warm_up(self, batch: int = 1, size: tuple[int, int] | None = None) -> float:
-        """Run once on grey images so that the first real frame is not slow.
+        """Run once on grey images of (height, width), so that the first real frame is not slow.
 
-        Args:
-            batch: number of images.
-            size: (height, width), by default the model's input size.
-
-        Returns:
-            Seconds that it took.
+        Return the seconds that it took.
         """
         start = time.perf_counter()
         height, width = size or self._manifest.input_size
@@ -190,15 +179,10 @@ class Engine(ABC):
         outputs: Mapping[str, str],
         spelling: Mapping[str, str],
     ) -> None:
-        """Check that a graph takes and gives what the bundle promises.
+        """Raise EngineError unless a graph takes and gives what the bundle promises.
 
-        Args:
-            graph: what messages call it.
-            inputs, outputs: name -> type, as the backend spells it.
-            spelling: the backend's name of a type -> numpy's.
-
-        Raises:
-            EngineError: it does not.
+        ``inputs`` and ``outputs`` are name -> type as the backend spells it, ``spelling`` the
+        backend's name of a type -> numpy's.
         """
         if {name: spelling.get(kind) for name, kind in inputs.items()} != {INPUT: "uint8"}:
             found = ", ".join(f"{name} {kind}" for name, kind in inputs.items())
@@ -221,18 +205,3 @@ def register_backend(backend: Any) -> Any:
     """Add a subclass of ``Engine``; used as a decorator, by this package and by plugins."""
     BACKENDS[backend.name] = backend
     return backend
-
-
-def _checked(images: np.ndarray, multiple: int) -> np.ndarray:
-    """Return ``images`` contiguous, after checking that a deployed graph can take them."""
-    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3 or not images.size:
-        raise EngineError(
-            f"the network takes uint8[B, H, W, 3], not {images.dtype}{list(images.shape)}"
-        )
-    height, width = images.shape[1:3]
-    if height % multiple or width % multiple:
-        raise EngineError(
-            f"the network takes heights and widths that are multiples of {multiple}, not"
-            f" {width}x{height}: change the input size"
-        )
-    return np.ascontiguousarray(images)

@@ -45,16 +45,11 @@ _REPLACED_AT_MOST = 3
 
 @dataclass(frozen=True)
 class Bundle:
-    """A verified bundle.
+    """A verified bundle."""
 
-    Attributes:
-        path: the folder, absolute, symbolic links resolved.
-        manifest: the validated content of ``model.json``.
-        identity: of that file, to see whether the bundle was replaced.
-    """
-
-    path: Path
+    path: Path  # of the folder, absolute, symbolic links resolved
     manifest: ModelManifest
+    # of model.json, to see whether the bundle was replaced
     identity: tuple[int, ...] | None = field(default=None, compare=False, repr=False)
 
     @classmethod
@@ -62,10 +57,8 @@ class Bundle:
         """Find, validate and verify a bundle.
 
         It is named by the folder, its ``model.json``, or the name of a model that is installed with
-        the package or lies in ``models`` of its source tree.
-
-        Raises:
-            BundleError: there is none, or it is not exactly what its ``model.json`` says.
+        the package or lies in ``models`` of its source tree. BundleError: there is none, or it is
+        not exactly what its ``model.json`` says.
         """
         folder = find_bundle(path_or_name)
         for _ in range(_REPLACED_AT_MOST):
@@ -104,19 +97,14 @@ class Bundle:
 
         Args:
             directory: of the bundle. A bundle that is there is replaced; another kind of folder
-                that is not empty is refused.
+                that is not empty is refused with a BundleError.
             manifest: its ``files`` are ignored and computed here.
             files: name in the bundle -> a file to copy or the content itself.
-
-        Raises:
-            BundleError: a name that is not allowed, a folder that is not a bundle, or a file
-                that cannot be read or written.
         """
         target = Path(os.path.realpath(Path(directory).expanduser()))
-        if target.exists() and not (target / MANIFEST).is_file():
-            empty = target.is_dir() and not any(target.iterdir())
-            if not empty:
-                raise BundleError(f"{target} is not a model bundle: choose another folder")
+        is_bundle = not target.exists() or (target / MANIFEST).is_file()
+        if not is_bundle and (not target.is_dir() or any(target.iterdir())):
+            raise BundleError(f"{target} is not a model bundle: choose another folder")
         for name in files:
             if name == MANIFEST or not re.fullmatch(FILE_NAME, name):
                 raise BundleError(f"{name!r} cannot be a file of a bundle: give a plain file name")
@@ -156,17 +144,13 @@ class Bundle:
 
     @property
     def onnx_path(self) -> Path:
-        """The deployed graph. Raises BundleError when the bundle has none."""
+        """The deployed graph; BundleError where the bundle has none."""
         return self._file(ONNX)
 
     def graph_path(self, precision: str, target: str = "cpu") -> Path:
         """Return the graph of a precision; all but int8 start from the fp32 one.
 
-        Args:
-            target: "cpu" or "tensorrt", whose quantised graphs differ.
-
-        Raises:
-            BundleError: the bundle has none.
+        The quantised graphs of the targets "cpu" and "tensorrt" differ. BundleError: there is none.
         """
         if precision != "int8":
             return self._file(ONNX)
@@ -185,7 +169,7 @@ class Bundle:
 
     @property
     def weights_path(self) -> Path:
-        """The weights for torch. Raises BundleError when the bundle has none."""
+        """The weights for torch; BundleError where the bundle has none."""
         return self._file(WEIGHTS)
 
     def _file(self, name: str) -> Path:
@@ -226,11 +210,7 @@ def available_models() -> list[str]:
 
 
 def find_bundle(path_or_name: str | os.PathLike[str]) -> Path:
-    """Return the folder of a bundle, not verified.
-
-    Raises:
-        BundleError: neither a folder with a ``model.json`` nor a known name.
-    """
+    """Return the folder of a bundle, not verified; BundleError where there is none."""
     text = os.fspath(path_or_name).strip()
     if not text or "\0" in text:
         raise BundleError(f"no model is named: give a folder or one of {_known()}")

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import ctypes
 import ctypes.util
-import importlib.util
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,6 @@ from proto_mtl_ros.errors import EngineError
 _TO_DEVICE, _TO_HOST = 1, 2  # cudaMemcpyKind
 _RELAXED = 2  # cudaStreamCaptureModeRelaxed
 _COMPUTE_MAJOR, _COMPUTE_MINOR = 75, 76  # cudaDeviceAttr
-_VERSIONS = ("13", "12", "11.0")
 
 
 class CudaError(EngineError):
@@ -45,19 +44,17 @@ class Cuda:
         self.use()
 
     def use(self) -> None:
-        """Make this GPU the one of the calling thread."""
+        """Make this GPU that of the calling thread."""
         self._call("cudaSetDevice", ctypes.c_int(self.index))
 
     @property
     def capability(self) -> str:
         """Compute capability, such as "8.7"."""
-        values = []
-        for attribute in _COMPUTE_MAJOR, _COMPUTE_MINOR:
-            value = ctypes.c_int()
-            words = ctypes.byref(value), ctypes.c_int(attribute), ctypes.c_int(self.index)
-            self._call("cudaDeviceGetAttribute", *words)
-            values.append(str(value.value))
-        return ".".join(values)
+        call, index = "cudaDeviceGetAttribute", ctypes.c_int(self.index)
+        numbers = [ctypes.c_int(one) for one in (_COMPUTE_MAJOR, _COMPUTE_MINOR)]
+        return ".".join(
+            str(self._new(call, one, index, kind=ctypes.c_int).value) for one in numbers
+        )
 
     @property
     def name(self) -> str:
@@ -70,12 +67,9 @@ class Cuda:
         return f"GPU {self.index}"
 
     def stream(self) -> ctypes.c_void_p:
-        stream = ctypes.c_void_p()
-        self._call("cudaStreamCreate", ctypes.byref(stream))
-        return stream
+        return self._new("cudaStreamCreate")
 
     def synchronise(self, stream: ctypes.c_void_p) -> None:
-        """Wait until everything in ``stream`` is done."""
         self._call("cudaStreamSynchronize", stream)
 
     def free_stream(self, stream: ctypes.c_void_p) -> None:
@@ -87,11 +81,10 @@ class Cuda:
 
     def end_capture(self, stream: ctypes.c_void_p) -> ctypes.c_void_p:
         """Return what was recorded, ready to be launched."""
-        graph, ready = ctypes.c_void_p(), ctypes.c_void_p()
+        graph = ctypes.c_void_p()
         self._call("cudaStreamEndCapture", stream, ctypes.byref(graph))
         # this one has had the same arguments since CUDA 11.4; cudaGraphInstantiate has not
-        words = ctypes.byref(ready), graph, ctypes.c_ulonglong(0)
-        self._call("cudaGraphInstantiateWithFlags", *words)
+        ready = self._new("cudaGraphInstantiateWithFlags", graph, ctypes.c_ulonglong(0))
         self._call("cudaGraphDestroy", graph)
         return ready
 
@@ -100,6 +93,12 @@ class Cuda:
 
     def free_graph(self, graph: ctypes.c_void_p) -> None:
         self._call("cudaGraphExecDestroy", graph)
+
+    def _new(self, function: str, *arguments: Any, kind: Any = ctypes.c_void_p) -> Any:
+        """Return what a function writes to its first argument."""
+        value = kind()
+        self._call(function, ctypes.byref(value), *arguments)
+        return value
 
     def _call(self, function: str, *arguments: Any) -> None:
         status = getattr(self._library, function)(*arguments)
@@ -112,21 +111,15 @@ class Cuda:
 
 
 class Buffer:
-    """An array on the GPU and its pinned twin on the host.
-
-    Attributes:
-        host: the twin as an ndarray; valid until ``free``.
-        pointer: address on the GPU.
-    """
+    """An array on the GPU at ``pointer``, and its pinned twin ``host``, valid until ``free``."""
 
     def __init__(self, cuda: Cuda, shape: tuple[int, ...], dtype: np.dtype) -> None:
         self._cuda = cuda
         self.nbytes = int(np.prod(shape)) * np.dtype(dtype).itemsize
-        self._device, self._pinned = ctypes.c_void_p(), ctypes.c_void_p()
         size = ctypes.c_size_t(self.nbytes)
-        cuda._call("cudaMalloc", ctypes.byref(self._device), size)
+        self._device = cuda._new("cudaMalloc", size)
         try:
-            cuda._call("cudaHostAlloc", ctypes.byref(self._pinned), size, ctypes.c_uint(0))
+            self._pinned = cuda._new("cudaHostAlloc", size, ctypes.c_uint(0))
         except CudaError:
             cuda._call("cudaFree", self._device)
             raise
@@ -138,11 +131,9 @@ class Buffer:
         return self._device.value or 0
 
     def upload(self, stream: ctypes.c_void_p) -> None:
-        """Copy host to GPU, in ``stream``."""
         self._copy(self._device, self._pinned, _TO_DEVICE, stream)
 
     def download(self, stream: ctypes.c_void_p) -> None:
-        """Copy GPU to host, in ``stream``."""
         self._copy(self._pinned, self._device, _TO_HOST, stream)
 
     def _copy(self, to: Any, source: Any, kind: int, stream: ctypes.c_void_p) -> None:
@@ -161,10 +152,8 @@ class Buffer:
 
 def _load_library() -> Any:
     for name in _candidates():
-        try:
+        with suppress(OSError):
             return ctypes.CDLL(name)
-        except OSError:
-            continue
     raise CudaError(
         "no CUDA runtime library (libcudart) is installed: install CUDA, or run on the CPU"
     )
@@ -175,11 +164,8 @@ def _candidates() -> Iterator[str]:
     yield "libcudart.so"
     if found := ctypes.util.find_library("cudart"):
         yield found
-    for version in _VERSIONS:
+    for version in "13", "12", "11.0":
         yield f"libcudart.so.{version}"
     yield "/usr/local/cuda/lib64/libcudart.so"
-    roots = {Path(entry) for entry in sys.path if entry.endswith("-packages")}
-    if importlib.util.find_spec("nvidia") is not None:
-        for root in sorted(roots):
-            for path in sorted(root.glob("nvidia/*/lib/libcudart.so.*"), reverse=True):
-                yield str(path)
+    for root in sorted({Path(entry) for entry in sys.path if entry.endswith("-packages")}):
+        yield from map(str, sorted(root.glob("nvidia/*/lib/libcudart.so.*"), reverse=True))

@@ -23,7 +23,7 @@ __all__ = ["PRECISIONS", "Engine", "EngineOptions", "available_backends", "creat
 
 
 def available_backends() -> list[str]:
-    """Return the installed backends. None of their libraries is imported."""
+    """Return the installed backends, without importing their libraries."""
     plugins.load()
     return [name for name, backend in BACKENDS.items() if backend.installed()]
 
@@ -36,10 +36,9 @@ def create_engine(
     avoid: str = "",
     **more: Any,
 ) -> Engine:
-    """Load the network of ``bundle``.
+    """Load the network of a bundle.
 
     Args:
-        bundle: a verified bundle.
         backend: one of ``available_backends()``, or "auto" for the fastest that works.
         device, threads, more: see ``EngineOptions``. A GPU that is asked for and cannot be used is
             replaced by the CPU, and ``engine.fallback`` says why.
@@ -47,9 +46,8 @@ def create_engine(
 
     Raises:
         EngineNotBuilt: the backend is named, and its engine has to be built first.
-        EngineError: an unknown backend, device or precision, one that is not installed, a model
-            without a graph of that precision, a graph that is not what the bundle promises, or a
-            bundle that was replaced meanwhile.
+        EngineError: an option that cannot be used, a graph that is not what the bundle promises,
+            or a bundle that was replaced meanwhile.
     """
     options = EngineOptions(device, threads, **more)
     installed = available_backends()
@@ -76,9 +74,13 @@ def _fastest(bundle: Bundle, options: EngineOptions, installed: list[str], avoid
     failures: list[str] = []
     not_built: EngineNotBuilt | None = None
     for kind in _kinds(options, failures):
-        for name, precision in _ranked(kind, installed, avoid):
-            if options.precision not in ("auto", precision):
-                continue
+        ranked = sorted(
+            (name == avoid, rank, name, precision)
+            for name in installed
+            for (of, precision), rank in BACKENDS[name].ranks.items()
+            if of == kind and options.precision in ("auto", precision)
+        )
+        for _, _, name, precision in ranked:
             if precision == "int8" and not bundle.has_int8:
                 continue
             place = f"cuda:{options.gpu}" if kind == "cuda" else "cpu"
@@ -104,17 +106,6 @@ def _fastest(bundle: Bundle, options: EngineOptions, installed: list[str], avoid
     if options.precision == "int8" and not bundle.has_int8:
         remedy = "the model has no such graph; make it with `proto-mtl export --precision int8`"
     raise EngineError(f"no installed backend runs {bundle.name} in {options.precision}: {remedy}")
-
-
-def _ranked(kind: str, installed: list[str], avoid: str) -> list[tuple[str, str]]:
-    """Return backends and precisions for a kind of device, in the order to try them."""
-    ranked = sorted(
-        (name == avoid, rank, name, precision)
-        for name in installed
-        for (of, precision), rank in BACKENDS[name].ranks.items()
-        if of == kind
-    )
-    return [(name, precision) for _, _, name, precision in ranked]
 
 
 def _kinds(options: EngineOptions, failures: list[str]) -> list[str]:

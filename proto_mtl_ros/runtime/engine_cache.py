@@ -24,8 +24,6 @@ FOLDER = "PROTO_MTL_CACHE"
 """Environment variable that names the folder of the cache."""
 
 MAX_ENGINE_BYTES = 2_000_000_000
-"""Bytes of a built engine."""
-
 _MAX_SIDECAR_BYTES = 1 << 16
 _PATIENCE_SECONDS = 10.0
 
@@ -36,33 +34,16 @@ class EngineNotSaved(EngineError):
 
 @dataclass(frozen=True)
 class EngineKey:
-    """All that a built engine depends on.
+    """All that a built engine depends on."""
 
-    Attributes:
-        model: name of the bundle; for people.
-        onnx: sha256 of the graph that was built.
-        library: name and version of the builder, such as "tensorrt 10.3.0".
-        gpu: name of the GPU.
-        capability: its compute capability, such as "8.7".
-        precision: of the arithmetic.
-        shapes: smallest and largest input, such as "1x192x256 4x192x256".
-        options: of the builder, as text.
-    """
-
-    model: str
-    onnx: str
-    library: str
+    model: str  # name of the bundle, for people
+    onnx: str  # sha256 of the graph that was built
+    library: str  # name and version of the builder: "tensorrt 10.3.0"
     gpu: str
-    capability: str
+    capability: str  # compute capability of the GPU: "8.7"
     precision: str
-    shapes: str
-    options: str = ""
-
-    @property
-    def digest(self) -> str:
-        """Return a short name for the key."""
-        text = json.dumps(asdict(self), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+    shapes: str  # smallest and largest input: "1x192x256 4x192x256"
+    options: str = ""  # of the builder
 
     def differences(self, other: object) -> list[str]:
         """Return the fields that ``other`` has otherwise, as "name: theirs -> ours"."""
@@ -80,37 +61,30 @@ _unsaved: dict[EngineKey, bytes] = {}
 
 
 class EngineCache:
-    """A folder of built engines.
-
-    Args:
-        folder: by default $PROTO_MTL_CACHE, else $XDG_CACHE_HOME/proto_mtl_ros.
-    """
+    """A folder of built engines: $PROTO_MTL_CACHE, else $XDG_CACHE_HOME/proto_mtl_ros."""
 
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = folder or default_folder()
 
     def path(self, key: EngineKey) -> Path:
         """Return where the engine of ``key`` lies, or would."""
-        return self.folder / f"{key.model}-{key.precision}-{key.digest}.engine"
+        digest = hashlib.sha256(json.dumps(asdict(key), sort_keys=True).encode()).hexdigest()
+        return self.folder / f"{key.model}-{key.precision}-{digest[:16]}.engine"
 
     def find(self, key: EngineKey) -> bytes | None:
         """Return the engine of ``key``, None where there is none that is whole.
 
-        Raises:
-            EngineError: a file is there and cannot be read, or others can write it or its folder.
+        EngineError: it cannot be read, or others can write it or its folder.
         """
         if key in _unsaved:
             return _unsaved[key]
         path = self.path(key)
         sidecar = _read_sidecar(path)
-        if sidecar is None or not path.exists():
-            return None
-        if key.differences(sidecar.get("key")):
+        if sidecar is None or not path.exists() or key.differences(sidecar.get("key")):
             return None
         try:
-            check_owner(self.folder.resolve())
-            check_owner(_sidecar_path(path))
-            check_owner(path)
+            for one in (self.folder.resolve(), path.with_suffix(".json"), path):
+                check_owner(one)
             with open_regular(path) as file:
                 if os.fstat(file.fileno()).st_size > MAX_ENGINE_BYTES:
                     raise EngineError(f"{path} is no engine, it is too large: delete it")
@@ -119,36 +93,30 @@ class EngineCache:
             raise EngineError(
                 f"cannot read the engine {path} ({error.strerror}): delete it to build another"
             ) from None
-        if hashlib.sha256(content).hexdigest() != sidecar.get("sha256"):
-            return None
-        return content
+        return content if hashlib.sha256(content).hexdigest() == sidecar.get("sha256") else None
 
     def why_missing(self, key: EngineKey) -> str:
-        """Return one line: what an engine that could have served differs in."""
-        closest: list[str] | None = None
+        """Return one line: what the closest engine differs in."""
+        found: list[list[str]] = []
         for path in sorted(self.folder.glob(f"{key.model}-*.engine")):
-            sidecar = _read_sidecar(path)
-            if sidecar is None:
-                continue
-            differs = key.differences(sidecar.get("key"))
-            if not differs:
-                return f"{path} is damaged"
-            if closest is None or len(differs) < len(closest):
-                closest = differs
-        if closest is None:
+            if (sidecar := _read_sidecar(path)) is not None:
+                found.append(key.differences(sidecar.get("key")))
+                if not found[-1]:
+                    return f"{path} is damaged"
+        if not found:
             return "none was built yet"
+        closest = min(found, key=len)
         return "changed since the last one: " + "; ".join(closest)
 
     def store(self, key: EngineKey, engine: bytes) -> Path:
         """Write ``engine`` and its sidecar; return the engine's path.
 
-        Raises:
-            EngineNotSaved: the folder cannot be written. This process finds the engine all the
-                same, the next one has to build it again.
-            EngineError: others can write the folder, too.
+        EngineNotSaved: the folder cannot be written; this process finds the engine all the same.
+        EngineError: others can write the folder, too.
         """
         path = self.path(key)
-        sidecar = {"key": asdict(key), "sha256": hashlib.sha256(engine).hexdigest()}
+        stated = {"key": asdict(key), "sha256": hashlib.sha256(engine).hexdigest()}
+        sidecar = (json.dumps(stated, indent=1) + "\n").encode()
         try:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             check_owner(self.folder.resolve())
@@ -156,9 +124,7 @@ class EngineCache:
             with _locked(self.folder):  # else two could leave one's engine with the other's sidecar
                 # between the two the engine does not count: it is not what the sidecar says
                 write_bytes(path, engine, mode=0o600)
-                write_bytes(
-                    _sidecar_path(path), (json.dumps(sidecar, indent=1) + "\n").encode(), mode=0o600
-                )
+                write_bytes(path.with_suffix(".json"), sidecar, mode=0o600)
         except OSError as error:
             _unsaved[key] = engine
             raise EngineNotSaved(
@@ -180,31 +146,24 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def default_folder() -> Path:
-    """Return the folder of the cache."""
     if os.environ.get(FOLDER):
         return Path(os.environ[FOLDER]).expanduser()
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(base).expanduser() / "proto_mtl_ros"
 
 
-def _sidecar_path(path: Path) -> Path:
-    return path.with_suffix(".json")
-
-
 def _read_sidecar(path: Path) -> dict | None:
     try:
-        content = read_json(_sidecar_path(path), EngineError, _MAX_SIDECAR_BYTES)
+        content = read_json(path.with_suffix(".json"), EngineError, _MAX_SIDECAR_BYTES)
     except EngineError:
         return None
     return content if isinstance(content, dict) else None
 
 
 def check_owner(path: Path) -> None:
-    """Refuse what somebody else could have written: an engine is code that the GPU runs.
+    """Raise EngineError for a file or folder that is a link, another user's, or others may write.
 
-    Raises:
-        EngineError: the file or folder is a link, another user's, or others may write it.
-        OSError: it is not there.
+    An engine is code that the GPU runs.
     """
     status = path.lstat()
     if stat.S_ISLNK(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o022:

@@ -28,22 +28,13 @@ PRECISIONS = ("fp16", "fp32", "int8")
 
 @dataclass(frozen=True)
 class EnginePlan:
-    """One engine: of which model, for which machine, how built.
-
-    Attributes:
-        bundle: the model.
-        graph: the file of the bundle that is built.
-        key: all that the engine depends on.
-        library: module that builds it.
-        build_for: compute capability to build for where that is not this machine's.
-        cache: where engines lie.
-    """
+    """One engine: of which model, for which machine, how built."""
 
     bundle: Bundle
-    graph: str
+    graph: str  # the file of the bundle that is built
     key: EngineKey
-    library: str
-    build_for: str
+    library: str  # the module that builds it
+    build_for: str  # compute capability, where it is not this machine's
     cache: EngineCache
 
     @classmethod
@@ -58,19 +49,10 @@ class EnginePlan:
         build_for: str = "",
         cache: EngineCache | None = None,
     ) -> EnginePlan:
-        """Plan the engine of a model.
+        """Plan the engine for a GPU of this name and compute capability; size is (height, width).
 
-        Args:
-            bundle: the model.
-            gpu, capability: name and compute capability of the GPU that shall run it.
-            precision: one of ``PRECISIONS``.
-            size: (height, width) of the input, by default the model's.
-            max_batch: largest number of images at once.
-            build_for, cache: see the attributes.
-
-        Raises:
-            EngineError: TensorRT is not installed, or an argument is not one that it knows.
-            BundleError: the bundle has no graph of that precision.
+        EngineError: TensorRT is not installed, or an argument is not one that it knows.
+        BundleError: the bundle has no graph of that precision.
         """
         library = installed_library()
         version = import_library(library).__version__
@@ -102,11 +84,7 @@ class EnginePlan:
         return self.cache.path(self.key)
 
     def find(self) -> bytes:
-        """Return the engine.
-
-        Raises:
-            EngineNotBuilt: with what changed since the last one.
-        """
+        """Return the engine, or raise EngineNotBuilt with what changed since the last one."""
         content = self.cache.find(self.key)
         if content is None:
             raise EngineNotBuilt(self, self.cache.why_missing(self.key))
@@ -117,12 +95,8 @@ class EnginePlan:
     ) -> Path:
         """Build the engine in a child process and store it; return its path.
 
-        Args:
-            report: called with a share of 1 and what is being done.
-            stop: asked at every line of progress; true ends the child.
-
-        Raises:
-            EngineError: building failed, was stopped, or the engine cannot be stored.
+        ``report`` gets a share of 1 and what is being done; ``stop`` is asked each time.
+        EngineError: building failed, was stopped, or the engine cannot be stored.
         """
         with ScratchFolder("engine") as folder:
             graph = (self.bundle.path / self.graph).read_bytes()

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A bundle's graph with fp16 arithmetic, for engines that compute what the graph says.
+"""ONNX graphs in half precision: weights stored in it, and arithmetic done in it.
 
-What half precision cannot hold, sums of squares and exponentials, stays in fp32 between two casts.
-Inputs and outputs keep their types.
+Bundles store large weights as fp16, cast to fp32 where they are used; runtimes fold the cast when
+they load the graph. Engines that compute what the graph says get a graph of fp16 arithmetic: what
+half precision cannot hold, sums of squares and exponentials, stays in fp32 between two casts, and
+inputs and outputs keep their types.
 """
 
 from __future__ import annotations
@@ -12,23 +14,23 @@ from typing import Any
 import numpy as np
 
 from proto_mtl_ros.errors import EngineError
-from proto_mtl_ros.runtime.onnx_weights import drop_unused_weights, fold_casts
 
 VERSION = 1
-"""Of this conversion: engines that were built of another one are built anew."""
+"""Of ``half_graph``: engines that were built of another one are built anew."""
 
 IN_FP32 = frozenset(
     {"LayerNormalization", "Softmax", "Exp", "Log", "Pow", "Sqrt", "Reciprocal"}
     | {"ReduceL2", "ReduceSum", "ReduceSumSquare", "ReduceMean"}
 )
 _LARGEST = float(np.finfo(np.float16).max)
+_SMALLEST = 1024
+"""Values of a weight below which storing it as fp16 is not worth a node."""
 
 
 def half_graph(model: bytes) -> bytes:
     """Return an ONNX graph with the arithmetic of ``model`` in fp16.
 
-    Raises:
-        EngineError: the ``onnx`` package is missing, or a weight is too large for fp16.
+    EngineError: the ``onnx`` package is missing, or a weight is too large for fp16.
     """
     try:
         import onnx
@@ -117,3 +119,52 @@ def _halve(tensor: Any) -> None:
     if finite.size and np.abs(finite).max() > _LARGEST:
         raise EngineError(f"{tensor.name or 'a constant'} is too large for fp16: use fp32")
     tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), tensor.name))
+
+
+def halve_weights(model: Any) -> None:
+    """Store large fp32 initialisers as fp16 followed by a cast to fp32, in place."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    graph = model.graph
+    casts = []
+    for tensor in graph.initializer:
+        if tensor.data_type != TensorProto.FLOAT or len(tensor.dims) < 2:
+            continue
+        values = numpy_helper.to_array(tensor)
+        if values.size < _SMALLEST or np.abs(values).max() > _LARGEST:
+            continue
+        name = tensor.name
+        tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), f"{name}_fp16"))
+        single = TensorProto.FLOAT
+        casts.append(helper.make_node("Cast", [f"{name}_fp16"], [name], f"{name}_cast", to=single))
+    nodes = list(graph.node)
+    del graph.node[:]
+    graph.node.extend([*casts, *nodes])
+
+
+def fold_casts(model: Any) -> None:
+    """Replace initialisers that are cast to fp32 by fp32 ones, in place."""
+    from onnx import TensorProto, numpy_helper
+
+    graph = model.graph
+    weights = {tensor.name: tensor for tensor in graph.initializer}
+    kept = []
+    for node in graph.node:
+        source = weights.get(node.input[0]) if node.op_type == "Cast" else None
+        if source is None or node.attribute[0].i != TensorProto.FLOAT:
+            kept.append(node)
+            continue
+        values = numpy_helper.to_array(source).astype(np.float32)
+        graph.initializer.append(numpy_helper.from_array(values, node.output[0]))
+    del graph.node[:]
+    graph.node.extend(kept)
+    drop_unused_weights(model)
+
+
+def drop_unused_weights(model: Any) -> None:
+    """Remove initialisers that no node reads, in place."""
+    graph = model.graph
+    used = {name for node in graph.node for name in node.input}
+    kept = [tensor for tensor in graph.initializer if tensor.name in used]
+    del graph.initializer[:]
+    graph.initializer.extend(kept)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import platform
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,8 @@ def machine() -> dict[str, Any]:
     """Return processor, cores, system, Python and the versions of what computes."""
     versions = {}
     for name in LIBRARIES:
-        try:
+        with suppress(PackageNotFoundError):
             versions[name] = version(name)
-        except PackageNotFoundError:
-            continue
     return {
         "processor": processor(),
         "cores": usable_cores(),
@@ -35,12 +34,10 @@ def machine() -> dict[str, Any]:
 
 def processor() -> str:
     """Return the name of the processor, as the system says it."""
-    try:
+    with suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith(("model name", "Model")):
                 return line.partition(":")[2].strip()
-    except OSError:
-        pass
     return platform.processor() or platform.machine()
 
 

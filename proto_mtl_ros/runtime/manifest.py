@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -12,7 +12,7 @@ from proto_mtl_ros.errors import BundleError, one_line
 from proto_mtl_ros.files import parse_json
 from proto_mtl_ros.tasks import Task, named_task
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION: Final = 1
 """The only version of ``model.json`` that this release reads and writes."""
 
 MAX_CLASSES = 255
@@ -56,56 +56,36 @@ class TrainingRecord(BaseModel):
 
 
 class ModelManifest(_Strict):
-    """The content of ``model.json``.
+    """The content of ``model.json``."""
 
-    Attributes:
-        schema_version: version of this structure.
-        name: of the model; also the name of its folder under ``models``.
-        architecture: read by ``model.build_from_manifest`` and by nothing else.
-        tasks: names of the tasks whose decoded maps the graph gives.
-        classes: names of the segmentation ids 0..C-1; empty without a segmentation task.
-        palette: an RGB colour for every class.
-        input_size: (height, width) the model was trained for, the default of the node.
-        size_multiple: heights and widths must be multiples of it.
-        normalisation: recorded for readers; the deployed graph does it itself.
-        canonical_fx: focal length, in pixels at the network's input, that raw depth is meant for.
-        training: data, licence, command and seed.
-        metrics: figures on the validation split, free-form.
-        temperature: that the segmentation logits were divided by before the softmax (confidence).
-        files: sha256, in lower-case hexadecimal, of every file of the bundle but this one.
-    """
-
-    schema_version: int = SCHEMA_VERSION
+    schema_version: Literal[1] = SCHEMA_VERSION
     name: str = Field(pattern=FILE_NAME)
+    # read by ``model.build_from_manifest`` alone
     architecture: dict[str, Any] = Field(default_factory=dict)
     tasks: tuple[str, ...] = Field(min_length=1)
     classes: tuple[str, ...] = Field(default=(), max_length=MAX_CLASSES)
     palette: tuple[tuple[Byte, Byte, Byte], ...] = ()
+    # (height, width) that the model was trained for
     input_size: tuple[Annotated[int, Field(ge=1, le=8192)], Annotated[int, Field(ge=1, le=8192)]]
     size_multiple: int = Field(default=32, ge=1, le=256)
     normalisation: Normalisation
+    # focal length, in pixels at the network's input, that raw depth is meant for
     canonical_fx: Positive
     training: TrainingRecord
     metrics: dict[str, Any] = Field(default_factory=dict)
+    # the segmentation's logits were divided by it before the softmax (confidence)
     temperature: Positive = 1.0
+    # name -> sha256
     files: dict[
         Annotated[str, Field(pattern=FILE_NAME)],
         Annotated[str, Field(pattern="^[0-9a-f]{64}$")],
     ] = Field(default_factory=dict, max_length=64)
 
-    @field_validator("schema_version")
-    @classmethod
-    def _known_schema(cls, value: int) -> int:
-        if value != SCHEMA_VERSION:
-            raise ValueError(f"{value} is not {SCHEMA_VERSION}")
-        return value
-
     @model_validator(mode="after")
     def _consistent(self) -> ModelManifest:
-        if len(set(self.tasks)) != len(self.tasks) or not all(self.tasks):
-            raise ValueError("tasks must be different and not empty")
-        if len(set(self.classes)) != len(self.classes) or not all(self.classes):
-            raise ValueError("classes must be different and not empty")
+        for what, names in (("tasks", self.tasks), ("classes", self.classes)):
+            if len(set(names)) != len(names) or not all(names):
+                raise ValueError(f"{what} must be different and not empty")
         if "segmentation" in self.tasks and not self.classes:
             raise ValueError("a segmentation task needs classes")
         if len(self.palette) != len(self.classes):
@@ -119,11 +99,7 @@ class ModelManifest(_Strict):
         return self
 
     def task_objects(self) -> tuple[Task, ...]:
-        """Return the tasks, the segmentation over the bundle's classes.
-
-        Raises:
-            BundleError: a task that is not known here.
-        """
+        """Return the tasks, the segmentation over the bundle's classes; BundleError: unknown."""
         try:
             return tuple(named_task(name, self.classes) for name in self.tasks)
         except ValueError as error:
@@ -133,14 +109,9 @@ class ModelManifest(_Strict):
 
     @classmethod
     def from_json(cls, text: str | bytes, origin: str) -> ModelManifest:
-        """Parse and validate ``text``.
+        """Parse and validate a ``model.json`` that error messages call ``origin``.
 
-        Args:
-            text: content of a ``model.json``.
-            origin: how error messages name it.
-
-        Raises:
-            BundleError: not JSON, an unknown schema version, or a value that breaks a rule.
+        BundleError: not JSON, an unknown schema version, or a value that breaks a rule.
         """
         content = parse_json(text, origin, BundleError)
         if not isinstance(content, dict):

@@ -15,11 +15,9 @@ from proto_mtl_ros.errors import BundleError, one_line
 from proto_mtl_ros.files import read_bytes
 
 MAX_GRAPH_BYTES = 1_000_000_000
-"""Bytes of a graph."""
-
 _MAX_FIELDS = 1_000_000
 _MAX_DEPTH = 32
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+_VARINT, _BYTES, _FIXED = 0, 2, {1: 8, 5: 4}  # wire types; bytes of those of fixed size
 
 # Message -> its fields that hold messages of interest (numbers of onnx.proto).
 _INSIDE = {
@@ -47,13 +45,7 @@ Field = tuple[int, int, int, int]
 
 
 def check_graph(path: Path) -> None:
-    """Refuse a graph that could reach beyond its file.
-
-    Refused are data in other files and tensors that state another size than they have.
-
-    Raises:
-        BundleError: with what is wrong.
-    """
+    """Raise BundleError for data in other files and tensors of another size than they state."""
     content = read_bytes(path, MAX_GRAPH_BYTES, BundleError)
     try:
         _Walk(content).message("model", 0, len(content))
@@ -134,8 +126,8 @@ class _Walk:
                 continue
             if wire == _BYTES:
                 length, at = self._varint(at, end)
-            elif wire in (_FIXED64, _FIXED32):
-                length = 8 if wire == _FIXED64 else 4
+            elif wire in _FIXED:
+                length = _FIXED[wire]
             else:
                 raise ValueError("it is no ONNX file")
             if number == 0 or at + length > end:

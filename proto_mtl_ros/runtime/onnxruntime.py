@@ -28,7 +28,6 @@ class OnnxRuntimeEngine(Engine):
     ranks = {("cuda", "fp32"): 40, ("cpu", "fp32"): 20}
 
     def __init__(self, bundle: Bundle, options: EngineOptions) -> None:
-        """Load and check the graph; see ``engine.create_engine`` for errors."""
         # int8 is no faster here than fp32 on CPUs without instructions for it
         precision = "fp32" if options.precision == "auto" else options.precision
         if precision == "fp16":

@@ -29,7 +29,6 @@ class OpenVinoEngine(Engine):
     ranks = {("cpu", "int8"): 10, ("cpu", "fp32"): 30}
 
     def __init__(self, bundle: Bundle, options: EngineOptions) -> None:
-        """Load and check the graph; see ``engine.create_engine`` for errors."""
         import openvino
 
         precision = options.precision

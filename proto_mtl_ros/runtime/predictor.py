@@ -13,7 +13,7 @@ from proto_mtl_ros.errors import EngineError
 from proto_mtl_ros.geometry import Camera, Letterbox, canonical_factor
 from proto_mtl_ros.runtime.bundle import Bundle
 from proto_mtl_ros.runtime.engine import Engine
-from proto_mtl_ros.tasks import TASKS, View
+from proto_mtl_ros.tasks import View, known_tasks
 
 OUTPUT_SIZES = ("input", "network")
 
@@ -31,7 +31,6 @@ class Prediction(Mapping[str, np.ndarray]):
     the camera is known; those of other tasks as the tasks say.
 
     Attributes:
-        maps: by name.
         camera: of the maps' pixels, or None when it is unknown.
         metric: whether depth was scaled for the camera; without one it is as if the image came
             from the model's canonical camera.
@@ -57,32 +56,17 @@ class Prediction(Mapping[str, np.ndarray]):
 
 @dataclass(frozen=True)
 class Prepared:
-    """One image on its way through a predictor.
-
-    Attributes:
-        view: where it lies in the network's input.
-        names: of the maps that are wanted.
-        pixels: the network's input, uint8[h, w, 3].
-        timings: milliseconds of the steps so far.
-        maps: what the network gave, at its own size; empty before it ran.
-    """
+    """One image on its way through a predictor."""
 
     view: View
-    names: frozenset[str]
-    pixels: np.ndarray
+    names: frozenset[str]  # of the maps that are wanted
+    pixels: np.ndarray  # the network's input, uint8[h, w, 3]
     timings: dict[str, float]
-    maps: dict[str, np.ndarray] = field(default_factory=dict)
+    maps: dict[str, np.ndarray] = field(default_factory=dict)  # what the network gave
 
 
 class Predictor:
-    """Runs an engine on images of any size. It belongs to one thread at a time, as engines do.
-
-    Attributes:
-        bundle, engine: the model, and what runs it.
-        input_size: (height, width) of the network's input.
-        output_size: "input" for maps at the image's size, "network" for the network's
-            resolution without the padding.
-    """
+    """Runs an engine on images of any size. It belongs to one thread at a time, as engines do."""
 
     def __init__(
         self,
@@ -92,16 +76,14 @@ class Predictor:
         output_size: str = "input",
         confidence_threshold: float = 0.0,
     ) -> None:
-        """Check the sizes; nothing is run yet.
+        """Check the sizes; EngineError where one is not allowed. Nothing is run yet.
 
         Args:
             engine: created from the same bundle.
             input_size: (height, width) to run the network at, by default the one it was trained
                 for; multiples of the manifest's ``size_multiple``.
-            output_size, confidence_threshold: see the attributes; the latter may be changed.
-
-        Raises:
-            EngineError: a value that is not allowed.
+            output_size: "input" for maps at the image's size, "network" for the network's
+                resolution without the padding.
         """
         manifest = bundle.manifest
         self.bundle = bundle
@@ -121,7 +103,7 @@ class Predictor:
             (task, frozenset(map_.name for map_ in task.maps)) for task in manifest.task_objects()
         ]
         self._maps = tuple(map_.name for task, _ in self._tasks for map_ in task.maps)
-        self._known = tuple(map_.name for task in TASKS.values() for map_ in task.maps)
+        self._known = tuple(map_.name for task in known_tasks().values() for map_ in task.maps)
         self._views: dict[object, tuple[View, Camera | None]] = {}
 
     @property
@@ -157,20 +139,18 @@ class Predictor:
         return self.predict(rgb, camera)
 
     def warm_up(self, batch: int = 1) -> float:
-        """Run the network once at this predictor's input size; return the seconds it took."""
+        """Run the network once at the predictor's input size; return the seconds that it took."""
         return self.engine.warm_up(batch, self.input_size)
 
     def close(self) -> None:
-        """Close the engine."""
         self.engine.close()
 
     def predict(
         self, rgb: np.ndarray, camera: Camera | None = None, outputs: Collection[str] | None = None
     ) -> Prediction:
-        """Predict the maps of one image.
+        """Predict the maps of one image uint8[H, W, 3].
 
         Args:
-            rgb: uint8[H, W, 3].
             camera: of this image and its size; None when unknown.
             outputs: names of the maps that are needed, None for all; the others cost nothing.
 
@@ -188,9 +168,7 @@ class Predictor:
     ) -> list[Prediction]:
         """Predict the maps of several images of any sizes in one run; see ``predict``.
 
-        Args:
-            cameras: one for each image, None for an unknown one.
-            outputs: a set of names for all images, or a sequence of one set for each.
+        ``cameras`` has one for each image, ``outputs`` is one set of names or has one for each.
         """
         if not images:
             return []
@@ -214,18 +192,17 @@ class Predictor:
         outputs: Set[str] | None = None,
     ) -> Prepared:
         """Bring one image to the network's input; see ``predict`` for what it takes."""
-        names = self._checked(outputs)
+        unknown = sorted(set(outputs or ()) - set(self._known))
+        if unknown:
+            raise EngineError(f"there is no map {unknown[0]!r}: use {', '.join(self._known)}")
+        names = frozenset(self._maps if outputs is None else outputs)
         start = time.perf_counter()
         view = self._view(image, camera)
         pixels = view.letterbox.apply(image)
         return Prepared(view, names, pixels, {"preprocess": _milliseconds(start)})
 
     def run(self, prepared: Sequence[Prepared]) -> list[Prepared]:
-        """Run the network once for some images and return them with its maps.
-
-        Raises:
-            EngineError: the engine failed.
-        """
+        """Run the network once for some images and return them with its maps; EngineError."""
         start = time.perf_counter()
         inputs = [one.pixels for one in prepared]
         maps = self.engine.infer(inputs[0][None] if len(inputs) == 1 else np.stack(inputs))
@@ -258,15 +235,6 @@ class Predictor:
             {**inferred.timings, "postprocess": _milliseconds(start)},
             invalid,
         )
-
-    def _checked(self, outputs: Set[str] | None) -> frozenset[str]:
-        if outputs is None:
-            return frozenset(self._maps)
-        unknown = sorted(set(outputs) - set(self._known))
-        if unknown:
-            known = ", ".join(self._known)
-            raise EngineError(f"there is no map {unknown[0]!r}: use {known}")
-        return frozenset(outputs)
 
     def _view(self, image: np.ndarray, camera: Camera | None) -> View:
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class _Prepared:
-    """What belongs to one shape of input: context, memory, and what was recorded of a run."""
+    """What belongs to one shape of input: context, memory, and the recorded run."""
 
     context: Any
     image: Buffer
@@ -51,11 +51,7 @@ class TensorRtEngine(Engine):
     ranks = {("cuda", "int8"): 10, ("cuda", "fp16"): 20}
 
     def __init__(self, bundle: Bundle, plan: EnginePlan, cuda: Cuda, content: bytes) -> None:
-        """Load the engine ``content``, which was built by ``plan``.
-
-        Raises:
-            EngineError: this library cannot read it, or it is not the bundle's.
-        """
+        """Load the engine ``content``, which was built by ``plan``."""
         from proto_mtl_ros.runtime.tensorrt_build import import_library, logger
 
         super().__init__(bundle.manifest, f"cuda:{cuda.index}", plan.key.precision)
@@ -82,12 +78,7 @@ class TensorRtEngine(Engine):
 
     @classmethod
     def load(cls, bundle: Bundle, options: EngineOptions) -> TensorRtEngine:
-        """Load the built engine of this machine.
-
-        Raises:
-            EngineNotBuilt: there is none yet.
-            CudaError: there is no GPU.
-        """
+        """Load the built engine of this machine; EngineNotBuilt, CudaError."""
         from proto_mtl_ros.runtime.engine_plan import PRECISIONS, EnginePlan
 
         # CUDA first: without a GPU some TensorRT libraries end the process

@@ -24,8 +24,6 @@ from proto_mtl_ros.runtime.bundle import INPUT
 from proto_mtl_ros.runtime.machine import TENSORRT as LIBRARIES
 from proto_mtl_ros.runtime.orphans import end_with_parent
 
-"""Modules that build and run engines, the first to be tried first."""
-
 PROGRESS = "progress "
 """Prefix of a line of progress on standard output: a share of 1, then what is done."""
 
@@ -54,24 +52,21 @@ def import_library(name: str) -> Any:
 def build(
     onnx: Path, library: str, shapes: str, capability: str, report: Callable[[float, str], None]
 ) -> bytes:
-    """Build and return a serialised engine.
+    """Build and return a serialised engine; see ``EngineKey`` and ``EnginePlan`` for the words.
 
-    Args:
-        onnx: the graph.
-        library: one of ``LIBRARIES``.
-        shapes: smallest and largest input, such as "1x192x256 4x192x256".
-        capability: compute capability to build for, "" for the GPU of this machine.
-        report: called with a share of 1 and what is being done.
-
-    Raises:
-        EngineError: the library is missing, does not take the graph, or cannot build it here.
+    EngineError: the library is missing, does not take the graph, or cannot build it here.
     """
     trt = import_library(library)
     log = logger(trt)
     builder = trt.Builder(log)
     if builder is None:
         raise EngineError(f"{library} cannot start a builder: {log.last}")
-    network = builder.create_network(_network_flags(trt))
+    flags = trt.NetworkDefinitionCreationFlag
+    wanted = 1 << int(flags.STRONGLY_TYPED)
+    # TensorRT 10 asks for this, in 11 it is the only way and has no name any more
+    if hasattr(flags, "EXPLICIT_BATCH"):
+        wanted |= 1 << int(flags.EXPLICIT_BATCH)
+    network = builder.create_network(wanted)
     parser = trt.OnnxParser(network, log)
     report(0.0, "reading the graph")
     if not parser.parse_from_file(str(onnx)):
@@ -97,15 +92,6 @@ def build(
         raise EngineError(f"{library} could not build the engine: {one_line(log.last)}")
     report(1.0, "built")
     return bytes(memoryview(plan))
-
-
-def _network_flags(trt: Any) -> int:
-    flags = trt.NetworkDefinitionCreationFlag
-    wanted = 1 << int(flags.STRONGLY_TYPED)
-    # TensorRT 10 asks for this, in 11 it is the only way and has no name any more
-    if hasattr(flags, "EXPLICIT_BATCH"):
-        wanted |= 1 << int(flags.EXPLICIT_BATCH)
-    return wanted
 
 
 def _build_for(trt: Any, config: Any, capability: str) -> None:

@@ -30,7 +30,6 @@ class TorchEngine(Engine):
     ranks = {("cuda", "fp16"): 30, ("cuda", "fp32"): 50, ("cpu", "fp32"): 40}
 
     def __init__(self, bundle: Bundle, options: EngineOptions) -> None:
-        """Build the network and load its weights; see ``engine.create_engine``."""
         import torch
 
         from proto_mtl_ros.model.deploy import DeployGraph
@@ -109,10 +108,8 @@ def _choose_device(wanted: str) -> tuple[str, str | None]:
 def network_of(bundle: Bundle) -> ProtoMTL:
     """Build the network of ``bundle`` in fp32 with its weights.
 
-    Its size is compared with the header of the weights before anything is allocated.
-
-    Raises:
-        EngineError: this release cannot build the architecture, or the weights are of another.
+    Its size is compared with the header of the weights before anything is allocated. EngineError:
+    this release cannot build the architecture, or the weights are of another.
     """
     import torch
 
@@ -123,7 +120,8 @@ def network_of(bundle: Bundle) -> ProtoMTL:
     advice = "export the model again"
     try:
         with torch.device("meta"):  # shapes alone
-            planned = _shapes(build_from_manifest(dict(bundle.manifest.architecture)))
+            state = build_from_manifest(dict(bundle.manifest.architecture)).state_dict()
+        planned = {name: tuple(tensor.shape) for name, tensor in state.items()}
         stated = tensor_shapes(path, EngineError)
         if planned != stated:
             names = [n for n in {**planned, **stated} if planned.get(n) != stated.get(n)]
@@ -142,7 +140,3 @@ def network_of(bundle: Bundle) -> ProtoMTL:
         ) from None
     network.load_state_dict(read_safetensors(path, EngineError, advice))  # as fp32
     return network
-
-
-def _shapes(network: ProtoMTL) -> dict[str, tuple[int, ...]]:
-    return {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}

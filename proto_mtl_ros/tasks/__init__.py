@@ -27,7 +27,7 @@ from proto_mtl_ros.tasks.task import (
 )
 
 TASKS: dict[str, Task] = {task.name: task for task in (SEGMENTATION, DEPTH, NORMALS)}
-"""The tasks there are, in the order in which a network predicts them."""
+"""The tasks in the order in which a network predicts them; plugins add to them when they load."""
 
 
 def register_task(task: Task) -> Task:
@@ -36,15 +36,18 @@ def register_task(task: Task) -> Task:
     return task
 
 
-def named_task(name: str, classes: tuple[str, ...] = ()) -> Task:
-    """Return the task ``name``; a categorical one over ``classes`` if they are given.
+def known_tasks() -> dict[str, Task]:
+    """Return the tasks there are by name, those of plugins last."""
+    plugins.load()
+    return TASKS
 
-    Raises:
-        ValueError: there is no such task; the message names those there are.
+
+def named_task(name: str, classes: tuple[str, ...] = ()) -> Task:
+    """Return the task ``name``, a categorical one over ``classes`` if they are given.
+
+    ValueError: there is no such task.
     """
-    if name not in TASKS:
-        plugins.load()
-    if name not in TASKS:
+    if name not in known_tasks():
         raise ValueError(f"unknown task {name!r}; there are: {', '.join(TASKS)}")
     task = TASKS[name]
     if isinstance(task, Categorical) and classes and classes != task.classes:
@@ -53,11 +56,7 @@ def named_task(name: str, classes: tuple[str, ...] = ()) -> Task:
 
 
 def tasks_over(names: Iterable[str], label_set: LabelSet) -> tuple[Task, ...]:
-    """Return the tasks ``names``, the segmentation over the classes of ``label_set``.
-
-    Raises:
-        ValueError: there is no such task.
-    """
+    """Return the tasks ``names``, the segmentation over ``label_set``; ValueError as above."""
     return tuple(
         segmentation(label_set) if name == "segmentation" else named_task(name) for name in names
     )
@@ -82,6 +81,7 @@ __all__ = [
     "UnitVector",
     "View",
     "binary",
+    "known_tasks",
     "named_task",
     "register_task",
     "segmentation",

@@ -8,15 +8,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from proto_mtl_ros.tasks.task import (
-    IGNORE_INDEX,
-    Maps,
-    OutputMap,
-    ResultTopic,
-    Task,
-    View,
-    image_topic,
-)
+from proto_mtl_ros.tasks.task import IGNORE_INDEX, ResultTopic, Task, View, image_topic
 
 
 class BinaryMetric:
@@ -34,7 +26,6 @@ class BinaryMetric:
         self.counts += np.bincount(flat, minlength=512).reshape(2, 256)
 
     def compute(self) -> dict[str, float]:
-        """Return max_f."""
         false, true = np.cumsum(self.counts[:, ::-1], axis=1)
         total = true[-1]
         if not total:
@@ -46,10 +37,6 @@ class BinaryMetric:
 @dataclass(frozen=True)
 class Binary(Task):
     """uint8 labels 0 or 1, 255 = unlabelled; a logit as raw prediction; a probability as map."""
-
-    @property
-    def maps(self) -> tuple[OutputMap, ...]:
-        return (OutputMap(self.name, np.dtype(np.float32)),)
 
     @property
     def topics(self) -> tuple[ResultTopic, ...]:
@@ -73,11 +60,9 @@ class Binary(Task):
     def metric(self) -> BinaryMetric:
         return BinaryMetric(self)
 
-    def fit(self, maps: Maps, wanted: frozenset[str], view: View) -> dict[str, np.ndarray]:
-        if self.name not in wanted or self.name not in maps:
-            return {}
-        probability = np.nan_to_num(maps[self.name], nan=0.0, posinf=1.0, neginf=0.0)
-        return {self.name: np.clip(view.fit(probability, "linear"), 0.0, 1.0)}
+    def fit_map(self, values: np.ndarray, view: View) -> np.ndarray:
+        probability = np.nan_to_num(values, nan=0.0, posinf=1.0, neginf=0.0)
+        return np.clip(view.fit(probability, "linear"), 0.0, 1.0)
 
     def draw(self, values: np.ndarray) -> np.ndarray:
         levels = np.where(self.valid(values), 255 * values, 0).astype(np.uint8)

@@ -10,7 +10,7 @@ import numpy as np
 
 from proto_mtl_ros import drawing
 from proto_mtl_ros.geometry import resize
-from proto_mtl_ros.tasks.task import Maps, OutputMap, ResultTopic, Task, View, image_topic
+from proto_mtl_ros.tasks.task import ResultTopic, Task, View, image_topic
 
 DEPTH_STEP = 0.1
 """Relative difference above which two depths close to each other belong to two surfaces."""
@@ -40,7 +40,6 @@ class DepthMetric:
         return np.stack([error, error / t, error * error, *within, np.ones_like(t)])
 
     def compute(self) -> dict[str, float]:
-        """Return the task's figures."""
         count = self.sums[-1]
         mean = self.sums[:-1] / count if count else np.full(6, np.nan)
         mean[2] = np.sqrt(mean[2])
@@ -52,10 +51,6 @@ class Scalar(Task):
     """One positive number per pixel; float32 labels; NaN, inf and values <= 0 are invalid."""
 
     unit: str = ""
-
-    @property
-    def maps(self) -> tuple[OutputMap, ...]:
-        return (OutputMap(self.name, np.dtype(np.float32)),)
 
     @property
     def topics(self) -> tuple[ResultTopic, ...]:
@@ -74,20 +69,11 @@ class Scalar(Task):
     def valid(self, label: np.ndarray) -> np.ndarray:
         return np.isfinite(label) & (np.asarray(label) > 0)
 
-    def empty_label(self, height: int, width: int) -> np.ndarray:
-        return np.zeros((height, width), np.float32)
-
     def metric(self) -> DepthMetric:
         return DepthMetric(self)
 
-    def from_canonical(self, values: np.ndarray, factor: float) -> np.ndarray:
-        return values * np.float32(factor)
-
-    def to_canonical(self, values: np.ndarray, factor: float) -> np.ndarray:
-        return values / np.float32(factor)
-
-    def fit(self, maps: Maps, wanted: frozenset[str], view: View) -> dict[str, np.ndarray]:
-        """See ``Task.fit``; NaN where the network gives no depth.
+    def fit_map(self, values: np.ndarray, view: View) -> np.ndarray:
+        """See ``Task``; NaN where the network gives no depth.
 
         Interpolated linearly, as surfaces are smooth, except next to steps: there the interpolated
         value lies in the air between two surfaces, and such flying pixels become obstacles in a
@@ -95,10 +81,8 @@ class Scalar(Task):
         nearest one's value is taken, as it is everywhere when the map becomes smaller. The price
         is a staircase of one network pixel along edges, and on a floor close to the horizon.
         """
-        if self.name not in wanted or self.name not in maps:
-            return {}
-        depth = self.from_canonical(maps[self.name], view.factor)
-        depth[~((depth > 0) & (depth < np.inf))] = 0.0
+        depth = self.from_canonical(values, view.factor)
+        depth = np.where((depth > 0) & (depth < np.inf), depth, np.float32(0.0))
         fitted = view.fit(depth, "nearest")
         box = view.letterbox
         if view.full_size and box.scale < 1:
@@ -110,30 +94,25 @@ class Scalar(Task):
             linear = resize(inside, *size, "linear")
             cv2.copyTo(linear, resize(smooth, *size, "nearest"), fitted)
         fitted[fitted <= 0] = np.nan
-        return {self.name: fitted}
+        return fitted
 
     def draw(self, values: np.ndarray) -> np.ndarray:
         return drawing.draw_depth(values)
 
 
 def out_of_range(depth: np.ndarray, near: float, far: float) -> np.ndarray:
-    """Return depth with -inf where nearer than ``near``, +inf where farther than ``far`` (REP-117).
-
-    A limit of 0 is off; NaN stays NaN.
-    """
-    if near <= 0.0 and far <= 0.0:
-        return depth
-    limited = depth.copy()
+    """Return depth with -inf below ``near`` and +inf beyond ``far`` (REP-117); 0 is no limit."""
     if near > 0.0:
-        limited[depth < near] = -np.inf
+        depth = np.where(depth < near, np.float32(-np.inf), depth)
     if far > 0.0:
-        limited[depth > far] = np.inf
-    return limited
+        depth = np.where(depth > far, np.float32(np.inf), depth)
+    return depth
 
 
 DEPTH = Scalar(
     name="depth",
     channels=1,
     metrics=("abs_err", "rel_err", "rmse", "delta1", "delta2", "delta3"),
+    canonical=True,
     unit="m",
 )

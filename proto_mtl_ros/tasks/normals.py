@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from proto_mtl_ros import drawing
-from proto_mtl_ros.tasks.task import Maps, OutputMap, ResultTopic, Task, View, image_topic
+from proto_mtl_ros.tasks.task import ResultTopic, Task, View, image_topic
 
 _LEAST_FACING = 0.01
 _SHORTEST = 1e-3
@@ -39,7 +39,6 @@ class NormalsMetric:
         self.histogram += np.bincount(index, minlength=self._BINS)
 
     def compute(self) -> dict[str, float]:
-        """Return the task's figures."""
         if not self.count:
             return dict.fromkeys(self.task.metrics, float("nan"))
         cumulative = np.cumsum(self.histogram) / self.count
@@ -65,10 +64,6 @@ class UnitVector(Task):
     """
 
     @property
-    def maps(self) -> tuple[OutputMap, ...]:
-        return (OutputMap(self.name, np.dtype(np.float32), 3),)
-
-    @property
     def topics(self) -> tuple[ResultTopic, ...]:
         name = self.name
         return (
@@ -91,22 +86,16 @@ class UnitVector(Task):
     def valid(self, label: np.ndarray) -> np.ndarray:
         return np.linalg.norm(label, axis=-1) > 0.5
 
-    def empty_label(self, height: int, width: int) -> np.ndarray:
-        return np.zeros((height, width, self.channels), np.float32)
-
     def metric(self) -> NormalsMetric:
         return NormalsMetric(self)
 
     def mirrored(self, label: np.ndarray) -> np.ndarray:
         return super().mirrored(label) * np.array([-1, 1, 1], np.float32)
 
-    def fit(self, maps: Maps, wanted: frozenset[str], view: View) -> dict[str, np.ndarray]:
-        """See ``Task.fit``; every normal faces the camera where the camera is known."""
-        if self.name not in wanted or self.name not in maps:
-            return {}
-        fitted = unit(view.fit(maps[self.name], "linear"))
-        rays = view.rays
-        return {self.name: fitted if rays is None else face_camera(fitted, rays)}
+    def fit_map(self, values: np.ndarray, view: View) -> np.ndarray:
+        """See ``Task``; every normal faces the camera where the camera is known."""
+        fitted, rays = unit(view.fit(values, "linear")), view.rays
+        return fitted if rays is None else face_camera(fitted, rays)
 
     def draw(self, values: np.ndarray) -> np.ndarray:
         return drawing.draw_normals(values)

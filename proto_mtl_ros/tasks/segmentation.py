@@ -68,10 +68,9 @@ class SegmentationMetric:
         return dict(zip(self.task.classes, iou.tolist(), strict=True))
 
     def compute(self) -> dict[str, float]:
-        """Return miou and pixel_accuracy."""
         total = self.confusion.sum()
         if total == 0:
-            return {"miou": float("nan"), "pixel_accuracy": float("nan")}
+            return dict.fromkeys(self.task.metrics, float("nan"))
         return {
             "miou": float(np.nanmean(list(self.per_class().values()))),
             "pixel_accuracy": float(np.trace(self.confusion) / total),

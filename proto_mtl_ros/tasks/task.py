@@ -23,6 +23,9 @@ IGNORE_INDEX = 255
 Maps = Mapping[str, np.ndarray]
 """Maps of one image by name."""
 
+MakePixels = Callable[[Maps, np.ndarray, "TopicSettings"], np.ndarray]
+"""From maps, the image uint8 [H, W, 3] and the settings."""
+
 
 class Metric(Protocol):
     """Accumulates predictions against labels."""
@@ -62,9 +65,7 @@ class ResultTopic:
 
     Attributes:
         needs: the maps it is made from; what no wanted topic needs is not computed.
-        encoding: of an image.
-        make: its pixels from the maps, the image uint8 [H, W, 3] and the settings; None where an
-            image is the map as it is, and where the node makes the message itself.
+        make: None where an image is the map as it is, and where the node makes the message itself.
     """
 
     name: str
@@ -72,17 +73,11 @@ class ResultTopic:
     text: str
     needs: tuple[str, ...] = ()
     encoding: str = ""
-    make: Callable[[Maps, np.ndarray, TopicSettings], np.ndarray] | None = field(
-        default=None, compare=False
-    )
+    make: MakePixels | None = field(default=None, compare=False)
 
 
 def image_topic(
-    name: str,
-    encoding: str,
-    text: str,
-    needs: str,
-    make: Callable[[Maps, np.ndarray, TopicSettings], np.ndarray] | None = None,
+    name: str, encoding: str, text: str, needs: str, make: MakePixels | None = None
 ) -> ResultTopic:
     """Return a topic of images; without ``make`` they are the map ``needs`` as it is."""
     return ResultTopic(name, "sensor_msgs/Image", f"{encoding}: {text}", (needs,), encoding, make)
@@ -90,21 +85,13 @@ def image_topic(
 
 @dataclass(frozen=True)
 class View:
-    """Where an image lies in the network's input, and how its maps are wanted.
-
-    Attributes:
-        letterbox: of the image.
-        full_size: maps at the image's size; otherwise at the network's, without padding.
-        factor: from depth of the canonical camera to depth of the real one.
-        camera: of the maps' pixels, None when unknown.
-        threshold: confidence 0..255 below which an id becomes 255; 0 = off.
-    """
+    """Where an image lies in the network's input, and how its maps are wanted."""
 
     letterbox: Letterbox
-    full_size: bool = True
-    factor: float = 1.0
-    camera: Camera | None = None
-    threshold: int = 0
+    full_size: bool = True  # maps at the image's size; otherwise at the network's, without padding
+    factor: float = 1.0  # from depth of the canonical camera to depth of the real one
+    camera: Camera | None = None  # of the maps' pixels
+    threshold: int = 0  # confidence 0..255 below which an id becomes 255; 0 = off
 
     @cached_property
     def rays(self) -> np.ndarray | None:
@@ -127,17 +114,20 @@ class Task(ABC):
         channels: of the raw prediction [B, channels, h, w].
         metrics: names of the figures that its ``Metric`` gives, the primary one first.
         higher_is_better: whether more is better of the primary figure.
+        canonical: what is predicted grows with the focal length, as depth does; the network gives
+            it for the model's canonical camera.
     """
 
     name: str
     channels: int
     metrics: tuple[str, ...]
     higher_is_better: bool = False
+    canonical: bool = False
 
     @property
-    @abstractmethod
     def maps(self) -> tuple[OutputMap, ...]:
         """What the deployed graph gives for it, in order."""
+        return (OutputMap(self.name, np.dtype(np.float32), self.channels),)
 
     @property
     @abstractmethod
@@ -148,17 +138,23 @@ class Task(ABC):
     def valid(self, label: np.ndarray) -> np.ndarray:
         """Return bool [H, W]: the pixels of ``label`` that carry a label."""
 
-    @abstractmethod
     def empty_label(self, height: int, width: int) -> np.ndarray:
         """Return a label map [H, W] or [H, W, C] in which no pixel is valid."""
+        return np.zeros((height, width, self.channels)[: 2 + (self.channels > 1)], np.float32)
 
     @abstractmethod
     def metric(self) -> Metric:
         """Return an empty metric."""
 
-    @abstractmethod
     def fit(self, maps: Maps, wanted: frozenset[str], view: View) -> dict[str, np.ndarray]:
         """Return those of the task's maps that are wanted, at the size that the view asks for."""
+        if self.name not in wanted or self.name not in maps:
+            return {}
+        return {self.name: self.fit_map(maps[self.name], view)}
+
+    def fit_map(self, values: np.ndarray, view: View) -> np.ndarray:
+        """Return the map that the network gives for it, at the size that the view asks for."""
+        return view.fit(values, "linear")
 
     @abstractmethod
     def draw(self, values: np.ndarray) -> np.ndarray:
@@ -169,12 +165,12 @@ class Task(ABC):
         return np.ascontiguousarray(label[:, ::-1])
 
     def from_canonical(self, values: np.ndarray, factor: float) -> np.ndarray:
-        """Return values of the canonical camera for a real one; only depth depends on it."""
-        return values
+        """Return values of the canonical camera for a real one."""
+        return values * np.float32(factor) if self.canonical else values
 
     def to_canonical(self, values: np.ndarray, factor: float) -> np.ndarray:
         """Return values of a real camera for the canonical one."""
-        return values
+        return values / np.float32(factor) if self.canonical else values
 
     def invalid(self, maps: Maps) -> dict[str, float]:
         """Return cause -> share of the network's pixels (0..1) that have no value.

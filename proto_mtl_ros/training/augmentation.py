@@ -24,12 +24,10 @@ _BLUR = 7  # longest motion blur in pixels
 class Crop:
     """What happens to one frame.
 
-    Attributes:
-        size: width of the window as a share of the largest of the output's aspect ratio that lies
-            inside; above 1 the frame is seen from farther away, with nothing around it.
-        x, y: where the window lies in the room that is left, or the frame in the window, 0 to 1.
-        mirrored: left and right change places.
-        seed: of the colour; None leaves colours alone.
+    ``size`` is the width of the window as a share of the largest of the output's aspect ratio that
+    lies inside; above 1 the frame is seen from farther away, with nothing around it. ``x`` and
+    ``y`` say where the window lies in the room that is left, 0 to 1. Colours are drawn from
+    ``seed``, None leaves them alone.
     """
 
     size: float = 1.0
@@ -84,7 +82,6 @@ class Windows:
         )
 
     def select(self, which: Sequence[int]) -> Windows:
-        """Return some of the windows."""
         rows = list(which)
         parts = (self.left[rows], self.top[rows], self.scale[rows], self.mirrored[rows])
         return Windows(self.source, self.out, *parts)
@@ -166,8 +163,7 @@ def crop_images(images: Tensor, windows: Windows) -> Tensor:
 def crop_labels(labels: Tensor, frames: Tensor, windows: Windows) -> Tensor:
     """Take from [n, h, w, ...] the pixel that holds each output pixel's centre: [B, H, W, ...].
 
-    Args:
-        frames: which of the n each of the windows lies in, [B].
+    ``frames`` [B] says which of the n each of the windows lies in.
     """
     _, height, width = labels.shape[:3]
     rows, columns = windows.positions()
@@ -182,9 +178,7 @@ def jitter_colours(images: Tensor, crops: Sequence[Crop], strength: float) -> Te
     """Random brightness, contrast, saturation, white balance, gamma, and now and then the blur and
     noise of a moving robot's camera: float32 [B, 3, H, W], 0 to 255, to uint8 [B, H, W, 3].
 
-    Args:
-        crops: whose seeds draw the change; a frame whose crop has none keeps its colours.
-        strength: 0 to 1.
+    The seeds of ``crops`` draw the change; ``strength`` is 0 to 1.
     """
     coloured = [position for position, crop in enumerate(crops) if crop.seed is not None]
     if strength == 0 or not coloured:

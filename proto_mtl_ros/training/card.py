@@ -8,7 +8,6 @@ from pathlib import Path
 
 from proto_mtl_ros.data.nyuv2 import LICENCE, NAME
 from proto_mtl_ros.evaluation.dataset import Evaluation
-from proto_mtl_ros.evaluation.table import markdown
 from proto_mtl_ros.model import ProtoMTL
 from proto_mtl_ros.model.network import SIZE_MULTIPLE
 from proto_mtl_ros.runtime.manifest import ModelManifest, Normalisation, TrainingRecord
@@ -36,8 +35,7 @@ def manifest(
 ) -> ModelManifest:
     """Return what ``model.json`` says; the files are added when the bundle is written.
 
-    Args:
-        frames: how many were trained on, and how many held out.
+    ``frames`` are how many were trained on, and how many held out.
     """
     categorical = next((task for task in network.tasks if hasattr(task, "classes")), None)
     classes = getattr(categorical, "classes", ())
@@ -107,16 +105,12 @@ def model_card(
     result: Evaluation | None,
     reported_on: str,
 ) -> str:
-    """Return the bundle's README.
-
-    Args:
-        parity: lines on how far ONNX is from torch.
-        result: figures of the frames ``reported_on``, if there are any.
-    """
+    """Return the bundle's README: ``parity`` are lines on how far ONNX is from torch, ``result``
+    the figures on the frames ``reported_on``."""
     training = record.training.model_dump()
     figures, border = "Not evaluated.", ""
     if result is not None:
-        figures = markdown(result, f"{reported_on}, one pass, input {list(record.input_size)}")
+        figures = result.markdown(f"{reported_on}, one pass, input {list(record.input_size)}")
     if config.data.kind == "nyuv2":
         border = " The border of 10 pixels, where labels are extrapolated, is left out."
     command = "\n".join(training["command"].split(" && "))

@@ -42,17 +42,13 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         write_bytes(Path(path), content.getvalue())
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: Any = True) -> Any:
-        """Return the checkpoint, tensors and plain values alone whatever is asked for."""
         return read_torch(Path(path), ConfigError, _ADVICE)
 
 
 def check_resumable(config: TrainConfig, output: Path) -> None:
-    """Refuse to continue a run that was started with another configuration.
+    """Raise ConfigError for a run that was started with another configuration.
 
     A key that is younger than the run counts with its default, which is how it was then.
-
-    Raises:
-        ConfigError: a key differs, or the checkpoint cannot be read.
     """
     started, last = output / CONFIG, output / LAST
     if not last.is_file():
@@ -88,11 +84,7 @@ def network_from_checkpoint(path: Path, config: TrainConfig) -> tuple[ProtoMTL, 
     """Return the network with the averaged (EMA) weights and the epochs it was trained for.
 
     Of the weights that it started from, ``config.start_share`` is mixed in. Matrices and kernels
-    are rounded to fp16, as a bundle stores them, so that everything measured on the result holds
-    for the bundle.
-
-    Raises:
-        ConfigError: the file is missing or does not fit the configuration.
+    are rounded to fp16, as a bundle stores them, so that what is measured holds for the bundle.
     """
     if not path.is_file():
         raise ConfigError(f"checkpoint {path} not found; `proto-mtl train` writes it")

@@ -5,20 +5,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, model_validator
 
-from proto_mtl_ros import plugins
 from proto_mtl_ros.errors import ConfigError, one_line
 from proto_mtl_ros.files import read_yaml
 from proto_mtl_ros.model.backbones import BACKBONES
 from proto_mtl_ros.model.network import NETWORKS
-from proto_mtl_ros.tasks import TASKS
-from proto_mtl_ros.training.auxiliary import AUXILIARY_LOSSES, AuxiliaryLoss, Options
+from proto_mtl_ros.tasks import known_tasks
+from proto_mtl_ros.training.auxiliary import (
+    AUXILIARY_LOSSES,
+    AuxiliaryLoss,
+    Options,
+    auxiliary_losses,
+)
 from proto_mtl_ros.training.auxiliary.auxiliary_loss import TEACHER, TEACHER_FEATURES
+from proto_mtl_ros.training.losses import WEIGHTINGS
 from proto_mtl_ros.training.upgrade import refuse_removed
-from proto_mtl_ros.training.weighting import WEIGHTINGS
 
 LAST = "last.ckpt"
 """Name of the checkpoint that a run resumes from."""
@@ -103,21 +107,19 @@ class LossConfig(_Section):
         """Sort the keys of a file into tasks and auxiliary losses."""
         if not isinstance(value, Mapping):
             return value
-        plugins.load()
-        given = dict(value)
+        given, tasks_there, losses = dict(value), known_tasks(), auxiliary_losses()
         tasks = {**_TASK_WEIGHTS, **given.pop("tasks", {})}
         auxiliary = dict(given.pop("auxiliary", {}))
         for name in [name for name in given if name not in cls.model_fields]:
-            (tasks if name in TASKS else auxiliary)[name] = given.pop(name)
-        for name, kind in AUXILIARY_LOSSES.items():
+            (tasks if name in tasks_there else auxiliary)[name] = given.pop(name)
+        for name, kind in losses.items():
             if kind.default:
                 auxiliary.setdefault(name, kind.default)
         found = {name: _options(name, content) for name, content in auxiliary.items()}
-        kept = {n: o for n, o in found.items() if o.weight or AUXILIARY_LOSSES[n].default}
+        kept = {n: o for n, o in found.items() if o.weight or losses[n].default}
         return {**given, "tasks": tasks, "auxiliary": {name: kept[name] for name in sorted(kept)}}
 
     def weight(self, task: str) -> float:
-        """Return the weight of a task's supervised loss."""
         return self.tasks.get(task, 1.0)
 
     @property
@@ -136,7 +138,7 @@ def _options(name: str, content: Any) -> Options:
     if name not in AUXILIARY_LOSSES:
         raise ValueError(
             f"{name!r} is neither a task nor an auxiliary loss; there are"
-            f" {', '.join((*TASKS, *AUXILIARY_LOSSES))}"
+            f" {', '.join((*known_tasks(), *AUXILIARY_LOSSES))}"
         )
     try:
         section = content if isinstance(content, Mapping) else {"weight": content}
@@ -233,15 +235,9 @@ class TrainConfig(_Section):
     optimiser: OptimiserConfig = OptimiserConfig()
     hardware: HardwareConfig = HardwareConfig()
 
-    @model_validator(mode="before")
-    @classmethod
-    def _with_plugins(cls, value: Any) -> Any:
-        plugins.load()  # they bring tasks and auxiliary losses, which are known by name
-        return value
-
     @model_validator(mode="after")
     def _consistent(self) -> TrainConfig:
-        _known("tasks", self.tasks, TASKS)
+        _known("tasks", self.tasks, known_tasks())
         _known("model.backbone", [self.model.backbone], BACKBONES)
         _known("model.retrieval", [self.model.retrieval], NETWORKS)
         _known("loss.weighting", [self.loss.weighting], WEIGHTINGS)
@@ -313,18 +309,21 @@ class TrainConfig(_Section):
 
     @classmethod
     def read(cls, path: Path | str) -> TrainConfig:
-        """Read a YAML file.
-
-        Raises:
-            ConfigError: the file is missing or not YAML, or a key or value is wrong (the first
-                offending key is named).
-        """
+        """Read a YAML file; ConfigError names the first key that is wrong."""
         content = read_yaml(Path(path), ConfigError)
-        refuse_removed(content, path, AUXILIARY_LOSSES)
-        try:
-            return cls.model_validate(content)
-        except ValidationError as error:
-            raise ConfigError(f"{path}: {first_error(error)}") from error
+        refuse_removed(content, path, auxiliary_losses())
+        return checked(cls, content, str(path))
+
+
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+def checked(kind: type[_Model], content: Any, where: str) -> _Model:
+    """Return the object; ConfigError says ``where`` and which key is wrong first."""
+    try:
+        return kind.model_validate(content)
+    except ValidationError as error:
+        raise ConfigError(f"{where}: {first_error(error)}") from error
 
 
 def first_error(error: ValidationError) -> str:

@@ -5,27 +5,29 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import safetensors.torch
 import torch
+from torch.nn import functional as F
 
 from proto_mtl_ros.evaluation.dataset import Evaluation, evaluate
-from proto_mtl_ros.evaluation.parity import compare
+from proto_mtl_ros.evaluation.engine_check import compare
 from proto_mtl_ros.files import ScratchFolder
 from proto_mtl_ros.model import ProtoMTL
 from proto_mtl_ros.model.deploy import DeployGraph
 from proto_mtl_ros.runtime.bundle import CARD, ONNX, WEIGHTS, Bundle
 from proto_mtl_ros.runtime.engine import create_engine
-from proto_mtl_ros.runtime.onnx_weights import halve_weights
+from proto_mtl_ros.runtime.half import halve_weights
 from proto_mtl_ros.runtime.predictor import Predictor
+from proto_mtl_ros.tasks import IGNORE_INDEX
 from proto_mtl_ros.training.card import manifest, model_card
 from proto_mtl_ros.training.checkpoint import is_half, network_from_checkpoint
 from proto_mtl_ros.training.config import TrainConfig
 from proto_mtl_ros.training.frames import evaluation_loader
 from proto_mtl_ros.training.sources import reported_frames, split_frames
-from proto_mtl_ros.training.temperature import fit_temperature
 from proto_mtl_ros.training.trainer import held_out_store
 
 Progress = Callable[[str, int, int], None]
@@ -43,12 +45,8 @@ def export_checkpoint(
 ) -> tuple[Bundle, Evaluation | None]:
     """Write the bundle of a checkpoint to ``out``; return it, and its figures where asked for.
 
-    Fits the confidence temperature on frames held out of the training, compares the ONNX graph with
-    torch there, and evaluates on the val split, or without one on the held-out frames.
-
-    Raises:
-        ConfigError: the checkpoint does not fit the configuration.
-        EngineError: the graphs differ; nothing is written.
+    Figures are of the val split, without one of the held-out frames. EngineError where ONNX and
+    torch differ: nothing is written then.
     """
     settings = TrainConfig.read(config)
     network, epochs = network_from_checkpoint(checkpoint, settings)
@@ -139,3 +137,38 @@ def onnx_file(network: ProtoMTL, temperature: float, height: int, width: int) ->
     del model.metadata_props[:], model.graph.metadata_props[:]
     onnx.checker.check_model(model)
     return model.SerializeToString()
+
+
+_PIXELS_PER_FRAME = 2000
+
+
+@torch.no_grad()
+def fit_temperature(
+    network: ProtoMTL, batches: Iterable[dict[str, Any]], seed: int, otherwise: float = 1.0
+) -> float:
+    """Return the temperature with the smallest cross entropy on labelled pixels of the stride-4
+    logits, which the deployed graph takes its confidence from; 1 without segmentation.
+
+    "On Calibration of Modern Neural Networks" (Guo et al., ICML 2017): one scalar, fitted on frames
+    that were not trained on. ``otherwise`` is returned where no pixel is labelled.
+    """
+    if "segmentation" not in network.names:
+        return 1.0
+    generator = torch.Generator().manual_seed(seed)
+    logits, targets = [], []
+    for batch in batches:
+        raw = network(network.normalise(batch["image"])).raw["segmentation"].permute(0, 2, 3, 1)
+        # the pixel of the label that lies at the centre of each stride-4 cell
+        for scores, label in zip(
+            raw.flatten(1, 2), batch["segmentation"][:, 2::4, 2::4].flatten(1)
+        ):
+            chosen = torch.nonzero(label != IGNORE_INDEX).squeeze(1)
+            chosen = chosen[torch.randperm(len(chosen), generator=generator)[:_PIXELS_PER_FRAME]]
+            logits.append(scores[chosen])
+            targets.append(label[chosen].long())
+    if not sum(map(len, targets)):
+        return otherwise
+    all_logits, all_targets = torch.cat(logits), torch.cat(targets)
+    candidates = torch.logspace(-0.5, 0.7, 121)
+    losses = [float(F.cross_entropy(all_logits / t, all_targets)) for t in candidates]
+    return round(float(candidates[int(torch.tensor(losses).argmin())]), 4)

@@ -26,13 +26,8 @@ class EpochBatches(Sampler[list[Key]]):
     """Batches of one epoch; Lightning calls ``set_epoch``.
 
     The frames are gone through in passes, each in its own random order; an epoch is a number of
-    steps, not a pass, so that a run with fewer frames takes as many steps as one with more.
-
-    Args:
-        length: number of frames.
-        steps, batch: batches per epoch, and frames of a batch, of all processes together.
-        rank, world: this process takes every ``world``-th frame of a batch.
-        parts: a batch comes in this many parts, one after the other.
+    steps, not a pass, so that a run with fewer frames takes as many steps as one with more. This
+    process takes every ``world``-th frame of a batch, which comes in so many ``parts``.
     """
 
     def __init__(
@@ -54,7 +49,6 @@ class EpochBatches(Sampler[list[Key]]):
         return self
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch that the next iteration is for."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -83,7 +77,6 @@ class _Keys(Dataset):
 
 
 def training_batch(store: FrameStore, config: TrainConfig, keys: Sequence[Key]) -> dict[str, Any]:
-    """Cut and colour a batch of a training."""
     data = config.data
     crops = [
         Crop.draw(
@@ -123,7 +116,6 @@ def training_loader(
 
 
 def evaluation_loader(store: FrameStore, config: TrainConfig) -> DataLoader:
-    """Return the loader of whole frames in order."""
     return DataLoader(
         _Keys(),
         batch_size=4,

@@ -30,19 +30,7 @@ FIGURES = "recordings.json"
 
 @dataclass(frozen=True)
 class Lesson:
-    """What is learnt from a recording, and how.
-
-    Attributes:
-        config: YAML file of a run that starts from a bundle.
-        init: name or folder of the bundle to start from.
-        learn: first part of the recording, to learn from.
-        judge: last part, to judge by.
-        motion: see ``data.bags.conversion``.
-        steps: of the optimiser, about, whatever the number of frames.
-        seeds: a model for each.
-        keep: NYUv2 pack, to see whether the model still knows its classes; None for no look.
-        registered: depth pixels are the image's, although the frames differ.
-    """
+    """What is learnt from a recording, and how."""
 
     config: Path
     init: str
@@ -60,8 +48,7 @@ def learn_from_bag(
 ) -> dict[str, Any]:
     """Do what is not done yet; return the figures, which are in ``out/recordings.json`` then.
 
-    Raises:
-        ConfigError: the recording has no depth, or too few frames.
+    ConfigError where the recording has no depth, or too few frames.
     """
     if lesson.learn + lesson.judge > 1:
         raise ConfigError("--learn and --judge are more than the whole recording")
@@ -89,15 +76,8 @@ def learn_from_bag(
 def fine_tune(config: Path, init: str, data: Path, out: Path, seed: int, steps: int) -> Path:
     """Return the bundle ``out/models/seed<seed>``, after making it where it is not there yet.
 
-    Args:
-        config: YAML file of a run that starts from a bundle.
-        init: name or folder of the bundle to start from.
-        data: a folder data set; its train split is learnt from, a tenth of it held out.
-        out: folder of runs and models.
-        steps: of the optimiser, about, whatever the number of frames.
-
-    Raises:
-        ConfigError: there are too few frames, or the configuration is wrong.
+    It learns from the train split of the folder data set ``data``, a tenth of which is held out, in
+    about ``steps`` steps of the optimiser.
     """
     bundle = out / "models" / f"seed{seed}"
     if not (bundle / "model.json").is_file():
@@ -135,7 +115,6 @@ def for_few_frames(settings: TrainConfig, frames: int, steps: int) -> TrainConfi
 
 
 def _compared(recording: Path, out: Path, lesson: Lesson, models: list[str]) -> dict[str, Any]:
-    """Return the figures of the models beside those of their rivals, and the mean over seeds."""
     last, first = (1 - lesson.judge, 1.0), (0.0, lesson.learn)
 
     def judged(
@@ -179,7 +158,6 @@ def _compared(recording: Path, out: Path, lesson: Lesson, models: list[str]) -> 
 def _judged(
     recording: Path, model: str, out: Path, options: PassOptions, registered: bool
 ) -> dict[str, Any]:
-    """Return the figures of a model on a part of the recording."""
     with BagRecording(recording) as opened:
         calibration = Calibration.of(opened, registered=registered)
         predictor = proto_mtl_ros.load(model, "onnxruntime", "cpu")
@@ -199,7 +177,6 @@ def _judged(
 
 
 def _miou(data: Path, model: str) -> float:
-    """Return the mIoU of a model on the val split of NYUv2."""
     frames = NYUv2(data, "val")
     predictor = proto_mtl_ros.load(model, "onnxruntime", "cpu")
     samples = (frames[index] for index in range(len(frames)))
@@ -209,7 +186,6 @@ def _miou(data: Path, model: str) -> float:
 
 
 def summary(found: dict[str, Any]) -> list[str]:
-    """Return the main figures of ``learn_from_bag``, a line each."""
     lines = [
         f"depth, {found['before']['pixels']}: {found['depth_abs_err_before']:.3f} m before,"
         f" {found['depth_abs_err_after']:.3f} m after"

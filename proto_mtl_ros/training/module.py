@@ -15,17 +15,15 @@ from torch import Tensor, nn
 
 from proto_mtl_ros.model.deploy import decode
 from proto_mtl_ros.model.network import NetworkOutput
-from proto_mtl_ros.model.prototypes import entropy
+from proto_mtl_ros.model.retrieval import entropy
 from proto_mtl_ros.tasks import NYU13, LabelSet, Metric, tasks_over
 from proto_mtl_ros.training.auxiliary import Setup
 from proto_mtl_ros.training.checkpoint import LABEL_SET
 from proto_mtl_ros.training.config import TrainConfig
-from proto_mtl_ros.training.guard import TOTAL, FiniteGuard
-from proto_mtl_ros.training.losses import logit_offset, supervised
-from proto_mtl_ros.training.pictures import HeldOutPictures
+from proto_mtl_ros.training.losses import WEIGHTINGS, logit_offset, supervised
+from proto_mtl_ros.training.monitor import TOTAL, FiniteGuard, HeldOutPictures
 from proto_mtl_ros.training.processes import averaged
 from proto_mtl_ros.training.start import starting_network
-from proto_mtl_ros.training.weighting import WEIGHTINGS
 
 CLIP_NORM = 1.0
 
@@ -33,10 +31,7 @@ CLIP_NORM = 1.0
 class MultiTaskModule(L.LightningModule):
     """Trains a ``ProtoMTL`` on partially annotated batches.
 
-    Args:
-        steps: optimiser steps of the whole run, for the schedule.
-        label_set: the classes that segmentation labels count in.
-        class_counts: labelled pixels of each class [C], for the logit adjustment.
+    ``steps`` are those of the whole run; ``class_counts`` [C] are for the logit adjustment.
     """
 
     _offset: Tensor
@@ -79,7 +74,6 @@ class MultiTaskModule(L.LightningModule):
         self.train()
 
     def _freeze(self) -> None:
-        """Keep the first blocks, and all weights that the results of frozen tasks depend on."""
         network, options = self.network, self.config.optimiser
         frozen: list[Any] = []
         if options.frozen_blocks:

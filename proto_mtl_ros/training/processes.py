@@ -10,7 +10,6 @@ from torch import Tensor, distributed
 
 
 def world_size() -> int:
-    """Return how many processes train together."""
     return distributed.get_world_size() if distributed.is_initialized() else 1
 
 

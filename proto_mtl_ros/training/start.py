@@ -24,13 +24,8 @@ _PROTOTYPES = "prototypes.vectors"
 
 
 def starting_network(config: TrainConfig, tasks: Sequence[Task]) -> ProtoMTL:
-    """Return the network as it is before the first step.
-
-    Raises:
-        ConfigError: an option of the model is not possible, weights are missing, or the bundle
-            that ``config.start_from`` names has another backbone.
-        BundleError: there is no such bundle, or it is damaged.
-    """
+    """Return the network as it is before the first step; ConfigError or BundleError where there is
+    none."""
     options = config.model.model_dump()
     options["backbone_weights"] = config.backbone_weights
     try:
@@ -45,11 +40,8 @@ def starting_network(config: TrainConfig, tasks: Sequence[Task]) -> ProtoMTL:
 def continued_from(config: TrainConfig, where: str) -> TrainConfig:
     """Return the same run, started from another bundle.
 
-    What must be the same in both, the network's parts, its input size and the camera that depth is
-    canonical for, is the bundle's; and the bundle teaches what the one before it was to teach.
-
-    Raises:
-        BundleError: there is no such bundle, or it is damaged.
+    The network's parts, its input size and its canonical camera are the bundle's; and it teaches
+    what the bundle before it was to teach.
     """
     manifest = Bundle.load(where).manifest
     own = {k: v for k, v in manifest.architecture.items() if k in ModelConfig.model_fields}

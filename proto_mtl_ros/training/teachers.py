@@ -6,7 +6,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from pydantic import ValidationError
 from torch import Tensor
 
 from proto_mtl_ros.errors import ConfigError
@@ -19,7 +18,7 @@ from proto_mtl_ros.runtime.torch import network_of
 from proto_mtl_ros.tasks import Task
 from proto_mtl_ros.training.auxiliary.auxiliary_loss import TEACHER, TEACHER_FEATURES
 from proto_mtl_ros.training.checkpoint import network_from_checkpoint
-from proto_mtl_ros.training.config import CONFIG, TrainConfig, first_error
+from proto_mtl_ros.training.config import CONFIG, TrainConfig, checked
 from proto_mtl_ros.training.frames import whole_frames
 from proto_mtl_ros.training.store import FrameStore
 from proto_mtl_ros.training.upgrade import upgraded
@@ -32,12 +31,8 @@ def attach_teachers(store: FrameStore, config: TrainConfig) -> None:
     """Let every teacher predict the frames that have no label for its task, and keep the features
     that it sees in all frames; both as far as the losses ask for them.
 
-    A teacher sees whole frames at the configured input size, and their mirror images.
-
-    Raises:
-        ConfigError: a teacher is missing, does not know the task, knows other classes, or is of
-            another width than the network that shall have its features.
-        BundleError: a bundle is damaged.
+    A teacher sees whole frames at the configured input size, and their mirror images. ConfigError
+    where one is missing, or does not fit.
     """
     predict, see = config.loss.wants(TEACHER), config.loss.wants(TEACHER_FEATURES)
     for column, task in enumerate(store.tasks):
@@ -74,7 +69,7 @@ def _attach(
         if predict and lacks:
             taught = kind.teach(out.raw[name], kind.mirror(mirrored.raw[name]))
             taught = taught.permute(0, 2, 3, 1)
-            if kind.canonical:
+            if task.canonical:
                 # metres: the store makes them canonical for each crop, as it does with labels
                 taught[..., 0] *= (batch["camera"][:, 0] / canonical_fx)[:, None, None]
             maps.append(taught[lacks].half())
@@ -93,21 +88,15 @@ def _standardised(maps: Tensor, mirrored: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _teacher(where: str, task: Task) -> tuple[ProtoMTL, float]:
-    """Return the network, and the focal length that its depth is canonical for.
-
-    Args:
-        where: a checkpoint (its configuration lies beside it), or name or folder of a bundle.
-        task: what it shall teach.
-    """
+    """Return the network of a checkpoint (its configuration lies beside it) or of a bundle, and the
+    focal length that its depth is canonical for."""
     key = f"distillation.teachers.{task.name}"
     if where.endswith(".ckpt"):
         own = Path(where).parent / CONFIG
         if not own.is_file():
             raise ConfigError(f"{key}: {own} not found; train the teacher first")
-        try:
-            teacher = TrainConfig.model_validate(upgraded(read_json(own, ConfigError)))
-        except ValidationError as error:
-            raise ConfigError(f"{key}: {own} is no configuration: {first_error(error)}") from None
+        content = upgraded(read_json(own, ConfigError))
+        teacher = checked(TrainConfig, content, f"{key}: {own} is no configuration")
         network, _ = network_from_checkpoint(Path(where), teacher)
         canonical_fx = teacher.canonical_fx
     else:

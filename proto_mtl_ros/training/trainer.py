@@ -29,11 +29,10 @@ from proto_mtl_ros.training.auxiliary.auxiliary_loss import (
 )
 from proto_mtl_ros.training.checkpoint import AtomicCheckpointIO, check_resumable
 from proto_mtl_ros.training.config import CONFIG, LAST, TrainConfig
-from proto_mtl_ros.training.derived import normals_of_depth
 from proto_mtl_ros.training.frames import evaluation_loader, training_loader
 from proto_mtl_ros.training.module import MultiTaskModule
-from proto_mtl_ros.training.progress import Progress
-from proto_mtl_ros.training.sources import split_frames
+from proto_mtl_ros.training.monitor import Progress
+from proto_mtl_ros.training.sources import normals_of_depth, split_frames
 from proto_mtl_ros.training.store import FrameStore
 from proto_mtl_ros.training.teachers import attach_teachers
 
@@ -69,21 +68,16 @@ def training_store(
 
 
 def held_out_store(config: TrainConfig, source: FrameSource) -> FrameStore:
-    """Return held-out frames at the network's input size."""
     return FrameStore(source, tasks_over(config.tasks, source.label_set), config.size, 1.0)
 
 
 def train(config: TrainConfig, data: Path, output: Path, max_epochs: int | None = None) -> Path:
     """Train, or continue the run that ``output`` holds; return the path of the last checkpoint.
 
-    Args:
-        data: folder (or file) of the data set, of the kind that ``config.data.kind`` says.
-        output: folder for checkpoints and TensorBoard events.
-        max_epochs: stop after this many epochs of the schedule, which stays that of ``config``.
+    Stops after ``max_epochs`` of the schedule, which stays that of ``config``.
 
     Raises:
-        ConfigError: ``output`` holds another run, or a checkpoint that cannot be read, or another
-            process is training there.
+        ConfigError: ``output`` holds another run, a damaged checkpoint, or another process.
         OSError: ``output`` cannot be written; the last checkpoint is as it was.
         DataError: the data set is incomplete.
         TrainingError: a loss or a gradient is not finite; the frames of the batch are named.
@@ -161,7 +155,6 @@ def _train(config: TrainConfig, data: Path, output: Path, max_epochs: int | None
 
 
 def seed_and_threads(config: TrainConfig) -> None:
-    """Prepare this process for a run."""
     L.seed_everything(config.seed, verbose=False)
     # the second moments of frozen-out channels become denormal, which CPUs compute slowly
     torch.set_flush_denormal(True)
@@ -180,7 +173,6 @@ def check_division(config: TrainConfig, world: int) -> None:
 
 
 def _hardware(config: TrainConfig) -> dict[str, Any]:
-    """Return what Lightning's trainer is told of devices, processes and precision."""
     gpu = torch.cuda.is_available()
     wanted = config.hardware.devices
     devices = max(1, torch.cuda.device_count()) if wanted == "auto" else int(wanted)

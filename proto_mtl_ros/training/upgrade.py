@@ -36,14 +36,9 @@ _REMOVED: dict[str, tuple[Any, str]] = {
 
 
 def refuse_removed(content: Any, path: Path | str, losses: Container[str] = ()) -> None:
-    """Refuse a file with a key that is no more, and say what happens instead.
+    """Raise ConfigError for a file with a key that is no more, and say what happens instead.
 
-    Args:
-        content: of the file.
-        losses: auxiliary losses that there are; their names are no removed keys.
-
-    Raises:
-        ConfigError: names the key.
+    ``losses`` are the auxiliary losses that there are; their names are no removed keys.
     """
     for key, (_, instead) in _REMOVED.items():
         section, _, name = key.rpartition(".")

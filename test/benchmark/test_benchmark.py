@@ -10,8 +10,7 @@ import pytest
 import yaml
 
 from benchmark.protocol import Protocol
-from benchmark.record import check_results, recorded
-from benchmark.runs import chosen, runs_of
+from benchmark.runs import check_results, chosen, recorded, runs_of
 from proto_mtl_ros.errors import ConfigError
 
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -11,11 +11,10 @@ import numpy as np
 import pytest
 import yaml
 
-from benchmark.chart import OURS as OURS_COLOUR
-from benchmark.chart import delta_chart
 from benchmark.pages import write_tables
 from benchmark.rows import HELD_OUT, VAL, read_results, relative_changes, rows_of
-from benchmark.tables import main_table, noise_line, share_table
+from benchmark.tables import OURS as OURS_COLOUR
+from benchmark.tables import delta_chart, main_table, noise_line, share_table
 from proto_mtl_ros.errors import DataError
 
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -8,13 +8,12 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 
-torch = pytest.importorskip("torch", reason="training needs torch")
-
-from benchmark.methods.gradients import shared_parameters  # noqa: E402
-from proto_mtl_ros.errors import ConfigError, TrainingError  # noqa: E402
-from proto_mtl_ros.training.guard import FiniteGuard  # noqa: E402
-from proto_mtl_ros.training.weighting import WEIGHTINGS  # noqa: E402
+from benchmark.methods.gradients import shared_parameters
+from proto_mtl_ros.errors import ConfigError, TrainingError
+from proto_mtl_ros.training.losses import WEIGHTINGS
+from proto_mtl_ros.training.monitor import FiniteGuard
 
 NONE = torch.zeros(())
 

@@ -6,14 +6,11 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
+import torch
+from small_training import made
 
-torch = pytest.importorskip("torch", reason="the term needs torch")
-pytest.importorskip("lightning", reason="training needs lightning")
-
-from small_training import made  # noqa: E402
-
-from proto_mtl_ros.model import ProtoMTL  # noqa: E402
-from proto_mtl_ros.tasks import DEPTH  # noqa: E402
+from proto_mtl_ros.model import ProtoMTL
+from proto_mtl_ros.tasks import DEPTH
 
 
 @pytest.fixture

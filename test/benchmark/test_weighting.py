@@ -7,11 +7,10 @@ import copy
 
 import numpy as np
 import pytest
+import torch
 
-torch = pytest.importorskip("torch", reason="training needs torch")
-
-import benchmark.methods  # noqa: E402, F401  the rivals register themselves
-from proto_mtl_ros.training.weighting import WEIGHTINGS  # noqa: E402
+import benchmark.methods  # noqa: F401  the rivals register themselves
+from proto_mtl_ros.training.losses import WEIGHTINGS
 
 NAMES = ("segmentation", "depth", "normals")
 

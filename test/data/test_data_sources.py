@@ -11,13 +11,11 @@ import cv2
 import numpy as np
 import pytest
 import sources
-from nyuv2_pack import write_pack
 
 from proto_mtl_ros import plugins
 from proto_mtl_ros.data import registry
 from proto_mtl_ros.data.joined import Joined
-from proto_mtl_ros.data.map_file import NormalAxes, write_image
-from proto_mtl_ros.data.preprocessed import disparity_to_depth
+from proto_mtl_ros.data.map_file import write_image
 from proto_mtl_ros.data.registry import open_source
 from proto_mtl_ros.data.table import NoSplitError, hold_out
 from proto_mtl_ros.errors import DataError
@@ -30,163 +28,9 @@ def _angles(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.degrees(2 * np.arcsin(np.clip(np.linalg.norm(a - b, axis=-1) / 2, 0, 1)))
 
 
-@pytest.fixture(scope="module")
-def preprocessed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("preprocessed")
-    sources.write_preprocessed(root, "train", 11)
-    return sources.write_preprocessed(root, "val", 1)
-
-
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return sources.write_by_hand(tmp_path / "own")
-
-
-def test_nyuv2_says_what_a_frame_may_use(tmp_path: Path) -> None:
-    root = write_pack(tmp_path, train=6, val=1)
-    frames = open_source("nyuv2", root, "train", manifest=root / "manifests" / "one_label.csv")
-    assert [frames.has(f) for f in frames.frame_ids[:3]] == [
-        ("segmentation",),
-        ("depth",),
-        ("normals",),
-    ]
-    assert all(tuple(frames[i].labels) == frames.has(f) for i, f in enumerate(frames.frame_ids))
-    with pytest.raises(DataError, match="no frame"):
-        frames.has("0007")
-
-
-def test_preprocessed_nyuv2(preprocessed: Path) -> None:
-    frames = open_source("preprocessed", preprocessed, "train")
-    assert frames.tasks == ("segmentation", "depth", "normals")
-    assert frames.label_set == NYU13
-    # numbers in their order, not 0, 1, 10, 2: label files are keyed by them
-    assert frames.frame_ids[9:] == ["train-0009", "train-0010"]
-    for index in (0, 2, 10):
-        sample, (depth, normals) = frames[index], sources.room(index)
-        np.testing.assert_array_equal(sample.rgb, sources.picture(index))
-        np.testing.assert_array_equal(sample.labels["segmentation"], sources.mask(index))
-        np.testing.assert_allclose(sample.labels["depth"], depth, rtol=1e-6)
-        # stored with y up and z backwards, which nobody said
-        np.testing.assert_allclose(sample.labels["normals"], normals, atol=1e-6)
-
-
-def test_preprocessed_camera_and_axes_can_be_given(preprocessed: Path) -> None:
-    given = {key: 2 * value for key, value in sources.CAMERA.items()}
-    options = {"camera": given, "normal_axes": "x,y,z"}
-    sample = open_source("preprocessed", preprocessed, "val", options=options)[0]
-    assert sample.camera.fx == pytest.approx(60)
-    assert sample.camera.cx == pytest.approx((62 + 0.5) / 2 - 0.5)
-    stored = sources.room()[1] * np.array([1, -1, -1])
-    np.testing.assert_allclose(sample.labels["normals"], stored, atol=1e-6)
-
-
-def test_a_split_that_is_not_there_is_told_as_such(preprocessed: Path, tmp_path: Path) -> None:
-    with pytest.raises(NoSplitError, match="has no folder test"):
-        open_source("preprocessed", preprocessed, "test")
-    with pytest.raises(NoSplitError, match="no frame of split 'test'"):
-        open_source("nyuv2", write_pack(tmp_path, train=1, val=1), "test")
-
-
-def test_axes_that_nothing_tells_must_be_given(tmp_path: Path) -> None:
-    root = sources.write_preprocessed(tmp_path, "train", 1)
-    (root / "train" / "depth" / "0.npy").unlink()
-    with pytest.raises(DataError, match="give normal_axes"):
-        open_source("preprocessed", root, "train")
-    # a single wall tells z, but neither x nor y
-    np.save(root / "train" / "depth" / "0.npy", np.full((48, 64, 1), 2.0))
-    wall = np.broadcast_to(np.array([0.0, 0, 1]), (48, 64, 3))
-    np.save(root / "train" / "normal" / "0.npy", wall)
-    with pytest.raises(DataError, match="cannot be told"):
-        open_source("preprocessed", root, "train")
-
-
-@pytest.mark.parametrize(
-    ("there", "options", "said"),
-    [
-        (("image", "depth"), {"layout": "kitti"}, "unknown layout 'kitti'; there are: auto, nyuv2"),
-        (("image", "depth"), {}, "say which it is with layout nyuv2 or cityscapes"),
-        (("depth",), {"layout": "nyuv2"}, "holds no numbered .npy files"),
-        (
-            ("image", "label"),
-            {"layout": "cityscapes", "label": "label_19"},
-            "no class ids 'label_1",
-        ),
-        (("image", "label"), {"layout": "cityscapes", "label": "ids"}, "label_7, label, label_19"),
-        (("image", "depth"), {"layout": "cityscapes", "baseline_fx": 0}, "baseline_fx is 0"),
-        (("image", "depth"), {"layout": "nyuv2", "baseline_fx": "far"}, "option .* cannot be used"),
-    ],
-)
-def test_folders_that_are_no_pack_are_told(
-    tmp_path: Path, there: tuple[str, ...], options: dict[str, object], said: str
-) -> None:
-    for name in there:
-        (tmp_path / "train" / name).mkdir(parents=True)
-        np.save(tmp_path / "train" / name / "0.npy", np.zeros((48, 64, 3)))
-    with pytest.raises(DataError, match=said):
-        open_source("preprocessed", tmp_path, "train", options=options)
-
-
-def test_of_a_pack_what_is_there_is_used(tmp_path: Path) -> None:
-    root = sources.write_preprocessed(tmp_path, "train", 2)
-    for name in ("depth", "normal"):
-        (root / "train" / name).rename(root / name)
-    (root / "train" / "label").rename(root / "train" / "label_19")
-    np.save(root / "train" / "image" / "mean.npy", np.zeros(3))  # no frame: it has no number
-    np.save(root / "train" / "image" / "1.npy", sources.picture(5)[:24])
-    options = {"label": "label_19"}
-    frames = open_source("preprocessed", root, "train", options=options)
-    assert frames.tasks == ("segmentation",)
-    assert len(frames.label_set.classes) == 19
-    assert frames.frame_ids == ["train-0000", "train-0001"]
-    np.testing.assert_array_equal(frames[0].labels["segmentation"], sources.mask(0))
-    with pytest.raises(DataError, match=r"1.npy is 64x24, the first image 64x48"):
-        frames[1]
-    with pytest.raises(DataError, match="no frame 'train-0002'"):
-        frames.has("train-0002")
-    np.save(root / "train" / "image" / "0.npy", sources.picture(5))  # bytes, not 0 to 1
-    np.testing.assert_array_equal(frames[0].rgb, sources.picture(5))
-    (root / "train" / "label_19").rename(root / "train" / "label")
-    frames = open_source("preprocessed", root, "train", options={"layout": "nyuv2"})
-    assert frames.label_set == NYU13 and frames.tasks == ("segmentation",)
-
-
-def test_axes_name_what_they_do() -> None:
-    stored = np.array([1.0, 2.0, 3.0])
-    assert NormalAxes.parse("z, -x, y").optical(stored).tolist() == [3.0, -1.0, 2.0]
-    assert str(NormalAxes.parse("z, -x, +y")) == "z,-x,y"
-    for text in ("x,y", "x,y,y", "x,y,--z", "right,down,forward"):
-        with pytest.raises(DataError, match="normal_axes"):
-            NormalAxes.parse(text)
-
-
-def test_preprocessed_cityscapes(tmp_path: Path) -> None:
-    depth = np.full((128, 256), 20.0)
-    depth[:, :10], depth[:, 10:20] = 0, 300
-    for name in ("image", "label_7", "depth"):
-        (tmp_path / "train" / name).mkdir(parents=True)
-    with np.errstate(divide="ignore"):
-        # as the data set's own page has it: p = 256 d + 1, d = baseline fx / depth, 0 = invalid
-        disparity = np.where(depth > 0, 256 * 0.209313 * 2262.52 / depth + 1, 0)
-    image = np.zeros((128, 256, 3))
-    label = np.repeat(np.arange(-1, 7), 32)[None].repeat(128, 0).astype(float)
-    arrays = {"image": image, "label_7": label, "depth": np.round(disparity)[..., None] / 65535}
-    for name, array in arrays.items():
-        np.save(tmp_path / "train" / name / "0.npy", array)
-    frames = open_source("preprocessed", tmp_path, "train")
-    assert frames.tasks == ("segmentation", "depth")
-    sample = frames[0]
-    assert frames.label_set.classes[6] == "vehicle"
-    assert np.unique(sample.labels["segmentation"]).tolist() == [0, 1, 2, 3, 4, 5, 6, 255]
-    np.testing.assert_allclose(sample.labels["depth"][:, 20:], 20.0, rtol=2e-4)
-    assert not sample.labels["depth"][:, :20].any()  # invalid, and too far to be trusted
-    assert sample.camera.fx == pytest.approx(2262.52 / 8)
-    assert any("disparity" in note for note in frames.notes)  # type: ignore[attr-defined]
-    options = {"baseline_fx": 2 * 0.209313 * 2262.52}
-    other = open_source("preprocessed", tmp_path, "train", options=options)[0]
-    np.testing.assert_allclose(other.labels["depth"][:, 20:], 40.0, rtol=2e-4)
-    # the largest of the 16 bit images, 32257, which the pack shows as 0.4922: 126 pixels
-    metres = disparity_to_depth(np.array([32257 / 65535, 0.4922, 0, 1 / 65535]))
-    np.testing.assert_allclose(metres, [*[0.209313 * 2262.52 / 126] * 2, 0, 0], rtol=1e-3)
 
 
 def test_folder_written_by_hand(folder: Path) -> None:
@@ -301,25 +145,6 @@ def test_a_spoilt_folder_is_told(folder: Path, spoil, said: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("name", "array", "said"),
-    [
-        ("image", np.full((48, 64, 3), 80.0), "floats from 0 to 1"),
-        ("image", np.zeros((48, 64)), r"images are \[H, W, 3\]"),
-        ("label", np.full((48, 64), 13.0), "class ids are 0 to 12"),
-        ("label", np.full((48, 64), 0.5), "class ids"),
-        ("label", np.zeros((24, 32)), "32x24, its image 64x48"),
-        ("depth", np.zeros((48, 64, 3)), "one channel"),
-        ("normal", np.zeros((48, 64)), r"\[H, W, 3\]"),
-    ],
-)
-def test_spoilt_arrays_are_told(tmp_path: Path, name: str, array: np.ndarray, said: str) -> None:
-    root = sources.write_preprocessed(tmp_path, "train", 1)
-    np.save(root / "train" / name / "0.npy", array)
-    with pytest.raises(DataError, match=said):
-        open_source("preprocessed", root, "train", options={"normal_axes": "x,-y,-z"})[0]
-
-
 def test_what_a_folder_lacks_is_not_needed(folder: Path) -> None:
     """Neither a list of splits, nor a camera of all frames, nor an image of every label."""
     (folder / "splits.csv").unlink()
@@ -337,23 +162,6 @@ def test_what_a_folder_lacks_is_not_needed(folder: Path) -> None:
         frames.has("late")
     (folder / "depth" / "late.npy").rename(folder / "depth" / "c.npy")  # [H, W, 1] is depth, too
     assert (open_source("folder", folder, "whatever")[2].labels["depth"] == 1).all()
-
-
-@pytest.mark.parametrize(
-    ("kind", "picture", "said"),
-    [
-        ("depth", np.zeros((480, 640, 3), np.uint8), "has other pixels than the data set"),
-        ("depth", np.zeros((480, 640), np.uint16), "has other pixels than the data set"),
-        ("label13", np.zeros((240, 320), np.uint8), "segmentation of frame 0001 .* is not 640x480"),
-    ],
-)
-def test_a_spoilt_nyuv2_pack_is_told(
-    tmp_path: Path, kind: str, picture: np.ndarray, said: str
-) -> None:
-    root = write_pack(tmp_path, train=1, val=1)
-    cv2.imwrite(str(root / kind / "0001.png"), picture)
-    with pytest.raises(DataError, match=said):
-        open_source("nyuv2", root, "train")[0]
 
 
 def test_more_frames_than_there_are_cannot_be_held_out() -> None:
@@ -403,7 +211,9 @@ def test_classes_are_mapped_by_name(folder: Path) -> None:
         open_source("folder", folder, "train", label_set=wanted)
 
 
-def test_joined_sources(folder: Path, preprocessed: Path, tmp_path: Path) -> None:
+def test_joined_sources(folder: Path, tmp_path: Path) -> None:
+    for split, count in (("train", 11), ("val", 1)):
+        preprocessed = sources.write_preprocessed(tmp_path / "rooms", split, count)
     (tmp_path / "all.yaml").write_text(
         f"""
 label_set: nyu13

@@ -15,8 +15,13 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from proto_mtl_ros.data.bags.frames import BagFrames
-from proto_mtl_ros.data.bags.masks import read_masks, stamp_of
-from proto_mtl_ros.data.drawn_masks import _coco_shape, read_coco, read_labelme
+from proto_mtl_ros.data.bags.masks import (
+    _coco_shape,
+    read_coco,
+    read_labelme,
+    read_masks,
+    stamp_of,
+)
 from proto_mtl_ros.errors import DataError
 from recordings import START, write_recording
 

@@ -52,23 +52,22 @@ def test_a_link_to_the_data_set_itself_is_followed(tmp_path: Path) -> None:
     read_all("folder", tmp_path / "link")
 
 
-@pytest.mark.parametrize("name", ["rgb/0001.jpg", "depth/0001.png", "normal/0001.webp"])
-def test_a_link_out_of_the_nyuv2_pack(name: str, tmp_path: Path) -> None:
-    root = write_pack(tmp_path / "pack", train=1, val=0)
-    read_all("nyuv2", root)
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        *(("nyuv2", name) for name in ("rgb/0001.jpg", "depth/0001.png", "normal/0001.webp")),
+        *(("preprocessed", f"train/{name}/0.npy") for name in ("image", "label", "normal")),
+    ],
+)
+def test_a_link_out_of_a_pack(kind: str, name: str, tmp_path: Path) -> None:
+    if kind == "nyuv2":
+        root = write_pack(tmp_path / "pack", train=1, val=0)
+    else:
+        root = write_preprocessed(tmp_path / "numbered", "train", 1)
+    read_all(kind, root)
     moved_out(root / name, tmp_path / "elsewhere")
     with pytest.raises(ProtoMtlError, match="is outside of"):
-        read_all("nyuv2", root)
-
-
-@pytest.mark.parametrize("name", ["image/0.npy", "label/0.npy", "normal/0.npy"])
-def test_a_link_out_of_the_numbered_arrays(name: str, tmp_path: Path) -> None:
-    root = tmp_path / "numbered"
-    write_preprocessed(root, "train", 1)
-    read_all("preprocessed", root)
-    moved_out(root / "train" / name, tmp_path / "elsewhere")
-    with pytest.raises(ProtoMtlError, match="is outside of"):
-        read_all("preprocessed", root)
+        read_all(kind, root)
 
 
 def test_a_link_out_of_a_folder_of_images(tmp_path: Path) -> None:

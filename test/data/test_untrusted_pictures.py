@@ -4,16 +4,15 @@
 from __future__ import annotations
 
 import json
-import resource
 import struct
-import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from encoded import png_chunk
 
 from proto_mtl_ros.data.bags.masks import read_masks
 from proto_mtl_ros.data.bags.recording_kinds import open_recording
@@ -22,25 +21,15 @@ from proto_mtl_ros.encodings import EncodingError, decode_file
 from proto_mtl_ros.encodings.picture_size import picture_size
 from proto_mtl_ros.errors import DataError, ProtoMtlError
 
-
-@pytest.fixture(autouse=True)
-def _bounded_effort() -> Iterator[None]:
-    before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
-    yield
-    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    assert grown < 500_000 and time.process_time() - start < 20, grown
+pytestmark = pytest.mark.usefixtures("bounded_effort")
 
 
 def png(width: int, height: int) -> bytes:
-    def part(kind: bytes, content: bytes) -> bytes:
-        whole = kind + content
-        return struct.pack(">I", len(content)) + whole + struct.pack(">I", zlib.crc32(whole))
-
     rows = zlib.compressobj(9)
     data = b"".join(rows.compress(bytes(1 << 20)) for _ in range(100)) + rows.flush()
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    parts = part(b"IHDR", header) + part(b"IDAT", data) + part(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + parts
+    parts = (png_chunk(b"IHDR", header), png_chunk(b"IDAT", data), png_chunk(b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 
 
 def tiff(width: int, height: int, *more: tuple[int, int]) -> bytes:

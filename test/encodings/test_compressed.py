@@ -9,6 +9,7 @@ import zlib
 import cv2
 import numpy as np
 import pytest
+from encoded import cause_of, png_chunk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,13 +19,6 @@ from proto_mtl_ros.encodings import (
     decode_compressed_depth,
     encode_compressed,
 )
-
-
-def cause_of(function, *arguments):
-    with pytest.raises(EncodingError) as caught:
-        function(*arguments)
-    assert str(caught.value) and "\n" not in str(caught.value)
-    return caught.value.cause
 
 
 def photograph():
@@ -49,24 +43,6 @@ def test_grey_and_16_bit_pictures_become_rgb():
         np.testing.assert_array_equal(decode_compressed("", png), np.dstack([grey] * 3))
     jpeg = cv2.imencode(".jpg", grey)[1]
     assert decode_compressed("mono8; jpeg compressed", jpeg).shape == (50, 80, 3)
-
-
-def test_orientation_tag_does_not_turn_the_picture():
-    jpeg = encode_compressed(photograph()).tobytes()
-    tag = struct.pack("<HHIHxx", 0x0112, 3, 1, 6)
-    exif = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 1) + tag + bytes(4)
-    turned = jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + jpeg[2:]
-    assert cv2.imdecode(np.frombuffer(turned, np.uint8), cv2.IMREAD_COLOR).shape == (80, 50, 3)
-    np.testing.assert_array_equal(decode_compressed("jpeg", turned), decode_compressed("", jpeg))
-
-
-def png_chunk(kind, content):
-    return (
-        struct.pack(">I", len(content))
-        + kind
-        + content
-        + struct.pack(">I", zlib.crc32(kind + content))
-    )
 
 
 def declared_png(width, height):

@@ -7,12 +7,12 @@ import array
 
 import numpy as np
 import pytest
+from encoded import cause_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proto_mtl_ros.encodings import (
     ENCODINGS,
-    EncodingError,
     decode_image,
     image_fields,
     to_depth,
@@ -22,19 +22,9 @@ from proto_mtl_ros.encodings import (
 PROPERTY = settings(max_examples=250, deadline=None)
 # Where red, green and blue stand in a stored pixel.
 COLOUR_ORDERS = {
-    "rgb8": (0, 1, 2),
-    "bgr8": (2, 1, 0),
-    "8UC3": (2, 1, 0),
-    "rgba8": (0, 1, 2),
-    "bgra8": (2, 1, 0),
-    "8UC4": (2, 1, 0),
-    "mono8": (0, 0, 0),
-    "8UC1": (0, 0, 0),
-    "mono16": (0, 0, 0),
-    "rgb16": (0, 1, 2),
-    "bgr16": (2, 1, 0),
-    "rgba16": (0, 1, 2),
-    "bgra16": (2, 1, 0),
+    **dict.fromkeys(("rgb8", "rgba8", "rgb16", "rgba16"), (0, 1, 2)),
+    **dict.fromkeys(("bgr8", "8UC3", "bgra8", "8UC4", "bgr16", "bgra16"), (2, 1, 0)),
+    **dict.fromkeys(("mono8", "8UC1", "mono16"), (0, 0, 0)),
 }
 # The first two rows of a mosaic, as ROS names it.
 MOSAICS = {name: name[6:10] for name in ENCODINGS if name.startswith("bayer")}
@@ -54,13 +44,6 @@ def random_pixels(name, height, width, seed):
     if layout.dtype == "f4":
         return generator.uniform(0.1, 9, shape).astype(np.float32)
     return generator.integers(0, np.iinfo(layout.dtype).max, shape, layout.dtype, endpoint=True)
-
-
-def cause_of(function, *arguments):
-    with pytest.raises(EncodingError) as caught:
-        function(*arguments)
-    assert str(caught.value) and "\n" not in str(caught.value)
-    return caught.value.cause
 
 
 @PROPERTY

@@ -11,7 +11,7 @@ from tiny_bundle import tiny_graph, tiny_manifest
 from typer.testing import CliRunner, Result
 
 from proto_mtl_ros.cli import engine
-from proto_mtl_ros.evaluation.parity import TOLERANCES, Parity
+from proto_mtl_ros.evaluation.engine_check import TOLERANCES, Parity
 from proto_mtl_ros.runtime.bundle import Bundle
 
 

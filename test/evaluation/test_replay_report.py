@@ -12,13 +12,17 @@ import numpy as np
 import pytest
 
 from proto_mtl_ros.data.bags.stamp_log import StampLog
-from proto_mtl_ros.drawing.contact_sheet import SheetRow
+from proto_mtl_ros.drawing.contact_sheet import SheetRow, far_limit
 from proto_mtl_ros.evaluation.charts import histogram, time_series
 from proto_mtl_ros.evaluation.depth_error import DepthComparison, depth_error
 from proto_mtl_ros.evaluation.frame_album import EXTREMES, THROUGH, FrameAlbum
-from proto_mtl_ros.evaluation.replay_figures import end_to_end, frame_account, rate, replay_figures
-from proto_mtl_ros.evaluation.replay_report import write_replay_report
-from proto_mtl_ros.evaluation.report import far_limit
+from proto_mtl_ros.evaluation.replay_report import (
+    end_to_end,
+    frame_account,
+    rate,
+    replay_figures,
+    write_replay_report,
+)
 from recordings import picture
 
 MS = 1_000_000
@@ -58,16 +62,10 @@ def test_every_image_is_accounted_for() -> None:
     status = STATUS["proto_mtl: camera"]
     account = frame_account(10, status)
     assert account == {
-        "published": 10,
-        "received": 9,
-        "processed": 5,
-        "lost_in_transport": 1,
-        "drops": {"overwritten": 3},
-        "bad": {"bad_jpeg": 1},
-        "skipped": {},
-        "unaccounted": 0,
+        "published": 10, "received": 9, "processed": 5, "lost_in_transport": 1, "unaccounted": 0,
+        "drops": {"overwritten": 3}, "bad": {"bad_jpeg": 1}, "skipped": {},
         "info": {"camera_info_size": 4},  # which cost no image
-    }
+    }  # fmt: skip
     assert frame_account(10, {**status, "processed": "4"})["unaccounted"] == 1
 
 

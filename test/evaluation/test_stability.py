@@ -67,16 +67,11 @@ def test_unlabelled_pixels_and_missing_depth_do_not_flicker() -> None:
     assert now is not None and now.flicker is None and now.jitter is None
 
 
-def test_another_place_cannot_be_followed() -> None:
+def test_another_place_cannot_be_followed_and_another_size_begins_anew() -> None:
     stability = Stability()
     stability.add(view(texture(0), 0), view(IDS, 0), view(DEPTHS, 0))
     now = stability.add(view(texture(1), 0), view(IDS, 0), view(DEPTHS, 0))
     assert now is not None and now.followed < 0.5
-
-
-def test_a_resolution_change_begins_anew() -> None:
-    stability = Stability()
-    stability.add(view(texture(), 0), view(IDS, 0), view(DEPTHS, 0))
     small = np.ascontiguousarray(texture()[:100])
     assert stability.add(small, None, None) is None
     assert stability.add(small, None, None) is not None

@@ -51,11 +51,7 @@ def directions(most_degrees=180.0):
     least = np.cos(np.radians(most_degrees))
     return st.tuples(st.floats(least, 1), st.floats(-np.pi, np.pi)).map(
         lambda t: np.array(
-            [
-                np.sqrt(1 - t[0] ** 2) * np.cos(t[1]),
-                np.sqrt(1 - t[0] ** 2) * np.sin(t[1]),
-                -t[0],
-            ]
+            [*np.sqrt(1 - t[0] ** 2) * np.array([np.cos(t[1]), np.sin(t[1])]), -t[0]]
         )
     )
 

@@ -108,12 +108,13 @@ def test_a_transform_must_be_one() -> None:
     np.testing.assert_allclose(quarter @ [1, 0, 0, 1], [1, 3, 3, 1], atol=1e-12)
     with pytest.raises(ValueError, match="zero"):
         rigid_transform((0, 0, 0), (0, 0, 0, 0))
-    with pytest.raises(ValueError, match="3 and a quaternion of 4"):
-        rigid_transform((0, 0), (0, 0, 0, 1))
-    with pytest.raises(ValueError, match="3 and a quaternion of 4"):
-        rigid_transform((0, 0, 0), (0, 0, 1))
-    with pytest.raises(ValueError, match="3 and a quaternion of 4"):
-        rigid_transform((0, 0, np.nan), (0, 0, 0, 1))
+    for moved, turned in (
+        ((0, 0), (0, 0, 0, 1)),
+        ((0, 0, 0), (0, 0, 1)),
+        ((0, 0, np.nan), (1,) * 4),
+    ):
+        with pytest.raises(ValueError, match="3 and a quaternion of 4"):
+            rigid_transform(moved, turned)
 
 
 @settings(max_examples=30, deadline=None)

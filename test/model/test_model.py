@@ -5,14 +5,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
-torch = pytest.importorskip("torch", reason="the network needs torch")
-
-from proto_mtl_ros.model import ProtoMTL, build_from_manifest  # noqa: E402
-from proto_mtl_ros.model.backbones import build_backbone  # noqa: E402
-from proto_mtl_ros.model.deploy import DeployGraph  # noqa: E402
-from proto_mtl_ros.model.prototypes import TaskPrototypes, entropy  # noqa: E402
-from proto_mtl_ros.tasks import DEPTH, SEGMENTATION, TASKS  # noqa: E402
+from proto_mtl_ros.model import ProtoMTL, build_from_manifest
+from proto_mtl_ros.model.backbones import build_backbone
+from proto_mtl_ros.model.deploy import DeployGraph
+from proto_mtl_ros.model.retrieval import TaskPrototypes, entropy
+from proto_mtl_ros.tasks import DEPTH, SEGMENTATION, TASKS
 
 
 @pytest.fixture(scope="module")

@@ -3,18 +3,15 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
+import torch
 
-torch = pytest.importorskip("torch", reason="the network needs torch")
-
-import benchmark.methods  # noqa: E402, F401  the rivals register themselves
-from benchmark.methods.class_chain import ClassChain  # noqa: E402
-from benchmark.methods.linear_attention import linear_attention  # noqa: E402
-from proto_mtl_ros.model import ProtoMTL, build_from_manifest, build_network  # noqa: E402
-from proto_mtl_ros.model.backbones import BACKBONES  # noqa: E402
-from proto_mtl_ros.model.network import NETWORKS  # noqa: E402
-from proto_mtl_ros.tasks import DEPTH, NORMALS, SEGMENTATION, TASKS  # noqa: E402
+import benchmark.methods  # noqa: F401  the rivals register themselves
+from benchmark.methods.retrievals import ClassChain, linear_attention
+from proto_mtl_ros.model import ProtoMTL, build_from_manifest, build_network
+from proto_mtl_ros.model.backbones import BACKBONES
+from proto_mtl_ros.model.network import NETWORKS
+from proto_mtl_ros.tasks import DEPTH, NORMALS, SEGMENTATION, TASKS
 
 ALL_TASKS = tuple(TASKS.values())
 
@@ -173,42 +170,3 @@ def test_bundles_of_the_first_release_are_built_unless_they_have_what_is_gone():
     for gone in ({"attention": "linear"}, {"class_chain": True}):
         with pytest.raises(ValueError, match="is no longer part of the network"):
             build_from_manifest({**options, **gone})
-
-
-class ChainedBlock(torch.nn.Module):
-    """The depth's part of a network with a class chain and its one-hot retrieval, and a linear
-    block: exporting a whole network takes a minute."""
-
-    def __init__(self, tiny) -> None:
-        super().__init__()
-        self.one_hot = tiny(retrieval="one_hot")
-        self.chain = tiny(retrieval="class_chain").chain
-        self.block = tiny(retrieval="linear_attention").krt[1][0]
-
-    def forward(self, features, logits):
-        knowledge, _ = self.one_hot.retrieve(features.flatten(2).transpose(1, 2), 1)
-        return self.block(self.chain(features, self.chain.knowledge(logits), 1), knowledge)
-
-
-@pytest.mark.slow
-def test_linear_attention_and_class_chain_export_to_onnx_for_any_size(tiny, tmp_path):
-    pytest.importorskip("onnxscript")
-    runtime = pytest.importorskip("onnxruntime")
-    part = ChainedBlock(tiny).eval()
-    torch.nn.init.normal_(part.chain.project[0].weight)
-    rows, columns = torch.export.Dim("rows"), torch.export.Dim("columns")
-    torch.onnx.export(
-        part,
-        (torch.randn(1, 16, 4, 6), torch.randn(1, 13, 16, 24)),
-        tmp_path / "part.onnx",
-        dynamo=True,
-        input_names=["features", "logits"],
-        dynamic_shapes=({2: rows, 3: columns}, {2: 4 * rows, 3: 4 * columns}),
-        opset_version=20,
-        verbose=False,
-    )
-    session = runtime.InferenceSession(tmp_path / "part.onnx", providers=["CPUExecutionProvider"])
-    features, logits = torch.randn(1, 16, 3, 2), torch.randn(1, 13, 12, 8)
-    (found,) = session.run(None, {"features": features.numpy(), "logits": logits.numpy()})
-    with torch.no_grad():
-        assert np.allclose(found, part(features, logits).numpy(), atol=1e-5)

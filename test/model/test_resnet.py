@@ -6,15 +6,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
+from torch.nn import functional as F
 
-torch = pytest.importorskip("torch", reason="the network needs torch")
-
-from torch.nn import functional as F  # noqa: E402
-
-from proto_mtl_ros.errors import ConfigError  # noqa: E402
-from proto_mtl_ros.model import ProtoMTL, build_from_manifest  # noqa: E402
-from proto_mtl_ros.model.backbones import build_backbone  # noqa: E402
-from proto_mtl_ros.tasks import DEPTH, SEGMENTATION  # noqa: E402
+from proto_mtl_ros.errors import ConfigError
+from proto_mtl_ros.model import ProtoMTL, build_from_manifest
+from proto_mtl_ros.model.backbones import build_backbone
+from proto_mtl_ros.tasks import DEPTH, SEGMENTATION
 
 
 def published_shapes() -> dict[str, tuple[int, ...]]:
@@ -109,15 +108,11 @@ def test_images_are_normalised_as_torchvision_does():
     assert torch.allclose(network.normalise(image)[0, :, 0, 0], expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-def test_weights_survive_a_file(suffix, tmp_path):
+def test_weights_are_read_from_safetensors_as_well(tmp_path):
     torch.manual_seed(3)
     saved = build_backbone("resnet18", pretrained=False)
-    path = tmp_path / f"weights{suffix}"
-    if suffix == ".pth":
-        torch.save(saved.state_dict(), path)
-    else:
-        pytest.importorskip("safetensors.torch").save_file(saved.state_dict(), path)
+    path = tmp_path / "weights.safetensors"
+    save_file(saved.state_dict(), path)
     network = ProtoMTL(
         [SEGMENTATION], backbone="resnet18", width=16, heads=2, slots=1,
         pretrained=True, backbone_weights=str(path),

@@ -11,14 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from fuzz_targets import KEY
 
 from proto_mtl_ros.errors import ConfigError, EngineError
+from proto_mtl_ros.files.tensors import read_safetensors, read_torch
 from proto_mtl_ros.runtime.engine_cache import EngineCache
-
-torch = pytest.importorskip("torch", reason="checkpoints need torch")
-
-from proto_mtl_ros.files.tensors import read_safetensors, read_torch  # noqa: E402
 
 
 def saved(content: object) -> bytes:

@@ -109,6 +109,36 @@ def training(tmp_path_factory: pytest.TempPathFactory) -> tuple[object, ...]:
     return ("train", "--config", config, "--data", pack)
 
 
+def without(disk: SmallDisk, line: str) -> str:
+    """Return a line as it is anywhere."""
+    return line.replace(str(disk.path), "DISK")
+
+
+def refused_until_there_is_room(
+    disk: SmallDisk, job: Path, words: tuple[object, ...], lefts: tuple[int, ...]
+) -> list[str]:
+    """Run a command whose disk is full and read-only, then again; return what it said before.
+
+    Args:
+        words: of the command; it ends with --out DISK/out.
+        lefts: bytes that the disk has left, one run each.
+    """
+    out, seen = disk.path / "out", []
+    kept = {p: p.read_bytes() for p in out.glob("last.ckpt")}
+    for left in lefts:
+        disk.fill(left)
+        seen.append(one_line(Job(job, command, *words), out, "make room"))
+        assert all(path.read_bytes() == content for path, content in kept.items())
+        assert not leftovers(disk.path)
+        disk.make_room()
+    disk.remount("ro")
+    seen.append(one_line(Job(job, command, *words), out, "make it writable"))
+    disk.remount("rw")
+    last = Job(job, command, *words)
+    assert last.wait() and last.status == 0, last.said
+    return seen
+
+
 def test_a_training_whose_disk_fills_goes_on_where_it_was(
     training: tuple[object, ...],
     small_disk: Callable[[int], SmallDisk],
@@ -117,24 +147,13 @@ def test_a_training_whose_disk_fills_goes_on_where_it_was(
 ) -> None:
     """Checkpoints and TensorBoard alike."""
     disk = small_disk(256 << 20)
-    out = disk.path / "run"
-    words = (*training, "--out", out)
+    words = (*training, "--out", disk.path / "out")
     first = Job(tmp_path / "job", command, *words, "--max-epochs", 1)
     assert first.wait() and first.status == 0, first.said
-    checkpoint = (out / "last.ckpt").read_bytes()
-    seen = []
-    for left in (0, 300_000):  # not even for TensorBoard; for that, and not for a checkpoint
-        disk.fill(left)
-        seen.append(one_line(Job(tmp_path / "job", command, *words), out, "make room"))
-        assert (out / "last.ckpt").read_bytes() == checkpoint
-        assert not leftovers(disk.path)
-        disk.make_room()
-    disk.remount("ro")
-    seen.append(one_line(Job(tmp_path / "job", command, *words), out, "make it writable"))
-    disk.remount("rw")
-    last = Job(tmp_path / "job", command, *words)
-    assert last.wait() and last.status == 0, last.said
-    assert torch.load(out / "last.ckpt", weights_only=True)["epoch"] == 3
+    assert (disk.path / "out" / "last.ckpt").is_file()
+    # not even room for TensorBoard; room for that, and not for a checkpoint
+    seen = refused_until_there_is_room(disk, tmp_path / "job", words, (0, 300_000))
+    assert torch.load(disk.path / "out" / "last.ckpt", weights_only=True)["epoch"] == 3
     record_fault(
         "disk", "full or read-only under checkpoints and TensorBoard", tried=len(seen),
         survived=len(seen), lost=0, seen=f"status 3, \"{without(disk, seen[1])}\"; the last"
@@ -142,35 +161,20 @@ def test_a_training_whose_disk_fills_goes_on_where_it_was(
     )  # fmt: skip
 
 
-def without(disk: SmallDisk, line: str) -> str:
-    """Return a line as it is anywhere."""
-    return line.replace(str(disk.path), "DISK")
-
-
 def test_a_data_set_whose_disk_fills_is_finished_when_there_is_room(
     small_disk: Callable[[int], SmallDisk], tmp_path: Path, record_fault: Callable
 ) -> None:
     bag = moving(tmp_path / "bag")
-    options = ("--blocks", "train 0.6, test 0.4", "--motion", 0.05)
-    words = ("dataset", "convert", bag, "--out")
-    whole = Job(tmp_path / "job", command, *words, tmp_path / "whole", *options)
+    words = ("dataset", "convert", bag, "--blocks", "train 0.6, test 0.4", "--motion", 0.05)
+    whole = Job(tmp_path / "job", command, *words, "--out", tmp_path / "whole")
     assert whole.wait() and whole.status == 0, whole.said
     expected = files_of(tmp_path / "whole")
     size = sum(map(len, expected.values()))
     disk = small_disk(4 * size + (1 << 20))
-    out = disk.path / "data"
-    seen = []
-    for left in (0, size // 4, size // 2):
-        disk.fill(left)
-        seen.append(one_line(Job(tmp_path / "job", command, *words, out, *options), out, "room"))
-        assert not leftovers(disk.path)
-        disk.make_room()
-    disk.remount("ro")
-    seen.append(one_line(Job(tmp_path / "job", command, *words, out, *options), out, "writable"))
-    disk.remount("rw")
-    last = Job(tmp_path / "job", command, *words, out, *options)
-    assert last.wait() and last.status == 0, last.said
-    assert files_of(out) == expected
+    words = (*words, "--out", disk.path / "out")
+    lefts = (0, size // 4, size // 2)
+    seen = refused_until_there_is_room(disk, tmp_path / "job", words, lefts)
+    assert files_of(disk.path / "out") == expected
     record_fault(
         "disk", "full or read-only under a data set", tried=len(seen), survived=len(seen), lost=0,
         seen=f"status 3, \"{without(disk, seen[1])}\"; the same command finishes it, equal in"
@@ -187,19 +191,7 @@ def test_a_pass_whose_disk_fills_goes_on_when_there_is_room(
     disk = small_disk(4 << 20)
     out = disk.path / "out"
     words = ("bag", "evaluate", bag, "--model", model, "--out", out, "--backend", "onnxruntime")
-    seen = []
-    for left in (0, 8192, 45_000, 90_000):
-        disk.fill(left)
-        job = Job(tmp_path / "job", command, *words)
-        if left < 90_000 or (job.wait() and job.status):
-            seen.append(one_line(job, out, "make room"))
-        disk.make_room()
-        assert not leftovers(disk.path)
-    disk.remount("ro")
-    seen.append(one_line(Job(tmp_path / "job", command, *words), out, "make it writable"))
-    disk.remount("rw")
-    last = Job(tmp_path / "job", command, *words)
-    assert last.wait() and last.status == 0, last.said
+    seen = refused_until_there_is_room(disk, tmp_path / "job", words, (0, 8192, 45_000))
     assert json.loads((out / "results.json").read_text())["frames"] == 12
     record_fault(
         "disk", "full or read-only under reports", tried=len(seen), survived=len(seen), lost=0,

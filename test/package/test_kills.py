@@ -15,7 +15,7 @@ import threading
 import time
 from array import array
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,9 @@ class Killed:
         result: what a finished job leaves in ``out``, to be compared.
         whole: called after every kill; fails when something half can be taken for whole.
         seed: of the moments.
+        over_a_bundle: at first there is an older bundle in ``out``.
+        tried: kills so far.
+        folders: that were used so far.
     """
 
     folder: Path
@@ -67,14 +70,14 @@ class Killed:
     result: Callable[[Path], Any]
     whole: Callable[[Path], None] = lambda out: None
     seed: int = 0
+    over_a_bundle: bool = False
     tried: int = 0
-    said: list[str] = field(default_factory=list)
+    folders: int = 0
 
     def run(self, at_moments: int, at_operations: int) -> None:
         """Kill so often; every time, in the end, the result is that of an undisturbed run."""
         choose = random.Random(self.seed)
-        first = self.folder / "undisturbed" / "out"
-        self._prepare(first)
+        first = self._fresh()
         job = self._start(first)
         assert job.wait() and job.status == 0, job.said
         seconds, operations = time.monotonic() - job.start, job.operations
@@ -84,7 +87,7 @@ class Killed:
         plan: list[tuple[float, int | None]] = [(moment, None) for moment in moments]
         plan += [(300.0, number) for number in fatal]
         choose.shuffle(plan)
-        out, number = self._fresh(0), 0
+        out = self._fresh()
         for moment, operation in plan:
             while True:  # until it is killed: what was killed before may leave less to do
                 job = self._start(out, operation)
@@ -94,32 +97,29 @@ class Killed:
                     break
                 assert job.status == 0, job.said
                 assert self.result(out) == expected
-                number += 1
-                out = self._fresh(number)
+                out = self._fresh()
                 moment *= 0.9  # a machine that is quicker now
             self.tried += 1
             self.whole(out)
             if choose.random() < 0.5:  # the next start is killed as well, or goes on to the end
                 self._finish(out, expected)
-                number += 1
-                out = self._fresh(number)
+                out = self._fresh()
         self._finish(out, expected)
         assert self.tried == len(plan)
 
     def _finish(self, out: Path, expected: Any) -> None:
         job = self._start(out)
         assert job.wait() and job.status == 0, job.said
-        self.said.append(job.said)
         assert self.result(out) == expected
         assert not leftovers(self.folder), leftovers(self.folder)
 
-    def _fresh(self, number: int) -> Path:
-        out = self.folder / f"killed-{number}" / "out"
-        self._prepare(out)
-        return out
-
-    def _prepare(self, out: Path) -> None:
+    def _fresh(self) -> Path:
+        self.folders += 1
+        out = self.folder / f"{self.folders}" / "out"
         out.parent.mkdir(parents=True)
+        if self.over_a_bundle:
+            write_tiny_bundle(out.parent, out.name)
+        return out
 
     def _start(self, out: Path, fatal: int | None = None) -> Job:
         return Job(self.folder / "job", self.work, *self.arguments(out), fatal=fatal)
@@ -170,15 +170,6 @@ def _write_bundle(out: str, graph: str) -> None:
     Bundle.write(out, tiny_manifest("new"), {"model.onnx": Path(graph), "README.md": b"new"})
 
 
-@dataclass
-class KilledExport(Killed):
-    """Exports to where a bundle is already."""
-
-    def _prepare(self, out: Path) -> None:
-        super()._prepare(out)
-        write_tiny_bundle(out.parent, out.name)
-
-
 def test_a_bundle_that_is_replaced_is_the_old_or_the_new_one_at_any_moment(
     tmp_path: Path, record_fault: Callable
 ) -> None:
@@ -188,13 +179,14 @@ def test_a_bundle_that_is_replaced_is_the_old_or_the_new_one_at_any_moment(
     def whole(out: Path) -> None:
         names.add(Bundle.load(out).name)
 
-    killed = KilledExport(
+    killed = Killed(
         tmp_path / "models",
         _write_bundle,
         lambda out: (out, tiny / "model.onnx"),
         files_of,
         whole,
         seed=2,
+        over_a_bundle=True,
     )
     killed.run(0, kills(5, 40))
     assert names <= {"out", "new"} and "out" in names
@@ -215,28 +207,24 @@ def test_an_export_is_done_again(tmp_path: Path, scratch: Path, record_fault: Ca
     )  # fmt: skip
     assert job.wait() and job.status == 0, job.said
 
-    def without_paths(out: Path) -> dict[str, bytes]:
-        files = files_of(out)
+    def without_paths(out: Path) -> dict[str, Any]:
         own = str(out).encode()
-        return {
-            name: files[name].replace(own, b"OUT") for name in files if name != "model.json"
-        } | {"model.json": _without_digest(files["model.json"].replace(own, b"OUT"))}
+        files: dict[str, Any] = {k: v.replace(own, b"OUT") for k, v in files_of(out).items()}
+        manifest = json.loads(files["model.json"])
+        del manifest["files"]["README.md"]  # in which the path of the bundle stands
+        return files | {"model.json": manifest}
 
-    def _without_digest(text: bytes) -> bytes:
-        content = json.loads(text)
-        del content["files"]["README.md"]  # in which the path of the bundle stands
-        return json.dumps(content, sort_keys=True).encode()
-
-    killed = KilledExport(
+    killed = Killed(
         tmp_path / "models",
         command,
         lambda out: (
             "export", "--config", config, "--checkpoint", tmp_path / "run" / "last.ckpt",
             "--data", pack, "--out", out,
         ),
-        lambda out: without_paths(out),
+        without_paths,
         lambda out: Bundle.load(out) and None,
         seed=3,
+        over_a_bundle=True,
     )  # fmt: skip
     killed.run(5, 2)
     assert not leftovers(scratch)
@@ -255,8 +243,7 @@ def test_a_recording_becomes_the_same_data_set(tmp_path: Path, record_fault: Cal
             "dataset", "convert", bag, "--out", out, "--blocks", "train 0.6, test 0.4",
             "--motion", 0.05,
         ),
-        files_of,
-        seed=4,
+        files_of, seed=4,
     )  # fmt: skip
     killed.run(kills(2, 11), kills(4, 25))
     record_fault(
@@ -287,9 +274,7 @@ def test_a_pass_over_a_recording_ends_with_the_same_figures(
             "bag", "evaluate", bag, "--model", model, "--out", out,
             "--backend", "onnxruntime", "--device", "cpu",
         ),
-        figures,
-        whole,
-        seed=5,
+        figures, whole, seed=5,
     )  # fmt: skip
     killed.run(kills(1, 9), kills(1, 9))
     record_fault(

@@ -8,6 +8,8 @@ import os
 import shutil
 import signal
 import subprocess
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from types import ModuleType
 
@@ -119,9 +121,10 @@ def lines_until(process: subprocess.Popen[str], text: str) -> list[str]:
     pytest.fail(f"{text!r} is not in:\n{''.join(lines)}")
 
 
-def launch(environment: dict[str, str], *arguments: str) -> subprocess.Popen[str]:
+@contextmanager
+def launch(environment: dict[str, str], *arguments: str) -> Iterator[subprocess.Popen[str]]:
     # stdout of a child is read by lines; stderr joins it.
-    return subprocess.Popen(
+    process = subprocess.Popen(
         ["ros2", "launch", "proto_mtl_ros", *arguments],
         env=environment,
         stdout=subprocess.PIPE,
@@ -129,6 +132,12 @@ def launch(environment: dict[str, str], *arguments: str) -> subprocess.Popen[str
         text=True,
         start_new_session=True,
     )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
 
 def state_of_the_node(environment: dict[str, str]) -> str:
@@ -147,17 +156,13 @@ def state_of_the_node(environment: dict[str, str]) -> str:
 def test_ros2_launch_brings_the_node_to_active_and_ends_it_cleanly(
     ros2: dict[str, str], bundle: Path
 ) -> None:
-    process = launch(ros2, "perception.launch.py", "cameras:=front,rear", f"model:={bundle}")
-    try:
+    words = ("perception.launch.py", "cameras:=front,rear", f"model:={bundle}")
+    with launch(ros2, *words) as process:
         lines_until(process, "process started")
         assert state_of_the_node(ros2).startswith("active")
         process.send_signal(signal.SIGINT)
         lines_until(process, "process has finished cleanly")
         assert process.wait(timeout=30) == 0
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
 
 
 @pytest.mark.ros
@@ -171,7 +176,6 @@ def test_what_launch_itself_opens_is_what_its_policy_allows(
     profile = launch_profile(node_profile())
     client = Client()
     arguments = (f"model:={bundle}", "read_only:=true", "enclave:=/proto_mtl")
-    process = launch(ros2, "perception.launch.py", *arguments)
 
     def nodes() -> dict[str, str]:
         """Enclaves by name."""
@@ -179,14 +183,15 @@ def test_what_launch_itself_opens_is_what_its_policy_allows(
 
     def opened(name: str) -> dict[str, set[str]]:
         node = client.node
-        return {
-            "publish": {n for n, _ in node.get_publisher_names_and_types_by_node(name, "/")},
-            "subscribe": {n for n, _ in node.get_subscriber_names_and_types_by_node(name, "/")},
-            "reply": {n for n, _ in node.get_service_names_and_types_by_node(name, "/")},
-            "request": {n for n, _ in node.get_client_names_and_types_by_node(name, "/")},
+        listed = {
+            "publish": node.get_publisher_names_and_types_by_node(name, "/"),
+            "subscribe": node.get_subscriber_names_and_types_by_node(name, "/"),
+            "reply": node.get_service_names_and_types_by_node(name, "/"),
+            "request": node.get_client_names_and_types_by_node(name, "/"),
         }
+        return {rule: {name for name, _ in pairs} for rule, pairs in listed.items()}
 
-    try:
+    with launch(ros2, "perception.launch.py", *arguments) as process, closing(client):
         own = wait_for(lambda: [n for n in nodes() if n.startswith("launch_ros")], "launch")[0]
         allowed = {
             rule: {n.replace(profile.node, own) for n in profile.resolved(getattr(profile, rule))}
@@ -199,11 +204,6 @@ def test_what_launch_itself_opens_is_what_its_policy_allows(
         process.send_signal(signal.SIGINT)
         lines_until(process, "process has finished cleanly")
         assert process.wait(timeout=30) == 0
-    finally:
-        client.close()
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
 
 
 @pytest.mark.ros
@@ -211,31 +211,21 @@ def test_ros2_launch_replays_a_recording_and_ends(
     ros2: dict[str, str], bundle: Path, room_recording: Path
 ) -> None:
     pytest.importorskip("rosbags", reason="rosbags is not installed")
-    process = launch(
-        ros2,
-        "replay.launch.py",
-        f"bag:={room_recording}",
-        f"model:={bundle}",
-        "rviz:=false",
-        "rate:=4",  # arrives in launch as an integer
-        "player:=own",
-        "shutdown_at_end:=true",
-    )
-    try:
+    words = ("replay.launch.py", f"bag:={room_recording}", f"model:={bundle}", "rviz:=false")
+    # the rate arrives in launch as an integer
+    words = (*words, "rate:=4", "player:=own", "shutdown_at_end:=true")
+    with launch(ros2, *words) as process:
         lines_until(process, "[player-2]: process has finished cleanly")
         lines_until(process, "[node-1]: process has finished cleanly")
         assert process.wait(timeout=60) == 0
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
 
 
 @pytest.mark.ros
 def test_a_recording_that_is_not_there_is_one_line(ros2: dict[str, str], tmp_path: Path) -> None:
     pytest.importorskip("rosbags", reason="rosbags is not installed")
-    process = launch(ros2, "replay.launch.py", f"bag:={tmp_path / 'nowhere'}", "rviz:=false")
-    output, _ = process.communicate(timeout=60)
+    words = ("replay.launch.py", f"bag:={tmp_path / 'nowhere'}", "rviz:=false")
+    with launch(ros2, *words) as process:
+        output, _ = process.communicate(timeout=60)
     assert process.returncode != 0
     assert "nowhere" in output
     assert "Traceback" not in output

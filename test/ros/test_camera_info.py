@@ -16,6 +16,7 @@ from robot import (
     FX,
     Robot,
     camera_info,
+    good,
     image,
     one_result,
     picture,
@@ -24,7 +25,7 @@ from robot import (
     with_info,
 )
 from ros_harness import wait_for
-from sensor_msgs.msg import CameraInfo, Image, PointCloud2
+from sensor_msgs.msg import CameraInfo, PointCloud2
 
 from proto_mtl_ros.geometry import Camera, depth_to_points
 from proto_mtl_ros.ros import messages
@@ -32,11 +33,7 @@ from proto_mtl_ros.ros import messages
 pytestmark = pytest.mark.ros
 
 
-def good() -> Image:
-    return image(picture())
-
-
-def test_camera_info_that_comes_late(robot: Robot, record_fault: Callable[..., None]) -> None:
+def test_camera_info_that_comes_late(robot: Robot, record_fault: Callable) -> None:
     robot.start()
     depth = robot.collect("left/depth/image")
     points = robot.collect("left/points", PointCloud2)
@@ -58,9 +55,7 @@ def test_camera_info_that_comes_late(robot: Robot, record_fault: Callable[..., N
     )
 
 
-def test_two_publishers_of_camera_info_that_disagree(
-    robot: Robot, record_fault: Callable[..., None]
-) -> None:
+def test_two_publishers_of_camera_info_that_disagree(robot: Robot, record_fault: Callable) -> None:
     robot.start()
     depth = robot.collect("left/depth/image")
     other = robot.client.publisher(CameraInfo, "/left/camera_info")
@@ -100,7 +95,7 @@ def test_a_zoom_lens_is_no_contradiction(robot: Robot) -> None:
         assert "camera_info" not in robot.client.status("left").message
 
 
-def test_camera_info_makes_depth_metric(robot: Robot, record_fault: Callable[..., None]) -> None:
+def test_camera_info_makes_depth_metric(robot: Robot, record_fault: Callable) -> None:
     robot.start()
     client = robot.client
     depth = robot.collect("left/depth/image")
@@ -136,7 +131,7 @@ def test_camera_info_makes_depth_metric(robot: Robot, record_fault: Callable[...
 
     zoomed = camera_info(128, 96, fx=4 * FX)
     zoomed.binning_x = zoomed.binning_y = 2  # 64x48 images, fx 300: twice as far
-    with_info_binned(robot, zoomed)
+    with_info(robot, zoomed, "calibrated", size=(64, 48))
     robot.settle(depth)
     assert np.allclose(pixels(one_result(robot, image(picture()), depth)), 2 * plain, rtol=1e-5)
     record_fault(
@@ -148,19 +143,8 @@ def test_camera_info_makes_depth_metric(robot: Robot, record_fault: Callable[...
     )
 
 
-def with_info_binned(robot: Robot, info: CameraInfo) -> None:
-    """Publish a binned camera_info with images of its binned size."""
-
-    def known() -> bool:
-        robot.publish("left/camera_info", info)
-        robot.publish("left/image", image(picture()))
-        return robot.client.values("left")["camera_info"] == "calibrated"
-
-    wait_for(known, "a binned camera")
-
-
 def test_camera_info_of_depth_describes_the_depth_image(
-    robot: Robot, record_fault: Callable[..., None]
+    robot: Robot, record_fault: Callable
 ) -> None:
     robot.start()
     depth = robot.collect("left/depth/image")

@@ -18,8 +18,8 @@ SECOND = 1_000_000_000
 NOW = 1_700_000_000 * SECOND
 
 
-def stamped(nanoseconds: int, encoding: str = "rgb8") -> Image:
-    message = Image(encoding=encoding)
+def stamped(nanoseconds: int) -> Image:
+    message = Image(encoding="rgb8")
     message.header.stamp.sec, message.header.stamp.nanosec = divmod(nanoseconds, SECOND)
     return message
 
@@ -29,22 +29,12 @@ def test_stamps_that_mislead_are_told() -> None:
         check = StreamCheck()
         return [cause for stamp in stamps for cause, _ in check.odd(stamped(stamp), clock)]
 
-    assert causes(NOW, NOW + 1, NOW + 2) == []
-    assert causes(NOW, NOW) == []  # equal is not backwards
-    assert causes(NOW, NOW - 1) == ["stamp_backwards"]
-    assert causes(0, NOW, 0) == ["stamp_zero", "stamp_zero"]
-    assert causes(NOW - 6 * SECOND) == ["stamp_past"]
-    assert causes(NOW + 6 * SECOND) == ["stamp_future"]
+    assert causes(NOW, NOW, NOW + 1) == []  # equal is not backwards
+    assert causes(NOW - 6 * SECOND, NOW + 6 * SECOND) == ["stamp_past", "stamp_future"]
     assert causes(NOW - 4 * SECOND, NOW + 4 * SECOND) == []
     assert causes(SECOND, clock=0) == []  # simulated time that has not begun
     (odd,) = StreamCheck().odd(stamped(NOW - 3 * 86400 * SECOND), NOW)
     assert odd == ("stamp_past", "stamps are 3 days behind this node's clock")
-
-
-def test_a_change_of_encoding_is_told_once() -> None:
-    check = StreamCheck()
-    said = [check.odd(stamped(NOW, name), NOW) for name in ("rgb8", "rgb8", "bgr8", "bgr8")]
-    assert said == [[], [], [("encoding_changed", "images were rgb8 and are bgr8 now")], []]
 
 
 def admitted(rate: float, times: list[float]) -> list[float]:
@@ -52,10 +42,7 @@ def admitted(rate: float, times: list[float]) -> list[float]:
     return [time for time in times if limit.admits(time)]
 
 
-@given(
-    st.floats(1.0, 60.0),
-    st.lists(st.floats(1e-3, 0.5), min_size=2, max_size=200),
-)
+@given(st.floats(1.0, 60.0), st.lists(st.floats(1e-3, 0.5), min_size=2, max_size=200))
 def test_never_more_than_the_limit(rate: float, gaps: list[float]) -> None:
     kept = admitted(rate, list(np.cumsum(gaps)))
     assert kept  # the first frame is never held back

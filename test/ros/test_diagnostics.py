@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Callable
 
 import pytest
 
@@ -22,14 +23,8 @@ class Log:
     def __init__(self) -> None:
         self.lines: list[tuple[str, str]] = []
 
-    def info(self, text: str) -> None:
-        self.lines.append(("INFO", text))
-
-    def warning(self, text: str) -> None:
-        self.lines.append(("WARN", text))
-
-    def error(self, text: str) -> None:
-        self.lines.append(("ERROR", text))
+    def __getattr__(self, level: str) -> Callable[[str], None]:
+        return lambda text: self.lines.append((level, text))
 
 
 class Patient:
@@ -58,9 +53,9 @@ def test_a_diagnostic_is_told_at_once_held_and_over_with_one_line_each() -> None
     assert level == WARN
     assert text == f"short_data: data has 3 bytes; {DIAGNOSTICS['short_data'].action}"
     assert patient.live(HOLD) == [True] * int(HOLD)
-    assert "(5 s ago)" not in text and "(5 s ago)" not in patient.log.lines[0][1]
+    assert "ago" not in text and "ago" not in patient.log.lines[0][1]
     assert patient.live(3) == [False] * 3
-    assert [level for level, _ in patient.log.lines] == ["WARN", "INFO"]
+    assert [level for level, _ in patient.log.lines] == ["warning", "info"]
     assert patient.log.lines[1][1] == "left: short_data is over, it lasted 0 s"
 
 
@@ -75,8 +70,7 @@ def test_while_it_is_held_the_message_says_how_long_ago_it_was() -> None:
 @pytest.mark.parametrize("period", [2, 3, 5])
 def test_a_flickering_fault_does_not_flap(period: int) -> None:
     patient = Patient()
-    told = patient.live(120, lambda second: second % period == 0)
-    assert all(told)
+    assert all(patient.live(120, lambda second: second % period == 0))
     assert len(patient.log.lines) == 1
 
 
@@ -102,16 +96,6 @@ def test_lines_in_the_log_are_bounded_whatever_the_period(period: int) -> None:
         patient.live(60, lambda second, m=minute: (60 * m + second) % period == 0)
         minutes.append(len(patient.log.lines) - before)
     assert minutes[0] <= 8 and max(minutes[1:]) <= 3, minutes
-
-
-def test_a_thousand_bad_images_a_second_write_one_line() -> None:
-    patient = Patient()
-    for i in range(60_000):
-        patient.now += 0.001
-        patient.diagnostics.see("short_data", f"data has {i} bytes")
-        if i % 1000 == 0:
-            patient.diagnostics.report()
-    assert len(patient.log.lines) == 1
 
 
 def test_an_endless_text_from_a_message_stays_one_short_line() -> None:
@@ -150,7 +134,6 @@ def test_fewer_results_than_images_are_told_with_the_reason() -> None:
     assert rates([(30, 12, "overwritten")] * 10)[-1] == "too_slow"
     assert rates([(30, 12, "short_data")] * 10)[-1] == "few_results"
     assert rates([(30, 0, "engine_error")] * 10)[-1] == "no_results"
-    assert set(rates([(10, 10, "overwritten")] * 20)) == {""}
     assert set(rates([(0, 0, "")] * 20)) == {""}  # nobody listens
 
 
@@ -159,6 +142,5 @@ def test_a_rate_near_the_threshold_does_not_flap() -> None:
     low, middle, high = ((100, done, "overwritten") for done in (45, 55, 70))
     said = rates([low] * 8 + [middle, low] * 10 + [middle] * 8)
     assert set(said[8:]) == {"too_slow"}
-    said = rates([high] * 8 + [middle] * 20)
-    assert set(said) == {""}
+    assert set(rates([high] * 8 + [middle] * 20)) == {""}
     assert rates([low] * 8 + [high] * 8)[-1] == ""

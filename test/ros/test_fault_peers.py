@@ -48,7 +48,7 @@ def vga() -> Image:
 
 @pytest.mark.slow
 def test_a_subscriber_that_hangs_holds_nobody_up(
-    robot: Robot, tmp_path: Path, record_fault: Callable[..., None]
+    robot: Robot, tmp_path: Path, record_fault: Callable
 ) -> None:
     """A reliable subscriber is stopped in mid-air; a cloud of VGA size fills any queue soon."""
     times, results = (5, 125) if CAMPAIGN else (1, 15)
@@ -91,9 +91,7 @@ def test_a_subscriber_that_hangs_holds_nobody_up(
 
 
 @pytest.mark.slow
-def test_two_nodes_of_one_name(
-    robot: Robot, tmp_path: Path, record_fault: Callable[..., None]
-) -> None:
+def test_two_nodes_of_one_name(robot: Robot, tmp_path: Path, record_fault: Callable) -> None:
     robot.start()
     before = robot.process.output
     assert robot.client.status("engine").level == OK

@@ -33,9 +33,9 @@ from robot import (
     Robot,
     bad_images,
     camera_info,
+    good,
     image,
     one_result,
-    picture,
     pixels,
     running_robot,  # noqa: F401
 )
@@ -50,12 +50,8 @@ pytestmark = pytest.mark.ros
 NANOSECONDS = 1_000_000_000
 
 
-def good() -> Image:
-    return image(picture())
-
-
 @pytest.mark.slow
-def test_a_camera_stops_and_returns(robot: Robot, record_fault: Callable[..., None]) -> None:
+def test_a_camera_stops_and_returns(robot: Robot, record_fault: Callable) -> None:
     times = 5 if CAMPAIGN else 1
     for _ in range(times):
         robot.start(input_timeout=0.5)
@@ -87,7 +83,7 @@ def test_a_camera_stops_and_returns(robot: Robot, record_fault: Callable[..., No
 
 @pytest.mark.slow
 def test_a_camera_at_ten_times_its_rate(
-    robot: Robot, tmp_path: Path, record_fault: Callable[..., None]
+    robot: Robot, tmp_path: Path, record_fault: Callable
 ) -> None:
     """Beside another one, at its usual rate, on an engine that can do 15 images a second."""
     model = write_tiny_bundle(tmp_path, "slower", delay_loops=200)
@@ -134,12 +130,8 @@ def stored(encoding: str, rgb: np.ndarray) -> Image:
     return message
 
 
-def test_resolution_and_encoding_change_mid_stream(
-    robot: Robot, record_fault: Callable[..., None]
-) -> None:
-    robot.start()
-    depth = robot.collect("left/depth/image")
-    robot.flow(good, depth)
+def test_resolution_and_encoding_change_mid_stream(robot: Robot, record_fault: Callable) -> None:
+    (depth,) = robot.begin("depth/image")
     # blue 102 of the picture is a depth of 4 m
     changes = (("rgb8", 64, 48), ("bgr8", 64, 48), ("mono8", 80, 40), ("rgba8", 31, 77),
                ("bgr8", 64, 48), ("rgb8", 64, 48))  # fmt: skip
@@ -163,10 +155,8 @@ def test_resolution_and_encoding_change_mid_stream(
     )
 
 
-def test_stamps_that_mislead(robot: Robot, record_fault: Callable[..., None]) -> None:
-    robot.start()
-    depth = robot.collect("left/depth/image")
-    robot.flow(good, depth)
+def test_stamps_that_mislead(robot: Robot, record_fault: Callable) -> None:
+    (depth,) = robot.begin("depth/image")
 
     def shifted(seconds: float) -> Image:
         message = good()
@@ -209,12 +199,10 @@ def test_stamps_that_mislead(robot: Robot, record_fault: Callable[..., None]) ->
 
 @pytest.mark.slow
 def test_a_bad_camera_neither_floods_the_log_nor_lets_the_level_flap(
-    robot: Robot, record_fault: Callable[..., None]
+    robot: Robot, record_fault: Callable
 ) -> None:
     """At 30 Hz for a minute (200 Hz for two seconds unless in campaign), then now and then."""
-    robot.start()
-    depth = robot.collect("left/depth/image")
-    robot.flow(good, depth)
+    (depth,) = robot.begin("depth/image")
     bad = bad_images()
     before, begun = robot.process.output, len(robot.client.diagnostics.messages)
     endless = itertools.cycle(bad.values())

@@ -16,6 +16,7 @@ from robot import (
     Robot,
     bad_images,
     camera_info,
+    good,
     image,
     one_result,
     picture,
@@ -40,7 +41,7 @@ def test_one_output_with_the_same_header_for_every_input(robot: Robot) -> None:
     robot.start()
     names = ("segmentation/image", "segmentation/confidence", "depth/image", "normals/color")
     outputs = [robot.collect(f"left/{name}") for name in names]
-    robot.flow(lambda: image(picture()), *outputs)
+    robot.flow(good, *outputs)
     sent = []
     for i in range(20):
         message = image(picture(seed=i), frame=f"frame_{i}")
@@ -59,7 +60,7 @@ def test_values_are_those_of_the_predictor(robot: Robot) -> None:
              "depth/image", "depth/camera_info", "normals/color", "points")  # fmt: skip
     outputs = {name: robot.collect(f"left/{name}", types.get(name, Image)) for name in names}
     with_info(robot, camera_info(), "calibrated")
-    robot.flow(lambda: image(picture()), *outputs.values())
+    robot.flow(good, *outputs.values())
     rgb = picture(seed=3)
     message = image(rgb)
     one_result(robot, message, outputs["points"])
@@ -96,18 +97,13 @@ def test_values_are_those_of_the_predictor(robot: Robot) -> None:
 def test_no_subscriber_no_inference(robot: Robot) -> None:
     robot.start()
     client = robot.client
-    robot.publish("left/image", image(picture()))
-    wait_for(lambda: client.values("left")["received"] != "0", "an image")
-    before = client.values("left")
-    for _ in range(10):
+    for _ in range(5):
         robot.publish("left/image", image(picture()))
         time.sleep(0.03)
-    wait_for(lambda: int(client.values("left")["received"]) == int(before["received"]) + 10, "10")
+    wait_for(lambda: int(client.values("left")["received"]) >= 5, "the images")
     assert client.values("engine")["inferences"] == "0"
     after = client.values("left")
-    assert after["processed"] == "0"
-    skipped, overwritten = int(after["skipped.no_subscribers"]), int(after["drops.overwritten"])
-    assert skipped + overwritten == int(after["received"])
+    assert after["processed"] == "0" and after["skipped.no_subscribers"] == after["received"]
 
     assert client.set_parameters(force_inference=True)[0].successful
     robot.publish("left/image", image(picture()))
@@ -115,14 +111,12 @@ def test_no_subscriber_no_inference(robot: Robot) -> None:
     assert client.set_parameters(force_inference=False)[0].successful
 
     depth = robot.collect("left/depth/image")
-    robot.flow(lambda: image(picture()), depth)
+    robot.flow(good, depth)
     assert int(client.values("engine")["inferences"]) > 1
 
 
 def test_newest_frame_wins_and_the_rest_is_counted(robot: Robot) -> None:
-    robot.start(model=str(robot.models["slow"]))
-    masks = robot.collect("left/segmentation/image")
-    robot.flow(lambda: image(picture()), masks)
+    (masks,) = robot.begin("segmentation/image", model=str(robot.models["slow"]))
     sent = []
     for _ in range(25):
         message = image(picture())
@@ -142,11 +136,9 @@ def test_newest_frame_wins_and_the_rest_is_counted(robot: Robot) -> None:
 
 
 def test_malformed_images_are_counted_by_cause_and_survived(
-    robot: Robot, record_fault: Callable[..., None]
+    robot: Robot, record_fault: Callable
 ) -> None:
-    robot.start()
-    masks = robot.collect("left/segmentation/image")
-    robot.flow(lambda: image(picture()), masks)
+    (masks,) = robot.begin("segmentation/image")
     faults = bad_images()
     for message in faults.values():
         for _ in range(2):
@@ -174,10 +166,8 @@ def test_compressed_images(robot: Robot) -> None:
 
     def message(data: bytes | None = None, kind: str = "jpeg") -> CompressedImage:
         content = encode_compressed(rgb, kind).tobytes() if data is None else data
-        result = CompressedImage(
-            header=image(rgb).header, format=kind, data=array.array("B", content)
-        )
-        return result
+        header = image(rgb).header
+        return CompressedImage(header=header, format=kind, data=array.array("B", content))
 
     topic = "left/image/compressed"
     robot.flow(message, masks, topic=topic)
@@ -201,7 +191,7 @@ def test_two_cameras_of_different_sizes_share_the_engine_fairly(
     robot.start(cameras=["left", "right"], max_batch=max_batch, model=str(robot.models["slow"]))
     left = robot.collect("left/depth/image")
     right = robot.collect("right/depth/image")
-    robot.flow(lambda: image(picture()), left)
+    robot.flow(good, left)
     robot.flow(lambda: image(picture(80, 40)), right, topic="right/image")
     robot.settle(left, right)
     for i in range(40):
@@ -222,7 +212,7 @@ def test_a_camera_is_processed_no_more_often_than_allowed(robot: Robot) -> None:
     robot.start(cameras=["left", "right"], max_rate=[5.0, 0.0])
     depth = {c: robot.collect(f"{c}/depth/image") for c in ("left", "right")}
     for camera, collector in depth.items():
-        robot.flow(lambda: image(picture()), collector, topic=f"{camera}/image")
+        robot.flow(good, collector, topic=f"{camera}/image")
     robot.settle(*depth.values())
     start = time.monotonic()
     for seed in range(40):

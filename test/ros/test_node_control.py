@@ -14,6 +14,7 @@ pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 from robot import (
     Robot,
     camera_info,
+    good,
     image,
     one_result,
     picture,
@@ -36,7 +37,8 @@ def test_lifecycle(robot: Robot) -> None:
     client = robot.client
     robot.unconfigure()
     assert client.state() == "unconfigured"
-    assert client.parameter("class_names") == [""]
+    assert not client.change_state("activate")
+    assert client.state() == "unconfigured" and "not possible" in robot.process.output
     robot.start()
     assert client.state() == "active"
     classes = list(Bundle.load(robot.models["tiny"]).classes)
@@ -47,54 +49,38 @@ def test_lifecycle(robot: Robot) -> None:
         assert client.state() == "inactive"
         assert client.change_state("activate")
     masks = robot.collect("left/segmentation/image")
-    robot.flow(lambda: image(picture()), masks)
-    assert client.change_state("deactivate")
-    assert client.change_state("cleanup")
-    assert client.state() == "unconfigured"
+    robot.flow(good, masks)
+    robot.unconfigure()
     assert client.parameter("class_names") == [""]
 
 
 def test_parameters_are_refused_with_a_reason(robot: Robot) -> None:
     robot.start()
     client = robot.client
+    assert client.set_parameters(max_depth=5.0)[0].successful
+    removed = "there is no parameter trouble_hold any more: a diagnostic stays for 5 s"
+    configuring = [(row.name, row.default, "unconf") for row in TABLE if row.change == CONFIGURE]
     for name, value, reason in (
         ("confidence_threshold", 300, "300"),
         ("confidence_threshold", "high", "type"),
-        ("max_depth", -0.5, "0"),
-        ("cameras", ["right"], "unconfigured"),
+        ("max_depth", float("nan"), "nan"),
+        ("min_depth", 6.0, "less than max_depth"),
+        *configuring,
         ("class_names", ["cat"], "set by the node"),
         ("read_only", True, "when the node starts"),
-        ("max_depth", float("nan"), "nan"),
         ("no_such_parameter", 1, "declared"),
+        ("trouble_hold", 3.0, removed),
     ):
         (result,) = client.set_parameters(**{name: value})
-        assert not result.successful
-        assert reason in result.reason, result.reason
-    assert client.set_parameters(max_depth=5.0)[0].successful
-    (result,) = client.set_parameters(min_depth=6.0)
-    assert not result.successful and "less than max_depth" in result.reason
-    assert client.parameter("confidence_threshold") == 0
-    assert client.parameter("min_depth") == 0.0
-    descriptor = client.descriptor("confidence_threshold")
-    assert descriptor.integer_range[0].to_value == 255 and descriptor.description
-    for row in TABLE:
-        if row.change == CONFIGURE:
-            assert not client.set_parameters(**{row.name: row.default})[0].successful
-
-
-def test_a_parameter_of_an_earlier_version_is_a_warning_at_start(robot: Robot) -> None:
-    said = "there is no parameter trouble_hold any more: a diagnostic stays for 5 s"
-    (line,) = [line for line in robot.process.output.splitlines() if said in line]
-    assert "[WARN]" in line
-    (result,) = robot.client.set_parameters(trouble_hold=3.0)
-    assert not result.successful and result.reason
+        assert not result.successful and reason in result.reason, (name, result.reason)
+    assert client.parameter("confidence_threshold") == client.parameter("min_depth") == 0
+    assert client.descriptor("confidence_threshold").integer_range[0].to_value == 255
+    (line,) = [line for line in robot.process.output.splitlines() if removed in line]
+    assert "[WARN]" in line  # at start
 
 
 def test_dynamic_parameters_act_at_once(robot: Robot) -> None:
-    robot.start()
-    masks = robot.collect("left/segmentation/image")
-    depth = robot.collect("left/depth/image")
-    robot.flow(lambda: image(picture()), masks, depth)
+    masks, depth = robot.begin("segmentation/image", "depth/image")
     assert (pixels(one_result(robot, image(picture()), masks)) < 13).all()
     client = robot.client
     assert client.set_parameters(confidence_threshold=201)[0].successful  # all have 200
@@ -111,10 +97,8 @@ def test_dynamic_parameters_act_at_once(robot: Robot) -> None:
 
 
 def test_enable_service(robot: Robot) -> None:
-    robot.start()
+    (masks,) = robot.begin("segmentation/image")
     client = robot.client
-    masks = robot.collect("left/segmentation/image")
-    robot.flow(lambda: image(picture()), masks)
     assert client.call(SetBool, "enable", SetBool.Request(data=False)).success
     assert client.parameter("enabled") is False
     robot.publish("left/image", image(picture()))
@@ -126,10 +110,8 @@ def test_enable_service(robot: Robot) -> None:
 
 
 def test_reload_keeps_the_old_model_when_the_new_one_fails(robot: Robot) -> None:
-    robot.start()
+    (masks,) = robot.begin("segmentation/image")
     client = robot.client
-    masks = robot.collect("left/segmentation/image")
-    robot.flow(lambda: image(picture()), masks)
     broken = write_tiny_bundle(robot.models["broken"].parent, "broken")
     graph = broken / "model.onnx"
     graph.write_bytes(graph.read_bytes()[:-50])
@@ -176,7 +158,7 @@ def test_a_jump_back_of_the_clock_resets_the_cameras(robot: Robot) -> None:
     client = robot.client
     masks = robot.collect("left/segmentation/image")
     with_info(robot, camera_info(), "calibrated")
-    robot.flow(lambda: image(picture()), masks)
+    robot.flow(good, masks)
     assert client.set_parameters(use_sim_time=True)[0].successful
     try:
         clock = Clock()
@@ -249,53 +231,36 @@ def test_a_fallback_is_loud(robot: Robot, record_fault: Callable) -> None:
     )
 
 
-def test_a_transition_that_is_not_possible_is_answered(robot: Robot) -> None:
-    robot.unconfigure()
-    assert not robot.client.change_state("activate")
-    assert robot.client.state() == "unconfigured"
-    assert "not possible" in robot.process.output
-
-
-def new_lines(robot: Robot, before: str) -> list[str]:
-    """What the node has written since its output was `before`."""
-    return robot.process.output.removeprefix(before).strip().splitlines()
-
-
-def test_configuring_that_fails_halfway_leaves_nothing(robot: Robot) -> None:
+@pytest.mark.parametrize(
+    ("bad", "transition", "state"),
+    [("bad_output", "configure", "unconfigured"), ("bad_input", "activate", "inactive")],
+)
+def test_a_transition_that_fails_halfway_is_undone(
+    robot: Robot, bad: str, transition: str, state: str
+) -> None:
     client = robot.client
     robot.unconfigure()
-    assert client.set_parameters(cameras=["right", "bad_output"])[0].successful
+    assert client.set_parameters(cameras=["right", bad])[0].successful
+    assert transition == "configure" or client.change_state("configure")
     for _ in range(2):
         before = robot.process.output
-        assert not client.change_state("configure")
-        (line,) = [line for line in new_lines(robot, before) if "[ERROR]" in line]
-        assert "configure failed" in line and "perhaps" in line
-        assert client.state() == "unconfigured"
+        assert not client.change_state(transition)
+        new = robot.process.output.removeprefix(before).splitlines()
+        (line,) = [line for line in new if "[ERROR]" in line]
+        assert f"{transition} failed" in line and "perhaps" in line
+        assert client.state() == client.values("engine")["state"] == state
+    if transition == "configure":
         assert "perhaps" in client.status("engine").message
-    for topic in ("/right/depth/image", "/bad_output/segmentation/image"):
-        wait_for(lambda t=topic: not client.node.count_publishers(t), f"{topic} to be gone")
-    robot.start()
-    masks = robot.collect("left/segmentation/image")
-    robot.flow(lambda: image(picture()), masks)
+        gone, topics = (
+            client.node.count_publishers,
+            ("right/depth/image", f"{bad}/segmentation/image"),
+        )
+    else:
+        gone, topics = client.node.count_subscribers, ("right/image", f"{bad}/image")
+    for topic in topics:
+        wait_for(lambda t=topic: not gone(f"/{t}"), f"{topic} to be gone")
+    (masks,) = robot.begin("segmentation/image")
     one_result(robot, image(picture()), masks)
-
-
-def test_activating_that_fails_halfway_is_undone(robot: Robot) -> None:
-    client = robot.client
-    robot.unconfigure()
-    assert client.set_parameters(cameras=["right", "bad_input"])[0].successful
-    assert client.change_state("configure")
-    for _ in range(2):
-        before = robot.process.output
-        assert not client.change_state("activate")
-        (line,) = [line for line in new_lines(robot, before) if "[ERROR]" in line]
-        assert "activate failed" in line and "perhaps" in line
-        assert client.state() == "inactive"
-        assert client.values("engine")["state"] == "inactive"
-    for topic in ("/right/image", "/bad_input/image"):
-        wait_for(lambda t=topic: not client.node.count_subscribers(t), f"{topic} to be gone")
-    robot.start()
-    assert client.values("engine")["state"] == "active"
 
 
 def test_cleaning_up_during_a_reload_answers_it(robot: Robot) -> None:

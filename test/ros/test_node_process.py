@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-import array
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,12 +16,13 @@ from types import SimpleNamespace
 import pytest
 
 pytest.importorskip("rclpy", reason="ROS 2 is not installed")
-pytest.importorskip("onnx", reason="the tiny model is made with onnx")
-pytest.importorskip("onnxruntime", reason="the tiny model runs in ONNX Runtime")
 
+from faulty_node import fault_file
+from faulty_robot import PROGRAM
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
-from ros_harness import Client, NodeProcess, wait_for
+from robot import image, picture
+from ros_harness import NodeProcess, driving, wait_for
 from sensor_msgs.msg import Image
 from std_srvs.srv import Trigger
 from tiny_bundle import write_tiny_bundle
@@ -61,40 +62,32 @@ STATES = {"unconfigured": [], "inactive": ["configure"], "active": ["configure",
 def test_clean_end_on_a_signal_in_every_lifecycle_state(tmp_path: Path) -> None:
     """Six nodes at once; the active ones end in the middle of inferring."""
     model = write_tiny_bundle(tmp_path, "slow", delay_loops=50)
-    client = Client()
-    processes: dict[tuple[str, signal.Signals], NodeProcess] = {}
-    try:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            for state in STATES:
-                name = f"{state}_{number.name.lower()}"
-                processes[state, number] = NodeProcess(
-                    tmp_path / f"{name}.log",
-                    {"model": str(model), "force_inference": "true", "threads": "1"},
-                    ["-r", f"__node:={name}", "-r", "camera/image:=/driver/image"],
-                )
+    processes = {
+        (state, number): NodeProcess(
+            tmp_path / f"{state}_{number}.log",
+            {"model": str(model), "force_inference": "true", "threads": "1"},
+            ["-r", f"__node:={state}_{number}", "-r", "camera/image:=/driver/image"],
+        )
+        for number in (signal.SIGINT, signal.SIGTERM)
+        for state in STATES
+    }
+    with driving(*processes.values()) as client:
         for (state, number), process in processes.items():
-            client.target = f"/{state}_{number.name.lower()}"
+            client.target = f"/{state}_{number}"
             for transition in STATES[state]:
                 assert client.change_state(transition), process.output
             assert client.state() == state
         publisher = client.publisher(Image, "/driver/image")
         wait_for(lambda: publisher.get_subscription_count() == 2, "both active nodes")
-        message = Image(height=48, width=64, encoding="rgb8", step=192)
-        message.data = array.array("B", bytes(48 * 192))
         for _ in range(10):
-            publisher.publish(message)
+            publisher.publish(image(picture()))
             time.sleep(0.02)
         for (_, number), process in processes.items():
             process.process.send_signal(number)
         for (state, number), process in processes.items():
-            status = process.process.wait(30)
-            assert status == 0, f"{state}, {number.name}: {status}\n{process.output}"
-            for word in ("Traceback", "rror", "terminate", "core dumped"):
-                assert word not in process.output, f"{state}, {number.name}: {process.output}"
-    finally:
-        for process in processes.values():
-            process.end(signal.SIGKILL)
-        client.close()
+            assert process.process.wait(30) == 0, f"{state}, {number}\n{process.output}"
+            bad = re.search("Traceback|rror|terminate|core dumped", process.output)
+            assert not bad, f"{state}, {number}: {process.output}"
 
 
 def test_shared_memory_profile_still_reaches_other_hosts(tmp_path: Path) -> None:
@@ -104,13 +97,9 @@ def test_shared_memory_profile_still_reaches_other_hosts(tmp_path: Path) -> None
     node = NodeProcess(tmp_path / "log")
     try:
         environment = os.environ | {"FASTRTPS_DEFAULT_PROFILES_FILE": str(profile)}
+        command = [sys.executable, "-c", LISTENER]
         listener = subprocess.run(
-            [sys.executable, "-c", LISTENER],
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
+            command, env=environment, capture_output=True, text=True, timeout=60
         )
         assert "heard proto_mtl: engine" in listener.stdout, listener.stderr
         segments = [path.stat().st_size for path in Path("/dev/shm").glob("fastrtps_*")]
@@ -133,14 +122,13 @@ def test_a_signal_while_a_model_is_loading(tmp_path: Path, record_fault: Callabl
     """The load is given up: in the middle of configuring, and of reloading while active."""
     quick = write_tiny_bundle(tmp_path, "quick")
     slow = write_tiny_bundle(tmp_path, "slow", delay_loops=20000)
-    client = Client()
     nodes = [
         NodeProcess(
             tmp_path / f"{i}.log", {"model": str(m), "threads": "1"}, ["-r", f"__node:=n{i}"]
         )
         for i, m in enumerate((slow, quick))
     ]
-    try:
+    with driving(*nodes) as client:
         client.target = "/n1"
         assert client.change_state("configure") and client.change_state("activate")
         assert client.set_parameters(model=str(slow))[0].successful
@@ -154,16 +142,57 @@ def test_a_signal_while_a_model_is_loading(tmp_path: Path, record_fault: Callabl
             assert node.end(signal.SIGTERM) == 0, node.output
             assert time.monotonic() - begin < 10
             assert "Traceback" not in node.output
-    finally:
-        for node in nodes:
-            node.end(signal.SIGKILL)
-        client.close()
     record_fault(
         "engine",
         "SIGTERM while a model is loading: in configure, and in ~/reload_model",
         tried=2,
         seen="the node ends with 0 within seconds",
     )
+
+
+@pytest.mark.slow
+def test_giving_up_can_end_the_process(tmp_path: Path, record_fault: Callable) -> None:
+    """With status 5, and a thread that never returns; beside it one that a signal ends."""
+    common = {"model": str(write_tiny_bundle(tmp_path, "tiny")), "force_inference": "true"}
+    processes = {
+        name: NodeProcess(
+            tmp_path / f"{name}.log",
+            common | parameters,
+            ["-r", f"__node:={name}", "-r", "camera/image:=/driver/image"],
+            program=(PROGRAM, tmp_path / name),
+        )
+        for name, parameters in {
+            "exits": {"engine_timeout": "0.5", "load_timeout": "0.5", "on_engine_failure": "exit"},
+            "stays": {"engine_timeout": "600.0"},
+        }.items()
+    }
+    with driving(*processes.values()) as client:
+        for name, process in processes.items():
+            client.target = f"/{name}"
+            for transition in ("configure", "activate"):
+                assert client.change_state(transition), process.output
+            fault_file(tmp_path / name, "hang" if name == "exits" else "stall")
+        publisher = client.publisher(type(image(picture())), "/driver/image")
+        wait_for(lambda: publisher.get_subscription_count() == 2, "both nodes")
+
+        def stalled() -> bool:
+            publisher.publish(image(picture()))  # a busy machine may lose one
+            time.sleep(0.1)
+            return not (tmp_path / "stays").exists()
+
+        wait_for(stalled, "the stall")
+        exits, stays = processes.values()
+        assert exits.process.wait(30) == 5, exits.output
+        assert "given up after 3 new engines" in exits.output
+        begin = time.monotonic()
+        assert stays.end(signal.SIGTERM) == 0, stays.output
+        assert time.monotonic() - begin < 15
+        assert "leaving it behind" in stays.output
+        for process in processes.values():
+            assert not re.search("Traceback|terminate|core dumped", process.output), process.output
+    name = "inference never returns and the process shall end (on_engine_failure: exit; SIGTERM)"
+    seen = "exit status 5; 0 after SIGTERM, within seconds"
+    record_fault("engine", name, tried=2, seen=seen)
 
 
 @pytest.mark.parametrize(
@@ -182,9 +211,8 @@ def test_what_cannot_be_used_at_start_ends_with_one_line(
     process = NodeProcess(tmp_path / "log", parameters, arguments)
     try:
         status = process.process.wait(30)
-    except subprocess.TimeoutExpired:
+    finally:
         process.end(signal.SIGKILL)
-        raise
     # The middleware may log lines of its own.
     lines = [line for line in process.output.splitlines() if line.startswith("proto-mtl")]
     assert status == 2, process.output

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import random
-import signal
 import statistics
 import threading
 import time
@@ -34,7 +33,7 @@ from robot import (
     picture,
     running_robot,  # noqa: F401
 )
-from ros_harness import TRANSITIONS, Client, NodeProcess, wait_for
+from ros_harness import TRANSITIONS, NodeProcess, driving, wait_for
 from sensor_msgs.msg import Image
 from std_srvs.srv import Trigger
 from tiny_bundle import write_tiny_bundle
@@ -92,16 +91,12 @@ class Walk:
         self.failed_halfway = 0
 
     def go(self) -> None:
-        """Do the steps; fails with all of them when one ends elsewhere than expected."""
+        kinds = (self.change_state, self.set_cameras, self.set_model, self.reload)
         for _ in range(STEPS):
-            step = self.random.choices(
-                (self.change_state, self.set_cameras, self.set_model, self.reload),
-                weights=(12, 2, 2, 1),
-            )[0]
+            (step,) = self.random.choices(kinds, weights=(12, 2, 2, 1))
             step()
 
     def change_state(self) -> None:
-        """Ask for a transition, more often for one that is possible."""
         possible = [name for state, name in GOALS if state == self.state]
         name = self.random.choice([*TRANSITIONS, *possible, *possible])
         goal = GOALS.get((self.state, name))
@@ -116,7 +111,6 @@ class Walk:
         assert self.robot.client.state() == self.state, self.steps
 
     def set_cameras(self) -> None:
-        """Other cameras, of which some have a mistake that shows half way."""
         cameras = self.random.choice(CAMERAS)
         (result,) = self.robot.client.set_parameters(cameras=cameras)
         assert result.successful == (self.state == "unconfigured"), self.steps
@@ -125,14 +119,13 @@ class Walk:
             self.cameras = cameras
 
     def set_model(self) -> None:
-        """Another model, which may be one that is not there."""
         self.model = self.random.choice(("tiny", "other", ""))
         path = self.robot.models[self.model or "broken"]
         assert self.robot.client.set_parameters(model=str(path))[0].successful
         self.steps.append(f"model {self.model}")
 
     def reload(self) -> None:
-        """Reload without waiting for the answer, so that the next steps come in the middle."""
+        # The answer is not waited for, so that the next steps come in the middle.
         self.steps.append("reload")
         self.robot.client.send(Trigger, "reload_model", Trigger.Request())
 
@@ -143,7 +136,7 @@ def test_random_walks_through_the_lifecycle(robot: Robot, record_fault: Callable
     robot.start()
     robot.client.call(Trigger, "reload_model", Trigger.Request())
     usage: list[tuple[int, int, float]] = []
-    steps = halfway = survived = 0
+    steps = halfway = 0
     for seed in range(WALKS):
         with images_coming(robot):
             walk = Walk(robot, seed)
@@ -154,20 +147,17 @@ def test_random_walks_through_the_lifecycle(robot: Robot, record_fault: Callable
             robot.start()
             masks = robot.collect("left/segmentation/image")
             wait_for(lambda m=masks: m.messages, f"a result after {walk.steps}")
-        survived += 1
         usage.append((process.num_threads(), process.num_fds(), process.memory_info().rss / 2**20))
     masks = robot.collect("left/segmentation/image")
     robot.flow(lambda: image(picture()), masks)
     one_result(robot, image(picture()), masks)
-    threads, descriptors, memory = zip(*usage, strict=True)
     fifth = max(4, WALKS // 5)
     first, last = usage[fifth : 2 * fifth], usage[-fifth:]
     growth = {
         name: statistics.median(row[i] for row in last) - statistics.median(row[i] for row in first)
         for i, name in enumerate(("threads", "descriptors", "MiB"))
     }
-    print(f"\n{WALKS} walks, {steps} steps, {halfway} failed half way; growth {growth}")
-    print(f"threads {threads}\nfds {descriptors}\nMiB {[round(m, 1) for m in memory]}")
+    print(f"\n{WALKS} walks, {steps} steps, {halfway} failed half way; growth {growth}; {usage}")
     assert halfway >= WALKS // 10
     assert growth["threads"] <= 2 and growth["descriptors"] <= 4, usage
     assert growth["MiB"] < 8 + 0.05 * WALKS, usage
@@ -175,7 +165,6 @@ def test_random_walks_through_the_lifecycle(robot: Robot, record_fault: Callable
         "lifecycle",
         f"random walks of {STEPS} steps through the lifecycle, images coming throughout",
         tried=WALKS,
-        survived=survived,
         seen=f"every transition answered as its state demands; {halfway} failed half way, with a "
         f"reason; from the second to the last fifth {growth['threads']:+.0f} threads, "
         f"{growth['descriptors']:+.0f} descriptors, {growth['MiB']:+.1f} MiB",
@@ -191,12 +180,11 @@ def test_shutdown_from_every_state_is_final(tmp_path: Path, record_fault: Callab
         "inactive": (["configure"], Transition.TRANSITION_INACTIVE_SHUTDOWN),
         "active": (["configure", "activate"], Transition.TRANSITION_ACTIVE_SHUTDOWN),
     }
-    client = Client()
     processes = {
         state: NodeProcess(tmp_path / state, {"model": str(model)}, ["-r", f"__node:=shut_{state}"])
         for state in states
     }
-    try:
+    with driving(*processes.values()) as client:
         for state, (transitions, shutdown) in states.items():
             client.target = f"/shut_{state}"
             for name in transitions:
@@ -210,10 +198,6 @@ def test_shutdown_from_every_state_is_final(tmp_path: Path, record_fault: Callab
         for process in processes.values():
             assert process.end() == 0, process.output
             assert "Traceback" not in process.output
-    finally:
-        for process in processes.values():
-            process.end(signal.SIGKILL)
-        client.close()
     record_fault(
         "lifecycle",
         "shutdown from every state, then every other transition",
@@ -242,19 +226,15 @@ STORM: dict[str, tuple[tuple[Any, ...], tuple[Any, ...]]] = {
 
 def test_a_storm_of_parameters_while_images_flow(robot: Robot, record_fault: Callable) -> None:
     """From several clients at once; each answer is right, and the last good value holds."""
-    robot.start()
-    masks = robot.collect("left/segmentation/image")
-    robot.flow(lambda: image(picture()), masks)
+    (masks,) = robot.begin("segmentation/image")
     node = robot.client.node
+    one, all_or_nothing = "set_parameters", "set_parameters_atomically"
+    kinds = [(SetParameters, one), (SetParameters, one), (SetParametersAtomically, all_or_nothing)]
     clients = [
         node.create_client(
-            service, f"{robot.client.target}/{name}", qos_profile=qos_profile_parameters
+            kind, f"{robot.client.target}/{name}", qos_profile=qos_profile_parameters
         )
-        for service, name in (
-            (SetParameters, "set_parameters"),
-            (SetParameters, "set_parameters"),
-            (SetParametersAtomically, "set_parameters_atomically"),
-        )
+        for kind, name in kinds
     ]
     for client in clients:
         assert client.wait_for_service(10.0)
@@ -297,14 +277,11 @@ def test_a_storm_of_parameters_while_images_flow(robot: Robot, record_fault: Cal
 
     def settled() -> bool:
         values = robot.client.values("left")
-        return int(values["received"]) > int(answers["received"]) and int(
-            values["received"]
-        ) == sum(int(values[key]) for key in ("processed", "dropped", "skipped"))
+        accounted = sum(int(values[key]) for key in ("processed", "dropped", "skipped"))
+        return int(answers["received"]) < int(values["received"]) == accounted
 
     wait_for(settled, "every image to be counted")
-    robot.start()
-    masks = robot.collect("left/segmentation/image")
-    robot.flow(lambda: image(picture()), masks)
+    (masks,) = robot.begin("segmentation/image")
     one_result(robot, image(picture()), masks)
     record_fault(
         "parameters",

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -11,18 +12,15 @@ import yaml
 from proto_mtl_ros.errors import ConfigError
 from proto_mtl_ros.ros.parameters import (
     BY_NAME,
-    CONFIGURE,
     READ_ONLY,
     REMOVED,
-    START,
     TABLE,
     Parameters,
     checked_at_start,
     descriptor,
-    refusal,
     updated,
 )
-from tools.interface_pages import PAGES
+from tools.interface_pages import PAGES, TABLES
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -30,6 +28,11 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 @pytest.mark.parametrize("name", PAGES)
 def test_a_file_is_made_from_the_tables(name: str) -> None:
     assert (REPOSITORY / name).read_text() == PAGES[name](), "run: python -m tools.interface_pages"
+
+
+def test_every_table_is_in_a_page() -> None:
+    text = "".join((REPOSITORY / name).read_text() for name in PAGES)
+    assert re.findall("<!-- table: (.+) -->", text) == list(TABLES)
 
 
 def test_the_yaml_file_is_every_default_and_can_be_given_at_start() -> None:
@@ -82,27 +85,14 @@ def test_names_at_start() -> None:
         checked_at_start({"class_names": ["cat"]})
     passes = {"use_sim_time": True, "qos_overrides./camera/image.subscription.depth": 2}
     assert checked_at_start(passes | dict.fromkeys(REMOVED, 1)) == Parameters()
+    assert not REMOVED.keys() & BY_NAME.keys()
 
 
-def test_an_integer_is_taken_for_a_double() -> None:
-    good = checked_at_start({"max_depth": 10, "max_rate": [5]})
-    assert type(good.max_depth) is float and type(good.max_rate[0]) is float
-
-
-def test_the_last_rate_counts_for_all_cameras_that_follow() -> None:
-    for rates, expected in (([10.0], (10, 10)), ([0.0, 2.5], (0, 2.5)), ([1.0, 2.0, 3.0], (1, 2))):
+def test_rates_of_cameras() -> None:
+    for rates, expected in (([10], (10, 10)), ([0.0, 2.5], (0, 2.5)), ([1.0, 2.0, 3.0], (1, 2))):
         good = updated(Parameters(), {"cameras": ["front", "rear"], "max_rate": rates})
         assert (good.max_rate_of("front"), good.max_rate_of("rear")) == expected
-
-
-def test_when_a_change_is_taken() -> None:
-    for row in TABLE:
-        always = row.change in (START, READ_ONLY)
-        assert (refusal(row.name, configured=False) is not None) == always
-        assert (refusal(row.name, configured=True) is not None) == (
-            always or row.change == CONFIGURE
-        )
-    assert not REMOVED.keys() & BY_NAME.keys()
+        assert type(good.max_rate[0]) is float  # an integer is taken for a double
 
 
 def test_descriptors_carry_text_and_range() -> None:

@@ -10,11 +10,11 @@ import pytest
 pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 
 from lifecycle_msgs.msg import Transition
-from lifecycle_msgs.srv import ChangeState, GetAvailableStates, GetAvailableTransitions
+from lifecycle_msgs.srv import ChangeState, GetAvailableStates
 from rcl_interfaces.srv import ListParameters, SetParameters, SetParametersAtomically
 from rclpy.parameter import Parameter
-from robot import Robot, image, one_result, picture
-from ros_harness import Client, NodeProcess
+from robot import Robot, image, one_result, picture, running
+from ros_harness import NodeProcess
 from std_srvs.srv import SetBool, Trigger
 from tiny_bundle import write_tiny_bundle
 
@@ -38,17 +38,10 @@ def read_only_robot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Robot]
         # What the node itself declares when it makes its topics goes through.
         "qos_overrides./left/depth/image.publisher.reliability": "best_effort",
     }
-    client = Client()
-    process = NodeProcess(folder / "log", overrides)
-    try:
-        assert client.change_state("configure"), process.output
-        assert client.change_state("activate"), process.output
-        yield Robot(client, process, models)
-    finally:
-        status = process.end()
-        client.close()
-    assert status == 0, process.output
-    assert "Traceback" not in process.output
+    with running(NodeProcess(folder / "log", overrides), models, Robot) as robot:
+        for transition in ("configure", "activate"):
+            assert robot.client.change_state(transition), robot.process.output
+        yield robot
 
 
 def works(robot: Robot) -> bool:
@@ -60,7 +53,7 @@ def works(robot: Robot) -> bool:
     return robot.client.state() == "active"
 
 
-def test_parameter_changes_are_refused(robot: Robot, record_fault: Callable[..., None]) -> None:
+def test_parameter_changes_are_refused(robot: Robot, record_fault: Callable) -> None:
     client = robot.client
     before = {row.name: client.parameter(row.name) for row in TABLE}
     names = [row.name for row in TABLE] + ["use_sim_time"]
@@ -69,29 +62,27 @@ def test_parameter_changes_are_refused(robot: Robot, record_fault: Callable[...,
         changed = not value if isinstance(value, bool) else value  # the same is refused as well
         (result,) = client.set_parameters(**{name: changed})
         assert not result.successful and REASON in result.reason, (name, result.reason)
-    atomically = SetParametersAtomically.Request(
-        parameters=[
-            Parameter("max_depth", value=5.0).to_parameter_msg(),
-            Parameter("read_only", value=False).to_parameter_msg(),
-        ]
+    changes = (Parameter("max_depth", value=5.0), Parameter("read_only", value=False))
+    answer = client.call(
+        SetParametersAtomically,
+        "set_parameters_atomically",
+        SetParametersAtomically.Request(parameters=[c.to_parameter_msg() for c in changes]),
     )
-    answer = client.call(SetParametersAtomically, "set_parameters_atomically", atomically)
     assert not answer.result.successful and REASON in answer.result.reason
     delete = SetParameters.Request(parameters=[Parameter("max_depth").to_parameter_msg()])
     (result,) = client.call(SetParameters, "set_parameters", delete).results
     assert not result.successful
     assert {row.name: client.parameter(row.name) for row in TABLE} == before
     assert works(robot)
-    count = len(names) + 2
     record_fault(
         "security",
         "parameter change in read-only mode",
-        tried=count,
+        tried=len(names) + 2,
         seen=f"successful = false, reason: {REASON} ...; the value stays",
     )
 
 
-def test_services_that_change_are_refused(robot: Robot, record_fault: Callable[..., None]) -> None:
+def test_services_that_change_are_refused(robot: Robot, record_fault: Callable) -> None:
     client = robot.client
     enable = client.call(SetBool, "enable", SetBool.Request(data=False))
     reload = client.call(Trigger, "reload_model", Trigger.Request())
@@ -108,19 +99,17 @@ def test_services_that_change_are_refused(robot: Robot, record_fault: Callable[.
 
 
 def test_transitions_that_take_it_out_of_service_are_refused(
-    robot: Robot, record_fault: Callable[..., None]
+    robot: Robot, record_fault: Callable
 ) -> None:
     client = robot.client
-    asked = [Transition(id=number) for number in (*range(2, 8), 10, 30, 60)]
-    asked.remove(Transition(id=Transition.TRANSITION_ACTIVATE))
+    activate = Transition.TRANSITION_ACTIVATE
+    asked = [Transition(id=n) for n in (*range(2, 8), 10, 30, 60) if n != activate]
     asked += [Transition(label=label) for label in ("deactivate", "cleanup", "shutdown")]
     # rclpy goes by the label where there is one, whatever the number says.
-    asked += [Transition(id=Transition.TRANSITION_ACTIVATE, label="deactivate")]
+    asked += [Transition(id=activate, label="deactivate")]
     for transition in asked:
-        answer = client.call(
-            ChangeState, "change_state", ChangeState.Request(transition=transition)
-        )
-        assert not answer.success
+        request = ChangeState.Request(transition=transition)
+        assert not client.call(ChangeState, "change_state", request).success
         assert client.state() == "active"
     assert REASON in robot.process.output
     assert robot.process.output.count("refused: ") < 20, "the log is not to be filled"
@@ -143,9 +132,6 @@ def test_looking_and_starting_work(robot: Robot) -> None:
     assert {row.name for row in TABLE} <= set(names)
     states = client.call(GetAvailableStates, "get_available_states", GetAvailableStates.Request())
     assert len(states.available_states) > 4
-    request = GetAvailableTransitions.Request()
-    answer = client.call(GetAvailableTransitions, "get_available_transitions", request)
-    assert answer.available_transitions
     # Asked again for what it is already, as a lifecycle manager may: no, and nothing happens.
     assert not client.change_state("activate")
     assert client.values("engine")["state"] == "active"

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from robot import Robot, image, picture
-from ros_harness import Client, NodeProcess, wait_for
+from robot import Robot, image, picture, running
+from ros_harness import NodeProcess, wait_for
 from tiny_bundle import write_tiny_bundle
 
-pytestmark = pytest.mark.ros
+pytestmark = [pytest.mark.ros, pytest.mark.slow]
 HERE = Path(__file__).resolve().parents[1] / "support"
 
 
@@ -32,19 +32,14 @@ def robot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[GpuRobot]
     monkeypatch.setenv("PYTHONPATH", path)
     monkeypatch.setenv("PROTO_MTL_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("STAND_IN_BUILD", str(tmp_path / "hold"))
-    client = Client()
     process = NodeProcess(tmp_path / "log", program=[HERE / "gpu" / "node.py"])
-    robot = GpuRobot(client, process, {"tiny": write_tiny_bundle(tmp_path)})
-    robot.hold = tmp_path / "hold"
-    robot.hold.write_text("building")
-    try:
-        yield robot
-    finally:
-        robot.hold.unlink(missing_ok=True)
-        status = process.end()
-        client.close()
-    assert status == 0, process.output
-    assert "Traceback" not in process.output
+    with running(process, {"tiny": write_tiny_bundle(tmp_path)}, GpuRobot) as robot:
+        robot.hold = tmp_path / "hold"
+        robot.hold.write_text("building")
+        try:
+            yield robot
+        finally:
+            robot.hold.unlink(missing_ok=True)
 
 
 def test_the_engine_is_built_beside_the_work_and_then_taken_into_use(robot: GpuRobot) -> None:

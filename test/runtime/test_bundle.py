@@ -18,7 +18,7 @@ from tiny_bundle import tiny_manifest, write_tiny_bundle
 from proto_mtl_ros.errors import BundleError
 from proto_mtl_ros.files import replace_folder
 from proto_mtl_ros.runtime.bundle import Bundle, available_models, find_bundle
-from proto_mtl_ros.runtime.manifest import ModelManifest, Normalisation
+from proto_mtl_ros.runtime.manifest import ModelManifest
 
 
 @pytest.fixture
@@ -50,15 +50,12 @@ def test_a_written_bundle_is_loaded_as_it_was_meant(folder: Path) -> None:
     assert bundle.manifest.files == {"model.onnx": digest}
     assert bundle.manifest.model_copy(update={"files": {}}) == tiny_manifest()
     assert Bundle.load(folder / "model.json").path == bundle.path
+    with pytest.raises(BundleError, match=r"tiny has no weights\.safetensors: export"):
+        _ = bundle.weights_path
     assert folder.stat().st_mode & 0o055 == 0o055  # other users can read it
 
 
-def test_missing_weights_are_told_when_they_are_needed(folder: Path) -> None:
-    with pytest.raises(BundleError, match=r"tiny has no weights\.safetensors: export"):
-        _ = Bundle.load(folder).weights_path
-
-
-@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_changed_byte_is_noticed(folder: Path, data: st.DataObject) -> None:
     path = folder / "model.onnx"
@@ -129,11 +126,9 @@ def test_links_of_a_symlink_install_are_followed(folder: Path, tmp_path: Path) -
         {"classes": ["", *"abcdefghijkl"]},
         {"tasks": ["depth", ""]},
         {"input_size": [8224, 128]},
-        {"input_size": [96, 8224]},
         {"size_multiple": 0},
         {"size_multiple": 257, "input_size": [257, 257]},
         {"files": {f"{n}": "0" * 64 for n in range(65)}},
-        {"palette": [[0, 0, -1]] * 13},
         {"temperature": 0},
         {"normalisation": {"mean": [0, 0], "std": 1}},
         {"training": {"data": "", "licence": "MIT"}},
@@ -145,8 +140,6 @@ def test_links_of_a_symlink_install_are_followed(folder: Path, tmp_path: Path) -
         {"input_size": [96]},
         {"canonical_fx": 0},
         {"canonical_fx": float("nan")},
-        {"canonical_fx": float("inf")},
-        {"temperature": -1},
         {"training": {"data": "NYUv2"}},
         {"normalisation": {"mean": [0, 0, 0], "std": [0, 1, 1]}},
         {"files": {"model.onnx": "abc"}},
@@ -185,21 +178,21 @@ def test_what_a_manifest_may_leave_out() -> None:
     content = json.loads(tiny_manifest().to_json())
     for name in ("size_multiple", "temperature", "metrics", "architecture", "files"):
         del content[name]
+    content["normalisation"] = {"mean": 127, "std": 128}
     read = ModelManifest.from_json(json.dumps(content), "model.json")
+    assert read.normalisation.mean == (127.0, 127.0, 127.0)
     assert (read.size_multiple, read.temperature) == (32, 1.0)
     assert read.metrics == read.architecture == read.files == {}
 
 
 def test_the_first_of_several_errors_is_told_and_how_many_more() -> None:
     content = json.loads(tiny_manifest().to_json())
-    for errors, said in ((1, ";"), (2, " (and 1 more);"), (3, " (and 2 more);")):
-        content |= {"input_size": [96, 128], "canonical_fx": -1, "temperature": 1}
-        content |= dict(list({"temperature": -1, "input_size": [0, 128]}.items())[: errors - 1])
+    for change, said in (({"canonical_fx": -1}, "0"), ({"temperature": -1}, "0 (and 1 more)")):
+        content |= change
         with pytest.raises(BundleError) as caught:
             ModelManifest.from_json(json.dumps(content), "model.json")
-        assert f"{said} correct it" in str(caught.value)
-        if errors == 1:
-            assert "canonical_fx: Input should be greater than 0;" in str(caught.value)
+        line = f"canonical_fx: Input should be greater than {said}; correct it"
+        assert line in str(caught.value)
 
 
 JSON = st.recursive(
@@ -213,7 +206,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(field=st.sampled_from(sorted(ModelManifest.model_fields)), value=JSON)
 def test_no_value_in_a_manifest_leads_to_another_error(field: str, value: object) -> None:
     content = json.loads(tiny_manifest().to_json()) | {field: value}
@@ -221,10 +214,6 @@ def test_no_value_in_a_manifest_leads_to_another_error(field: str, value: object
         ModelManifest.from_json(json.dumps(content), "model.json")
     except BundleError as error:
         assert "\n" not in str(error)
-
-
-def test_one_normalisation_for_all_channels_may_be_one_number() -> None:
-    assert Normalisation.model_validate({"mean": 127, "std": 128}).mean == (127.0, 127.0, 127.0)
 
 
 def test_names_are_found_where_ros_installs_models(
@@ -241,22 +230,13 @@ def test_names_are_found_where_ros_installs_models(
     assert ".tiny.new-x" not in available_models()
     assert "no model tiny-in-shar:" in refusal("tiny-in-shar")
     assert "tiny-in-share" in refusal("tiny-in-shar")
-
-
-def test_a_folder_is_preferred_to_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AMENT_PREFIX_PATH", str(tmp_path / "install"))
-    write_tiny_bundle(tmp_path / "install" / "share" / "proto_mtl_ros" / "models")
-    mine = write_tiny_bundle(tmp_path / "mine")
-    monkeypatch.chdir(tmp_path / "mine")
-    assert find_bundle("tiny").resolve() == mine.resolve()
+    mine = write_tiny_bundle(tmp_path, "tiny-in-share")
+    assert find_bundle("tiny-in-share").resolve() == mine.resolve()  # a folder before a name
 
 
 @pytest.mark.parametrize("path", ["./nothing", "/nowhere/at/all", "", "a\0b", "x" * 5000, "~"])
-def test_a_path_that_is_no_bundle_is_refused(path: str) -> None:
+def test_a_path_that_is_no_bundle_is_refused(folder: Path, path: str) -> None:
     refusal(path)
-
-
-def test_only_model_json_stands_for_its_folder(folder: Path) -> None:
     assert "there is no folder" in refusal(folder / "model.onnx")
 
 
@@ -302,12 +282,7 @@ def test_a_bundle_that_is_replaced_while_it_is_read_is_never_called_damaged(fold
 def test_a_failed_write_leaves_the_old_bundle(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="cannot write"):
         Bundle.write(folder, tiny_manifest(), {"model.onnx": tmp_path / "not there"})
-    assert Bundle.load(folder).name == "tiny"
-    assert [p.name for p in tmp_path.iterdir()] == ["tiny"]
-
-
-def test_a_failed_swap_puts_the_old_bundle_back(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(OSError):
+    with pytest.raises(OSError):  # the swap itself
         replace_folder(tmp_path / "not there", folder)
     assert Bundle.load(folder).name == "tiny"
     assert [p.name for p in tmp_path.iterdir()] == ["tiny"]

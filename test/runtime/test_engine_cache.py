@@ -43,16 +43,10 @@ def test_any_change_asks_for_another_engine_and_is_named(cache: EngineCache, fie
     cache.store(KEY, b"engine")
     other = replace(KEY, **{field: "changed"})
     assert cache.find(other) is None
-    if field != "model":
+    cache.store(replace(KEY, gpu="Xavier", capability="7.2", shapes="", onnx=""), b"far")
+    if field != "model":  # the closest one explains
         why = cache.why_missing(other)
         assert why == f"changed since the last one: {field}: {getattr(KEY, field)} -> changed"
-
-
-def test_the_closest_engine_explains_a_miss(cache: EngineCache) -> None:
-    cache.store(replace(KEY, gpu="Xavier", capability="7.2", precision="int8"), b"far")
-    cache.store(replace(KEY, library="tensorrt 10.2.0"), b"near")
-    why = cache.why_missing(KEY)
-    assert why == "changed since the last one: library: tensorrt 10.2.0 -> tensorrt 10.3.0"
 
 
 @pytest.mark.parametrize("damage", [b"", b"engin", b"enginE"])
@@ -70,17 +64,12 @@ def test_an_engine_without_a_whole_sidecar_does_not_count(cache: EngineCache, co
     path = cache.store(KEY, b"engine")
     path.with_suffix(".json").write_text(content)
     assert cache.find(KEY) is None
-    path.with_suffix(".json").unlink()
-    assert cache.find(KEY) is None
 
 
-def test_an_engine_that_others_can_write_is_refused(cache: EngineCache) -> None:
+def test_what_others_can_write_or_nobody_is_refused(cache: EngineCache, tmp_path: Path) -> None:
     cache.store(KEY, b"engine").chmod(0o666)
     with pytest.raises(EngineError, match="written by others"):
         cache.find(KEY)
-
-
-def test_a_folder_that_cannot_be_made_is_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(EngineError, match="PROTO_MTL_CACHE") as caught:
         EngineCache(tmp_path / "file" / "cache").store(KEY, b"engine")

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 import re
 import subprocess
 import sys
@@ -67,24 +66,18 @@ def bundle_with(directory: Path, graph: bytes, **changes: object) -> Bundle:
     return Bundle.write(directory / "odd", manifest, {"model.onnx": graph})
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(batch=st.integers(1, 3), rows=st.integers(1, 4), columns=st.integers(1, 4))
 def test_any_batch_and_size_gives_the_values_of_the_graph(
     engine: Engine, batch: int, rows: int, columns: int
 ) -> None:
-    images = pictures(batch, 32 * rows, 32 * columns)
+    images = pictures(batch, 32 * rows, 32 * columns)[:, :, ::-1]  # not contiguous
     maps = engine.infer(images)
     reference = expected(images)
     assert set(maps) == set(reference)
     for name, values in reference.items():
         assert maps[name].dtype == values.dtype
         np.testing.assert_allclose(maps[name], values, rtol=1e-6)
-
-
-def test_a_picture_that_is_not_contiguous_is_taken(engine: Engine) -> None:
-    images = pictures(1, 64, 64)[:, :, ::-1]
-    ids = engine.infer(images)["segmentation"]
-    np.testing.assert_array_equal(ids, expected(images)["segmentation"])
 
 
 @pytest.mark.parametrize(
@@ -112,12 +105,9 @@ def test_auto_takes_the_fastest_and_says_so(bundle: Bundle) -> None:
     assert engine.fallback is None
 
 
-def test_a_backend_that_is_named_is_said_to_be_asked_for(engine: Engine) -> None:
-    assert "asked for" in engine.choice
-
-
 def test_a_warm_up_takes_time_and_a_closed_engine_says_so(bundle: Bundle, backend: str) -> None:
     engine = create_engine(bundle, backend, threads=1)
+    assert "asked for" in engine.choice
     assert engine.warm_up(batch=2, size=(64, 64)) > 0
     engine.close()
     engine.close()
@@ -166,9 +156,6 @@ def test_an_unknown_backend_is_refused_with_those_that_there_are(
 @pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:x", "cpu:0", "auto:0", ""])
 def test_an_unknown_device_is_refused(bundle: Bundle, device: str) -> None:
     assert "use auto, cpu, cuda or cuda:<index>" in refusal(bundle, device=device)
-
-
-def test_a_negative_number_of_threads_is_refused(bundle: Bundle) -> None:
     assert "threads is -1" in refusal(bundle, threads=-1)
 
 
@@ -179,26 +166,17 @@ def test_a_gpu_that_cannot_be_used_is_a_loud_fallback(bundle: Bundle, backend: s
     assert engine.fallback is not None
     assert "running on the CPU" in engine.fallback
     assert set(engine.infer(pictures(1, 32, 32))) == set(expected(pictures(1, 32, 32)))
-
-
-@pytest.mark.skipif(HAS_CUDA, reason="this ONNX Runtime has CUDA")
-def test_auto_keeps_the_fastest_backend_if_none_has_the_gpu(bundle: Bundle) -> None:
-    engine = create_engine(bundle, "auto", "cuda", threads=1)
-    assert (engine.name, engine.device) == ("onnxruntime", "cpu")
-    assert engine.fallback is not None and "running on the CPU" in engine.fallback
+    fastest = create_engine(bundle, "auto", "cuda", threads=1)
+    assert (fastest.name, fastest.device) == ("onnxruntime", "cpu")
+    assert fastest.fallback is not None and "running on the CPU" in fastest.fallback
 
 
 def test_what_is_no_graph_is_refused(tmp_path: Path, backend: str) -> None:
     odd = bundle_with(tmp_path, b"this is not ONNX")
     assert "it is no ONNX file" in refusal(odd, backend=backend)
-
-
-def test_auto_without_any_usable_backend_gives_every_reason(tmp_path: Path) -> None:
-    line = refusal(bundle_with(tmp_path, b"this is not ONNX"))
-    assert "no backend can run the model" in line
-    assert "it is no ONNX file" in line
-    if "torch" in available_backends():
-        assert "weights.safetensors" in line
+    line = refusal(odd)  # of all backends
+    assert "no backend can run the model" in line and "it is no ONNX file" in line
+    assert "weights.safetensors" in line or "torch" not in available_backends()
 
 
 def test_a_graph_without_a_promised_map_is_refused(tmp_path: Path, backend: str) -> None:
@@ -309,142 +287,6 @@ def test_tensorrt_without_a_gpu_is_one_clear_line(bundle: Bundle) -> None:
         assert "CUDA" in refusal(bundle, backend="tensorrt")
     else:
         pytest.skip("there is a GPU")
-
-
-# --- torch ---------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def torch_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """A bundle of the real architecture, small and with random fp16 weights."""
-    torch = pytest.importorskip("torch", reason="torch is not installed")
-    safetensors = pytest.importorskip("safetensors.torch", reason="safetensors is not installed")
-    from proto_mtl_ros.model import build_from_manifest
-
-    manifest = tiny_manifest("untrained")
-    architecture = {
-        "tasks": list(manifest.tasks),
-        "classes": list(manifest.classes),
-        "width": 32,
-        "head_width": 16,
-    }
-    torch.manual_seed(0)
-    network = build_from_manifest(architecture).eval()
-    half = {
-        name: (value.half() if value.is_floating_point() else value).contiguous()
-        for name, value in network.state_dict().items()
-    }
-    return Bundle.write(
-        tmp_path_factory.mktemp("models") / "untrained",
-        manifest.model_copy(update={"architecture": architecture, "temperature": 1.5}),
-        {"weights.safetensors": safetensors.save(half)},
-    )
-
-
-def test_torch_gives_what_its_network_gives(torch_bundle: Bundle) -> None:
-    import safetensors.torch
-    import torch
-
-    from proto_mtl_ros.model import build_from_manifest
-    from proto_mtl_ros.model.deploy import DeployGraph
-
-    images = pictures(2, 64, 96)
-    engine = create_engine(torch_bundle, "torch", "cpu")
-    maps = engine.infer(images)
-    network = build_from_manifest(dict(torch_bundle.manifest.architecture))
-    stored = safetensors.torch.load_file(torch_bundle.weights_path)
-    network.load_state_dict({name: value.to(torch.float32) for name, value in stored.items()})
-    with torch.no_grad():
-        ids, confidence, depth, normals = DeployGraph(network, 1.5).eval()(torch.from_numpy(images))
-    assert maps["segmentation"].dtype == np.uint8
-    assert (maps["segmentation"] == ids.numpy()).mean() > 0.99
-    assert np.abs(maps["confidence"].astype(int) - confidence.numpy()).max() <= 2
-    np.testing.assert_allclose(maps["depth"], depth.numpy(), rtol=1e-3, atol=1e-4)
-    np.testing.assert_allclose(maps["normals"], normals.numpy(), atol=1e-3)
-    assert all(values.flags.c_contiguous for values in maps.values())
-    frozen = images.copy()
-    frozen.setflags(write=False)
-    np.testing.assert_array_equal(engine.infer(frozen)["depth"], maps["depth"])
-    assert engine.warm_up(size=(32, 32)) > 0
-    engine.close()
-    with pytest.raises(EngineError, match="closed"):
-        engine.infer(images)
-
-
-@pytest.mark.parametrize("precision", ["fp16", "int8"])
-def test_torch_on_a_cpu_says_which_precision_it_runs(torch_bundle: Bundle, precision: str) -> None:
-    said = refusal(torch_bundle, backend="torch", device="cpu", precision=precision)
-    assert f"torch does not run {precision} on cpu: choose fp32" in said
-
-
-def test_auto_falls_back_loudly_to_torch(torch_bundle: Bundle) -> None:
-    engine = create_engine(torch_bundle, device="cpu")
-    assert engine.name == "torch"
-    assert engine.fallback is not None
-    assert "untrained has no model.onnx" in engine.fallback
-    assert "the fastest that works" in engine.choice
-
-
-def test_weights_of_another_architecture_are_refused(torch_bundle: Bundle, tmp_path: Path) -> None:
-    architecture = dict(torch_bundle.manifest.architecture) | {"width": 64}
-    manifest = torch_bundle.manifest.model_copy(update={"architecture": architecture})
-    other = Bundle.write(
-        tmp_path / "o", manifest, {"weights.safetensors": torch_bundle.weights_path}
-    )
-    assert "does not hold the weights" in refusal(other, backend="torch")
-
-
-@pytest.mark.parametrize("architecture", [{}, {"tasks": ["smell"]}, {"tasks": [], "legs": 4}])
-def test_an_architecture_of_another_release_is_refused(
-    torch_bundle: Bundle, tmp_path: Path, architecture: dict
-) -> None:
-    manifest = torch_bundle.manifest.model_copy(update={"architecture": architecture})
-    other = Bundle.write(tmp_path / "o", manifest, {"weights.safetensors": b"unread"})
-    assert "cannot build the architecture" in refusal(other, backend="torch")
-
-
-class _Trap:
-    """Writes a file when it is unpickled."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple:
-        return (Path.touch, (self.path,))
-
-
-def test_pickled_weights_are_never_opened(torch_bundle: Bundle, tmp_path: Path) -> None:
-    trap = tmp_path / "sprung"
-    other = Bundle.write(
-        tmp_path / "o", torch_bundle.manifest, {"weights.safetensors": pickle.dumps(_Trap(trap))}
-    )
-    assert "does not hold the weights" in refusal(other, backend="torch")
-    assert not trap.exists()
-
-
-def test_torch_without_a_gpu_is_a_loud_fallback(torch_bundle: Bundle) -> None:
-    import torch
-
-    if torch.cuda.is_available():
-        pytest.skip("there is a GPU")
-    engine = create_engine(torch_bundle, "torch", "cuda:0")
-    assert engine.device == "cpu"
-    assert engine.fallback is not None
-    assert "running on the CPU" in engine.fallback
-    assert create_engine(torch_bundle, "torch", "auto").fallback is None
-
-
-@pytest.mark.parametrize("model", sorted(path.parent.name for path in MODELS.glob("*/model.json")))
-def test_every_engine_gives_the_maps_of_torch(model: str, backend: str) -> None:
-    pytest.importorskip("torch", reason="torch is not installed")
-    bundle = Bundle.load(MODELS / model)
-    images = np.repeat(np.repeat(pictures(1, 12, 16), 16, axis=1), 16, axis=2)
-    reference = create_engine(bundle, "torch", "cpu").infer(images)
-    maps = create_engine(bundle, backend, "cpu", threads=1, precision="fp32").infer(images)
-    assert (maps["segmentation"] == reference["segmentation"]).mean() > 0.99
-    assert np.abs(maps["confidence"].astype(int) - reference["confidence"]).mean() < 1
-    np.testing.assert_allclose(maps["depth"], reference["depth"], rtol=0.02, atol=0.01)
-    assert np.abs(maps["normals"] - reference["normals"]).max() < 0.02
 
 
 def test_a_bundle_that_was_replaced_is_not_run_with_the_old_classes(

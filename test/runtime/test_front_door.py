@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`proto_mtl_ros.load`, and backends that another package brings."""
+"""`proto_mtl_ros.load`, backends that another package brings, bundles of the first release."""
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -10,13 +11,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_bundle import CANONICAL_FX, INPUT_SIZE, write_tiny_bundle
+from tiny_bundle import CANONICAL_FX, INPUT_SIZE, expected, write_tiny_bundle
 
 import proto_mtl_ros
 from proto_mtl_ros.errors import EngineError
 from proto_mtl_ros.geometry import Camera
+from proto_mtl_ros.runtime import Bundle, create_engine
 
 ROOT = Path(__file__).resolve().parents[2]
+SUPPORT = ROOT / "test" / "support"
 
 FOUR_LINES = """
 import proto_mtl_ros
@@ -103,3 +106,26 @@ assert (predictor(np.zeros((60, 80, 3), np.uint8))["depth"] == 1).all()
 """
     done = run(code, tmp_path)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_a_graph_of_the_first_release_gives_the_same_maps(backend: str) -> None:
+    pytest.importorskip(backend, reason=f"{backend} is not installed")
+    bundle = Bundle.load(SUPPORT / "first_release")
+    images = np.random.default_rng(0).integers(0, 256, (2, 96, 128, 3), np.uint8)
+    maps = create_engine(bundle, backend, "cpu", threads=1).infer(images)
+    for name, values in expected(images).items():
+        np.testing.assert_allclose(maps[name], values, rtol=1e-6)
+    predictor = proto_mtl_ros.load(str(SUPPORT / "first_release"), backend, "cpu")
+    assert list(predictor(images[0])) == ["segmentation", "confidence", "depth", "normals"]
+
+
+def test_a_network_of_the_first_release_is_built_with_the_same_weights() -> None:
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    from proto_mtl_ros.model import build_from_manifest
+
+    stored = json.loads((SUPPORT / "first_release_network.json").read_text())
+    with torch.device("meta"):
+        network = build_from_manifest(stored["architecture"])
+    shapes = {name: list(value.shape) for name, value in network.state_dict().items()}
+    assert shapes == stored["shapes"]

@@ -50,16 +50,11 @@ def test_the_shipped_model_in_fp16_gives_its_maps() -> None:
     reference, maps = run(original, images), run(half, images)
     assert set(maps) == set(reference)
     for name, values in reference.items():
-        assert maps[name].dtype == values.dtype
-        assert maps[name].shape == values.shape
+        assert (maps[name].dtype, maps[name].shape) == (values.dtype, values.shape)
     assert (maps["segmentation"] == reference["segmentation"]).mean() > 0.98
     relative = np.abs(maps["depth"] - reference["depth"]) / reference["depth"]
     assert relative.mean() < 0.005
-    cosine = (maps["normals"] * reference["normals"]).sum(-1)
-    lengths = np.linalg.norm(maps["normals"], axis=-1) * np.linalg.norm(
-        reference["normals"], axis=-1
-    )
-    assert np.degrees(np.arccos(np.clip(cosine / lengths, -1, 1))).mean() < 1.0
+    assert np.abs(maps["normals"] - reference["normals"]).mean() < 0.01
 
 
 def test_a_graph_with_ids_and_loops_of_its_own_keeps_them() -> None:
@@ -71,25 +66,30 @@ def test_a_graph_with_ids_and_loops_of_its_own_keeps_them() -> None:
     np.testing.assert_allclose(maps["normals"], reference["normals"])
 
 
-def test_a_value_that_both_kinds_of_operators_read_is_cast_once() -> None:
+def graph_of(nodes: list[onnx.NodeProto], shape: list[int], name: str, weight: float) -> bytes:
     value = helper.make_tensor_value_info
     graph = helper.make_graph(
-        [
-            helper.make_node("Cast", ["image"], ["x"], to=TensorProto.FLOAT),
-            helper.make_node("Mul", ["x", "w"], ["y"]),
-            helper.make_node("Softmax", ["y"], ["a"], axis=-1),
-            helper.make_node("Exp", ["a"], ["b"]),
-            helper.make_node("Pow", ["y", "w"], ["c"]),
-            helper.make_node("Add", ["b", "c"], ["d"]),
-            helper.make_node("Add", ["d", "y"], ["out"]),
-        ],
-        "both",
-        [value("image", TensorProto.UINT8, [2, 3])],
-        [value("out", TensorProto.FLOAT, [2, 3])],
-        [numpy_helper.from_array(np.full(3, 0.5, np.float32), "w")],
+        [helper.make_node("Cast", ["image"], ["x"], to=TensorProto.FLOAT), *nodes],
+        "small",
+        [value("image", TensorProto.UINT8, shape)],
+        [value("out", TensorProto.FLOAT, shape)],
+        [numpy_helper.from_array(np.full(shape[-1], weight, np.float32), name)],
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
-    content = model.SerializeToString()
+    opset = helper.make_opsetid("", 20)
+    return helper.make_model(graph, opset_imports=[opset], ir_version=10).SerializeToString()
+
+
+def test_a_value_that_both_kinds_of_operators_read_is_cast_once() -> None:
+    node = helper.make_node
+    nodes = [
+        node("Mul", ["x", "w"], ["y"]),
+        node("Softmax", ["y"], ["a"], axis=-1),
+        node("Exp", ["a"], ["b"]),
+        node("Pow", ["y", "w"], ["c"]),
+        node("Add", ["b", "c"], ["d"]),
+        node("Add", ["d", "y"], ["out"]),
+    ]
+    content = graph_of(nodes, [2, 3], "w", 0.5)
     half = half_graph(content)
     casts = [
         n.output[0] for n in onnx.load_model_from_string(half).graph.node if n.op_type == "Cast"
@@ -100,17 +100,6 @@ def test_a_value_that_both_kinds_of_operators_read_is_cast_once() -> None:
 
 
 def test_a_weight_beyond_half_precision_is_refused_by_name() -> None:
-    value = helper.make_tensor_value_info
-    graph = helper.make_graph(
-        [
-            helper.make_node("Cast", ["image"], ["x"], to=TensorProto.FLOAT),
-            helper.make_node("Mul", ["x", "huge"], ["out"]),
-        ],
-        "large",
-        [value("image", TensorProto.UINT8, [1])],
-        [value("out", TensorProto.FLOAT, [1])],
-        [numpy_helper.from_array(np.array([1e6], np.float32), "huge")],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    graph = graph_of([helper.make_node("Mul", ["x", "huge"], ["out"])], [1], "huge", 1e6)
     with pytest.raises(EngineError, match="huge is too large for fp16"):
-        half_graph(model.SerializeToString())
+        half_graph(graph)

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 from faulty_node import fault_file, release
-from robot import Robot, image, picture
-from ros_harness import Client, NodeProcess, wait_for
+from robot import Robot, image, picture, running
+from ros_harness import NodeProcess, wait_for
 from std_srvs.srv import Trigger
 from tiny_bundle import write_tiny_bundle
 
@@ -31,12 +31,9 @@ class FaultyRobot(Robot):
         fault_file(self.faults, fault, backend)
 
     def begin(self, *names: str, **parameters: Any) -> list[Any]:
-        """Start, and return a collector for each result, through which frames have come."""
+        """As any robot, without a fault."""
         self.set_fault()
-        self.start(**parameters)
-        collectors = [self.collect(f"left/{name}") for name in names]
-        self.flow(lambda: image(picture()), *collectors)
-        return collectors
+        return super().begin(*names, **parameters)
 
     def signs_of_life(self) -> list[str]:
         """What systemd would have got since the last call."""
@@ -98,22 +95,15 @@ def faulty_robot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultyRob
         "tiny": write_tiny_bundle(folder, "tiny"),
         "slow": write_tiny_bundle(folder, "slow", delay_loops=100),
     }
-    client = Client()
     program = (PROGRAM, folder / "fault")
     systemd = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
     systemd.bind(str(folder / "notify"))
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("NOTIFY_SOCKET", str(folder / "notify"))
         process = NodeProcess(folder / "log", {"model": str(models["tiny"])}, program=program)
-    robot = FaultyRobot(client, process, models)
-    robot.faults = folder / "fault"
-    robot.systemd = systemd
-    try:
+    with running(process, models, FaultyRobot) as robot:
+        robot.faults = folder / "fault"
+        robot.systemd = systemd
         yield robot
         robot.set_fault()
         release(robot.faults)
-    finally:
-        status = process.end()
-        client.close()
-    assert status == 0, process.output
-    assert "Traceback" not in process.output

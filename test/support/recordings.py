@@ -94,28 +94,39 @@ def write_recording(
 
     Depth is what the tiny model predicts from the pictures, blue / 25.5 metres, times depth_scale.
     """
-    topics = {
-        "/camera/color/image_raw/compressed": "sensor_msgs/msg/CompressedImage",
-        "/camera/color/camera_info": "sensor_msgs/msg/CameraInfo",
-        "/camera/depth/image_rect_raw": "sensor_msgs/msg/Image",
-        "/camera/depth/camera_info": "sensor_msgs/msg/CameraInfo",
-    }
+    messages: list[tuple[str, int, Any]] = []
+    for index in range(frames):
+        stamp = START + round(index * period * 1e9)
+        late = stamp + round(depth_delay * 1e9)
+        rgb = picture(index)
+        height, width = rgb.shape[:2]
+        millimetres = np.round(rgb[..., 2] * (1000 / 25.5 * depth_scale)).astype(np.uint16)
+        depth = image_message(millimetres, "16UC1", late, depth_frame)
+        messages += [
+            ("/camera/color/image_raw/compressed", stamp, jpeg_message(rgb, stamp)),
+            ("/camera/color/camera_info", stamp, info_message(width, height, FX, stamp)),
+            ("/camera/depth/image_rect_raw", late, depth),
+            ("/camera/depth/camera_info", late, info_message(width, height, FX, late)),
+        ]
+    return write_messages(path, messages)
+
+
+def write_messages(path: Path, messages: Iterable[tuple[str, int, Any]]) -> Path:
+    """Write (topic, recorded time, message)."""
     with BagWriter(path) as writer:
-        for name, kind in topics.items():
-            writer.add_topic(name, kind)
-        for index in range(frames):
-            stamp = START + round(index * period * 1e9)
-            late = stamp + round(depth_delay * 1e9)
-            rgb = picture(index)
-            height, width = rgb.shape[:2]
-            millimetres = np.round(rgb[..., 2] * (1000 / 25.5 * depth_scale)).astype(np.uint16)
-            depth = image_message(millimetres, "16UC1", late, depth_frame)
-            colour, colour_info, depth_name, depth_info = topics
-            writer.write(colour, stamp, jpeg_message(rgb, stamp))
-            writer.write(colour_info, stamp, info_message(width, height, FX, stamp))
-            writer.write(depth_name, late, depth)
-            writer.write(depth_info, late, info_message(width, height, FX, late))
+        for topic, time, message in messages:
+            writer.add_topic(topic, message.__msgtype__)
+            writer.write(topic, time, message)
     return path
+
+
+def changed(bag: Path, out: Path, change: Callable[[BagMessage, Any], Any]) -> Path:
+    """Copy a recording; ``change`` gets each message, its content as well, and returns another
+    content, None to leave it out.
+    """
+    with Bag(bag) as source:
+        found = [(one.topic, one.time, change(one, one.decode())) for one in source.messages()]
+    return write_messages(out, (one for one in found if one[2] is not None))
 
 
 def rewritten(

@@ -6,8 +6,9 @@ from __future__ import annotations
 import array
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
@@ -67,6 +68,13 @@ class Robot:
         self.collectors.append(collector)
         return collector
 
+    def begin(self, *names: str, **parameters: Any) -> list[Collector]:
+        """Start, and return a collector for each result, through which images have come."""
+        self.start(**parameters)
+        collectors = [self.collect(f"left/{name}") for name in names]
+        self.flow(lambda: image(picture()), *collectors)
+        return collectors
+
     def publish(self, topic: str, message: Any) -> None:
         """Publish on a topic to which the node has subscribed."""
         if topic not in self._publishers:
@@ -95,6 +103,22 @@ class Robot:
             collector.messages.clear()
 
 
+R = TypeVar("R", bound=Robot)
+
+
+@contextmanager
+def running(process: NodeProcess, models: dict[str, Path], kind: type[R]) -> Iterator[R]:
+    """A robot of this node, which has to end well."""
+    client = Client()
+    try:
+        yield kind(client, process, models)
+    finally:
+        status = process.end()
+        client.close()
+    assert status == 0, process.output[-3000:]
+    assert "Traceback" not in process.output
+
+
 @pytest.fixture(scope="module", name="robot")
 def running_robot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Robot]:
     """Start the node, and see it end well. Tests get it by importing it."""
@@ -115,15 +139,9 @@ def running_robot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Robot]:
         "qos_overrides./bad_output/depth/image.publisher.reliability": "perhaps",
         "qos_overrides./bad_input/camera_info.subscription.reliability": "perhaps",
     }
-    client = Client()
     process = NodeProcess(folder / "log", overrides, program=[QUICK_NODE])
-    try:
-        yield Robot(client, process, models)
-    finally:
-        status = process.end()
-        client.close()
-    assert status == 0, process.output
-    assert "Traceback" not in process.output
+    with running(process, models, Robot) as robot:
+        yield robot
 
 
 def picture(width: int = 64, height: int = 48, seed: int = 0) -> np.ndarray:
@@ -145,6 +163,11 @@ def image(rgb: np.ndarray, frame: str = "optical") -> Image:
     message.header.frame_id = frame
     message.header.stamp.sec, message.header.stamp.nanosec = divmod(time.time_ns(), 10**9)
     return message
+
+
+def good() -> Image:
+    """An image as a camera gives it."""
+    return image(picture())
 
 
 def camera_info(width: int = 64, height: int = 48, fx: float = FX) -> CameraInfo:

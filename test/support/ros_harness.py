@@ -272,3 +272,15 @@ class Client:
     def values(self, name: str) -> dict[str, str]:
         """The key-value pairs of a fresh status."""
         return {pair.key: pair.value for pair in self.status(name).values}
+
+
+@contextmanager
+def driving(*processes: NodeProcess) -> Iterator[Client]:
+    """A client for several nodes; those that still run at the end are killed."""
+    client = Client()
+    try:
+        yield client
+    finally:
+        for process in processes:
+            process.end(signal.SIGKILL)
+        client.close()

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 import benchmark.methods  # noqa: F401  configurations may name them
 from proto_mtl_ros.model.network import NetworkOutput, ProtoMTL
-from proto_mtl_ros.tasks import TASKS
+from proto_mtl_ros.tasks import NYU13, TASKS
 from proto_mtl_ros.training.auxiliary import AUXILIARY_LOSSES, AuxiliaryLoss, Setup
 from proto_mtl_ros.training.auxiliary.auxiliary_loss import (
     DERIVED_NORMALS,
@@ -22,6 +22,9 @@ from proto_mtl_ros.training.auxiliary.auxiliary_loss import (
     TEACHER_FEATURES,
 )
 from proto_mtl_ros.training.config import TrainConfig
+from proto_mtl_ros.training.frames import whole_frames
+from proto_mtl_ros.training.module import MultiTaskModule
+from proto_mtl_ros.training.store import FrameStore
 
 ALL = list(TASKS.values())
 SIZE, COARSE, FINE, WIDTH = 32, 8, 2, 16
@@ -57,6 +60,25 @@ def config_file(folder: Path, **changes: Any) -> Path:
     path = folder / "config.yaml"
     path.write_text(yaml.safe_dump(settings(**changes)))
     return path
+
+
+def learn_by_heart(
+    config: TrainConfig, store: FrameStore, frames: range
+) -> tuple[MultiTaskModule, dict[str, Any], list[float]]:
+    """Return a module after 60 steps on the same frames, their batch, and the losses on the way."""
+    torch.manual_seed(0)
+    batch = whole_frames(store, config, frames)
+    module = MultiTaskModule(config, 60, NYU13).train()
+    optimiser = module.configure_optimizers()["optimizer"]
+    supervised = []
+    for _ in range(60):
+        losses, extra, _ = module.losses(batch, module(batch["image"]))
+        supervised.append(float(sum(losses.values())))
+        (sum(losses.values()) + extra).backward()
+        torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
+        optimiser.step()
+        optimiser.zero_grad()
+    return module, batch, supervised
 
 
 def small_network(**options: Any) -> ProtoMTL:

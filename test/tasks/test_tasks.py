@@ -18,6 +18,7 @@ from proto_mtl_ros.tasks import (
     SEGMENTATION,
     TASKS,
     LabelSet,
+    Scalar,
     Task,
     TopicSettings,
     View,
@@ -30,25 +31,23 @@ from proto_mtl_ros.tasks import (
 EDGES = binary("edges")
 
 
-def test_classes_count_and_everything_above_them_does_not() -> None:
-    label = np.array([[0, 12, 13, 254, 255]], np.uint8)
-    assert SEGMENTATION.valid(label).tolist() == [[True, True, False, False, False]]
+HALF = np.sqrt(0.5)
 
 
-def test_depth_counts_where_it_is_a_positive_finite_number() -> None:
-    label = np.array([[1e-3, 80.0, 0.0, -1.0, np.nan, np.inf, -np.inf]], np.float32)
-    assert DEPTH.valid(label).tolist() == [[True, True] + [False] * 5]
-
-
-def test_a_direction_counts_by_its_norm_not_by_its_sum() -> None:
-    half = np.sqrt(0.5)
-    label = np.array([[[half, -half, 0], [0, 0, -1], [0, 0, 0], [0.1, 0.1, 0.1]]], np.float32)
-    assert NORMALS.valid(label).tolist() == [[True, True, False, False]]
-
-
-def test_yes_and_no_count_and_unlabelled_does_not() -> None:
-    label = np.array([[0, 1, 2, 255]], np.uint8)
-    assert EDGES.valid(label).tolist() == [[True, True, False, False]]
+@pytest.mark.parametrize(
+    ("task", "valid", "invalid"),
+    [
+        (SEGMENTATION, [0, 12], [13, 254, 255]),
+        (DEPTH, [1e-3, 80.0], [0.0, -1.0, np.nan, np.inf, -np.inf]),
+        # by the norm, not by the sum
+        (NORMALS, [[HALF, -HALF, 0], [0, 0, -1]], [[0, 0, 0], [0.1, 0.1, 0.1]]),
+        (EDGES, [0, 1], [2, 255]),
+    ],
+    ids=["segmentation", "depth", "normals", "edges"],
+)
+def test_which_pixels_of_a_label_count(task: Task, valid: list, invalid: list) -> None:
+    label = np.array([[*valid, *invalid]], task.empty_label(1, 1).dtype)
+    assert task.valid(label).tolist() == [[True] * len(valid) + [False] * len(invalid)]
 
 
 @pytest.mark.parametrize("task", [SEGMENTATION, DEPTH, NORMALS, EDGES])
@@ -66,12 +65,6 @@ def test_a_task_cannot_be_changed_and_one_without_a_rule_says_so() -> None:
         DEPTH.channels = 2  # type: ignore[misc]
     with pytest.raises(TypeError, match="abstract"):
         Task("bare", 1, ())  # type: ignore[abstract]
-    for change in (
-        lambda: setattr(SEGMENTATION, "classes", ()),
-        lambda: setattr(NYU13, "name", ""),
-    ):
-        with pytest.raises(FrozenInstanceError):
-            change()
     assert {EDGES: 1}[binary("edges")] == 1
 
 
@@ -129,7 +122,13 @@ def test_only_depth_depends_on_the_camera() -> None:
     values = np.array([1.0, 2.0])
     assert DEPTH.from_canonical(values, 4.0).tolist() == [4.0, 8.0]
     assert DEPTH.to_canonical(DEPTH.from_canonical(values, 4.0), 4.0).tolist() == [1.0, 2.0]
-    for task in (SEGMENTATION, NORMALS, EDGES):
+    height = Scalar("height", 1, ("abs_err",))
+    view = View(Letterbox.fit(2, 2, 2, 2), factor=4.0)
+    map_ = np.array([[1.0, np.nan], [-1.0, np.inf]], np.float32)
+    for task, metres in ((DEPTH, 4.0), (height, 1.0)):
+        fitted = task.fit({task.name: map_}, frozenset({task.name}), view)[task.name]
+        np.testing.assert_array_equal(fitted, [[metres, np.nan], [np.nan, np.nan]])
+    for task in (SEGMENTATION, NORMALS, EDGES, height):
         assert task.from_canonical(values, 4.0) is values is task.to_canonical(values, 4.0)
 
 
@@ -157,9 +156,6 @@ def test_shipped_models_have_the_classes_and_colours_of_the_label_set() -> None:
 def test_a_label_set_needs_a_colour_for_every_class() -> None:
     with pytest.raises(ValueError, match="label set few: a colour is needed"):
         LabelSet("few", ("a", "b"), ((1, 2, 3),))
-    with pytest.raises(ValueError, match="label set more"):
-        LabelSet("more", ("a",), ((1, 2, 3),) * 2)
-    assert LabelSet("none", ()).palette == ()
 
 
 def test_tasks_are_found_by_name_over_other_classes() -> None:
@@ -169,11 +165,6 @@ def test_tasks_are_found_by_name_over_other_classes() -> None:
     assert named_task("normals") is NORMALS
     with pytest.raises(ValueError, match="unknown task 'edges'; there are: segmentation, depth"):
         named_task("edges")
-    with pytest.raises(ValueError, match="unknown task"):
-        tasks_over(["edges"], indoor)
-
-
-def test_a_segmentation_by_name_takes_other_classes_and_keeps_its_own() -> None:
     assert named_task("segmentation") is SEGMENTATION
     assert named_task("segmentation", NYU13.classes) is SEGMENTATION
     assert named_task("depth", ("a",)) is DEPTH

@@ -12,7 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from performance_rows import node_row
+from performance_rows import engine_row, node_row
 from tiny_bundle import write_tiny_bundle
 
 from proto_mtl_ros.data.bags.bag import Bag
@@ -21,14 +21,14 @@ from proto_mtl_ros.errors import ConfigError, EngineError, ProtoMtlError
 from proto_mtl_ros.runtime.bundle import Bundle
 from proto_mtl_ros.runtime.machine import machine, processor, usable_cores
 from recordings import write_recording
-from tools.performance.engine import EngineProcess, measure
+from tools.performance.engine import EngineProcess
 from tools.performance.engine_worker import EngineSetting
 from tools.performance.node_figures import load_figures
 from tools.performance.page import PAGE, write_page
 from tools.performance.plot import camera_series, cost_plot, size_series, slope
 from tools.performance.ratios import ratio_rows, ratios
 from tools.performance.recording import repeated
-from tools.process_use import cpu_seconds, memory
+from tools.processes import cpu_seconds, process_use
 
 MS = 1_000_000
 TOPICS = {"front": ["/front/depth", "/front/normals"], "rear": ["/rear/depth", "/rear/normals"]}
@@ -78,19 +78,6 @@ def test_a_load_without_any_answer_has_no_latency() -> None:
     assert (figures.answered, figures.loss, figures.latency_ms) == (0, 1.0, {})
 
 
-def test_an_engine_is_measured_in_a_process_of_its_own(tmp_path: Path) -> None:
-    model = str(write_tiny_bundle(tmp_path))
-    good = EngineSetting(model, "onnxruntime", "fp32", size=(64, 96), batch=3)
-    bad = EngineSetting(model, "onnxruntime", "fp16")
-    row, refused = measure([good, bad], rounds=2, frames=4)
-    assert (row["calls"], row["size"], row["batch"]) == (8, [64, 96], 3)
-    assert 0 < row["ms_best"] <= row["ms_p50"] <= row["ms_p95"]
-    assert row["images_per_second"] == pytest.approx(3e3 / row["ms_p50"])
-    assert row["peak_memory_mib"] > 20
-    assert 0 < row["load_seconds"] <= row["first_output_seconds"]
-    assert "fp32 or int8" in refused["error"]
-
-
 def test_an_engine_process_that_dies_is_one_clear_line(tmp_path: Path) -> None:
     setting = EngineSetting(str(write_tiny_bundle(tmp_path)), "onnxruntime")
     own = frozenset(sorted(os.sched_getaffinity(0))[:1])
@@ -113,7 +100,7 @@ def test_processes_are_measured_as_the_system_counts() -> None:
         assert child.stdout is not None and child.stdin is not None
         child.stdout.readline()
         assert 0.45 < cpu_seconds(child.pid) < 1.5
-        assert 64 < memory(child.pid) / 2**20 < 120
+        assert 64 < process_use(child.pid)["pss_mib"] < 120
         child.stdin.write("\n")
     facts = machine()
     assert facts["cores"] >= 1 and facts["processor"] and "numpy" in facts["versions"]
@@ -208,33 +195,27 @@ def test_one_node_is_compared_with_one_for_each_task(tmp_path: Path) -> None:
     assert found["multi_over_three_single_memory"] == used["multi"] / used["single"] < 0.7
 
 
-def test_ratios_are_those_of_the_rows(tmp_path: Path) -> None:
-    def engine(backend: str, precision: str, ms: float, **more: object) -> dict[str, object]:
-        usual = {"batch": 1, "threads": 2, "size": [192, 256]}
-        return {"backend": backend, "precision": precision, "ms_p50": ms, **usual, **more}
-
-    case = {"name": "rate", "width": 640, "height": 480}
+def test_ratios_are_those_of_the_rows() -> None:
     alone = {"images_per_second": 20.0, "ms_p95": 55.0}
     parts = {
         "engine": {
             "input_size": [192, 256],
             "int8_metric_loss_percent": {"depth": 0.5},
             "rows": [
-                engine("torch", "fp32", 90.0),
-                engine("onnxruntime", "fp32", 30.0),
-                engine("openvino", "fp32", 36.0),
-                engine("openvino", "int8", 20.0),
-                engine("openvino", "int8", 1.0, threads=1),
-                engine("onnxruntime", "fp32", 1.0, batch=4),
+                engine_row(backend="torch", precision="fp32", ms_p50=90.0),
+                engine_row(backend="onnxruntime", precision="fp32", ms_p50=30.0),
+                engine_row(backend="openvino", precision="fp32", ms_p50=36.0),
+                engine_row(ms_p50=20.0),
+                engine_row(ms_p50=1.0, threads=1),
+                engine_row(precision="fp32", ms_p50=1.0, batch=4),
                 {"error": "there is no GPU", "asked": {}},
             ],
         },
         "node": {
             "rows": [
-                {"case": case, "loss": 0.4, "rate": 19.0, "engine": alone, "rate_offered": 32.0,
-                 "latency_ms": {"p95": 90.0}, "lost_out": 0},
-                {"case": case, "loss": 0.0, "rate": 10.0, "engine": alone, "rate_offered": 10.0,
-                 "latency_ms": {"p95": 61.0}, "lost_out": 2},
+                node_row("rate", (192, 256), 19.0, engine=alone, latency_ms={"p95": 90.0}),
+                node_row("rate", (192, 256), 10.0, engine=alone, latency_ms={"p95": 61.0},
+                         loss=0.0, rate_offered=10.0, lost_out=2),
             ]
         },
     }  # fmt: skip
@@ -254,25 +235,17 @@ def test_ratios_are_those_of_the_rows(tmp_path: Path) -> None:
     assert reached["multi_over_three_single_fps"] == ("at least 2.3", "")
 
 
-def cost_rows() -> list[dict[str, object]]:
-    """An engine of 1 ms per thousand pixels, a node that takes 5 ms more; cameras share it."""
-    usual = {"width": 640, "height": 480, "results": ["depth"], "max_batch": 1, "threads": 1}
-    rows = []
-    for height, width in ((96, 128), (192, 256), (288, 384)):
-        ms = height * width / 1e3
-        rows.append(
-            {"case": {**usual, "name": "input size", "cameras": 1}, "loss": 0.3,
-             "engine": {"size": [height, width], "ms_p50": ms}, "rate": 1e3 / (ms + 5)}
-        )  # fmt: skip
-    for cameras, batch, rate in ((1, 1, 20.0), (2, 1, 19.0), (4, 1, 18.0), (2, 2, 21.0)):
-        case = {**usual, "name": "cameras", "cameras": cameras, "max_batch": batch}
-        rows.append({"case": case, "loss": 0.3, "rate": rate})
-    rows.append({"case": {**usual, "name": "cameras", "cameras": 1}, "loss": 0.0, "rate": 5.0})
-    return rows
-
-
-def test_cost_is_drawn_and_said(tmp_path: Path) -> None:
-    rows = cost_rows()
+def test_cost_is_drawn_and_said() -> None:
+    # an engine of 1 ms per thousand pixels, a node that takes 5 ms more; cameras share it
+    rows = [
+        node_row("input size", size, 1e3 / (size[0] * size[1] / 1e3 + 5), loss=0.3)
+        for size in ((96, 128), (192, 256), (288, 384))
+    ]
+    for number, batch, rate, loss in (
+        (1, 1, 20.0, 0.3), (2, 1, 19.0, 0.3), (4, 1, 18.0, 0.3), (2, 2, 21.0, 0.3), (1, 1, 5.0, 0.0)
+    ):  # fmt: skip
+        case = {"cameras": number, "max_batch": batch}
+        rows.append(node_row("cameras", (192, 256), rate, case=case, loss=loss))
     assert slope(size_series(rows)["node"]) == pytest.approx(1.0)
     assert camera_series(rows) == {
         "one at a time": [(1, 20.0), (2, 19.0), (4, 18.0)],
@@ -311,12 +284,10 @@ def test_a_single_task_network_gives_its_own_maps_alone(tmp_path: Path) -> None:
 def test_the_offline_pass_is_measured_beside_its_engine(tmp_path: Path) -> None:
     model = write_tiny_bundle(tmp_path / "models")
     bag = write_recording(tmp_path / "bag", frames=8)
-    command = [sys.executable, "-m", "tools.performance", "recording", str(bag)]
-    command += ["--model", str(model), "--backend", "onnxruntime", "--times", "3"]
-    done = subprocess.run(
-        [*command, "--docs", str(tmp_path)], capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 0, done.stderr
+    proto_mtl_bench(
+        "recording", bag, "--model", model, "--backend", "onnxruntime", "--times", 3,
+        "--docs", tmp_path,
+    )  # fmt: skip
     found = json.loads((tmp_path / "recordings.json").read_text())["offline_pass"]
     assert found["pass_over_engine"] == pytest.approx(found["pass_fps"] / found["engine_fps"])
     assert 50 < found["peak_mib"] < 2000 and 50 < found["peak_mib_longer"] < 2000

@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,12 @@ from sensor_msgs.msg import CameraInfo, Image
 from proto_mtl_ros.data.bags.recording_kinds import open_recording
 from proto_mtl_ros.data.bags.stamp_log import StampLog
 from recordings import picture, write_recording
-from tools.performance import cameras
+from tools.performance import camera_process, cameras
+from tools.performance.camera_process import usual_info
+from tools.processes import to_word
 from tools.soak import camera as soak_camera
-from tools.soak.camera import SoakCamera, SoakLoad, read_recording, usual_info
-from tools.soak.schedule import Fault
+from tools.soak.camera import SoakCamera, read_recording
+from tools.soak.schedule import Fault, SoakSetting
 
 pytestmark = pytest.mark.ros
 
@@ -56,46 +59,59 @@ def node() -> Iterator[Any]:
         yield node
 
 
-def soak_load(**more: Any) -> str:
-    usual = {"recording": "", "camera": "camera", "rate": 0.0, "seconds": 1.0, "seed": 0,
-             "faults": (), "log": ""}  # fmt: skip
-    return SoakLoad(**{**usual, **more}).to_json()
+def soak_load(**more: Any) -> SoakSetting:
+    usual = {"recording": "", "rate": 50.0, "seconds": 1.0, "faults": ()}
+    return SoakSetting(**{**usual, **more})
 
 
-def test_cameras_show_the_picture_that_is_given(tmp_path: Path, client: Client) -> None:
-    file, log = tmp_path / "one.png", tmp_path / "log.json"
+def test_cameras_show_the_picture_that_is_given(tmp_path: Path, node: Any, client: Client) -> None:
+    file = tmp_path / "one.png"
     cv2.imwrite(str(file), picture(0)[..., ::-1])
     images = client.collect(Image, "/camera/image", qos_profile_sensor_data)
     infos = client.collect(CameraInfo, "/camera/camera_info", qos_profile_sensor_data)
-    # faster than any machine: every image is late, and sent at once
-    load = cameras.Load(
-        width=80, height=60, rate=1e5, seconds=2e-4, picture=str(file), log=str(log)
-    )
-    assert cameras.main([load.to_json()]) == 0
-    wait_for(lambda: images.messages and infos.messages, "the images")
+    source = cameras.Cameras(node, cameras.Load(width=80, height=60, picture=str(file)))
+
+    def arrived() -> bool:
+        source.send("camera")  # best effort: the first may get lost
+        return bool(images.messages and infos.messages)
+
+    wait_for(arrived, "the images")
     got = np.frombuffer(images.messages[0].data, np.uint8).reshape(60, 80, 3)
     assert np.array_equal(got, cv2.resize(picture(0), (80, 60)))
+
+
+def test_a_camera_process_sends_its_load_and_says_so(
+    tmp_path: Path, client: Client, capsys: pytest.CaptureFixture[str]
+) -> None:
+    client.collect(Image, "/camera/image", qos_profile_sensor_data)
+    client.collect(CameraInfo, "/camera/camera_info", qos_profile_sensor_data)
+    log = tmp_path / "log.json"
+    # faster than any machine: every image is late, and sent at once
+    load = cameras.Load(width=80, height=60, rate=1e5, seconds=2e-4, log=str(log))
+    assert cameras.main([to_word(load)]) == 0
     (stamps,) = StampLog.read(log).stamps.values()
     assert len(stamps) == load.images == 20
+    assert '"event": "sent", "count": 20' in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("main", "load", "status", "said"),
+    [
+        (cameras.main, cameras.Load(width=8, height=8), 1, "bench_cameras: nobody listens"),
+        (cameras.main, cameras.Load(picture="nothing"), 2, "bench_cameras: nothing is not a pict"),
+        (soak_camera.main, soak_load(), 1, "soak_camera: nobody listens"),
+        (soak_camera.main, soak_load(recording="no"), 2, "soak_camera: there is no recording at"),
+    ],
+)
 def test_cameras_that_cannot_work_say_why(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for module in (cameras, soak_camera):
-        monkeypatch.setattr(module, "_PATIENCE", 0.1)
-    assert cameras.main([cameras.Load(width=8, height=8).to_json()]) == 1
-    assert capsys.readouterr().err == "nobody listens to the cameras\n"
-    rclpy.try_shutdown()
-    with pytest.raises(SystemExit, match="nothing.png is not a picture"):
-        cameras.main([cameras.Load(picture="nothing.png").to_json()])
-    rclpy.try_shutdown()
-    bag = write_recording(tmp_path / "bag", frames=2)
-    assert soak_camera.main([soak_load(recording=str(bag))]) == 1
-    assert capsys.readouterr().err == "soak_camera: nobody listens to the camera\n"
-    rclpy.try_shutdown()
-    assert soak_camera.main([soak_load(recording=str(tmp_path / "nothing"))]) == 2
-    assert "soak_camera: there is no recording at" in capsys.readouterr().err
+    main: Any, load: Any, status: int, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setattr(camera_process, "PATIENCE", 0.1)
+    if getattr(load, "recording", None) == "":
+        load = replace(load, recording=str(write_recording(tmp_path / "bag", frames=2)))
+    assert main([to_word(load), ""]) == status
+    assert capsys.readouterr().err.startswith(said)
 
 
 def test_a_soak_camera_takes_the_first_images_and_a_calibration(tmp_path: Path) -> None:
@@ -112,7 +128,7 @@ def test_a_soak_camera_takes_the_first_images_and_a_calibration(tmp_path: Path) 
 def test_a_soak_camera_sends_its_faults(node: Any, client: Client) -> None:
     images = client.collect(Image, "/camera/image")
     infos = client.collect(CameraInfo, "/camera/camera_info")
-    camera = SoakCamera(node, "camera", [picture(0)], usual_info(120, 160))
+    camera = SoakCamera(node, soak_load(), [picture(0)], usual_info(120, 160))
     wait_for(camera.matched, "the subscriptions")
 
     def sent(fault: str, count: int = 1) -> list[Any]:
@@ -133,11 +149,13 @@ def test_a_soak_camera_sends_its_faults(node: Any, client: Client) -> None:
     assert not any(infos.messages[-1].k) and any(infos.messages[0].k)
 
 
-def test_a_soak_camera_pauses_and_catches_nothing_up(node: Any) -> None:
-
-    camera = SoakCamera(node, "camera", [picture(0)], usual_info(120, 160))
-    faults = [Fault("pause", 0.2, 0.3)]
-    camera.run(50.0, 0.8, faults, threading.Event(), time.monotonic())
+def test_a_soak_camera_pauses_and_catches_nothing_up(
+    node: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = soak_load(seconds=0.8, faults=("pause",))
+    camera = SoakCamera(node, load, [picture(0)], usual_info(120, 160))
+    monkeypatch.setattr(soak_camera, "schedule", lambda *_: [Fault("pause", 0.2, 0.3)])
+    camera.run(time.monotonic(), threading.Event())
     (times,) = camera.log.times.values()
     gaps = np.diff(times) / 1e9
     assert gaps.max() >= 0.3 and (gaps > 0.25).sum() == 1

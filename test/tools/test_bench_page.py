@@ -106,7 +106,11 @@ def test_engines_are_measured_by_a_command(tmp_path: Path) -> None:
     assert "onnxruntime fp16 (64, 96) x2: ONNX Runtime runs in fp32 or int8" in said
     row, refused = json.loads((out / "engine.json").read_text())["rows"]
     assert (row["calls"], row["batch"], row["size"]) == (2, 2, [64, 96])
-    assert "error" in refused
+    assert 0 < row["ms_best"] <= row["ms_p50"] <= row["ms_p95"]
+    assert row["images_per_second"] == pytest.approx(2e3 / row["ms_p50"])
+    assert row["peak_memory_mib"] > 20
+    assert 0 < row["load_seconds"] <= row["first_output_seconds"]
+    assert "fp32 or int8" in refused["error"]
 
 
 def test_accuracy_is_measured_by_input_size(tmp_path: Path) -> None:

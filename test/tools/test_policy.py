@@ -43,13 +43,13 @@ class VisionClass:
 """
 
 
+def run(*options: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "tools.sros2_policy", *options]
+    return subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY)
+
+
 def printed(*options: str) -> str:
-    result = subprocess.run(
-        [sys.executable, "-m", "tools.sros2_policy", *options],
-        capture_output=True,
-        text=True,
-        cwd=REPOSITORY,
-    )
+    result = run(*options)
     assert result.returncode == 0, result.stderr
     return result.stdout
 
@@ -128,12 +128,7 @@ def test_cameras_are_named_as_in_the_launch_file() -> None:
     ],
 )
 def test_what_is_no_name_is_one_line(options: tuple[str, ...]) -> None:
-    result = subprocess.run(
-        [sys.executable, "-m", "tools.sros2_policy", *options],
-        capture_output=True,
-        text=True,
-        cwd=REPOSITORY,
-    )
+    result = run(*options)
     assert result.returncode == 2 and not result.stdout
     assert result.stderr.splitlines()[-1].startswith("policy: error: ")
 
@@ -166,10 +161,7 @@ VARIANTS: dict[str, tuple[list[str], dict[str, str], list[str]]] = {
 @pytest.mark.ros
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_a_running_node_uses_what_is_allowed_and_nothing_else(
-    variant: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    record_fault: Callable[..., None],
+    variant: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, record_fault: Callable[..., None]
 ) -> None:
     pytest.importorskip("rclpy", reason="ROS 2 is not installed")
     pytest.importorskip("onnx", reason="the tiny model is made with onnx")

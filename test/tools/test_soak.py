@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,9 +26,9 @@ from proto_mtl_ros.cli.main import run_tool
 from proto_mtl_ros.data.bags.stamp_log import StampLog
 from proto_mtl_ros.errors import ConfigError
 from recordings import write_recording
-from tools.process_use import process_use
+from tools.processes import process_use
 from tools.soak.__main__ import soak
-from tools.soak.analysis import accounts, fault_outcomes, trend
+from tools.soak.analysis import Accounts, FaultOutcome, accounts, fault_outcomes, trend
 from tools.soak.operator import Operator
 from tools.soak.plot import soak_plot
 from tools.soak.schedule import KINDS, Fault, schedule
@@ -97,8 +98,7 @@ def logs() -> tuple[StampLog, dict[int, str], StampLog, dict[str, str]]:
 
 
 def test_every_image_is_accounted_for() -> None:
-    sent, fates, heard, counters = logs()
-    found = accounts(sent, fates, heard, TOPICS, counters, [(100.75, 100.85)])
+    found = balance_of()
     assert (found.sent, found.received, found.processed) == (20, 18, 16)
     assert found.lost_in_transport == {"burst": 1} and found.while_inactive == 1
     assert found.causes == {"overwritten": 1, "bad_step": 1}
@@ -112,12 +112,12 @@ def test_points_are_not_expected_without_a_calibration() -> None:
         del log["calm"][-3:]
     for log in (heard.stamps, heard.times):
         del log[TOPICS[1]][-4:]  # the image before was processed with the next one's camera_info
-    found = accounts(sent, fates, heard, TOPICS, counters, [(100.75, 100.85)])
+    found = balance_of(sent, fates, heard, counters)
     assert found.without_calibration == 4 and found.unexplained_drops == 0
     for log in (heard.stamps, heard.times):
         del log[TOPICS[0]][-1]
         del log[TOPICS[1]][0]
-    found = accounts(sent, fates, heard, TOPICS, counters, [(100.75, 100.85)])
+    found = balance_of(sent, fates, heard, counters)
     assert [topic for topic, _ in found.missing] == list(TOPICS)
 
 
@@ -127,7 +127,7 @@ def test_what_is_not_accounted_for_is_named() -> None:
     for log in (heard.stamps, heard.times):
         log[TOPICS[1]].pop()  # a result that did not arrive
     heard.add(TOPICS[0], 19, 1)  # one that came twice
-    found = accounts(sent, fates, heard, TOPICS, counters, [(100.75, 100.85)])
+    found = balance_of(sent, fates, heard, counters)
     assert sorted(found.unexplained.values()) == [0, 1, 1, 1]
     assert found.missing == [(TOPICS[1], pytest.approx(101.9))]
     lines = verdict(soak_figures([], found, [], [], 0.0))
@@ -145,10 +145,10 @@ def test_a_fault_counts_as_survived_when_results_come_again() -> None:
     refused = {faults[2]: "reload_model answered False: no"}
     rows = fault_outcomes(faults, 100.0, 199.5, heard, TOPICS, said, refused, patience=10.0)
     pause, reload = rows  # the burst was still going on
-    assert (pause["tried"], pause["survived"]) == (2, 1)  # after the second nothing came for 12 s
-    assert pause["longest_recovery_seconds"] == 10.0
-    assert pause["seen"] == ["no image for N s"]
-    assert (reload["tried"], reload["survived"]) == (1, 0) and "answered" in reload["failed"][0]
+    assert (pause.tried, pause.survived) == (2, 1)  # after the second nothing came for 12 s
+    assert pause.longest_recovery_seconds == 10.0
+    assert pause.seen == ["no image for N s"]
+    assert (reload.tried, reload.survived) == (1, 0) and "answered" in reload.failed[0]
 
 
 def test_a_schedule_is_that_of_its_seed_and_has_calm_between() -> None:
@@ -162,17 +162,25 @@ def test_a_schedule_is_that_of_its_seed_and_has_calm_between() -> None:
         schedule(10, 0, ["rain"])
 
 
-def test_a_leak_and_a_fault_that_stays_are_said() -> None:
+def balance_of(*log: Any) -> Accounts:
+    sent, fates, heard, counters = log or logs()
+    return accounts(sent, fates, heard, TOPICS, counters, [(100.75, 100.85)])
+
+
+def leaking_figures(outcomes: list[FaultOutcome]) -> dict[str, Any]:
+    """Figures of half an hour in which memory leaks: too long to measure here."""
     times, values = memory_of(30, 0)
     samples = [
         {"t": t, "fds": 20.0, "threads": 20.0, "rate_in_hz": 12.0,
          **dict.fromkeys(("rss_mib", "anon_mib", "pss_mib", "uss_mib"), v)}
         for t, v in zip(times.tolist(), values.tolist())
     ]  # fmt: skip
-    sent, fates, heard, counters = logs()
-    balance = accounts(sent, fates, heard, TOPICS, counters, [(100.75, 100.85)])
-    row = {"name": "a", "tried": 2, "survived": 1, "failed": []}
-    figures = soak_figures(samples, balance, [row], [Fault("pause", 60, 5)], 150.0)
+    return soak_figures(samples, balance_of(), outcomes, [Fault("pause", 60, 5)], ROUND)
+
+
+def test_a_leak_and_a_fault_that_stays_are_said() -> None:
+    row = FaultOutcome("pause", "a", tried=2, survived=1)
+    figures = leaking_figures([row])
     assert figures["memory_within_noise"] is False and figures["unexplained_drops"] == 0
     low, high = figures["memory_slope_interval"]
     assert low <= figures["memory_slope_mib_per_hour"] <= high
@@ -183,16 +191,7 @@ def test_a_leak_and_a_fault_that_stays_are_said() -> None:
 def test_the_command_says_what_is_not_well(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A slope takes half an hour to measure: its samples are made here."""
-    times, values = memory_of(30, 0)
-    samples = [
-        {"t": t, "fds": 20.0, "threads": 20.0, "rate_in_hz": 12.0,
-         **dict.fromkeys(("rss_mib", "anon_mib", "pss_mib", "uss_mib"), v)}
-        for t, v in zip(times.tolist(), values.tolist())
-    ]  # fmt: skip
-    sent, fates, heard, counters = logs()
-    balance = accounts(sent, fates, heard, TOPICS, counters, [(100.75, 100.85)])
-    figures = soak_figures(samples, balance, [], [], ROUND)
+    figures = leaking_figures([])
     monkeypatch.setattr(Soak, "run", lambda self: figures)
     options = ["--recording", write_recording(tmp_path / "bag", frames=2), "--out", tmp_path]
     options += ["--model", write_tiny_bundle(tmp_path), "--docs", tmp_path / "docs"]
@@ -295,7 +294,7 @@ def test_an_operator_gives_everything_back_and_says_what_was_refused(tmp_path: P
         refused = carry_out("reload")
         assert refused["reload"].startswith("reload_model answered False") and len(refused) == 1
         assert client.change_state("deactivate")
-        assert carry_out("lifecycle") == {"lifecycle": "transition 4 was refused"}
+        assert carry_out("lifecycle") == {"lifecycle": "the transition deactivate was refused"}
         assert client.state() == "active"
         assert node.end() == 0
     finally:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -64,8 +65,6 @@ def extras(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     result = subprocess.run(
         [sys.executable, "-c", program], cwd=copy, capture_output=True, text=True, check=True
     )
-    import json
-
     return dict(json.loads(result.stdout))
 
 

@@ -19,8 +19,6 @@ from proto_mtl_ros.runtime.bundle import Bundle
 from proto_mtl_ros.runtime.engine import create_engine
 from recordings import without, write_recording
 
-pytest.importorskip("torch", reason="training needs torch")
-pytest.importorskip("lightning", reason="training needs lightning")
 pytest.importorskip("onnx", reason="export needs onnx")
 
 QUICK = """
@@ -47,7 +45,6 @@ def run(*arguments: object) -> str:
     return done.output
 
 
-@pytest.mark.slow
 @pytest.mark.slow
 def test_a_model_learns_from_the_first_part_and_is_judged_by_the_last(
     room_recording: Path, tmp_path: Path
@@ -106,7 +103,9 @@ def test_a_model_learns_from_the_first_part_and_is_judged_by_the_last(
     ("options", "hint"),
     [
         (("--learn", 0.8, "--judge", 0.5), "more than the whole recording"),
-        (("--motion", 0.5), "take more with a smaller --motion"),
+        pytest.param(
+            ("--motion", 0.5), "take more with a smaller --motion", marks=pytest.mark.slow
+        ),
     ],
 )
 def test_what_cannot_be_learnt_from_is_refused(

@@ -10,14 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from nyuv2_pack import write_pack
+from small_training import config_file
 
-torch = pytest.importorskip("torch", reason="training needs torch")
-pytest.importorskip("lightning", reason="training needs lightning")
-
-from small_training import config_file  # noqa: E402
-
-from proto_mtl_ros.training.frames import EpochBatches  # noqa: E402
+from proto_mtl_ros.training.frames import EpochBatches
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -28,6 +25,16 @@ TINY: dict[str, Any] = {
     "loss": {"tke": 0.1, "tc": 0.5, "entropy": 0.5, "geometry": 0.5},
     "optimiser": {"batch": 4, "warmup_steps": 1, "lr": 1e-3, "freeze_norm": True},
 }
+
+# a floor above log T, so that the entropy loss has a gradient in every step; a file, because
+# Lightning starts the second process by it
+PROGRAM = """
+from proto_mtl_ros.cli.main import main
+from proto_mtl_ros.training.auxiliary import prototype_knowledge
+
+prototype_knowledge._FLOOR = 1.5
+main()
+"""
 
 
 @pytest.fixture(scope="module")
@@ -40,8 +47,9 @@ def _train(folder: Path, pack: Path, **changes: Any) -> dict[str, Any]:
     folder.mkdir()
     merged = {k: {**TINY[k], **v} if k in TINY else v for k, v in changes.items()}
     config = config_file(folder, **{**TINY, **merged})
+    (folder / "program.py").write_text(PROGRAM)
     arguments = ["--config", config, "--data", pack, "--out", folder / "run"]
-    command = [sys.executable, "-m", "proto_mtl_ros.cli", "train", *map(str, arguments)]
+    command = [sys.executable, folder / "program.py", "train", *map(str, arguments)]
     environment = {k: v for k, v in os.environ.items() if k not in ("LOCAL_RANK", "WORLD_SIZE")}
     result = subprocess.run(command, capture_output=True, text=True, timeout=500, env=environment)
     assert result.returncode == 0, result.stderr
@@ -87,6 +95,8 @@ def test_a_batch_in_two_parts_trains_the_weights_of_a_whole_one(pack, tmp_path):
     whole = _train(tmp_path / "whole", pack, loss=only)
     parts = _train(tmp_path / "parts", pack, loss=only, optimiser={"accumulate": 2})
     assert whole["global_step"] == parts["global_step"]
+    # sums in another order: where a gradient is all but zero, Adam makes whole steps of what
+    # rounding left of it; the largest difference seen is 1.2e-4, a batch norm's bias
     _assert_alike(whole, parts, 2e-4)
 
 

@@ -5,19 +5,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
+from small_training import learn_by_heart, train_config
 
-torch = pytest.importorskip("torch", reason="training needs torch")
-pytest.importorskip("lightning", reason="training needs lightning")
-
-from small_training import train_config  # noqa: E402
-
-from proto_mtl_ros.data.sample import Sample  # noqa: E402
-from proto_mtl_ros.geometry import Camera  # noqa: E402
-from proto_mtl_ros.tasks import NYU13, TASKS, binary  # noqa: E402
-from proto_mtl_ros.training.export import onnx_file  # noqa: E402
-from proto_mtl_ros.training.frames import whole_frames  # noqa: E402
-from proto_mtl_ros.training.module import MultiTaskModule  # noqa: E402
-from proto_mtl_ros.training.trainer import training_store  # noqa: E402
+from proto_mtl_ros.data.sample import Sample
+from proto_mtl_ros.geometry import Camera
+from proto_mtl_ros.tasks import NYU13, TASKS, binary
+from proto_mtl_ros.training.export import onnx_file
+from proto_mtl_ros.training.trainer import training_store
 
 
 class Stripes:
@@ -54,17 +49,7 @@ def module_and_batch(monkeypatch):
         loss={"edges": 2.0},
         optimiser={"lr": 5e-3, "warmup_steps": 1, "decay_epochs": 10},
     )
-    torch.manual_seed(0)
-    store = training_store(config, Stripes())
-    batch = whole_frames(store, config, range(4))
-    module = MultiTaskModule(config, 60, NYU13).train()
-    optimiser = module.configure_optimizers()["optimizer"]
-    for _ in range(60):
-        losses, extra, _ = module.losses(batch, module(batch["image"]))
-        (sum(losses.values()) + extra).backward()
-        torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
-        optimiser.step()
-        optimiser.zero_grad()
+    module, batch, _ = learn_by_heart(config, training_store(config, Stripes()), range(4))
     return module, batch
 
 

@@ -23,10 +23,9 @@ from proto_mtl_ros.errors import DataError
 from proto_mtl_ros.geometry import resize
 from proto_mtl_ros.runtime.bundle import INT8_GRAPHS, Bundle
 from proto_mtl_ros.runtime.engine import create_engine
-from proto_mtl_ros.runtime.onnx_weights import fold_casts
+from proto_mtl_ros.runtime.half import fold_casts
 from proto_mtl_ros.training.quantisation.accuracy import Loss, disagreement
-from proto_mtl_ros.training.quantisation.export import export_int8
-from proto_mtl_ros.training.quantisation.frames import divided
+from proto_mtl_ros.training.quantisation.export import divided, export_int8
 from proto_mtl_ros.training.quantisation.int8 import QuantisationError, kept_in_float, make_signed
 
 

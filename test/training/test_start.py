@@ -7,30 +7,35 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
+import torch
 import typer
 from nyuv2_pack import write_pack
 from typer.testing import CliRunner
 
-torch = pytest.importorskip("torch", reason="training needs torch")
-pytest.importorskip("lightning", reason="training needs lightning")
-
-import safetensors.torch  # noqa: E402
-
-from proto_mtl_ros.cli.train import command as train_command  # noqa: E402
-from proto_mtl_ros.data.nyuv2 import NYUv2  # noqa: E402
-from proto_mtl_ros.errors import BundleError, ConfigError, DataError  # noqa: E402
-from proto_mtl_ros.runtime.bundle import Bundle  # noqa: E402
-from proto_mtl_ros.runtime.engine import create_engine  # noqa: E402
-from proto_mtl_ros.tasks import NYU13, LabelSet, tasks_over  # noqa: E402
-from proto_mtl_ros.training.auxiliary.auxiliary_loss import TEACHER, TEACHER_FEATURES  # noqa: E402
-from proto_mtl_ros.training.checkpoint import network_from_checkpoint  # noqa: E402
-from proto_mtl_ros.training.config import TrainConfig  # noqa: E402
-from proto_mtl_ros.training.start import continued_from, starting_network  # noqa: E402
-from proto_mtl_ros.training.store import FrameStore  # noqa: E402
-from proto_mtl_ros.training.teachers import attach_teachers  # noqa: E402
+from proto_mtl_ros.cli.train import command as train_command
+from proto_mtl_ros.data.nyuv2 import NYUv2
+from proto_mtl_ros.errors import BundleError, ConfigError, DataError
+from proto_mtl_ros.runtime.bundle import Bundle
+from proto_mtl_ros.runtime.engine import create_engine
+from proto_mtl_ros.tasks import NYU13, LabelSet, tasks_over
+from proto_mtl_ros.training.augmentation import Crop
+from proto_mtl_ros.training.auxiliary.auxiliary_loss import TEACHER, TEACHER_FEATURES
+from proto_mtl_ros.training.checkpoint import network_from_checkpoint
+from proto_mtl_ros.training.config import TrainConfig
+from proto_mtl_ros.training.start import continued_from, starting_network
+from proto_mtl_ros.training.store import FrameStore
+from proto_mtl_ros.training.teachers import attach_teachers
 
 MODEL = Path(__file__).resolve().parents[2] / "models" / "nyu13-lite0"
 OWN = LabelSet("own", ("crate", "shelf"), ((1, 2, 3), (4, 5, 6)))
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory) -> NYUv2:
+    """Four frames with one label each."""
+    pack = write_pack(tmp_path_factory.mktemp("pack"), train=4, val=1)
+    return NYUv2(pack, "train", manifest=pack / "manifests" / "one_label.csv")
 
 
 def _config(**changes) -> TrainConfig:
@@ -75,18 +80,14 @@ def test_bundle_of_another_backbone_or_none_is_refused(tmp_path):
         starting_network(_config(model={"backbone": "resnet18"}), tasks_over(("depth",), NYU13))
 
 
-def test_the_shipped_model_teaches_what_frames_have_no_label_for(tmp_path):
+def test_the_shipped_model_teaches_what_frames_have_no_label_for(source):
     """Its predictions in the store are those of its engine on the whole frame."""
-    pack = write_pack(tmp_path / "pack", train=4, val=1)
-    source = NYUv2(pack, "train", manifest=pack / "manifests" / "one_label.csv")
     config = _config(
         loss={"distillation": 1.0},
         distillation={"teachers": dict.fromkeys(("segmentation", "depth", "normals"), str(MODEL))},
     )
     store = FrameStore(source, tasks_over(config.tasks, NYU13), (192, 256), 1.0)
     attach_teachers(store, config)
-    from proto_mtl_ros.training.augmentation import Crop
-
     batch = store.batch(range(3), [Crop()] * 3, config.canonical_fx)
     # frame 0 has a segmentation label, frame 1 a depth label: nobody teaches those
     assert not batch[f"{TEACHER}segmentation"][0].any()
@@ -111,10 +112,8 @@ def test_the_shipped_model_teaches_what_frames_have_no_label_for(tmp_path):
     assert (ids == straight["segmentation"][1, 2::4, 2::4]).mean() > 0.8
 
 
-def test_features_of_teachers_come_for_every_frame_and_need_the_same_width(tmp_path):
+def test_features_of_teachers_come_for_every_frame_and_need_the_same_width(source):
     """Standardised per channel; those of the mirror image differ from the mirrored ones."""
-    pack = write_pack(tmp_path / "pack", train=4, val=1)
-    source = NYUv2(pack, "train", manifest=pack / "manifests" / "one_label.csv")
     options = {
         "loss": {"feature_distillation": 1.0},
         "distillation": {"teachers": {"depth": str(MODEL)}},
@@ -122,8 +121,6 @@ def test_features_of_teachers_come_for_every_frame_and_need_the_same_width(tmp_p
     config = _config(**options)
     store = FrameStore(source, tasks_over(config.tasks, NYU13), (192, 256), 1.0)
     attach_teachers(store, config)
-    from proto_mtl_ros.training.augmentation import Crop
-
     whole = store.batch(range(4), [Crop()] * 4, config.canonical_fx)
     assert f"{TEACHER}depth" not in whole
     features = whole[f"{TEACHER_FEATURES}depth"]
@@ -138,9 +135,7 @@ def test_features_of_teachers_come_for_every_frame_and_need_the_same_width(tmp_p
         attach_teachers(store, _config(**options, model={"width": 96}))
 
 
-def test_teacher_with_other_classes_is_refused(tmp_path):
-    pack = write_pack(tmp_path / "pack", train=4, val=1)
-    source = NYUv2(pack, "train", manifest=pack / "manifests" / "one_label.csv")
+def test_teacher_with_other_classes_is_refused(source):
     config = _config(
         loss={"distillation": 1.0}, distillation={"teachers": {"segmentation": str(MODEL)}}
     )

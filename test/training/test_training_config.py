@@ -5,24 +5,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 import sources
+import torch
 from nyuv2_pack import write_pack
+from small_training import config_file, settings, train_config
 
-torch = pytest.importorskip("torch", reason="training needs torch")
-pytest.importorskip("lightning", reason="training needs lightning")
-
-from small_training import config_file, settings, train_config  # noqa: E402
-
-from proto_mtl_ros.data.nyuv2 import NYUv2  # noqa: E402
-from proto_mtl_ros.data.table import hold_out  # noqa: E402
-from proto_mtl_ros.errors import ConfigError, DataError  # noqa: E402
-from proto_mtl_ros.training.config import TrainConfig  # noqa: E402
-from proto_mtl_ros.training.progress import duration, held_out_figures  # noqa: E402
-from proto_mtl_ros.training.sources import reported_frames, split_frames  # noqa: E402
-from proto_mtl_ros.training.trainer import check_division, train, training_store  # noqa: E402
-from proto_mtl_ros.training.upgrade import upgraded  # noqa: E402
+from proto_mtl_ros.data.nyuv2 import NYUv2
+from proto_mtl_ros.errors import ConfigError
+from proto_mtl_ros.training.config import TrainConfig
+from proto_mtl_ros.training.monitor import duration, held_out_figures
+from proto_mtl_ros.training.sources import reported_frames, split_frames
+from proto_mtl_ros.training.trainer import check_division, train, training_store
+from proto_mtl_ros.training.upgrade import upgraded
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PLAIN = {"tke": 0.0, "tc": 0.0}
@@ -163,7 +158,7 @@ def test_a_batch_that_cannot_be_divided_is_refused():
         check_division(config, 2)
 
 
-def test_manifest_restricts_labels_and_must_be_complete(tmp_path):
+def test_manifest_restricts_labels(tmp_path):
     pack = write_pack(tmp_path / "pack")
     frames = NYUv2(pack, "train", manifest=pack / "manifests" / "one_label.csv")
     assert [sorted(frames[i].labels) for i in range(3)] == [
@@ -171,23 +166,6 @@ def test_manifest_restricts_labels_and_must_be_complete(tmp_path):
         ["depth"],
         ["normals"],
     ]
-    short = tmp_path / "short.csv"
-    short.write_text("frame_id,segmentation,depth,normals\n0001,1,0,0\n")
-    with pytest.raises(DataError, match="no row for frame 0002"):
-        NYUv2(pack, "train", manifest=short)
-    wrong = tmp_path / "wrong.csv"
-    wrong.write_text("frame_id,segmentation,depth,normals\n0001,yes,0,0\n")
-    with pytest.raises(DataError, match="not 0 or 1"):
-        NYUv2(pack, "train", manifest=wrong)
-
-
-def test_held_out_frames_are_contiguous_and_disjoint():
-    ids = [f"{i:04d}" for i in range(100)]
-    kept, held = hold_out(ids, blocks=4, length=5)
-    assert len(held) == 20
-    assert sorted(kept + held) == ids
-    jumps = np.diff([int(i) for i in held])
-    assert (jumps != 1).sum() == 3
 
 
 def test_a_task_without_a_held_out_label_is_left_out_of_the_progress():

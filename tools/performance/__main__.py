@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.progress import Progress
+from rich.progress import track
 
 import proto_mtl_ros
 from proto_mtl_ros.cli import comma_list
@@ -64,17 +64,10 @@ def engine(
         for backend in comma_list.parts(backends)
         for precision in comma_list.parts(precisions)
     ]
-    with Progress() as bar:
-        task = bar.add_task("measuring", total=rounds)
-        rows = measure(settings, rounds, frames, lambda done, _: bar.update(task, completed=done))
+    rows = measure(settings, rounds, frames)
     loss = bundle.manifest.metrics.get("int8_cpu", {}).get("loss_percent")
-    _write(
-        out / "engine.json",
-        bundle.name,
-        input_size=list(own),
-        int8_metric_loss_percent=loss,
-        rows=rows,
-    )
+    found = {"input_size": list(own), "int8_metric_loss_percent": loss, "rows": rows}
+    _write(out / "engine.json", bundle.name, **found)
     for row in rows:
         asked = row["asked"]
         name = f"{asked['backend']} {asked['precision']} {asked['size']} x{asked['batch']}"
@@ -106,6 +99,7 @@ def node(
 
     With --only, the rows of other cases in an earlier node.json stay.
     """
+    from proto_mtl_ros.files import read_json
     from proto_mtl_ros.runtime.bundle import Bundle
     from tools.performance.node_suite import cases, run_cases
 
@@ -116,26 +110,17 @@ def node(
         if name not in names:
             raise ConfigError(f"there is no case {name!r}: use {', '.join(names)}")
     chosen = [case for case in chosen if not only or case.name in only]
-    rows = _other_rows(out / "node.json", {case.name for case in chosen})
-    with Progress() as bar:
-        task = bar.add_task("starting", total=len(chosen))
-        for row in run_cases(
-            model,
-            chosen,
-            backend,
-            precision,
-            seconds,
-            picture,
-            lambda case, done, of: bar.update(task, completed=done, description=case.name),
-        ):
-            rows.append(row)
-            latency = row["latency_ms"].get("p95", float("nan"))
-            bar.console.print(
-                f"{row['case']['name']}: {row['rate_offered']:.1f} Hz offered,"
-                f" {row['rate']:.1f} answered, p95 {latency:.1f} ms",
-                highlight=False,
-            )
-            _write(out / "node.json", bundle.name, rows=rows)
+    measured = {case.name for case in chosen}
+    known = read_json(path, ConfigError)["rows"] if (path := out / "node.json").is_file() else []
+    rows = [row for row in known if row["case"]["name"] not in measured]
+    for row in run_cases(model, chosen, backend, precision, seconds, picture):
+        rows.append(row)
+        latency = row["latency_ms"].get("p95", float("nan"))
+        typer.echo(
+            f"{row['case']['name']}: {row['rate_offered']:.1f} Hz offered,"
+            f" {row['rate']:.1f} answered, p95 {latency:.1f} ms"
+        )
+        _write(out / "node.json", bundle.name, rows=rows)
 
 
 @app.command()
@@ -147,29 +132,17 @@ def compare(
     out: Out = FIGURES,
 ) -> None:
     """One multi-task node against three single-task nodes of the same backbone."""
-
     from proto_mtl_ros.files import ScratchFolder
     from proto_mtl_ros.runtime.bundle import Bundle
     from tools.performance import comparison
 
     bundle = Bundle.load(model)
-    tasks = bundle.manifest.tasks
-    with Progress() as bar, ScratchFolder("bench") as folder:
-        task = bar.add_task("exporting", total=len(tasks) + 2 * rounds)
-        singles = []
-        for name in tasks:
-            singles.append(comparison.single_task_bundle(bundle, name, folder))
-            bar.advance(task)
-        found = comparison.compare(
-            bundle,
-            singles,
-            backend,
-            rounds,
-            seconds,
-            progress=lambda what, done, of: bar.update(
-                task, completed=len(tasks) + done, description=what
-            ),
-        )
+    with ScratchFolder("bench") as folder:
+        singles = [
+            comparison.single_task_bundle(bundle, name, folder)
+            for name in track(bundle.manifest.tasks, "exporting")
+        ]
+        found = comparison.compare(bundle, singles, backend, rounds, seconds)
     _write(out / "compare.json", **found)
     fps, memory = found["frames_per_second"], found["memory_mib"]
     typer.echo(
@@ -197,20 +170,15 @@ def accuracy(
     from tools.performance.page import MAIN_METRICS
 
     frames = open_dataset(data, kind, split, None, option)
-    chosen = _sizes(sizes, "--sizes")
     rows: list[dict[str, Any]] = []
-    with Progress() as bar:
-        task = bar.add_task("evaluating", total=len(chosen) * len(frames))
-        for size in chosen:
-            predictor = proto_mtl_ros.load(model, backend, precision=precision, input_size=size)
-            samples = (frames[index] for index in range(len(frames)))
-            found = evaluate(
-                predictor, samples, frames.label_set.classes, lambda _: bar.advance(task)
-            )
-            figures = {name: value for one in found.metrics.values() for name, value in one.items()}
-            rows.append({"size": size, "engine": predictor.engine.choice, **figures})
-            name = predictor.bundle.name
-            predictor.close()
+    for size in _sizes(sizes, "--sizes"):
+        predictor = proto_mtl_ros.load(model, backend, precision=precision, input_size=size)
+        samples = (frames[index] for index in track(range(len(frames)), f"{size[0]}x{size[1]}"))
+        found = evaluate(predictor, samples, frames.label_set.classes)
+        figures = {name: value for one in found.metrics.values() for name, value in one.items()}
+        rows.append({"size": size, "engine": predictor.engine.choice, **figures})
+        name = predictor.bundle.name
+        predictor.close()
     _write(out / "accuracy.json", name, data=f"{kind} {split}", frames=len(frames), rows=rows)
     for row in rows:
         metrics = (f"{key} {row[key]:.3f}" for key in MAIN_METRICS if key in row)
@@ -235,23 +203,11 @@ def recording(
     from tools.performance.recording import pass_speed, peak_memory
 
     predictor = proto_mtl_ros.load(model, backend, "cpu", threads=threads)
-    with Progress() as bar:
-        task = bar.add_task("speed", total=rounds + 1)
-        speed = pass_speed(
-            recording, predictor, rounds, lambda done: bar.update(task, completed=done)
-        )
-        engine = predictor.engine.choice
-        predictor.close()
-        bar.update(task, description="memory")
-        memory = peak_memory(recording, model, times)
-        bar.advance(task)
-    found: dict[str, Any] = {
-        "recording": recording.name,
-        "engine": engine,
-        "threads": threads,
-        **speed,
-        **memory,
-    }
+    engine = predictor.engine.choice
+    found: dict[str, Any] = {"recording": recording.name, "engine": engine, "threads": threads}
+    found |= pass_speed(recording, predictor, rounds)
+    predictor.close()
+    found |= peak_memory(recording, model, times)
     if docs is not None:
         write_json_part(docs / "recordings.json", "offline_pass", {**found, "machine": machine()})
     typer.echo(
@@ -272,15 +228,6 @@ def page(
     for name, value in write_page(out, docs)["ratios"].items():
         typer.echo(f"{name}: {value}")
     typer.echo(f"wrote {docs / PAGE}")
-
-
-def _other_rows(path: Path, names: set[str]) -> list[dict[str, Any]]:
-    """Return the rows of other cases than these from an earlier run."""
-    from proto_mtl_ros.files import read_json
-
-    if not path.is_file():
-        return []
-    return [row for row in read_json(path, ConfigError)["rows"] if row["case"]["name"] not in names]
 
 
 def _write(path: Path, model: str, **content: Any) -> None:

@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
+
+from rich.progress import track
 
 from proto_mtl_ros.errors import ProtoMtlError
 from proto_mtl_ros.runtime.bundle import ONNX, WEIGHTS, Bundle
@@ -55,7 +57,6 @@ def compare(
     rounds: int = 3,
     seconds: float = 10.0,
     rate: float = 40.0,
-    progress: Callable[[str, int, int], None] = lambda what, done, of: None,
 ) -> dict[str, Any]:
     """Run both on the same images and CPUs, in turn, and return their figures.
 
@@ -71,9 +72,8 @@ def compare(
         rounds: how often each is run.
         seconds: of each load.
         rate: images a second that are offered.
-        progress: called before each run.
     """
-    results = tuple(task for task in bundle.manifest.tasks)
+    results = bundle.manifest.tasks
     cores = sorted(os.sched_getaffinity(0))
     rows: dict[str, list[dict[str, Any]]] = {"multi": [], "single": []}
     settings = {
@@ -82,12 +82,10 @@ def compare(
             results, parameters=tuple(_parameters(one, backend, 1) for one in singles)
         ),
     }
-    for number in range(rounds):
-        for place, (name, setting) in enumerate(settings.items()):
-            progress(name, 2 * number + place, 2 * rounds)
-            with NodeBench(setting) as bench:
-                figures = bench.run(Load(rate=rate, seconds=seconds))
-            rows[name].append(_row(figures, seconds))
+    for name in track([*settings] * rounds, "measuring"):
+        with NodeBench(settings[name]) as bench:
+            figures = bench.run(Load(rate=rate, seconds=seconds))
+        rows[name].append(_row(figures, seconds))
     fps = {name: median([row["frames_per_second"] for row in of]) for name, of in rows.items()}
     for name, frames in fps.items():
         if not frames:
@@ -110,12 +108,8 @@ def compare(
 
 
 def _parameters(bundle: Bundle, backend: str, threads: int) -> dict[str, str]:
-    return {
-        "model": str(bundle.path),
-        "backend": backend,
-        "precision": "fp32",
-        "threads": str(threads),
-    }
+    chosen = {"backend": backend, "precision": "fp32", "threads": str(threads)}
+    return {"model": str(bundle.path), **chosen}
 
 
 def _row(figures: LoadFigures, seconds: float) -> dict[str, Any]:

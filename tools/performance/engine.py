@@ -8,13 +8,16 @@ import os
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from typing import Any
 
+from rich.progress import track
+
 from proto_mtl_ros.errors import EngineError
 from tools.performance.engine_worker import EngineSetting
+from tools.processes import to_word
 
 
 class EngineProcess:
@@ -26,11 +29,7 @@ class EngineProcess:
     """
 
     def __init__(self, setting: EngineSetting, cores: frozenset[int] | None = None) -> None:
-        """Start the process and wait until its engine has warmed up.
-
-        Args:
-            setting: the engine.
-            cores: CPUs that the process may use, None for any.
+        """Start it on these CPUs, None for any, and wait until its engine has warmed up.
 
         Raises:
             EngineError: the engine cannot be created.
@@ -38,11 +37,8 @@ class EngineProcess:
         self.setting = setting
         self.milliseconds: list[float] = []
         self.peak_memory = 0
-        command = [
-            sys.executable, "-m", "tools.performance.engine_worker", setting.to_json(),
-        ]  # fmt: skip
         self._child = subprocess.Popen(
-            command,
+            [sys.executable, "-m", "tools.performance.engine_worker", to_word(setting)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -109,7 +105,6 @@ def measure(
     settings: Sequence[EngineSetting],
     rounds: int = 10,
     frames: int = 10,
-    progress: Callable[[int, int], None] = lambda done, of: None,
 ) -> list[dict[str, Any]]:
     """Measure engines in turn, ``frames`` frames each in every one of ``rounds`` rounds.
 
@@ -117,23 +112,21 @@ def measure(
         one row per setting: what was asked for, what it became, milliseconds per call (p50, p95,
         best), images per second, peak memory and start-up; or ``error``, why there is nothing.
     """
-    processes: list[EngineProcess | str] = []
-    try:
+    with ExitStack() as stack:
+        processes: list[EngineProcess | str] = []
         for setting in settings:
             try:
-                processes.append(EngineProcess(setting))
+                process = EngineProcess(setting)
             except EngineError as error:
                 processes.append(str(error))
-        running = [process for process in processes if isinstance(process, EngineProcess)]
-        for number in range(rounds):
-            for process in running:
-                process.run(frames)
-            progress(number + 1, rounds)
+            else:
+                processes.append(process)
+                stack.callback(process.close)
+        for _ in track(range(rounds), "measuring"):
+            for one in processes:
+                if isinstance(one, EngineProcess):
+                    one.run(frames)
         return [
             {"asked": asdict(setting), "error": one} if isinstance(one, str) else one.row()
             for setting, one in zip(settings, processes, strict=True)
         ]
-    finally:
-        for one in processes:
-            if isinstance(one, EngineProcess):
-                one.close()

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 _BORN = time.perf_counter()
@@ -36,20 +36,12 @@ class EngineSetting:
     size: tuple[int, int] | None = None
     batch: int = 1
 
-    def to_json(self) -> str:
-        return json.dumps(asdict(self))
-
-    @classmethod
-    def from_json(cls, text: str) -> EngineSetting:
-        content = json.loads(text)
-        size = content["size"]
-        return cls(**{**content, "size": None if size is None else (size[0], size[1])})
-
 
 def main(arguments: list[str]) -> int:
     from proto_mtl_ros.errors import ProtoMtlError, one_line
+    from tools.processes import from_word
 
-    setting = EngineSetting.from_json(arguments[0])
+    setting = from_word(EngineSetting, arguments[0])
     try:
         _serve(setting)
     except ProtoMtlError as error:
@@ -63,7 +55,7 @@ def _serve(setting: EngineSetting) -> None:
 
     from proto_mtl_ros.runtime.bundle import Bundle
     from proto_mtl_ros.runtime.engine import create_engine
-    from tools.process_use import peak_memory
+    from tools.processes import peak_memory
 
     bundle = Bundle.load(setting.model)
     size = setting.size or bundle.manifest.input_size

@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 
@@ -17,12 +17,10 @@ from rclpy.signals import SignalHandlerOptions
 from proto_mtl_ros.data.bags.stamp_log import StampLog
 from proto_mtl_ros.errors import ProtoMtlError
 from proto_mtl_ros.files import ScratchFolder
-from proto_mtl_ros.ros.replay import lifecycle
-from proto_mtl_ros.ros.replay.lifecycle import LifecycleClient
-from proto_mtl_ros.ros.replay.processes import Child, adopt_environment
+from proto_mtl_ros.ros.replay.processes import Child, LifecycleClient, adopt_environment
 from tools.performance.cameras import Load
 from tools.performance.node_figures import LoadFigures, load_figures
-from tools.process_use import cpu_seconds, memory
+from tools.processes import cpu_seconds, process_use, to_word
 
 RESULTS = {
     "segmentation": ("segmentation/image", "sensor_msgs/msg/Image"),
@@ -98,17 +96,13 @@ class NodeBench:
             camera: [f"/{camera}/{RESULTS[name][0]}" for name in self.setting.results]
             for camera in self.setting.cameras
         }
-        self.start(
-            "listener",
-            self.listener_arguments("heard.json"),
-            self.setting.peer_cores,
-        )
+        self.start("listener", self.listener_arguments("heard.json"), self.setting.peer_cores)
         born = time.monotonic()
         names = [f"node{number}" for number in range(len(self.setting.parameters))]
+        cameras = f"[{', '.join(self.setting.cameras)}]"
         for name, parameters in zip(names, self.setting.parameters, strict=True):
             arguments = ["-m", "proto_mtl_ros.cli", "node", "--ros-args", "-r", f"__node:={name}"]
-            values = {"cameras": f"[{', '.join(self.setting.cameras)}]", **parameters}
-            for key, value in values.items():
+            for key, value in {"cameras": cameras, **parameters}.items():
                 arguments += ["-p", f"{key}:={value}"]
             if self.setting.tell_fates:
                 arguments += ["--log-level", f"{name}:=debug"]
@@ -116,11 +110,7 @@ class NodeBench:
         for name in names:
             client = LifecycleClient(node, f"/{name}", self.check)
             client.wait(_APPEAR_SECONDS)
-            for transition in (lifecycle.CONFIGURE, lifecycle.ACTIVATE):
-                if not client.change(transition, _LOAD_SECONDS):
-                    raise ProtoMtlError(
-                        f"the node could not start: {self.children[name].last_lines(1)}"
-                    )
+            client.bring_up(self.children[name], _LOAD_SECONDS)
             client.close()
             self.start_seconds.append(time.monotonic() - born)
         self.wait(lambda: bool(self.status), "no node tells its diagnostics")
@@ -135,19 +125,14 @@ class NodeBench:
         path = self.folder / f"sent{self._loads}.json"
         load = replace(load, cameras=self.setting.cameras, log=str(path))
         before = self.fresh_status()
-        cameras = self.start(
-            "cameras",
-            ["-m", "tools.performance.cameras", load.to_json()],
-            self.setting.peer_cores,
-            ends=True,
-        )
-        started = False
+        words = ["-m", "tools.performance.cameras", to_word(load)]
+        cameras = self.start("cameras", words, self.setting.peer_cores, ends=True)
         clock, used = time.monotonic(), self._used()
         limit = clock + _APPEAR_SECONDS + 2 * load.seconds
         while cameras.status is None:
             events = {event["event"] for event in cameras.events()}
-            if "started" in events and not started:
-                started, clock, used = True, time.monotonic(), self._used()
+            if "started" in events:
+                clock, used = time.monotonic(), self._used()
             if "sent" in events:
                 break
             self.check()
@@ -161,7 +146,7 @@ class NodeBench:
         cameras.stop()
         del self.children["cameras"]
         after = self.fresh_status()
-        taken = {name: memory(child.pid) / 2**20 for name, child in self.children.items()}
+        taken = {name: process_use(child.pid)["pss_mib"] for name, child in self.children.items()}
         heard = self.heard()
         return load_figures(
             StampLog.read(path), heard, self.topics, before, after, share=share, memory_mib=taken
@@ -191,13 +176,13 @@ class NodeBench:
     def start(
         self,
         name: str,
-        arguments: Sequence[str],
+        arguments: list[str],
         cores: frozenset[int] | None = None,
         ends: bool = False,
     ) -> Child:
         """Start a Python process that ends with this context; its log is NAME.log."""
         log = self.folder / f"{name}.log"
-        child = Child(name, list(arguments), self._environment, log, ends)
+        child = Child(name, arguments, self._environment, log, ends)
         self._stack.callback(child.stop)
         self.children[name] = child
         if cores is not None and hasattr(os, "sched_setaffinity"):

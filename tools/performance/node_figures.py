@@ -55,27 +55,15 @@ def latencies(sent: StampLog, heard: StampLog, topics: Mapping[str, Sequence[str
     """
     found = []
     for camera, names in topics.items():
-        arrivals = [
-            dict(zip(heard.stamps.get(name, ()), heard.times.get(name, ()), strict=True))
-            for name in names
-        ]
-        stamps = zip(sent.stamps.get(camera, ()), sent.times.get(camera, ()), strict=True)
-        for stamp, time in stamps:
-            times = [arrived[stamp] for arrived in arrivals if stamp in arrived]
-            if len(times) == len(names):
-                found.append(1e-6 * (max(times) - time))
+        arrivals = [_times(heard, name) for name in names]
+        for stamp, time in _times(sent, camera).items():
+            if all(stamp in arrived for arrived in arrivals):
+                found.append(1e-6 * (max(arrived[stamp] for arrived in arrivals) - time))
     return np.array(found)
 
 
-def results_heard(
-    sent: StampLog, heard: StampLog, topics: Mapping[str, Sequence[str]]
-) -> dict[str, int]:
-    """Return topic -> how many of its messages answer one of the images."""
-    return {
-        name: len(set(sent.stamps.get(camera, ())) & set(heard.stamps.get(name, ())))
-        for camera, names in topics.items()
-        for name in names
-    }
+def _times(log: StampLog, name: str) -> dict[int, int]:
+    return dict(zip(log.stamps.get(name, ()), log.times.get(name, ()), strict=True))
 
 
 def load_figures(
@@ -99,10 +87,10 @@ def load_figures(
         what: {c: int(after[c][what]) - int(before[c].get(what, 0)) for c in topics}
         for what in ("received", "processed")
     }
-    came = results_heard(sent, heard, topics)
     lost_out = sum(
-        max(0, counted["processed"][camera] - came[name])
+        max(0, counted["processed"][camera] - len(images_of & _times(heard, name).keys()))
         for camera, names in topics.items()
+        for images_of in [_times(sent, camera).keys()]
         for name in names
     )
     times = [time for of_camera in sent.times.values() for time in of_camera]

@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
+
+from rich.progress import track
 
 from tools.performance.cameras import Load
 from tools.performance.engine import EngineProcess
@@ -19,9 +21,6 @@ SATURATING = 1.6
 
 NEARLY = (0.8, 0.85, 0.9, 0.95, 1.0)
 """Shares of the engine's own throughput at which the loss is looked for."""
-
-MOST_LOSS = 0.05
-"""Share of images that a rate may lose to count as kept up with."""
 
 
 @dataclass(frozen=True)
@@ -87,21 +86,10 @@ def run_cases(
     precision: str = "auto",
     seconds: float = 10.0,
     picture: str = "",
-    progress: Callable[[Case, int, int], None] = lambda case, done, of: None,
 ) -> Iterator[dict[str, Any]]:
-    """Yield one row per load: case, engine alone, and the figures of the node.
-
-    Args:
-        model: name or folder of the bundle.
-        chosen: what to measure.
-        backend, precision: of the engine.
-        seconds: of each load.
-        picture: that the cameras show.
-        progress: called before each case.
-    """
+    """Yield one row per load of ``seconds``: case, engine alone, and the figures of the node."""
     cores = sorted(os.sched_getaffinity(0))
-    for number, case in enumerate(chosen):
-        progress(case, number, len(chosen))
+    for case in track(chosen, "measuring"):
         pinned = case.pinned and len(cores) > 1
         node_cores = frozenset(cores[:1]) if pinned else None
         names = ("camera",) if case.cameras == 1 else tuple(f"cam{n}" for n in range(case.cameras))

@@ -10,19 +10,15 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from tools.performance.node_suite import MOST_LOSS
-
 Row = Mapping[str, Any]
 Series = dict[str, list[tuple[float, float]]]
 
+MOST_LOSS = 0.05
+"""Share of images that a rate may lose to count as kept up with."""
+
 
 def cost_plot(rows: Sequence[Row]) -> bytes | None:
-    """Return a PNG of the node's cost, None where neither sizes nor cameras were measured.
-
-    Left: milliseconds of an image against the pixels of the network's input, of the engine alone
-    and of the node (the time between two results when there is always an image waiting). Right:
-    images a second of all cameras together against their number.
-    """
+    """Return a PNG of ``size_series`` and ``camera_series``, None where neither was measured."""
     panels = [
         ("ms per image", "thousand pixels of input", size_series(rows)),
         ("images a second, all cameras", "cameras", camera_series(rows)),
@@ -38,9 +34,7 @@ def cost_plot(rows: Sequence[Row]) -> bytes | None:
             if points:
                 axes.plot(*np.array(points).T, marker="o", label=name)
         axes.set_title(title, loc="left", fontsize=10)
-        axes.set_xlabel(unit)
-        axes.set_xlim(left=0)
-        axes.set_ylim(bottom=0)
+        axes.set(xlabel=unit, xlim=(0, None), ylim=(0, None))
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8)
     return png(figure)
@@ -53,19 +47,21 @@ def slope(points: Sequence[tuple[float, float]]) -> float:
 
 
 def size_series(rows: Sequence[Row]) -> Series:
-    """Return "engine alone" and "node" -> (thousands of pixels, milliseconds), sorted."""
+    """Return "engine alone" and "node" -> (thousands of input pixels, ms per image), sorted.
+
+    Of the node: the time between two results when there is always an image waiting.
+    """
     found: Series = {"engine alone": [], "node": []}
     for row in rows:
         if row["case"]["name"] == "input size" and row["loss"] > MOST_LOSS:
-            height, width = row["engine"]["size"]
-            pixels = height * width / 1e3
+            pixels = np.prod(row["engine"]["size"]) / 1e3
             found["engine alone"].append((pixels, row["engine"]["ms_p50"]))
             found["node"].append((pixels, 1e3 / row["rate"]))
     return {name: sorted(points) for name, points in found.items()}
 
 
 def camera_series(rows: Sequence[Row]) -> Series:
-    """Return "one at a time" and "in batches" -> (cameras, images a second), sorted."""
+    """Return "one at a time" and "in batches" -> (cameras, images a second of all), sorted."""
     found: Series = {"one at a time": [], "in batches": []}
     for row in rows:
         case = row["case"]

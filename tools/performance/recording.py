@@ -7,8 +7,9 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
+
+from rich.progress import track
 
 from proto_mtl_ros.data.bags.bag import Bag
 from proto_mtl_ros.data.bags.calibration import Calibration
@@ -22,21 +23,10 @@ from proto_mtl_ros.files import ScratchFolder
 from proto_mtl_ros.runtime.predictor import Predictor
 
 
-def pass_speed(
-    recording: Path,
-    predictor: Predictor,
-    rounds: int = 3,
-    progress: Callable[[int], None] = lambda done: None,
-) -> dict[str, float]:
+def pass_speed(recording: Path, predictor: Predictor, rounds: int = 3) -> dict[str, float]:
     """Return frames per second of the offline pass and of its engine alone, medians of rounds.
 
     Both get the same pictures; they take turns, so that what else the machine does hits both.
-
-    Args:
-        recording: a bag.
-        predictor: with its engine.
-        rounds: turns that each of the two gets.
-        progress: called with the turns done.
     """
     found: dict[str, list[float]] = {"pass": [], "engine": []}
     with BagRecording(recording) as opened, ScratchFolder("bench") as folder:
@@ -44,7 +34,7 @@ def pass_speed(
         pictures = [frame.rgb for frame, _ in zip(run.frames, range(8))]
         inputs = [predictor.prepare(picture).pixels[None] for picture in pictures]
         predictor.warm_up()
-        for turn in range(rounds):
+        for turn in track(range(rounds), "speed"):
             start = time.perf_counter()
             count = run.run(folder / f"{turn}.jsonl")
             found["pass"].append(count / (time.perf_counter() - start))
@@ -52,7 +42,6 @@ def pass_speed(
             for number in range(count):
                 predictor.engine.infer(inputs[number % len(inputs)])
             found["engine"].append(count / (time.perf_counter() - start))
-            progress(turn + 1)
     speed, own = (statistics.median(found[name]) for name in ("pass", "engine"))
     return {"pass_fps": speed, "engine_fps": own, "pass_over_engine": speed / own}
 

@@ -94,24 +94,23 @@ class Session:
         with use_db(self.path, WorkDB.Mode.open) as database:
             results = dict(database.results)
             for item in database.work_items:
-                result = results.get(item.job_id)
-                if result is None or result.worker_outcome != WorkerOutcome.NORMAL:
-                    continue
-                (mutation,) = item.mutations
-                found.append(
-                    {"file": mutation.module_path.as_posix(), "line": mutation.start_pos[0],
-                     "change": change(result.diff or ""), "outcome": outcome(result)}
-                )  # fmt: skip
+                result, (mutation,) = results.get(item.job_id), item.mutations
+                if result is not None and result.worker_outcome == WorkerOutcome.NORMAL:
+                    found.append(
+                        {
+                            "file": mutation.module_path.as_posix(),
+                            "line": mutation.start_pos[0],
+                            "change": change(result.diff or ""),
+                            "outcome": outcome(result),
+                        }
+                    )
         return found
 
     def _config(self, limit: float) -> Path:
         path = self._copy / "mutation.toml"
         path.write_text(
-            "[cosmic-ray]\n"
-            f"module-path = {json.dumps(self._files)}\n"
-            f"timeout = {limit:.1f}\n"
-            f"test-command = {json.dumps(self._tests)}\n"
-            'distributor.name = "local"\n'
+            f"[cosmic-ray]\nmodule-path = {json.dumps(self._files)}\ntimeout = {limit:.1f}\n"
+            f'test-command = {json.dumps(self._tests)}\ndistributor.name = "local"\n'
         )
         return path
 

@@ -100,7 +100,8 @@ def render_scene(args: argparse.Namespace, chunk, seed: int):  # type: ignore[no
         return SceneRecord(seed, kind, 0, f"{len(views)} good views in {tries} tries"), []
     for i, (camera, pose, hits) in enumerate(views):
         color = room.photograph(pose, camera, 2, seed * 100 + i)
-        picture = photo.develop(color, photo.draw(color, rng), rng)
+        own = np.random.default_rng((seed, 24, i))
+        picture = photo.develop(color, photo.draw(color, own), own)
         chunk.write_frame(seed, i, picture, hits, camera)
     names = sorted({f"{m.library}/{m.name}" for m in models})
     return SceneRecord(seed, kind, len(views), "ok", " ".join(names)), models

@@ -147,9 +147,7 @@ class Room:
             if s.texture is not None:
                 image = s.texture.astype(np.uint32)
                 height, width = image.shape[:2]
-                texels.append(
-                    (image[..., 0] | image[..., 1] << 8 | image[..., 2] << 16).reshape(-1)
-                )
+                texels.append((image @ np.array([1, 1 << 8, 1 << 16], np.uint32)).reshape(-1))
                 start, offset = offset, offset + width * height
             light = np.zeros(3) if s.emission is None else np.asarray(s.emission)
             table.append([*color, *light, s.gloss, start, width, height, *s.period])
@@ -195,15 +193,8 @@ class Room:
         shines = dr.any(glow > 0)
         albedo = dr.select(textured, dr.clip(image, 0.02, 0.8), color)
         radiance = glow * dr.select(textured, image, mi.Color3f(1.0))
-        return _Point(
-            v[0] * b0 + v[1] * b1 + v[2] * b2,
-            ng,
-            ns,
-            dr.select(shines, 0.0, albedo),
-            radiance,
-            row[6],
-            part,
-        )
+        p = v[0] * b0 + v[1] * b1 + v[2] * b2
+        return _Point(p, ng, ns, dr.select(shines, 0.0, albedo), radiance, row[6], part)
 
     def _lookup(self, row: list[mi.Float], uv: mi.Point2f, ok: mi.Bool) -> mi.Color3f:
         """Texels, bilinear, linear colour. Images start at the top, v at the bottom."""
@@ -218,11 +209,7 @@ class Room:
                 cx = mi.UInt32(mi.Int32(x0) + i + mi.Int32(width)) % dr.maximum(width, 1)
                 cy = mi.UInt32(mi.Int32(y0) + j + mi.Int32(height)) % dr.maximum(height, 1)
                 texel = dr.gather(mi.UInt32, self._texels, mi.UInt32(row[7]) + cy * width + cx, ok)
-                c = mi.Color3f(
-                    mi.Float(texel & 255),
-                    mi.Float((texel >> 8) & 255),
-                    mi.Float((texel >> 16) & 255),
-                )
+                c = mi.Color3f(*[mi.Float((texel >> shift) & 255) for shift in (0, 8, 16)])
                 total += c * (dr.select(i == 1, fx, 1 - fx) * dr.select(j == 1, fy, 1 - fy) / 255)
         return dr.power(total, 2.2)
 
@@ -250,16 +237,14 @@ class Room:
         ray = mi.Ray3f(start, d)
         ray.maxt = dr.sqrt(far) - 3e-3
         lit &= ~self._scene.ray_test(ray, active=lit)
-        light = dr.select(
-            lit, lamp.radiance * (cosines / (dr.maximum(far, 1e-3) * density * dr.pi)), 0.0
-        )
+        share = cosines / (dr.maximum(far, 1e-3) * density * dr.pi)
+        light = dr.select(lit, lamp.radiance * share, 0.0)
         slant = dr.dot(self._sun, at.ns)
         sunny = ok & (slant > 0) & (dr.dot(self._sun, at.ng) > 0) & (dr.max(self._shine) > 0)
         out = self._scene.ray_intersect_preliminary(mi.Ray3f(start, self._sun), active=sunny)
-        there = dr.gather(mi.UInt32, self._owner, out.prim_index, sunny & out.is_valid())
-        sunny &= out.is_valid() & (
-            dr.gather(mi.UInt32, self._pane, there, sunny & out.is_valid()) > 0
-        )
+        sunny &= out.is_valid()
+        there = dr.gather(mi.UInt32, self._owner, out.prim_index, sunny)
+        sunny &= dr.gather(mi.UInt32, self._pane, there, sunny) > 0
         return light + dr.select(sunny, self._shine * (slant / dr.pi), 0.0)
 
     def _rays(self, pose: Pose, local: np.ndarray) -> tuple[mi.Ray3f, np.ndarray]:
@@ -292,28 +277,23 @@ class Room:
         first, ok, _ = self._nearest(rays, mi.Bool(True), True)
         at, light, weight = first, self._direct(first, ok), mi.Color3f(1.0)
         for _ in range(BOUNCES - 1):
-            d = mi.Frame3f(at.ns).to_world(
-                mi.warp.square_to_cosine_hemisphere(self._sampler.next_2d(ok))
-            )
+            d = mi.warp.square_to_cosine_hemisphere(self._sampler.next_2d(ok))
+            d = mi.Frame3f(at.ns).to_world(d)
             ok &= dr.dot(d, at.ng) > 0
-            at, ok, _ = self._nearest(
-                mi.Ray3f(at.p + at.ng * 1e-3 * dr.sign(dr.dot(d, at.ng)), d), ok
-            )
+            at, ok, _ = self._nearest(mi.Ray3f(at.p + at.ng * 1e-3, d), ok)
             weight *= at.albedo
             light += dr.select(ok, weight * self._direct(at, ok), 0.0)
         # The coat of glossy surfaces mirrors what is there, more at grazing angles.
         glossy = first.gloss > 0
         wobble = mi.warp.square_to_std_normal(self._sampler.next_2d(glossy)) * (first.gloss * 0.5)
-        tilted = dr.normalize(
-            first.ns + mi.Frame3f(first.ns).to_world(mi.Vector3f(wobble.x, wobble.y, 0.0))
-        )
+        wobble = mi.Frame3f(first.ns).to_world(mi.Vector3f(wobble.x, wobble.y, 0.0))
+        tilted = dr.normalize(first.ns + wobble)
         d = rays.d - 2 * dr.dot(rays.d, tilted) * tilted
         glossy &= dr.dot(d, first.ng) > 0
         fresnel = 0.04 + 0.96 * (1 - dr.abs(dr.dot(rays.d, tilted))) ** 5
         seen, glossy, _ = self._nearest(mi.Ray3f(first.p + first.ng * 1e-3, d), glossy)
-        mirrored = dr.select(
-            glossy, fresnel * (seen.radiance + seen.albedo * self._direct(seen, glossy)), 0.0
-        )
+        there = seen.radiance + seen.albedo * self._direct(seen, glossy)
+        mirrored = dr.select(glossy, fresnel * there, 0.0)
         dr.eval(light, mirrored, first.albedo, first.radiance, first.ns)
         light_, mirrored_, albedo, glow, normals = (
             np.array(x).T for x in (light, mirrored, first.albedo, first.radiance, first.ns)
@@ -328,13 +308,9 @@ class Room:
         )  # fmt: skip
         # Paths end after some bounces; what would follow is nearly even.
         smooth = smooth + 0.15 * np.median(smooth, (0, 1))
-        fine = cv2.resize(
-            smooth, (camera.width * s, camera.height * s), interpolation=cv2.INTER_LINEAR
-        )
-        color = (
-            np.clip(albedo, 0.05 * (glow.max(1, keepdims=True) == 0), 1) * fine.reshape(-1, 3)
-            + glow
-        )
+        fine = cv2.resize(smooth, (camera.width * s, camera.height * s))
+        least = 0.05 * (glow.max(1, keepdims=True) == 0)
+        color = np.clip(albedo, least, 1) * fine.reshape(-1, 3) + glow
         # Clip before averaging, as each sensor cell does: edges of lights stay smooth.
         limit = 20 * np.median(color) + 1e-3
         return np.minimum(color, limit).reshape(shape).mean((1, 3)).astype(np.float32)

@@ -32,9 +32,8 @@ class Light:
         sun = None
         if sky > 1 and rng.random() < 0.6:
             turn, rise = rng.uniform(-np.pi, np.pi), rng.uniform(0.15, 1.1)
-            toward = np.array(
-                [np.cos(turn) * np.cos(rise), np.sin(turn) * np.cos(rise), np.sin(rise)]
-            )
+            flat = np.cos(rise)
+            toward = np.array([np.cos(turn) * flat, np.sin(turn) * flat, np.sin(rise)])
             sun = toward, sky * float(rng.uniform(3, 12)) * np.array([1.0, 0.93, 0.8])
         return Light(sky, sky < 1 or rng.random() < 0.5, tint, sun)
 
@@ -190,13 +189,9 @@ def _lamps(plan: Plan, light: Light, rng: np.random.Generator) -> list[Part]:
             nx, ny, half = 1, 1, (0.15, 0.15)
         for x in (np.arange(nx) + 0.5) / nx * w:
             for y in (np.arange(ny) + 0.5) / ny * le:
-                if x - half[0] > 0 and y - half[1] > 0 and x + half[0] < w and y + half[1] < le:
-                    meshes.append(
-                        box(
-                            (x - half[0], y - half[1], h - 0.03),
-                            (x + half[0], y + half[1], h - 0.004),
-                        )
-                    )
+                low, high = (x - half[0], y - half[1]), (x + half[0], y + half[1])
+                if min(low) > 0 and high[0] < w and high[1] < le:
+                    meshes.append(box((*low, h - 0.03), (*high, h - 0.004)))
         area = 4 * half[0] * half[1] * len(meshes)
     if not meshes:
         return []

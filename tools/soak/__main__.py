@@ -53,15 +53,15 @@ def soak(
     from proto_mtl_ros.runtime.bundle import Bundle
     from proto_mtl_ros.runtime.machine import machine
     from tools.soak.plot import soak_plot
-    from tools.soak.schedule import KINDS
-    from tools.soak.soak import Soak, SoakSetting, verdict
+    from tools.soak.schedule import KINDS, SoakSetting
+    from tools.soak.soak import Soak, verdict
 
     recording = recording or shared_file("recordings/room")
     if recording is None:
         raise ConfigError("the shipped recording is not installed: give --recording")
     bundle = Bundle.load(model)
     setting = SoakSetting(
-        recording=recording,
+        recording=str(recording.resolve()),
         seconds=60 * minutes,
         rate=rate,
         seed=seed,

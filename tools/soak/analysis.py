@@ -6,8 +6,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -78,20 +77,8 @@ def trend(times: Sequence[float], values: Sequence[float], block: float) -> Tren
     return Trend(slope, float(slopes[low]), float(slopes[high]), slope * span / 3600, scatter)
 
 
-_UNCALIBRATED = "uncalibrated"
 _INFO_SECONDS = 1.0
 """An image is processed with the newest camera_info, which may be that of a later image."""
-
-
-def _uncalibrated(
-    sent: StampLog, inactive: Sequence[tuple[float, float]]
-) -> list[tuple[float, float]]:
-    """Return monotonic seconds between which the node had no calibration for an image."""
-    times = 1e-9 * np.array(sent.times.get(_UNCALIBRATED, ()), float)
-    # every image of this fault, and those just before it
-    spans = [(time - _INFO_SECONDS, time) for time in times.tolist()]
-    # activated, a node has forgotten camera_info, which may come after the first image
-    return spans + [(end, end + _INFO_SECONDS) for _, end in inactive]
 
 
 @dataclass(frozen=True)
@@ -126,6 +113,15 @@ class Accounts:
         return sum(self.unexplained.values())
 
 
+def images(sent: StampLog) -> dict[int, tuple[float, str]]:
+    """Return stamp -> (monotonic seconds, fault under way) of the images that were sent."""
+    return {
+        stamp: (1e-9 * time, fault)
+        for fault, stamps in sent.stamps.items()
+        for stamp, time in zip(stamps, sent.times[fault], strict=True)
+    }
+
+
 def accounts(
     sent: StampLog,
     fates: Mapping[int, str],
@@ -150,46 +146,42 @@ def accounts(
         for name, value in counters.items()
         if name.startswith(("drops.", "skipped.", "bad.")) and int(value)
     }
+    every = images(sent)
     lost: Counter[str] = Counter()
     idle = 0
-    for fault, stamps in sent.stamps.items():
-        for stamp, time in zip(stamps, sent.times[fault], strict=True):
-            if stamp in fates:
-                continue
-            if any(start <= 1e-9 * time <= end for start, end in inactive):
-                idle += 1
-            else:
-                lost[fault] += 1
-    every = {stamp for stamps in sent.stamps.values() for stamp in stamps}
+    # no calibration: every image of this fault, and those just before it
+    without_info = [(t - _INFO_SECONDS, t) for t, what in every.values() if what == "uncalibrated"]
+    # activated, a node has forgotten camera_info, which may come after the first image
+    without_info += [(end, end + _INFO_SECONDS) for _, end in inactive]
+    for stamp, (moment, fault) in every.items():
+        if stamp not in fates and _within(moment, inactive):
+            idle += 1
+        elif stamp not in fates:
+            lost[fault] += 1
     done = {stamp for stamp, fate in fates.items() if fate == PROCESSED}
-    results = {topic: len(done & set(heard.stamps.get(topic, ()))) for topic in topics}
-    when = {
-        stamp: 1e-9 * time
-        for fault, stamps in sent.stamps.items()
-        for stamp, time in zip(stamps, sent.times[fault], strict=True)
-    }
-    uncalibrated = _uncalibrated(sent, inactive)
+    results: dict[str, int] = {}
     missing: list[tuple[str, float]] = []
-    without = 0
+    without = twice = 0
     for topic in topics:
-        for stamp in sorted(done - set(heard.stamps.get(topic, ()))):
-            moment = when.get(stamp, float("nan"))
-            if topic.endswith("/points") and any(a <= moment <= b for a, b in uncalibrated):
+        came = heard.stamps.get(topic, ())
+        results[topic] = len(done & set(came))
+        twice += len(came) - len(every.keys() & set(came))
+        for stamp in sorted(done - set(came)):
+            moment, _ = every.get(stamp, (float("nan"), ""))
+            if topic.endswith("/points") and _within(moment, without_info):
                 without += 1
             else:
                 missing.append((topic, moment))
-    arrived = [stamp for topic in topics for stamp in heard.stamps.get(topic, ())]
     unexplained = {
         "received, neither processed nor counted by a cause": abs(
             received - processed - sum(causes.values())
         ),
         "received by the count, but not by the log, or the other way": abs(
-            received - len(every & set(fates))
+            received - len(every.keys() & fates.keys())
         ),
         "processed, but a result did not arrive": len(missing),
-        "results of images that were not sent, or given twice": len(arrived)
-        - sum(len(every & set(heard.stamps.get(topic, ()))) for topic in topics),
-    }  # fmt: skip
+        "results of images that were not sent, or given twice": twice,
+    }
     return Accounts(
         len(every),
         idle,
@@ -204,10 +196,31 @@ def accounts(
     )
 
 
-def _next(times: np.ndarray, moment: float) -> float:
-    """Return the first of ascending times that is not before a moment, inf without one."""
-    place = int(np.searchsorted(times, moment))
-    return float(times[place]) if place < len(times) else float("inf")
+def _within(moment: float, spans: Sequence[tuple[float, float]]) -> bool:
+    return any(start <= moment <= end for start, end in spans)
+
+
+@dataclass
+class FaultOutcome:
+    """What came of a kind of fault.
+
+    Attributes:
+        fault, name: its key in ``KINDS``, and its text.
+        tried, survived: how often; it is survived when afterwards every result comes again.
+        lost: results that did not arrive meanwhile.
+        longest_recovery_seconds: from its end to the next result of every topic.
+        seen: what /diagnostics said most often.
+        failed: what did not go as it should.
+    """
+
+    fault: str
+    name: str
+    tried: int = 0
+    survived: int = 0
+    lost: int = 0
+    longest_recovery_seconds: float = 0.0
+    seen: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
 
 
 def fault_outcomes(
@@ -220,10 +233,8 @@ def fault_outcomes(
     refused: Mapping[Fault, str],
     missing: Sequence[tuple[str, float]] = (),
     patience: float = 15.0,
-) -> list[dict[str, Any]]:
-    """Return what came of each kind of fault.
-
-    A fault is survived when within ``patience`` seconds after it every result comes again.
+) -> list[FaultOutcome]:
+    """Return what came of each kind of fault, in the order of ``KINDS``.
 
     Args:
         faults: those that were tried.
@@ -232,34 +243,32 @@ def fault_outcomes(
         said: (monotonic seconds, level, text) of /diagnostics, when it changed.
         refused: faults of which something did not go as it should, and what.
         missing: results that did not arrive, see ``Accounts``.
+        patience: seconds within which results must come again.
     """
     arrivals = [1e-9 * np.sort(np.array(heard.times.get(topic, ()), np.int64)) for topic in topics]
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[str, FaultOutcome] = {}
+    seen: dict[str, Counter[str]] = {}
     for fault in faults:
-        end = origin + fault.end
-        again = max((_next(times, end) for times in arrivals), default=float("inf")) - end
+        start, end = origin + fault.start, origin + fault.end
+        # the first result of each topic from its end on
+        firsts = [times[times >= end][:1].tolist() for times in arrivals]
+        again = max(first[0] if first else float("inf") for first in firsts) - end
         if again > patience and ended < end + patience:
             continue  # the soak ended first
-        row = found.setdefault(
-            fault.name,
-            {"fault": fault.name, "name": KINDS[fault.name].text, "tried": 0, "survived": 0,
-             "lost": 0,
-             "longest_recovery_seconds": 0.0, "seen": Counter(), "failed": []},
-        )  # fmt: skip
-        row["tried"] += 1
-        row["survived"] += again <= patience and fault not in refused
-        row["longest_recovery_seconds"] = max(row["longest_recovery_seconds"], min(again, patience))
+        row = found.setdefault(fault.name, FaultOutcome(fault.name, KINDS[fault.name].text))
+        row.tried += 1
+        row.survived += again <= patience and fault not in refused
+        row.longest_recovery_seconds = max(row.longest_recovery_seconds, min(again, patience))
         if fault in refused:
-            row["failed"].append(refused[fault])
-        start = origin + fault.start
-        row["lost"] += sum(start <= time <= end + _AGAIN_SECONDS for _, time in missing)
-        texts = {
-            re.sub(r"\d+", "N", text)
-            for time, level, text in said
-            if level and start < time < end + _AGAIN_SECONDS
-        }
-        row["seen"].update(texts)
-    for row in found.values():
-        often = [text for text, _ in row["seen"].most_common(3)]
-        row["seen"] = often or [KINDS[row["fault"]].seen]
+            row.failed.append(refused[fault])
+        row.lost += sum(start <= time <= end + _AGAIN_SECONDS for _, time in missing)
+        seen.setdefault(fault.name, Counter()).update(
+            {
+                re.sub(r"\d+", "N", text)
+                for time, level, text in said
+                if level and start < time < end + _AGAIN_SECONDS
+            }
+        )
+    for name, row in found.items():
+        row.seen = [text for text, _ in seen[name].most_common(3)] or [KINDS[name].seen]
     return [found[name] for name in KINDS if name in found]

@@ -15,8 +15,7 @@ from rclpy.parameter import Parameter
 from std_srvs.srv import Trigger
 
 from proto_mtl_ros.errors import ProtoMtlError
-from proto_mtl_ros.ros.replay import lifecycle
-from proto_mtl_ros.ros.replay.lifecycle import LifecycleClient
+from proto_mtl_ros.ros.replay.processes import LifecycleClient
 from tools.soak.schedule import KINDS, Fault
 
 _CALL_SECONDS = 60.0
@@ -94,9 +93,9 @@ class Operator:
         if answer.success != works:
             raise ProtoMtlError(f"reload_model answered {answer.success}: {answer.message}")
 
-    def _change(self, transition: int) -> None:
+    def _change(self, transition: str) -> None:
         if not self._client.change(transition, _CALL_SECONDS):
-            raise ProtoMtlError(f"transition {transition} was refused")
+            raise ProtoMtlError(f"the transition {transition} was refused")
 
     # The faults; each returns when it is over.
 
@@ -111,10 +110,10 @@ class Operator:
     def _deactivate(self, end: float) -> None:
         start = time.monotonic()
         try:
-            self._change(lifecycle.DEACTIVATE)
+            self._change("deactivate")
             self._until(end)
         finally:
-            self._change(lifecycle.ACTIVATE)
+            self._change("activate")
             self.inactive.append((start, time.monotonic()))
 
     def _load_nothing(self, end: float) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which faults a soak mixes in, and when: the same seed gives the same schedule."""
+"""What a soak is asked for, which faults it mixes in, and when: by the seed."""
 
 from __future__ import annotations
 
@@ -54,6 +54,9 @@ KINDS = {
     "stopped_subscriber": Kind("a subscriber is stopped (SIGSTOP) and goes on", 6.0, False),
 }
 
+CAMERA = "camera"
+"""Namespace of the camera."""
+
 LONGEST_ROUND, SHORTEST_ROUND = 150.0, 60.0
 """Every kind comes once in such a round, in an order of its own, calm stretches between. The first
 one counts as warm-up, and the slope of memory is one over rounds."""
@@ -65,6 +68,32 @@ _BUSY = 0.5
 
 _END = 0.3
 """The last share of a slot is calm, so that recovery is seen before the next fault."""
+
+
+@dataclass(frozen=True)
+class SoakSetting:
+    """A soak.
+
+    Attributes:
+        recording: that is played over and over.
+        seconds: how long.
+        rate: images a second, 0 for the recording's own.
+        seed, faults: of the schedule.
+        every: seconds between samples.
+        model, backend, threads: of the node.
+        results: names of ``node.RESULTS`` that are subscribed to.
+    """
+
+    recording: str
+    seconds: float
+    rate: float = 0.0
+    seed: int = 0
+    faults: tuple[str, ...] = tuple(KINDS)
+    every: float = 5.0
+    model: str = "nyu13-lite0"
+    backend: str = "auto"
+    threads: int = 1
+    results: tuple[str, ...] = ("segmentation", "confidence", "depth", "normals", "points")
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,12 @@ from proto_mtl_ros.data.bags.stamp_log import StampLog
 from proto_mtl_ros.errors import ProtoMtlError
 from proto_mtl_ros.ros.outcomes import read_outcomes
 from tools.performance.node import NodeBench, NodeSetting
-from tools.process_use import cpu_seconds, idle_seconds, process_use
-from tools.soak.analysis import Accounts, accounts, fault_outcomes, trend
-from tools.soak.camera import SoakLoad
+from tools.processes import cpu_seconds, idle_seconds, process_use, to_word
+from tools.soak.analysis import Accounts, FaultOutcome, accounts, fault_outcomes, images, trend
 from tools.soak.operator import Operator
-from tools.soak.schedule import KINDS, Fault, round_seconds, schedule
+from tools.soak.schedule import CAMERA, Fault, SoakSetting, round_seconds, schedule
 
-CAMERA, NODE = "camera", "node0"
+NODE = "node0"
 _STATUS = f"{NODE}: {CAMERA}"
 _MEASURED = ("rss_mib", "anon_mib", "pss_mib", "uss_mib", "fds", "threads")
 _JUDGED = ("rss_mib", "anon_mib", "fds", "threads")
@@ -36,32 +35,6 @@ _CONNECT_SECONDS = 5.0
 _LEAST_SETTLE_SECONDS = 1.5
 
 
-@dataclass(frozen=True)
-class SoakSetting:
-    """A soak.
-
-    Attributes:
-        recording: that is played over and over.
-        seconds: how long.
-        rate: images a second, 0 for the recording's own.
-        seed, faults: of the schedule.
-        every: seconds between samples.
-        model, backend, threads: of the node.
-        results: names of ``node.RESULTS`` that are subscribed to.
-    """
-
-    recording: Path
-    seconds: float
-    rate: float = 0.0
-    seed: int = 0
-    faults: tuple[str, ...] = tuple(KINDS)
-    every: float = 5.0
-    model: str = "nyu13-lite0"
-    backend: str = "auto"
-    threads: int = 1
-    results: tuple[str, ...] = ("segmentation", "confidence", "depth", "normals", "points")
-
-
 Sample = dict[str, float]
 """One moment: "t" in seconds since the first image, and what was measured and told then."""
 
@@ -72,12 +45,7 @@ class Soak:
     def __init__(
         self, setting: SoakSetting, log: Path, on_sample: Callable[[Sample], None]
     ) -> None:
-        """Prepare it.
-
-        Args:
-            log: file that gets every sample as a JSON line as it comes.
-            on_sample: called with each of them.
-        """
+        """Prepare it; ``log`` gets every sample as a JSON line as it comes, ``on_sample`` too."""
         self._setting = setting
         self._log = log
         self._on_sample = on_sample
@@ -116,11 +84,8 @@ class Soak:
         setting = self._setting
         stopped = bench.start("stopped_subscriber", bench.listener_arguments("stopped.json"))
         sent = bench.folder / "sent.json"
-        load = SoakLoad(
-            str(setting.recording.resolve()), CAMERA, setting.rate, setting.seconds, setting.seed,
-            setting.faults, str(sent),
-        )  # fmt: skip
-        camera = bench.start("camera", ["-m", "tools.soak.camera", load.to_json()], ends=True)
+        words = ["-m", "tools.soak.camera", to_word(setting), str(sent)]
+        camera = bench.start("camera", words, ends=True)
         started: dict[str, Any] = {}
 
         def has_started() -> bool:
@@ -232,19 +197,14 @@ def _told(values: Mapping[str, str]) -> Sample:
 
 def _first_after(sent: StampLog, fates: Mapping[int, str], end: float) -> float:
     """Return when the node saw an image again after it was activated: connecting takes a while."""
-    times = [
-        1e-9 * time
-        for fault, stamps in sent.stamps.items()
-        for stamp, time in zip(stamps, sent.times[fault], strict=True)
-        if stamp in fates and end <= 1e-9 * time <= end + _CONNECT_SECONDS
-    ]
-    return min(times, default=end + _CONNECT_SECONDS)
+    times = [time for stamp, (time, _) in images(sent).items() if stamp in fates and time >= end]
+    return min([*times, end + _CONNECT_SECONDS])
 
 
 def soak_figures(
     samples: list[Sample],
     balance: Accounts,
-    outcomes: list[dict[str, Any]],
+    outcomes: list[FaultOutcome],
     faults: list[Fault],
     warm_up: float,
 ) -> dict[str, Any]:
@@ -262,7 +222,6 @@ def soak_figures(
         for found in [trend(times, [sample[name] for sample in steady], warm_up)]
     }
     memory = trends["rss_mib"]
-    calm = balance.lost_in_transport
     return {
         "minutes": samples[-1]["t"] / 60 if samples else 0.0,
         "warm_up_minutes": warm_up / 60,
@@ -272,14 +231,13 @@ def soak_figures(
         if memory is None
         else all(trends[name]["within_noise"] for name in _JUDGED),
         "unexplained_drops": balance.unexplained_drops,
-        "lost_in_transport": sum(calm.values()),
+        "lost_in_transport": sum(balance.lost_in_transport.values()),
         "accounts": asdict(balance),
         "trends": trends,
-        "faults": outcomes,
+        "faults": [asdict(outcome) for outcome in outcomes],
         "schedule": [asdict(fault) for fault in faults],
         "series": {
-            name: [sample.get(name) for sample in samples]
-            for name in sorted({key for sample in samples for key in sample})
+            name: [sample.get(name) for sample in samples] for name in sorted(set().union(*samples))
         },
     }
 

@@ -25,6 +25,7 @@ from proto_mtl_ros.data.bags.stamp_log import header_stamp
 from proto_mtl_ros.data.bags.storage import (
     MAX_CHUNK,
     SUFFIXES,
+    Channel,
     Metadata,
     Storage,
     check_folder,
@@ -56,13 +57,8 @@ class Topic:
 
 @dataclass(frozen=True)
 class BagMessage:
-    """A recorded message, still serialised.
-
-    Attributes:
-        time: when it was recorded, nanoseconds.
-        cdr: the serialised message, as ``rclpy`` publishes and receives it.
-        definition: of its type, as the recording has it; empty for that of ``distribution``.
-        distribution: of ROS that it was recorded with, empty where that is unknown.
+    """A recorded message, still serialised: ``time`` of recording in nanoseconds, the definition of
+    its type as the recording has it (empty: that of the ROS distribution).
     """
 
     topic: str
@@ -78,7 +74,6 @@ class BagMessage:
         return header_stamp(self.cdr)
 
     def decode(self) -> Any:
-        """Return the message as an object with the fields of its ROS type."""
         return decode(self.type, self.cdr, self.definition, self.distribution)
 
 
@@ -133,16 +128,10 @@ def is_bag(path: Path) -> bool:
 class Bag:
     """An open recording; a context manager.
 
-    Args:
-        path: the folder with ``metadata.yaml``, a single ``.mcap`` or ``.db3`` file, or a ROS 1
-            ``.bag``, whose messages are yielded as ROS 2 serialises them.
-
-    Attributes:
-        notes: what is missing of the recording, one line each; before a cut everything is there.
-        span: when the first message was recorded, and 1 ns after the last; nanoseconds.
-
-    Raises:
-        BagError: the path is missing, damaged, or of an unknown kind.
+    The folder with ``metadata.yaml``, a single ``.mcap`` or ``.db3`` file, or a ROS 1 ``.bag``,
+    whose messages are yielded as ROS 2 serialises them. ``notes`` say what is missing, one line
+    each; ``span`` is when the first message was recorded and 1 ns after the last. BagError for what
+    is missing, damaged, or of an unknown kind.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -162,10 +151,12 @@ class Bag:
         self.span = (min(s for s, _ in spans), max(e for _, e in spans)) if spans else (0, 0)
         self.notes = tuple(note for storage in self._storages for note in storage.notes) + tuple(
             f"{channel.topic} is recorded as {channel.encoding or 'nothing known'}: passed over"
-            for storage in self._storages
-            for channel in storage.channels
+            for channel in self._channels()
             if channel.encoding not in _READ
         )
+
+    def _channels(self) -> Iterator[Channel]:
+        return (channel for storage in self._storages for channel in storage.channels)
 
     def _open(self) -> Metadata:
         path = self._checked_path()
@@ -205,15 +196,15 @@ class Bag:
         return path
 
     def _check_facts(self) -> None:
-        for storage in self._storages:
-            numbers = [*storage.span]
-            for channel in storage.channels:
-                numbers.append(channel.count)
-                for text in (channel.topic, channel.type):
-                    if not isinstance(text, str) or not text.isprintable() or len(text) > 1000:
-                        raise ValueError(f"a topic is called {text!r}")
-            if any(not isinstance(n, int) or not 0 <= n < 1 << 64 for n in numbers):
-                raise ValueError("a number of messages or its duration is none")
+        for text in (
+            text for channel in self._channels() for text in (channel.topic, channel.type)
+        ):
+            if not isinstance(text, str) or not text.isprintable() or len(text) > 1000:
+                raise ValueError(f"a topic is called {text!r}")
+        numbers = [time for storage in self._storages for time in storage.span]
+        numbers += [channel.count for channel in self._channels()]
+        if any(not isinstance(n, int) or not 0 <= n < 1 << 64 for n in numbers):
+            raise ValueError("a number of messages or its duration is none")
 
     @contextmanager
     def _one_line_errors(self) -> Iterator[None]:
@@ -221,18 +212,16 @@ class Bag:
             yield
         except BagError:
             raise
-        except OSError as error:
-            if error.errno not in NO_ROOM:
-                raise BagError(self._explain(error)) from None
-            raise BagError(
-                f"there is no room to read what is whole of {self.path}: make room in"
-                f" {tempfile.gettempdir()}, or set TMPDIR to another folder"
-            ) from None
         except Exception as error:  # damaged storage raises struct, sqlite and codec errors alike
             raise BagError(self._explain(error)) from None
 
     def _explain(self, error: Exception) -> str:
         text = one_line(error)
+        if isinstance(error, OSError) and error.errno in NO_ROOM:
+            return (
+                f"there is no room to read what is whole of {self.path}: make room in"
+                f" {tempfile.gettempdir()}, or set TMPDIR to another folder"
+            )
         if "not indexed" in text:
             return f"{self.path} is cut off: make its index with `rosbag reindex {self.path}`"
         if "files are missing" in text:
@@ -243,7 +232,7 @@ class Bag:
     def topics(self) -> tuple[Topic, ...]:
         """The recorded topics, sorted by name."""
         counts: dict[tuple[str, str], int] = {}
-        for channel in (c for storage in self._storages for c in storage.channels):
+        for channel in self._channels():
             if channel.encoding in _READ:
                 key = (channel.topic, channel.type)
                 counts[key] = counts.get(key, 0) + channel.count
@@ -260,8 +249,8 @@ class Bag:
         start: int | None = None,
         stop: int | None = None,
     ) -> Iterator[BagMessage]:
-        """Yield the messages of the named topics (all without ``names``) by their time of
-        recording, from ``start`` to before ``stop`` (ns).
+        """Yield the messages of the named topics (None: all) by their time of recording, from
+        ``start`` to before ``stop`` (ns).
         """
         with self._one_line_errors():
             for storage in self._storages:
@@ -289,7 +278,6 @@ class Bag:
         return next(self.messages([name]), None)
 
     def close(self) -> None:
-        """Close the files."""
         for storage in self._storages:
             with suppress(Exception):  # closing what is closed, or gone
                 storage.close()

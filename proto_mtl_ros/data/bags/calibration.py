@@ -24,15 +24,12 @@ TF_STATIC = "/tf_static"
 
 @dataclass(frozen=True)
 class Calibration:
-    """The cameras of a recording.
+    """The cameras of a recording, None where not calibrated; what was decided and from what, in
+    ``notes``.
 
-    Attributes:
-        camera, depth_camera: of images and depth; None: not calibrated, or no camera_info.
-        registration: how depth comes to the image's pixels. ``same camera``: it has them already;
-            ``extrinsics``: by ``transform``; ``none``: unknown, so it is right away from edges
-            alone; empty: there is no depth.
-        transform: 4x4 from the depth camera's frame to the image's.
-        notes: what was decided, and from what, one line each.
+    ``registration`` says how depth comes to the image's pixels: ``same camera``, it has them
+    already; ``extrinsics``, by the 4x4 ``transform`` from the depth camera's frame to the image's;
+    ``none``, unknown, so it is right away from edges alone; empty, there is no depth.
     """
 
     camera: Camera | None
@@ -50,16 +47,10 @@ class Calibration:
         extrinsics: np.ndarray | None = None,
         camera: Camera | None = None,
     ) -> Calibration:
-        """Decide.
-
-        Args:
-            rectified: whether the images are; None: by a word of their topic, ``is_rectified``.
-            registered: depth pixels are those of the image, although their frames differ.
-            extrinsics: 4x4 from the depth camera's frame to the image's, in place of /tf_static.
-            camera: of the images in place of camera_info.
-
-        Raises:
-            DataError: camera_info cannot be a camera, or extrinsics lack one.
+        """Decide. ``rectified`` images: None goes by a word of their topic. ``registered``: depth
+        pixels are those of the image, although their frames differ. ``extrinsics`` (4x4, depth's
+        frame to the image's) replace /tf_static, ``camera`` that of camera_info. DataError where
+        camera_info cannot be a camera, or extrinsics lack one.
         """
         notes = []
         topics = recording.topics
@@ -141,17 +132,13 @@ def recorded_camera(
 ) -> Camera | None:
     """Return the camera of the first camera_info of a topic; None if uncalibrated or not there.
 
-    Args:
-        rectified: P holds; None: where the name of ``image_topic`` (by default the recording's
-            images) says so.
-
-    Raises:
-        DataError: its numbers cannot be a camera.
+    P holds if ``rectified``; None: if the name of ``image_topic`` (by default the recording's
+    images) says so. DataError where its numbers cannot be a camera.
     """
-    message = None
-    if info_topic is not None:
-        message = next(recording.messages_of([info_topic.name]), None)
-    if info_topic is None or message is None:
+    if info_topic is None:
+        return None
+    message = next(recording.messages_of([info_topic.name]), None)
+    if message is None:
         return None
     if rectified is None:
         rectified = is_rectified((image_topic or recording.topics.image).name)
@@ -168,9 +155,8 @@ def recorded_camera(
 
 
 def recorded_transform(recording: BagRecording, source: str, target: str) -> np.ndarray | None:
-    """Return the 4x4 matrix that takes points of one frame to another, as /tf_static has it.
-
-    None without a way between them. A transform with a rotation of length zero is passed over.
+    """Return the 4x4 matrix that takes points of one frame to another, as /tf_static has it; None
+    without a way. A transform with a rotation of length zero is passed over.
     """
     edges: dict[str, dict[str, np.ndarray]] = {}
     for message in recording.messages_of([TF_STATIC]):

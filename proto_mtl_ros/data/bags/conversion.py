@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from proto_mtl_ros.files import MAX_TABLE, read_json, remove_leftovers, sole_use
 SELECTION = ".selection.json"
 
 Blocks = Sequence[tuple[str, float]]
+Say = Callable[[str], None]
 Progress = Callable[[str, int, int], None]
 """Is told what is being done, how many frames are done, and of how many."""
 
@@ -31,25 +34,17 @@ def convert_recording(
     motion: float = 0.05,
     options: Mapping[str, Any] | None = None,
     images: str = "jpg",
-    say: Callable[[str], None] = lambda line: None,
+    say: Say = lambda line: None,
     progress: Progress = lambda label, done, of: None,
 ) -> None:
     """Write frames of a recording, with depth, normals and masks; stopped, it can be continued.
 
-    Args:
-        out: the folder.
-        blocks: splits in the order of time, each with its part of the duration; frames of ``skip``
-            are left out.
-        motion: part of the width by which the image has moved on from one frame to the next;
-            blurred frames are left out. 0 takes every frame.
-        options: of the kind bag, see ``BagFrames``.
-        images: ``jpg`` or ``png``.
-        say: is given what was decided and what was written, line by line.
-
-    Raises:
-        ConfigError: the blocks are not the whole.
-        DataError: ``out`` holds something else, or was begun with other settings.
-        BagError: the recording cannot be read.
+    ``blocks`` are splits in the order of time, each with its part of the duration; frames of
+    ``skip`` are left out. ``motion`` is the part of the width by which the image has moved on from
+    one frame to the next, and blurred frames are left out; 0 takes every frame. ``options`` are
+    those of ``BagFrames``. ``say`` is given what was decided and written, line by line. ConfigError
+    where the blocks are not the whole; DataError where ``out`` holds something else, or was begun
+    with other settings; BagError.
     """
     with sole_use(out):
         source: Any = open_source("bag", recording, "train", options=options)
@@ -61,24 +56,23 @@ def convert_recording(
                 say(f"{split}: no frame")
                 continue
             source.keep(frame_ids)
-            done = 0
-
-            def count(more: int) -> None:
-                nonlocal done
-                done += more
-                progress(split, done, len(source))  # noqa: B023 (called in this turn alone)
-
-            written = write_folder(source, out, split, images, count)
-            counts = {
-                task: sum(task in source.has(frame_id) for frame_id in frame_ids)
-                for task in source.tasks
-            }
-            said = ", ".join(f"{task} {number}" for task, number in counts.items())
-            say(f"{split}: {len(source)} frames ({said}), {written} written now")
+            _write_split(source, out, split, images, say, progress)
         for note in source.frames.notes():
             if note not in source.notes:
                 say(f"note: {note}")
         source.close()
+
+
+def _write_split(
+    source: BagFrames, out: Path, split: str, images: str, say: Say, progress: Progress
+) -> None:
+    done, number = count(1), len(source)
+    written = write_folder(
+        source, out, split, images, lambda _: progress(split, next(done), number)
+    )
+    having = Counter(task for frame_id in source.frame_ids for task in source.has(frame_id))
+    said = ", ".join(f"{task} {having[task]}" for task in source.tasks)
+    say(f"{split}: {number} frames ({said}), {written} written now")
 
 
 def _selection(

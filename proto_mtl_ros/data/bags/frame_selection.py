@@ -34,7 +34,6 @@ class FrameLook:
 
     @classmethod
     def of(cls, rgb: np.ndarray) -> FrameLook:
-        """Look at a picture, uint8 [H, W, 3]."""
         grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
         middle = resize_to_width(grey, _SHARP_WIDTH)
         small = resize_to_width(grey, _WIDTH)
@@ -42,12 +41,8 @@ class FrameLook:
 
 
 def motion(first: np.ndarray, second: np.ndarray) -> float:
-    """Return how far the picture moved, the median flow as a part of its width.
-
-    Another scene, or one that moved by more than a tenth and cannot be followed, has moved by 1.
-
-    Args:
-        first, second: ``FrameLook.small``.
+    """Return how far the image moved from one ``FrameLook.small`` to another, the median flow as a
+    part of its width; 1 for another scene, or one that cannot be followed.
     """
     if first.shape != second.shape:
         return 1.0
@@ -98,10 +93,9 @@ def time_blocks(
 ) -> dict[str, list[int]]:
     """Divide stamps into splits by time: neighbours in time are neighbours in what they show.
 
-    Args:
-        blocks: (name, part of the duration) in the order of time; a name may come again, "skip"
-            leaves its frames out. ValueError where parts are not positive or no whole.
-        span: first and last stamp of the recording, None for those of ``stamps``.
+    Blocks are (name, part of the duration) in the order of time; a name may come again, "skip"
+    leaves its frames out. ``span`` is that of the recording, None: of the stamps. ValueError where
+    parts are not positive or no whole.
     """
     parts = [part for _, part in blocks]
     if not blocks or min(parts) <= 0 or abs(sum(parts) - 1) > 0.01:

@@ -34,30 +34,18 @@ _ADVICE = 'give camera: {"fx": ..., "fy": ..., "cx": ..., "cy": ..., "width": ..
 
 @data_set("bag", looks_like=is_bag)
 class BagFrames(DataSet):
-    """The images of a recording; a frame's id is its stamp in nanoseconds.
+    """The images of a recording; a frame's id is its stamp in nanoseconds, and any split is all of
+    it.
 
-    A frame has a depth label where a depth image lies within ``tolerance`` of it, then normals
-    too, and segmentation where ``masks`` has a mask. Depth is cleaned of what a sensor makes up;
+    A frame has a depth label where a depth image lies within ``tolerance`` of it, then normals too
+    (who may use depth may use its normals), and segmentation where ``masks`` (see ``read_masks``)
+    has a mask. Depth is cleaned of what a sensor makes up, and believed from ``near`` to ``far``;
     where its pixels are not known to be the image's, it is kept away from edges alone.
 
-    Args:
-        root: the recording.
-        split: any name; a recording is one split.
-        manifest: label manifest; None: every label. Who may use depth may use its normals.
-        frame_ids: keep only these frames, in this order.
-        every: take one image of so many.
-        tolerance: seconds between image and depth, or image and mask, at most.
-        masks: folder or file of masks, see ``masks.read_masks``.
-        registered: depth pixels are those of the colour image, although its frame is another.
-        near, far: range of the depth sensor that is believed, metres.
-        rectified: the images are rectified, so P of camera_info holds; None: where a word of the
-            topic's name says so.
-        camera: fx, fy, cx, cy, width and height in place of camera_info.
-        image_topic, info_topic, depth_topic: guessed when None.
-
-    Raises:
-        BagError: the recording cannot be read or has no images.
-        DataError: it has no usable camera_info, or an option is out of range.
+    ``every``: one image of so many. ``tolerance``: seconds between image and depth, or mask.
+    ``registered``: depth pixels are those of the colour image, although its frame is another.
+    ``rectified``: P of camera_info holds; None: where a word of the topic's name says so.
+    ``camera`` (fx, fy, cx, cy, width, height) replaces camera_info; topics are guessed when None.
     """
 
     def __init__(
@@ -145,7 +133,6 @@ class BagFrames(DataSet):
         return self.frames.images([int(frame_id) for frame_id in self.frame_ids])
 
     def close(self) -> None:
-        """Close the recording."""
         self._recording.close()
 
     def _calibrated(

@@ -52,12 +52,9 @@ class ImageSequence(Recording):
         return FIRST_STAMP + round(index * 1e9 / self.fps)
 
     def _message(self, index: int, fields: dict[str, Any]) -> BagMessage:
-        """Return a message of the image topic with a header and these further fields."""
         types = typestore().types
         stamp = self._stamp(index)
-        time = types["builtin_interfaces/msg/Time"](
-            sec=stamp // 1_000_000_000, nanosec=stamp % 1_000_000_000
-        )
+        time = types["builtin_interfaces/msg/Time"](*divmod(stamp, 1_000_000_000))
         header = types["std_msgs/msg/Header"](stamp=time, frame_id=FRAME_ID)
         topic = self.topics.image
         message = types[topic.type](header=header, **fields)
@@ -68,21 +65,17 @@ class ImageSequence(Recording):
         wanted = {i for i in range(self.frames) if self._stamp(i) in stamps}
         return {message.stamp: decode_picture(message) for message in self._selected(wanted)}
 
+    def messages(self) -> Iterator[BagMessage]:
+        return self._selected(range(self.frames))
+
     @abstractmethod
     def _selected(self, wanted: Collection[int]) -> Iterator[BagMessage]:
         """Yield the messages of these indices."""
 
-    def image_frame(self) -> str:
-        return FRAME_ID
-
 
 class ImageFolder(ImageSequence):
-    """The images of a folder in the natural order of their names, published compressed.
-
-    JPEG and PNG files are published as they are, others as PNG.
-
-    Raises:
-        BagError: there is no image in the folder, or one cannot be read.
+    """The images of a folder in the natural order of their names, published compressed: JPEG and
+    PNG files as they are, others as PNG.
     """
 
     kind = "images"
@@ -105,22 +98,16 @@ class ImageFolder(ImageSequence):
         name = "/camera/color/image_raw/compressed"
         self.topics = CameraTopics(Topic(name, COMPRESSED_IMAGE, self.frames))
 
-    def messages(self) -> Iterator[BagMessage]:
-        return self._selected(range(self.frames))
-
     def _selected(self, wanted: Collection[int]) -> Iterator[BagMessage]:
         for index in sorted(wanted):
             yield self._message(index, self._read(self._files[index]))
 
     @staticmethod
     def _read(file: Path) -> dict[str, Any]:
-        suffix = file.suffix.lower()
         content = read_bytes(file, MAX_PICTURE_BYTES, BagError)
-        data = np.frombuffer(content, np.uint8)
-        if suffix in (".jpg", ".jpeg"):
-            return {"format": "jpeg", "data": data}
-        if suffix == ".png":
-            return {"format": "png", "data": data}
+        stored = {".jpg": "jpeg", ".jpeg": "jpeg", ".png": "png"}.get(file.suffix.lower())
+        if stored is not None:
+            return {"format": stored, "data": np.frombuffer(content, np.uint8)}
         try:
             image = decode_file(content, cv2.IMREAD_COLOR)
         except EncodingError as error:
@@ -129,11 +116,7 @@ class ImageFolder(ImageSequence):
 
 
 class VideoFile(ImageSequence):
-    """The frames of a video file, published as bgr8 images.
-
-    Raises:
-        BagError: the file is not a video that OpenCV reads, or it names no rate.
-    """
+    """The frames of a video file, published as bgr8 images."""
 
     kind = "video"
 
@@ -156,29 +139,23 @@ class VideoFile(ImageSequence):
     def _open(self) -> cv2.VideoCapture:
         if self.path.suffix.lower() in IMAGE_SUFFIXES:
             raise BagError(f"{self.path} is a single image: give the folder that it is in")
-        self._check_container()
-        with _quiet_opencv():
-            capture = cv2.VideoCapture(str(self.path))
-        if capture.isOpened():
-            pixels = capture.get(cv2.CAP_PROP_FRAME_WIDTH) * capture.get(cv2.CAP_PROP_FRAME_HEIGHT)
-            if pixels > MAX_PIXELS:
-                capture.release()
-                raise BagError(f"{self.path} has frames above {MAX_PIXELS} pixels: scale it down")
-            return capture
-        raise BagError(_NO_VIDEO.format(self.path))
-
-    def _check_container(self) -> None:
-        """Refuse what is no video file: a play list would have the decoder open other files."""
         try:
             with open_regular(self.path) as file:
                 head = file.read(16)
         except OSError as error:
             raise BagError(f"{self.path} cannot be read: {error.strerror}") from None
+        # a play list would have the decoder open other files
         if not _VIDEO.match(head):
             raise BagError(_NO_VIDEO.format(self.path))
-
-    def messages(self) -> Iterator[BagMessage]:
-        return self._selected(range(self.frames))
+        with _quiet_opencv():
+            capture = cv2.VideoCapture(str(self.path))
+        if not capture.isOpened():
+            raise BagError(_NO_VIDEO.format(self.path))
+        pixels = capture.get(cv2.CAP_PROP_FRAME_WIDTH) * capture.get(cv2.CAP_PROP_FRAME_HEIGHT)
+        if pixels > MAX_PIXELS:
+            capture.release()
+            raise BagError(f"{self.path} has frames above {MAX_PIXELS} pixels: scale it down")
+        return capture
 
     def _selected(self, wanted: Collection[int]) -> Iterator[BagMessage]:
         last = max(wanted, default=-1)

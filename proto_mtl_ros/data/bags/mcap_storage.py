@@ -46,13 +46,8 @@ _RUN = 1 << 20
 
 @dataclass(frozen=True)
 class _Piece:
-    """A chunk, or a run of messages outside of chunks.
-
-    Attributes:
-        place, end: bytes of the file.
-        first, last: times of its messages.
-        size: bytes when it is unpacked.
-        channels: of its messages; empty where the index does not say.
+    """A chunk, or a run of messages outside of chunks: its bytes of the file, times of its
+    messages, bytes when unpacked, and channels, empty where the index does not say.
     """
 
     place: int
@@ -65,12 +60,8 @@ class _Piece:
 
 
 class McapStorage:
-    """An .mcap file; see ``Storage``.
-
-    Raises:
-        ValueError: it is damaged, or asks for more memory than recordings do.
-        BagError: it is cut off before its first whole message.
-        OSError: as ``open`` does.
+    """An .mcap file; see ``Storage``. ValueError or OSError where it is damaged or asks for more
+    memory than recordings do; BagError where it is cut off before its first whole message.
     """
 
     def __init__(self, path: Path) -> None:
@@ -90,13 +81,13 @@ class McapStorage:
             if cut or not self._read_index():
                 self._scan(cut)
             self._check_pieces()
+            self.channels = list(self._known.values())
+            self.span = self._span or (0, 0)
+            if cut:
+                self.notes.append(cut_note(path, self.channels, self.span))
         except BaseException:
             self.close()
             raise
-        self.channels = list(self._known.values())
-        self.span = (0, 0) if self._span is None else self._span
-        if cut:
-            self.notes.append(cut_note(path, sum(c.count for c in self.channels), self.span))
 
     def close(self) -> None:
         self._file.close()
@@ -104,21 +95,13 @@ class McapStorage:
     def messages(
         self, topics: Collection[str] | None, start: int | None, stop: int | None
     ) -> Iterator[Stored]:
-        ids = {
-            id for id, channel in self._known.items() if topics is None or channel.topic in topics
-        }
+        ids = {id for id, own in self._known.items() if topics is None or own.topic in topics}
         first, last = start or 0, stop if stop is not None else 1 << 64
         waiting = deque(
-            sorted(
-                (
-                    piece
-                    for piece in self._pieces
-                    if piece.first < last
-                    and piece.last >= first
-                    and (not piece.channels or piece.channels & ids)
-                ),
-                key=lambda piece: (piece.first, piece.place),
-            )
+            piece
+            for piece in sorted(self._pieces, key=lambda piece: (piece.first, piece.place))
+            if piece.first < last and piece.last >= first
+            if not piece.channels or piece.channels & ids
         )
         # a piece is read when one of its messages may be the next
         order, ready = count(), list[tuple[int, int, Stored]]()
@@ -142,16 +125,10 @@ class McapStorage:
         for opcode, _, content in _records(self._file, begin, place) if begin else ():
             if opcode == Opcode.CHUNK_INDEX:
                 own = ChunkIndex.read(_stream(content))
-                self._pieces.append(
-                    _Piece(
-                        own.chunk_start_offset,
-                        own.chunk_start_offset + own.chunk_length,
-                        own.message_start_time,
-                        own.message_end_time,
-                        own.uncompressed_size,
-                        frozenset(own.message_index_offsets),
-                    )
-                )
+                span = own.chunk_start_offset, own.chunk_start_offset + own.chunk_length
+                times = own.message_start_time, own.message_end_time
+                channels = frozenset(own.message_index_offsets)
+                self._pieces.append(_Piece(*span, *times, own.uncompressed_size, channels))
             elif opcode == Opcode.STATISTICS:
                 statistics = Statistics.read(_stream(content))
             else:
@@ -268,10 +245,7 @@ class McapStorage:
 
 def _records(file: BinaryIO, start: int, stop: int) -> Iterator[tuple[int, int, bytes]]:
     """Yield opcode, place and content of the records between two places; of those of no use here
-    the content is passed over.
-
-    Raises:
-        ValueError: a record reaches beyond ``stop``, or is larger than recordings have them.
+    the content is passed over. ValueError where one reaches beyond ``stop``, or is too large.
     """
     place = start
     while place < stop:

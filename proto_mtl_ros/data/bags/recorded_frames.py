@@ -21,8 +21,9 @@ from proto_mtl_ros.data.bags.recording import (
     DepthFrame,
     decode_picture,
     image_arguments,
+    one_line_errors,
 )
-from proto_mtl_ros.encodings import EncodingError, decode_image
+from proto_mtl_ros.encodings import decode_image
 from proto_mtl_ros.errors import BagError, DataError
 from proto_mtl_ros.geometry import Camera, resize
 from proto_mtl_ros.geometry.depth_cleaning import clean_depth
@@ -38,15 +39,10 @@ _NS = 1_000_000_000
 
 @dataclass(frozen=True)
 class RecordedFrame:
-    """An image and what was measured with it, all at its size.
-
-    Attributes:
-        stamp: of the image, nanoseconds; no two frames of a recording have one.
-        rgb: uint8 [H, W, 3].
-        camera: of the image; None: not calibrated, or of another shape.
-        depth: float32 [H, W] in metres, NaN where invalid; see ``Calibration.registration`` for
-            whether its pixels are the image's.
-        labels: class ids, uint8 [H, W].
+    """An image, uint8 [H, W, 3], and what was measured with it, all at its size: depth float32 in
+    metres, NaN where invalid (``Calibration.registration`` says whether its pixels are the
+    image's), class ids uint8. No two frames of a recording have one stamp (ns); no camera: not
+    calibrated, or of another shape.
     """
 
     stamp: int
@@ -60,13 +56,9 @@ class RecordedFrames:
     """The frames of a recording, in the order of recording, each stamp once.
 
     Iterating reads the recording once. What cannot be decoded, an image or a partner of one, is
-    left out and counted. What has passed can be read again by its stamp with ``at``.
-
-    Attributes:
-        passed: images that passed, decoded or not.
-        repeated: images left out because an earlier one has their stamp.
-        matched: topic -> images with a partner there.
-        damaged: (topic, reason of the first) -> messages that could not be decoded.
+    left out and counted in ``damaged``, by topic and reason of the first. ``passed`` counts images,
+    decoded or not, ``repeated`` those with the stamp of an earlier one, ``matched`` those with a
+    partner in a topic. What has passed can be read again by its stamp with ``at``.
     """
 
     def __init__(
@@ -79,15 +71,9 @@ class RecordedFrames:
         part: tuple[float, float] = (0.0, 1.0),
         believed: tuple[float, float] | None = None,
     ) -> None:
-        """Nothing is read yet.
-
-        Args:
-            labels_topic: images of class ids, None for none.
-            tolerance: seconds between an image and its partner, at most.
-            every: take one image of so many.
-            part: stretch of the recording, from and to, as parts of its duration.
-            believed: range in metres of depth that is believed; then what a sensor makes up is
-                taken out, see ``clean_depth``. None: depth as measured.
+        """Read nothing yet. ``tolerance`` is in seconds; of ``every`` images one is taken; ``part``
+        is the stretch of the recording, as parts of its duration. With a range of depth that is
+        ``believed``, in metres, what a sensor makes up is taken out, see ``clean_depth``.
         """
         self._recording, self._calibration = recording, calibration
         self._image_topic = recording.topics.image.name
@@ -137,10 +123,8 @@ class RecordedFrames:
         return topic in self._places[stamp][1]
 
     def at(self, stamp: int, only: Collection[str] | None = None) -> RecordedFrame:
-        """Return a frame that has passed, read again, with its partners in some topics (all).
-
-        Raises:
-            BagError: its image cannot be decoded, or the recording has changed.
+        """Return a frame that has passed, read again, with its partners in some topics (all);
+        BagError where its image cannot be decoded, or the recording has changed.
         """
         time, partners = self._places[stamp]
         found = {
@@ -178,7 +162,11 @@ class RecordedFrames:
     def _chosen(self) -> Iterator[tuple[BagMessage, dict[str, BagMessage]]]:
         """Yield the images that are asked for, each with its partners."""
         self._reset()
-        first, last = self._stretch()
+        first, last = 0, None
+        if self._part is not None:
+            begin, end = self._recording.image_span()
+            # in whole nanoseconds: as floats, stamps of this century are hundreds of them apart
+            first, last = (begin + round(share * (end - begin)) for share in self._part)
         for number, (image, partners) in enumerate(self._matched()):
             stamp = image.stamp
             if number % self._every or (last is not None and not first <= stamp <= last):
@@ -189,15 +177,6 @@ class RecordedFrames:
             places = {name: (own.stamp, own.time) for name, own in partners.items()}
             self._places[stamp] = image.time, places
             yield image, partners
-
-    def _stretch(self) -> tuple[int, int | None]:
-        """Return first and last stamp of the part of the recording that is asked for."""
-        if self._part is None:
-            return 0, None
-        begin, end = self._recording.image_span()
-        # in whole nanoseconds: as floats, stamps of this century are hundreds of them apart
-        first, last = (begin + round(share * (end - begin)) for share in self._part)
-        return first, last
 
     def _matched(self) -> Iterator[tuple[BagMessage, dict[str, BagMessage]]]:
         """Yield every image once with its partners, in one pass."""
@@ -277,13 +256,8 @@ class RecordedFrames:
 def match_one_to_one(
     first: Collection[int], second: Collection[int], tolerance: int
 ) -> dict[int, int]:
-    """Return stamp of ``first`` -> stamp of ``second``, each used once, nearest pairs first.
-
-    The one way in which stamps are matched.
-
-    Args:
-        first, second: stamps in nanoseconds; those that are there twice count once.
-        tolerance: largest distance of a pair.
+    """Return stamp of ``first`` -> stamp of ``second``, each used once, nearest pairs first, none
+    farther apart than the tolerance: the one way in which stamps are matched.
     """
     ones, others = sorted(set(first)), sorted(set(second))
     pairs: list[tuple[int, int, int]] = []
@@ -306,10 +280,8 @@ def match_one_to_one(
 
 def _ids(message: BagMessage) -> np.ndarray:
     """Return class ids uint8 [H, W] of an Image message."""
-    try:
+    with one_line_errors(message):
         ids: Any = decode_image(*image_arguments(message.decode()))
-    except EncodingError as error:
-        raise BagError(f"{message.topic} cannot be decoded: {error}") from None
     if ids.dtype != np.uint8 or ids.ndim != 2:
         raise DataError(f"{message.topic} has no class ids: they are mono8 or 8UC1")
     return ids

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -43,13 +44,11 @@ class DepthFrame:
     def decode(self) -> tuple[np.ndarray, str]:
         """Return float32[H, W] metres along the optical axis, NaN where invalid, and its frame."""
         message = self.message.decode()
-        try:
+        with one_line_errors(self.message):
             if self.message.type == COMPRESSED_IMAGE:
                 depth = decode_compressed_depth(message.format, message.data)
             else:
                 depth = to_depth(*image_arguments(message))
-        except EncodingError as error:
-            raise _damaged(self.message, error) from None
         return depth, str(message.header.frame_id)
 
 
@@ -61,13 +60,8 @@ R = TypeVar("R", bound="Recording")
 class Recording(ABC):
     """A stream of colour images of one camera, with what was recorded beside them.
 
-    Attributes:
-        path: where it is.
-        kind: "bag", "video" or "images".
-        topics: the topics it is published on.
-        frames: number of colour images.
-        duration: seconds from the first to the last of them.
-        notes: what is missing of the recording, one line each.
+    ``kind`` is "bag", "video" or "images"; ``frames`` counts colour images, ``duration`` is seconds
+    from the first to the last; ``notes`` say what is missing, one line each.
     """
 
     path: Path
@@ -93,16 +87,6 @@ class Recording(ABC):
     def depth_frames(self) -> Iterator[DepthFrame]:
         """Yield the measured depth images in the order of their times, if there are any."""
         return iter(())
-
-    def image_frame(self) -> str:
-        """Return the frame of the colour images, "" when it is not known."""
-        first = next((m for m in self.messages() if m.topic == self.topics.image.name), None)
-        return str(first.decode().header.frame_id) if first else ""
-
-    def depth_frame(self) -> str:
-        """Return the frame of the measured depth images, "" when it is not known."""
-        first = next(self.depth_frames(), None)
-        return str(first.message.decode().header.frame_id) if first else ""
 
     def close(self) -> None:  # noqa: B027 (most have nothing to close)
         """Close the files."""
@@ -149,6 +133,16 @@ class BagRecording(Recording):
         infos = [t for t in self._bag.topics if t.type == CAMERA_INFO and t.count]
         return nearest_info(self.topics.depth, infos) if self.topics.depth else None
 
+    def image_frame(self) -> str:
+        """Return the frame of the colour images, "" when it is not known."""
+        first = next((m for m in self.messages() if m.topic == self.topics.image.name), None)
+        return str(first.decode().header.frame_id) if first else ""
+
+    def depth_frame(self) -> str:
+        """Return the frame of the measured depth images, "" when it is not known."""
+        first = next(self.depth_frames(), None)
+        return str(first.message.decode().header.frame_id) if first else ""
+
     def messages_of(
         self, names: Collection[str], start: int | None = None, stop: int | None = None
     ) -> Iterator[BagMessage]:
@@ -194,13 +188,17 @@ def image_arguments(image: Any) -> tuple[str, int, int, int, bool, Any]:
 def decode_picture(message: BagMessage) -> np.ndarray:
     """Return the image of a message as uint8 [H, W, 3] RGB; BagError where it is damaged."""
     image = message.decode()
-    try:
+    with one_line_errors(message):
         if message.type == COMPRESSED_IMAGE:
             return decode_compressed(image.format, image.data)
         return to_rgb(*image_arguments(image))
+
+
+@contextmanager
+def one_line_errors(message: BagMessage) -> Iterator[None]:
+    """Make a BagError of what is wrong with the image of a message."""
+    try:
+        yield
     except EncodingError as error:
-        raise _damaged(message, error) from None
-
-
-def _damaged(message: BagMessage, error: EncodingError) -> BagError:
-    return BagError(f"an image of {message.topic} cannot be decoded ({error}): record it again")
+        why = f"an image of {message.topic} cannot be decoded ({error}): record it again"
+        raise BagError(why) from None

@@ -20,17 +20,9 @@ def open_recording(
 ) -> Recording:
     """Open whatever ``path`` is: a rosbag2 folder or file, a folder of images, or a video file.
 
-    Args:
-        path: the recording.
-        fps: images per second of a folder (10 without it), or of a video, in place of its own.
-        image_topic: colour topic of a rosbag2; guessed when None, as are the next two. Images and
-            videos have one fixed image topic and no other.
-        info_topic: CameraInfo topic of a rosbag2.
-        depth_topic: depth topic of a rosbag2.
-
-    Raises:
-        BagError: nothing usable is there, or an option does not fit the kind of recording; the
-            message says what to do.
+    ``fps`` are images per second of a folder (10 without it), or of a video, in place of its own.
+    Topics of a rosbag2 are guessed when None; images and videos have one fixed image topic.
+    BagError where nothing usable is there, or an option does not fit the kind of recording.
     """
     path = Path(path)
     if fps is not None and not 0 < fps <= 1000:

@@ -19,13 +19,9 @@ _TABLES = ("schema", "metadata", "topics", "message_definitions", "messages")
 
 
 class SqliteStorage:
-    """A .db3 file; see ``Storage``.
-
-    Raises:
-        ValueError: it is damaged, or more than plain tables.
-        sqlite3.Error: it is no database.
-        BagError: it is cut off before its first whole message.
-        OSError: as ``open`` does.
+    """A .db3 file; see ``Storage``. ValueError, sqlite3.Error or OSError where it is damaged, no
+    database, or more than plain tables; BagError where it is cut off before its first whole
+    message.
     """
 
     def __init__(self, path: Path) -> None:
@@ -33,21 +29,19 @@ class SqliteStorage:
             raise ValueError(f"its file is called {path.name}: rename it")
         self._cut = _is_cut(path)
         self.notes: list[str] = []
-        name = urllib.parse.quote(str(path.resolve()))
         # nobody else writes it
-        uri = f"file:{name}?mode=ro&immutable=1"
+        uri = f"file:{urllib.parse.quote(str(path.resolve()))}?mode=ro&immutable=1"
         self._database = sqlite3.connect(uri, uri=True, check_same_thread=False)
         try:
             self._check_tables()
             self._channels = self._read_channels()
-            span = self._count()
+            self.span = self._count()
+            self.channels = list(self._channels.values())
+            if self._cut:
+                self.notes.append(cut_note(path, self.channels, self.span))
         except BaseException:
             self.close()
             raise
-        self.channels = list(self._channels.values())
-        self.span = span
-        if self._cut:
-            self.notes.append(cut_note(path, sum(c.count for c in self.channels), span))
 
     def close(self) -> None:
         self._database.close()
@@ -56,15 +50,12 @@ class SqliteStorage:
         self, topics: Collection[str] | None, start: int | None, stop: int | None
     ) -> Iterator[Stored]:
         ids = [id for id, own in self._channels.items() if topics is None or own.topic in topics]
-        query = (
-            "SELECT topic_id, timestamp, data FROM messages"
-            f" WHERE topic_id IN ({', '.join('?' * len(ids))})"
-            " AND timestamp >= ? AND timestamp < ?"
-        )
         # as they were written, so what comes before a cut comes first; its index may be gone
-        order = " NOT INDEXED" if self._cut else ""
-        query = query.replace("messages WHERE", f"messages{order} WHERE")
-        query += "" if self._cut else " ORDER BY timestamp"
+        query = (
+            f"SELECT topic_id, timestamp, data FROM messages {'NOT INDEXED' if self._cut else ''}"
+            f" WHERE topic_id IN ({', '.join('?' * len(ids))}) AND timestamp >= ? AND timestamp < ?"
+            f" {'' if self._cut else 'ORDER BY timestamp'}"
+        )
         limits = start or 0, (1 << 63) - 1 if stop is None else stop
         with self._to_the_cut():
             for id, time, data in self._database.execute(query, (*ids, *limits)):
@@ -96,10 +87,8 @@ class SqliteStorage:
 
     def _read_channels(self) -> dict[int, Channel]:
         definitions: dict[str, str] = {}
-        columns = [
-            row[1] for row in self._database.execute("PRAGMA table_info(message_definitions)")
-        ]
-        if {"topic_type", "encoding", "encoded_message_definition"} <= set(columns):
+        columns = {r[1] for r in self._database.execute("PRAGMA table_info(message_definitions)")}
+        if {"topic_type", "encoding", "encoded_message_definition"} <= columns:
             rows = self._database.execute(
                 "SELECT topic_type, encoded_message_definition FROM message_definitions"
                 " WHERE encoding = 'ros2msg'"

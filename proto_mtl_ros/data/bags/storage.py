@@ -33,9 +33,6 @@ MAX_CHUNK = 128 << 20
 MAX_OPEN = 256 << 20
 """Bytes of all chunks whose times overlap: they are in memory together."""
 
-MAX_METADATA = 4_000_000
-"""Bytes of a metadata.yaml."""
-
 _DECOMPRESSORS: dict[str, Callable[[], Any]] = {
     "zstd": zstd.ZstdDecompressor,
     "lz4": lz4.frame.LZ4FrameDecompressor,
@@ -47,12 +44,9 @@ _DEEPEST = 32
 
 @dataclass
 class Channel:
-    """A topic of one type in a storage.
-
-    Attributes:
-        encoding: how its messages are serialised: "cdr", "ros1", or what is not read here.
-        definition: of the type, in the language of ``.msg`` files; empty where there is none.
-        count: messages.
+    """A topic of one type in a storage: how its messages are serialised ("cdr", "ros1", or what is
+    not read here), its type's definition in the language of ``.msg`` files, and its number of
+    messages.
     """
 
     topic: str
@@ -71,12 +65,8 @@ class Stored(NamedTuple):
 
 
 class Storage(Protocol):
-    """A file of a recording.
-
-    Attributes:
-        channels: what is in it.
-        span: when the first message was recorded, and 1 ns after the last; (0, 0) without any.
-        notes: what is missing of it, one line each.
+    """A file of a recording: ``span`` is when the first message was recorded and 1 ns after the
+    last, (0, 0) without any; ``notes`` say what is missing of it, one line each.
     """
 
     channels: list[Channel]
@@ -91,8 +81,9 @@ class Storage(Protocol):
     def close(self) -> None: ...
 
 
-def cut_note(path: Path, count: int, span: tuple[int, int]) -> str:
+def cut_note(path: Path, channels: Iterable[Channel], span: tuple[int, int]) -> str:
     """Say what is read of a file that was cut off; raises BagError where that is nothing."""
+    count = sum(channel.count for channel in channels)
     if not count:
         raise BagError(f"{path} is cut off before its first whole message: copy it again")
     return (
@@ -107,13 +98,8 @@ def most_unpacked(size: int) -> float:
 
 
 def unpack(kind: str, data: bytes, size: int) -> bytes:
-    """Return unpacked bytes, all frames one behind the other.
-
-    Args:
-        kind: ``zstd``, ``lz4``, ``bz2``, or empty for what is not packed.
-
-    Raises:
-        ValueError: for more than ``size`` bytes or than ``MAX_CHUNK``, another kind, damage.
+    """Return unpacked bytes, all frames one behind the other, of ``zstd``, ``lz4``, ``bz2``, or as
+    they are for an empty kind; ValueError for more than ``size`` bytes or ``MAX_CHUNK``, or damage.
     """
     if size > MAX_CHUNK:
         raise ValueError(f"{size} bytes in one piece are more than {MAX_CHUNK}")
@@ -152,12 +138,8 @@ def unpack_file(source: Path, target: Path) -> None:
 
 @dataclass(frozen=True)
 class Metadata:
-    """What a metadata.yaml says of a recording.
-
-    Attributes:
-        files: of the recording, in their order.
-        packed: ``file`` or ``message`` where these are packed as zstd, else empty.
-        distribution: of ROS, such as ``jazzy``; empty where it is not said.
+    """What a metadata.yaml says: files in their order; ``file`` or ``message`` where these are
+    packed as zstd, else empty; and the distribution of ROS, empty where it is not said.
     """
 
     files: tuple[Path, ...]
@@ -166,13 +148,11 @@ class Metadata:
 
 
 def read_metadata(folder: Path) -> Metadata:
-    """Return what the metadata.yaml of a rosbag2 folder says.
-
-    Raises:
-        BagError: it leads out of the folder, is a bomb, or lacks something.
+    """Return what the metadata.yaml of a rosbag2 folder says; BagError where it leads out of the
+    folder, is a bomb, or lacks something.
     """
     path = folder / "metadata.yaml"
-    text = read_text(path, MAX_METADATA, BagError)
+    text = read_text(path, 4_000_000, BagError)
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     depth = 0
     try:
@@ -191,10 +171,8 @@ def read_metadata(folder: Path) -> Metadata:
     except BagError:
         raise
     except Exception as error:  # YAML and what it holds may be anything
-        raise BagError(
-            f"{path} is damaged, it does not describe a recording ({one_line(error)}): copy it"
-            " again"
-        ) from None
+        why = f"{path} is damaged, it does not describe a recording ({one_line(error)})"
+        raise BagError(f"{why}: copy it again") from None
     if packed not in ("", "none") and kind != "zstd":
         raise BagError(f"{path}: the recording is packed as {kind}, which is not read")
     missing = [file.name for file in files if not file.exists()]

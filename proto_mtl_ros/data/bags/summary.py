@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Any
 
 from proto_mtl_ros.data.bags.bag import Bag, Topic
 from proto_mtl_ros.data.bags.calibration import Calibration
@@ -28,18 +27,12 @@ _CAMERA_TYPES = (IMAGE, COMPRESSED_IMAGE, CAMERA_INFO)
 
 @dataclass
 class TopicSummary:
-    """One topic. Its figures are counted in one pass, whatever its length.
+    """One topic, its figures counted in one pass, whatever its length.
 
-    Attributes:
-        topic: name, type and number of messages, as the recording says.
-        count: messages that could be read.
-        rate: messages a second, the mean; 0 for fewer than two.
-        largest_gap: seconds.
-        backwards, repeated: messages whose stamp is older than, or that of, the one before.
-        size: "640x480" of an image or camera info, "" otherwise.
-        encoding: of an image, or the distortion model of a camera info.
-        frame_id: of the first message.
-        use: what of ours it can be: "image", "camera_info", "depth", "labels" or "".
+    ``count`` are messages that could be read, ``rate`` their mean per second (0 for fewer than
+    two), ``largest_gap`` seconds; ``backwards`` and ``repeated`` messages whose stamp is older
+    than, or that of, the one before. ``encoding`` is also the distortion model of a camera info,
+    ``use`` what of ours it can be: "image", "camera_info", "depth", "labels" or "".
     """
 
     topic: Topic
@@ -84,15 +77,8 @@ class TopicSummary:
 
 @dataclass(frozen=True)
 class BagSummary:
-    """A recording.
-
-    Attributes:
-        duration: seconds.
-        topics: sorted by name.
-        camera: the topics that would be used, None when there are no colour images.
-        problem: why there are none, else "".
-        notes: what is missing or odd, one line each.
-        decisions: see ``Calibration.notes``.
+    """A recording: its topics by name; the ones that would be used, or the problem why there are
+    none; what is missing or odd in ``notes``, and the ``decisions``, see ``Calibration.notes``.
     """
 
     duration: float
@@ -132,8 +118,14 @@ def _describe(bag: Bag, summary: TopicSummary) -> None:
     summary.frame_id = str(content.header.frame_id)
     if summary.topic.type == COMPRESSED_IMAGE:
         summary.encoding = str(content.format)
-        summary.size = _compressed_size(content)
-        summary.use = "depth" if "compressedDepth" in summary.encoding else "image"
+        is_depth = "compressedDepth" in summary.encoding
+        summary.use = "depth" if is_depth else "image"
+        decode = decode_compressed_depth if is_depth else decode_compressed
+        try:
+            height, width = decode(content.format, content.data).shape[:2]
+            summary.size = f"{width}x{height}"
+        except EncodingError as error:
+            summary.size = f"not readable ({error.cause})"
         return
     summary.size = f"{content.width}x{content.height}"
     if summary.topic.type == CAMERA_INFO:
@@ -149,14 +141,3 @@ def _describe(bag: Bag, summary: TopicSummary) -> None:
         summary.use = "labels"
     elif is_colour(summary.topic, summary.encoding):
         summary.use = "image"
-
-
-def _compressed_size(content: Any) -> str:
-    try:
-        if "compressedDepth" in content.format:
-            height, width = decode_compressed_depth(content.format, content.data).shape
-        else:
-            height, width = decode_compressed(content.format, content.data).shape[:2]
-    except EncodingError as error:
-        return f"not readable ({error.cause})"
-    return f"{width}x{height}"

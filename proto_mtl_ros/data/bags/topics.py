@@ -40,11 +40,9 @@ def choose_topics(
     """Return the topics of the colour camera of ``bag``; those that are named are taken as named.
 
     Guessed are: an Image or CompressedImage topic in colour (names such as "depth" or "overlay"
-    last, with "color" or "rgb" first, raw before compressed), the CameraInfo nearest to it by
-    name, a 16UC1 or 32FC1 depth topic (one aligned to colour first) and its CameraInfo.
-
-    Raises:
-        BagError: a named topic is not there or of another type, or nothing is a colour image.
+    last, with "color" or "rgb" first, raw before compressed), the CameraInfo nearest to it by name,
+    a 16UC1 or 32FC1 depth topic (one aligned to colour first) and its CameraInfo. BagError where a
+    named topic is not there or of another type, or nothing is a colour image.
     """
     topics = [topic for topic in bag.topics if topic.count]
     encodings = _encodings(bag, topics)
@@ -71,11 +69,10 @@ def _encodings(bag: Bag, topics: list[Topic]) -> dict[str, str]:
     """Return encoding (Image) or format (CompressedImage) of the first message of each topic."""
     found: dict[str, str] = {}
     for topic in topics:
-        if topic.type in (IMAGE, COMPRESSED_IMAGE):
-            message = bag.first(topic.name)
-            if message is not None:
-                decoded = message.decode()
-                found[topic.name] = decoded.encoding if topic.type == IMAGE else decoded.format
+        message = bag.first(topic.name) if topic.type in (IMAGE, COMPRESSED_IMAGE) else None
+        if message is not None:
+            decoded = message.decode()
+            found[topic.name] = decoded.encoding if topic.type == IMAGE else decoded.format
     return found
 
 

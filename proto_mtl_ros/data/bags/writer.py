@@ -37,22 +37,14 @@ _EMPTY_BYTES = 1024
 
 
 class BagWriter:
-    """Writes a recording under a temporary name and gives it its own name once it is whole.
+    """Writes a recording ``<name>/<name>.mcap`` under a temporary name and gives it its own once it
+    is whole.
 
     Leaving the context by an exception removes what was written; an older recording of the same
-    name stays until the new one is whole.
-
-    Args:
-        path: folder of the new recording; its file is ``<name>.mcap`` inside.
-        keep_cut: what cannot be recorded again. Then the whole messages of a recording that was
-            cut off, by a kill or a full disk, are kept in ``<name>-cut-1`` and so on, which can be
-            read like any recording.
-
-    Attributes:
-        kept: folders that were kept.
-
-    Raises:
-        BagError: the folder cannot be written, or is something else than a recording.
+    name stays until the new one is whole. With ``keep_cut``, for what cannot be recorded again, the
+    whole messages of a recording that was cut off by a kill or a full disk are ``kept`` in
+    ``<name>-cut-1`` and so on. BagError where the folder cannot be written, or is something else
+    than a recording.
     """
 
     def __init__(self, path: str | Path, keep_cut: bool = False) -> None:
@@ -91,10 +83,7 @@ class BagWriter:
         )
 
     def write(self, name: str, time: int, message: Any) -> None:
-        """Write a message of an announced topic, received at ``time`` (ns).
-
-        It is serialised bytes, or an object of ``bag.typestore``. BagError: the disk refuses.
-        """
+        """Write a message, serialised or of ``bag.typestore``, received at ``time`` (ns)."""
         connection = self._connections[name]
         if not isinstance(message, bytes):
             message = bytes(typestore().serialize_cdr(message, connection.msgtype))
@@ -113,7 +102,6 @@ class BagWriter:
             raise _unwritable(self.path, error) from None
 
     def abort(self) -> None:
-        """Throw away what was written."""
         with suppress(OSError):  # a full disk refuses what is still to be written
             self._writer.abort()
         if self._keep_cut and self._new.path.exists():
@@ -148,11 +136,5 @@ def _qos(latched: bool) -> Sequence[Qos]:
     """Return the profile that players of the recording shall offer: reliable, latched or not."""
     forever = QosTime(9223372036, 854775807)
     durability = QosDurability.TRANSIENT_LOCAL if latched else QosDurability.VOLATILE
-    depth, reliable = 1 if latched else 10, QosReliability.RELIABLE
-    alive = QosLiveliness.AUTOMATIC
-    return [
-        Qos(
-            QosHistory.KEEP_LAST, depth, reliable, durability, forever, forever, alive, forever,
-            False,
-        )
-    ]  # fmt: skip
+    kept = QosHistory.KEEP_LAST, 1 if latched else 10, QosReliability.RELIABLE, durability
+    return [Qos(*kept, forever, forever, QosLiveliness.AUTOMATIC, forever, False)]

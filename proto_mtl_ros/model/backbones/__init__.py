@@ -24,13 +24,10 @@ BACKBONES: dict[str, Callable[[bool, Path | None], nn.Module]] = {
 
 
 def build_backbone(name: str, pretrained: bool, weights: Path | None = None) -> nn.Module:
-    """Return the backbone ``name``, with ImageNet weights if ``pretrained``.
+    """Return the backbone ``name``, with ImageNet weights if ``pretrained``: from the file
+    ``weights`` where no package ships them.
 
-    They come from the file ``weights`` where no package ships them.
-
-    Raises:
-        ValueError: there is no such backbone.
-        ConfigError: the weights are needed and missing, or do not fit the backbone.
+    ValueError for an unknown name, ConfigError for weights that are missing or do not fit.
     """
     if name not in BACKBONES:
         raise ValueError(f"unknown backbone {name!r}; there are: {', '.join(BACKBONES)}")

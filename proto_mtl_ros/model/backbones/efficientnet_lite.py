@@ -108,7 +108,6 @@ class EfficientNetLite0(nn.Module):
         return taps
 
     def parts(self) -> Sequence[nn.Module]:
-        """Return the stem and the blocks, in order from the image."""
         return (self.stem, *self.blocks)
 
 

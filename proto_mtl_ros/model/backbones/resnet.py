@@ -70,7 +70,6 @@ class ResNet18(nn.Module):
         return taps
 
     def parts(self) -> Sequence[nn.Module]:
-        """Return the stem and the blocks, in order from the image."""
         # the stem is no module of its own: torchvision's names do not know one
         stem = nn.Sequential(self.conv1, self.bn1)
         return (stem, *self.layer1, *self.layer2, *self.layer3, *self.layer4)

@@ -14,11 +14,7 @@ from proto_mtl_ros.files.tensors import read_safetensors, read_torch
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """Return the state dict in a ``.safetensors`` file or in one that ``torch.save`` wrote.
-
-    Raises:
-        ConfigError: the file is missing, damaged, or holds something else.
-    """
+    """Return the state dict in a ``.safetensors`` file or in one that ``torch.save`` wrote."""
     if not path.is_file():
         raise ConfigError(f"there is no file of backbone weights at {path}")
     read = read_safetensors if path.suffix == ".safetensors" else read_torch
@@ -31,16 +27,10 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 def load_weights(
     network: nn.Module, path: Path, rename: Callable[[str], str | None] = lambda key: key
 ) -> None:
-    """Load the weights in ``path`` into ``network``: every one of them.
+    """Load the weights in ``path`` into ``network``: every one of them, or ConfigError names a key.
 
-    A backbone that silently keeps random weights costs half of the accuracy.
-
-    Args:
-        rename: a key of the file to the network's, None for what it has no use for (the head).
-
-    Raises:
-        ConfigError: the file cannot be read, or a weight is missing, left over, or of another
-            shape; the first such key is named.
+    A backbone that silently keeps random weights costs half of the accuracy. ``rename`` maps a key
+    of the file to the network's, to None where there is no use for it (the head).
     """
     renamed = ((rename(key), value) for key, value in read_weights(path).items())
     state = {name: value for name, value in renamed if name is not None}

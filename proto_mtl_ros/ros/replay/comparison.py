@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -48,14 +48,10 @@ _UNITS = {IDS: "of the pixels", DEPTH: "m", NORMALS: "of 255 in a colour"}
 
 @dataclass
 class MapComparison:
-    """One result topic, live against offline.
+    """One result topic, live against offline: ``equal`` frames have the same value everywhere.
 
-    Attributes:
-        unit: of ``largest``.
-        frames: compared.
-        equal: frames of which every value is the same.
-        largest: largest difference of a value; for class ids the largest share of other ids; None
-            where the size differs, or one of the two has no value.
+    ``largest`` is the largest difference of a value, in ``unit``; for class ids the largest share
+    of other ids; None where the size differs, or one of the two has no value.
     """
 
     unit: str = ""
@@ -84,49 +80,12 @@ class MapComparison:
         return False
 
 
-@dataclass
-class LiveComparison:
-    """What a live run and an offline pass have in common.
-
-    Attributes:
-        maps: by result topic below the camera.
-        different: stamps (ns) of the images of which some map is not equal.
-        outcomes: stamp (ns) -> what became of an image without a result.
-        sent: images that were sent.
-        first: stamp (ns) of the first of them.
-    """
-
-    maps: dict[str, MapComparison] = field(default_factory=dict)
-    different: list[int] = field(default_factory=list)
-    outcomes: dict[int, str] = field(default_factory=dict)
-    sent: int = 0
-    first: int = 0
-
-    def figures(self) -> dict[str, Any]:
-        """Return all figures, ready for JSON; frames are told by their time in the run."""
-        frames = max((one.frames for one in self.maps.values()), default=0)
-        missing = sorted(self.outcomes.items())
-        return {
-            "sent": self.sent,
-            "compared": frames,
-            "equal": frames - len(self.different),
-            "maps": {name: asdict(one) for name, one in self.maps.items()},
-            "different_at_s": [self.seconds(stamp) for stamp in self.different],
-            "without_result": dict(Counter(self.outcomes.values())),
-            "without_result_at_s": [[self.seconds(stamp), cause] for stamp, cause in missing],
-        }
-
-    def seconds(self, stamp: int) -> float:
-        """Return the time in the run."""
-        return round((stamp - self.first) / 1e9, 6)
-
-
 class ResultReader:
     """Goes through the images that were sent, with what was measured and what was answered.
 
-    Attributes:
-        live: live results against the offline pass.
-        album: frames to show, of the first round: later ones show the same again.
+    With a predictor like the node's, live results are held against its offline pass. The ``album``
+    has frames to show, of the first round: later ones show the same again. ``parameters`` are the
+    node's, by name.
     """
 
     def __init__(
@@ -136,16 +95,8 @@ class ResultReader:
         predictor: Predictor | None = None,
         parameters: Mapping[str, Any] | None = None,
     ) -> None:
-        """Nothing is read yet.
-
-        Args:
-            recording: what was played.
-            logs: of the replay.
-            predictor: for the offline pass, like the node's; None for no such pass.
-            parameters: of the node, by name.
-        """
         parameters = parameters or {}
-        self._recording, self._logs, self._predictor = recording, logs, predictor
+        self._recording, self._predictor = recording, predictor
         near, far = parameters.get("min_depth", 0.0), parameters.get("max_depth", 0.0)
         self._settings = TopicSettings(np.zeros((0, 3), np.uint8), near, far)
         self._calibration = None
@@ -155,7 +106,11 @@ class ResultReader:
         sent = next(iter(logs.sent.stamps.values()), [])
         self._place = {stamp: number for number, stamp in enumerate(sent)}
         self._period = int(logs.sent.notes.get("period_ns", 0))
-        self.live = LiveComparison(sent=len(sent), first=min(sent, default=0))
+        self._sent, self._first = len(sent), min(sent, default=0)
+        self._outcomes = {stamp: logs.outcomes.get(stamp, LOST) for stamp in sent}
+        """Of the images without a result, by stamp (ns)."""
+        self._maps: dict[str, MapComparison] = {}
+        self._different: list[int] = []
         own = [set(logs.received.stamps.get(name, ())) for name in RESULT_IMAGES]
         answered = set().union(*own).intersection(sent)
         self.album = FrameAlbum(len([stamp for stamp in answered if self._is_first_round(stamp)]))
@@ -164,11 +119,10 @@ class ResultReader:
         self._confidence: list[list[float]] = []
 
     def _is_first_round(self, stamp: int) -> bool:
-        return not self._period or stamp < self.live.first + self._period
+        return not self._period or stamp < self._first + self._period
 
     def read(self, results: Path, progress: Progress = lambda done, of: None) -> None:
         """Read everything; ``results``: rosbag2 of the results."""
-        self.live.outcomes = {s: self._logs.outcomes.get(s, LOST) for s in self._place}
         with Bag(results) as bag:
             present = {topic.name for topic in bag.topics if topic.count}
             topics = {
@@ -177,7 +131,7 @@ class ResultReader:
                 if name in present
             }
             if self._predictor is not None:
-                self.live.maps = {n: MapComparison(_UNITS.get(n, "of 255")) for n in topics}
+                self._maps = {n: MapComparison(_UNITS.get(n, "of 255")) for n in topics}
             for stamp, frame in self._sent_frames():
                 number = self._place[stamp]
                 found = {name: topic.at(number) for name, topic in topics.items()}
@@ -187,17 +141,14 @@ class ResultReader:
                     if own is not None
                 }
                 if live:
-                    del self.live.outcomes[stamp]
+                    del self._outcomes[stamp]
                     self._add(stamp, frame, live)
                 progress(number + 1, len(self._place))
-        for stamp, outcome in self.live.outcomes.items():
-            if outcome == PROCESSED:
-                self.live.outcomes[stamp] = RESULT_LOST
 
     def _sent_frames(self) -> Iterator[tuple[int, RecordedFrame]]:
         """Yield stamp and frame of the images that were sent, again for every loop."""
         last, shift, count = max(self._place, default=0), 0, -1
-        while count and self.live.first + shift <= last:
+        while count and self._first + shift <= last:
             count = 0
             for frame in self._frames():
                 stamp = frame.stamp + shift
@@ -213,13 +164,13 @@ class ResultReader:
     def _frames(self) -> Iterable[RecordedFrame]:
         if isinstance(self._recording, BagRecording) and self._calibration is not None:
             frames = RecordedFrames(self._recording, self._calibration)
-            return frames.starting_at(self.live.first)
+            return frames.starting_at(self._first)
         own = self._recording.topics.image.name
         messages = (message for message in self._recording.messages() if message.topic == own)
         return (RecordedFrame(m.stamp, decode_picture(m), None) for m in messages)
 
     def _add(self, stamp: int, frame: RecordedFrame, live: Mapping[str, np.ndarray]) -> None:
-        seconds, error = self.live.seconds(stamp), None
+        seconds, error = self._seconds(stamp), None
         if CONFIDENCE in live:
             self._confidence.append([seconds, float(live[CONFIDENCE].mean()) / 255])
         if self._predictor is not None:
@@ -248,7 +199,7 @@ class ResultReader:
     ) -> None:
         prediction = predictor.predict(frame.rgb, frame.camera)
         equal = [
-            self.live.maps[topic.name].add(
+            self._maps[topic.name].add(
                 live[topic.name],
                 topic.make(prediction.maps, frame.rgb, self._settings)
                 if topic.make
@@ -259,17 +210,37 @@ class ResultReader:
             if topic.name in live and topic.encoding
         ]
         if not all(equal):
-            self.live.different.append(stamp)
+            self._different.append(stamp)
+
+    def _seconds(self, stamp: int) -> float:
+        """Return the time in the run."""
+        return round((stamp - self._first) / 1e9, 6)
 
     def figures(self) -> dict[str, Any]:
-        """Return all figures, ready for JSON."""
+        """Return all figures, ready for JSON; frames are told by their time in the run."""
         calibration = self._calibration
         return {
-            "live_and_offline": None if self._predictor is None else self.live.figures(),
+            "live_and_offline": None if self._predictor is None else self._live_figures(),
             "confidence_by_s": self._confidence,
             "depth": self._depth.figures() if self._depth.scales else None,
             "registration": "" if calibration is None else calibration.registration,
             "notes": [*self._recording.notes, *(calibration.notes if calibration else ())],
+        }
+
+    def _live_figures(self) -> dict[str, Any]:
+        frames = max((one.frames for one in self._maps.values()), default=0)
+        missing = {
+            stamp: RESULT_LOST if outcome == PROCESSED else outcome
+            for stamp, outcome in sorted(self._outcomes.items())
+        }
+        return {
+            "sent": self._sent,
+            "compared": frames,
+            "equal": frames - len(self._different),
+            "maps": {name: asdict(one) for name, one in self._maps.items()},
+            "different_at_s": [self._seconds(stamp) for stamp in self._different],
+            "without_result": dict(Counter(missing.values())),
+            "without_result_at_s": [[self._seconds(at), cause] for at, cause in missing.items()],
         }
 
 

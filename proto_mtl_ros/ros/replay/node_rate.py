@@ -9,18 +9,14 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import qos_profile_sensor_data
-from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import Image
 
 from proto_mtl_ros.errors import ProtoMtlError
 from proto_mtl_ros.files import ScratchFolder
-from proto_mtl_ros.ros.replay import lifecycle
-from proto_mtl_ros.ros.replay.lifecycle import LifecycleClient
-from proto_mtl_ros.ros.replay.processes import Child, adopt_environment
+from proto_mtl_ros.ros.replay.processes import Child, LifecycleClient, adopt_environment, own_node
 
 _WIDTH, _HEIGHT = 640, 480
 _RESULTS = ("segmentation/image", "depth/image", "normals/image")
@@ -30,14 +26,8 @@ _PATIENCE_SECONDS = 60.0
 def node_rate(model: str, threads: int, seconds: float) -> dict[str, Any]:
     """Start a node on a ROS domain of its own, measure it, end it.
 
-    Args:
-        model: name or folder of a bundle; results that it does not give are not waited for.
-
-    Returns:
-        results, rate_hz, and ms: of each image, from sending it to its last result.
-
-    Raises:
-        ProtoMtlError: the node cannot start, or stops answering.
+    Returns results, rate_hz, and ms: of each image, from sending it to its last result that the
+    model gives. Raises ProtoMtlError when the node cannot start, or stops answering.
     """
     from proto_mtl_ros.runtime.bundle import Bundle
 
@@ -47,22 +37,16 @@ def node_rate(model: str, threads: int, seconds: float) -> dict[str, Any]:
     arguments = ["-m", "proto_mtl_ros.cli", "node", "--ros-args"]
     for key, value in (("model", model), ("threads", threads), ("cameras", "[camera]")):
         arguments += ["-p", f"{key}:={value}"]
-    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
-    node = Node("bench")
-    with ScratchFolder("bench") as folder:
+    with own_node("bench") as node, ScratchFolder("bench") as folder:
         child = Child("node", arguments, environment, folder / "node.log")
         try:
             client = LifecycleClient(node, "/proto_mtl", child.check)
             client.wait(_PATIENCE_SECONDS)
-            for transition in (lifecycle.CONFIGURE, lifecycle.ACTIVATE):
-                if not client.change(transition, _PATIENCE_SECONDS):
-                    raise ProtoMtlError(f"the node could not start: {child.last_lines(1)}")
+            client.bring_up(child, _PATIENCE_SECONDS)
             client.close()
             return _measure(node, names, child, seconds)
         finally:
             child.stop()
-            node.destroy_node()
-            rclpy.try_shutdown()
 
 
 def _measure(node: Node, names: list[str], child: Child, seconds: float) -> dict[str, Any]:

@@ -13,7 +13,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
 from pathlib import Path
 
 from rclpy.duration import Duration
@@ -43,14 +42,9 @@ _INFO_PATIENCE_SECONDS = 3.0
 class Player:
     """Publishes the colour images and camera_info of a recording under their recorded names.
 
-    Args:
-        node: publishes on its behalf.
-        rate: 2.0 plays twice as fast as recorded.
-        clock: publish the recorded times on /clock as well.
-
-    Attributes:
-        log: stamps and times of the images; its note "late_ms" is the longest that a message left
-            behind its time, "period_ns" by how much stamps move from one loop to the next.
+    A ``rate`` of 2 plays twice as fast as recorded; ``clock`` gives the recorded times on /clock as
+    well. The ``log`` has stamps and times of the images; its note "late_ms" is the longest that a
+    message left behind its time, "period_ns" by how much stamps move from one loop to the next.
     """
 
     def __init__(
@@ -91,15 +85,10 @@ class Player:
     ) -> int:
         """Publish everything in the recorded rhythm; return the number of images.
 
-        Args:
-            seconds: stop after so much of the recording, the whole when None.
-            on_image: called after each image with the number of images so far.
-            start: leave out so many seconds at the beginning.
-            loops: how often it is played, 0 for without end. Every time after the first, stamps and
-                times go on where they were, so that nobody sees time jump back.
-
-        Raises:
-            BagError: nothing is left to play after ``start``.
+        ``start`` leaves out so many seconds at the beginning, ``seconds`` plays only so many;
+        BagError when nothing is left. ``loops`` is how often, 0 for without end: stamps and times
+        go on where they were, so that nobody sees time jump back. ``on_image`` is called with the
+        number of images so far.
         """
         self._publish_calibration()
         images = period = 0
@@ -127,10 +116,7 @@ class Player:
 
     def pause(self, paused: bool) -> None:
         """Hold the recording, or let it go on; may be called from any thread."""
-        if paused:
-            self._going.clear()
-        else:
-            self._going.set()
+        (self._going.clear if paused else self._going.set)()
 
     def _stretch(self, start: float, seconds: float | None) -> Iterator[BagMessage]:
         """Yield the messages of a part of the recording."""
@@ -210,7 +196,8 @@ def pausable(node: Node, player: Player) -> Iterator[None]:
         node.destroy_service(service)
 
 
-def _arguments(argv: list[str] | None) -> argparse.Namespace:
+def main(argv: list[str] | None = None) -> int:
+    """Run the player process; 0 after the whole recording, else the status of an error."""
     parser = argparse.ArgumentParser(prog="player", description="Play a recording over ROS.")
     parser.add_argument("recording", type=Path)
     parser.add_argument("--log", type=Path, help="JSON of stamps and times of sending")
@@ -223,29 +210,26 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--loops", type=int, default=1)
     parser.add_argument("--clock", action="store_true")
     parser.add_argument("--wait", type=float, default=30.0, help="seconds to wait for a subscriber")
-    return parser.parse_args(argv)
+    given = parser.parse_args(argv)
 
+    def play(node: Node) -> None:
+        topics = given.image_topic, given.info_topic
+        with open_recording(given.recording, given.fps, *topics) as recording:
+            player = Player(node, recording, given.rate, given.clock)
+            player.wait_for_subscriber(given.wait)
 
-def _play(given: argparse.Namespace, node: Node) -> None:
-    with open_recording(
-        given.recording, given.fps, given.image_topic, given.info_topic
-    ) as recording:
-        player = Player(node, recording, given.rate, given.clock)
-        player.wait_for_subscriber(given.wait)
-        try:
-            with pausable(node, player):
-                player.play(
-                    given.seconds, lambda count: say_json(played=count), given.start, given.loops
-                )
-        finally:
-            if given.log is not None:
-                player.log.write(given.log)
+            def tell(count: int) -> None:
+                say_json(played=count)
 
+            try:
+                with pausable(node, player):
+                    player.play(given.seconds, tell, given.start, given.loops)
+            finally:
+                if given.log is not None:
+                    player.log.write(given.log)
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the player process; 0 after the whole recording, else the status of an error."""
     exit_on_sigterm()
-    return run_process("player", partial(_play, _arguments(argv)))
+    return run_process("player", play)
 
 
 if __name__ == "__main__":

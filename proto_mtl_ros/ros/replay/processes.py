@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The processes of a replay: their environment, their output, their end."""
+"""The processes of a replay: their environment, their output, their end; and asking a node."""
 
 from __future__ import annotations
 
@@ -14,12 +14,16 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import rclpy
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
@@ -40,6 +44,14 @@ DDS_PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROF
 _DOMAINS = range(1, 102)
 """Domains whose ports lie below the range that Linux gives to outgoing connections."""
 
+_TRANSITIONS = {
+    "configure": Transition.TRANSITION_CONFIGURE,
+    "activate": Transition.TRANSITION_ACTIVATE,
+    "deactivate": Transition.TRANSITION_DEACTIVATE,
+    "cleanup": Transition.TRANSITION_CLEANUP,
+    "shutdown": Transition.TRANSITION_UNCONFIGURED_SHUTDOWN,
+}
+
 
 def exit_on_sigterm() -> None:
     """Let SIGTERM end this process as sys.exit does, so that files are finished."""
@@ -51,21 +63,31 @@ def say_json(**fields: object) -> None:
     print(json.dumps(fields), flush=True)
 
 
-def run_process(name: str, work: Callable[[Node], None]) -> int:
-    """Give ``work`` a node of its own; return an exit status, after an error of one line."""
+@contextmanager
+def own_node(name: str) -> Iterator[Node]:
+    """Give a node, with ROS started for it; signals are left to the process."""
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
-    node = Node(f"proto_mtl_{name}")
+    node = Node(name)
     try:
-        work(node)
-    except (ProtoMtlError, OSError) as error:
-        text = file_trouble(error) if isinstance(error, OSError) else str(error)
-        print(f"{name}: {text}", file=sys.stderr)
-        return error.exit_status if isinstance(error, ProtoMtlError) else INPUT
-    except KeyboardInterrupt:
-        return INTERRUPTED
+        yield node
     finally:
         node.destroy_node()
         rclpy.try_shutdown()
+
+
+def run_process(name: str, work: Callable[[Node], None]) -> int:
+    """Give ``work`` a node of its own; return an exit status, after an error of one line."""
+    try:
+        with own_node(f"proto_mtl_{name}") as node:
+            work(node)
+    except ProtoMtlError as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return error.exit_status
+    except OSError as error:
+        print(f"{name}: {file_trouble(error)}", file=sys.stderr)
+        return INPUT
+    except KeyboardInterrupt:
+        return INTERRUPTED
     return 0
 
 
@@ -98,10 +120,8 @@ def _is_free(port: int) -> bool:
 def adopt_environment(domain_id: int | None = None) -> dict[str, str]:
     """Set the environment of all processes of a replay and return it; before rclpy starts.
 
-    This machine only, and large images: a Fast DDS profile that the user has set comes first.
-
-    Args:
-        domain_id: ROS domain, None for a free one.
+    This machine only, and large images: a Fast DDS profile that the user has set comes first. The
+    ROS domain is a free one where none is given.
     """
     own = os.environ
     own["ROS_DOMAIN_ID"] = str(free_domain_id() if domain_id is None else domain_id)
@@ -123,14 +143,10 @@ _LOG_PREFIX = re.compile(r"^\[\w+\] \[[\d.]+\] \[[^\]]*\]: ")
 
 
 class Child:
-    """A Python process that tells what it does by JSON objects on stdout; its log is a file.
+    """A Python process that tells what it does by JSON objects on stdout.
 
-    Args:
-        name: for messages.
-        arguments: of the Python interpreter.
-        environment: all of its environment.
-        log: file that takes what it writes on stderr, and on stdout besides JSON objects.
-        ends: it ends by itself when its work is done; otherwise only :meth:`stop` may end it.
+    The file ``log`` takes what it writes on stderr, and on stdout besides. One that ``ends`` does
+    so by itself when its work is done; otherwise only :meth:`stop` may end it.
     """
 
     def __init__(
@@ -226,3 +242,57 @@ class Child:
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout)
         return self.status is not None
+
+
+class LifecycleClient:
+    """Calls the lifecycle services of a node, ``target`` such as ``/proto_mtl``, for another one.
+
+    ``check`` is called while waiting; it may raise, for example because the process ended.
+    """
+
+    def __init__(self, node: Node, target: str, check: Callable[[], None]) -> None:
+        self._target = target
+        self._check = check
+        self._change = node.create_client(ChangeState, f"{target}/change_state")
+        self._executor = SingleThreadedExecutor(context=node.context)
+        self._executor.add_node(node)
+
+    def wait(self, timeout: float) -> None:
+        """Return once the node's services are there; raises ProtoMtlError after ``timeout`` s."""
+        self._until(
+            self._change.service_is_ready,
+            time.monotonic() + timeout,
+            f"the node {self._target} did not appear within {timeout:g} s: "
+            "is the machine overloaded, or multicast on the loopback blocked?",
+        )
+
+    def bring_up(self, child: Child, timeout: float) -> None:
+        """Configure and activate; raises ProtoMtlError with the reason that its process gives."""
+        for transition in ("configure", "activate"):
+            if not self.change(transition, timeout):
+                raise ProtoMtlError(f"the node could not start: {child.last_lines(1)}")
+
+    def change(self, transition: str, timeout: float) -> bool:
+        """Ask for a transition, such as "configure", and return whether it was made."""
+        request = ChangeState.Request()
+        request.transition.id = _TRANSITIONS[transition]
+        return bool(self.call(self._change, request, timeout, transition).success)
+
+    def call(self, client: Any, request: Any, timeout: float, what: str) -> Any:
+        """Call a service of the node; raises ProtoMtlError, "did not <what>", after the timeout."""
+        end, text = time.monotonic() + timeout, f"the node did not {what} within {timeout:g} s"
+        self._until(client.service_is_ready, end, f"{text}: see its log")  # else it would get lost
+        future = client.call_async(request)
+        self._until(future.done, end, f"{text}: see its log")
+        return future.result()
+
+    def close(self) -> None:
+        """Stop serving the caller's node."""
+        self._executor.shutdown()
+
+    def _until(self, done: Callable[[], bool], end: float, problem: str) -> None:
+        while not done():
+            self._check()
+            if time.monotonic() > end:
+                raise ProtoMtlError(problem)
+            self._executor.spin_once(timeout_sec=0.05)

@@ -13,10 +13,10 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
@@ -36,20 +36,11 @@ _REPORT_SECONDS = 0.2
 
 
 class Recorder:
-    """Subscribes to topics and writes what arrives; messages stay serialised.
+    """Subscribes to topics, ROS type by name, and writes what arrives; messages stay serialised.
 
-    A thread of its own compresses and writes, so that times of arrival are not late by it.
-
-    Args:
-        node: subscribes on its behalf.
-        topics: ROS type by topic name; LabelInfo topics are subscribed as latched ones.
-
-    Attributes:
-        log: stamps and times of arrival.
-        diagnostics: what /diagnostics said last, values by status name.
-
-    Raises:
-        ConfigError: a type is not installed.
+    A thread of its own compresses and writes, so that times of arrival, of which a ``log`` is kept,
+    are not late by it. LabelInfo topics are subscribed as latched ones. ``diagnostics``: what
+    /diagnostics said last, values by status name. Raises ConfigError when a type is not installed.
     """
 
     def __init__(self, node: Node, writer: BagWriter, topics: Mapping[str, str]) -> None:
@@ -62,10 +53,11 @@ class Recorder:
         self._queue: queue.Queue[tuple[str, int, bytes] | None] = queue.Queue(_WAITING_MESSAGES)
         self._error: BagError | None = None
         self._thread = threading.Thread(target=self._write)
-        self._subscriptions = [self._subscribe(name, kind) for name, kind in topics.items()]
+        for name, kind in topics.items():
+            self._subscribe(name, kind)
         self._thread.start()
 
-    def _subscribe(self, name: str, kind: str) -> Any:
+    def _subscribe(self, name: str, kind: str) -> None:
         received = message_class(kind)
         latched = kind == LABEL_INFO
         qos = QoSProfile(depth=_HISTORY)
@@ -74,9 +66,7 @@ class Recorder:
         self._writer.add_topic(name, kind, latched)
         fields = typestore().get_msgdef(kind).fields
         self._has_header[name] = bool(fields) and fields[0][0] == "header"
-        return self._node.create_subscription(
-            received, name, partial(self._receive, name), qos, raw=True
-        )
+        self._node.create_subscription(received, name, partial(self._receive, name), qos, raw=True)
 
     def _receive(self, name: str, data: bytes) -> None:
         now = time.monotonic_ns()
@@ -102,50 +92,36 @@ class Recorder:
         if self._error is not None:
             raise self._error
 
-    @property
-    def failed(self) -> bool:
-        """Whether something could not be written; ``close`` says why."""
-        return self._error is not None
-
-    def waiting_for(self) -> list[str]:
-        """Return the topics that nobody publishes yet."""
-        names = [subscription.topic_name for subscription in self._subscriptions]
-        return [name for name in names if not self._node.count_publishers(name)]
-
-    def results(self) -> int:
-        """Return how many messages the fullest topic besides diagnostics has."""
-        return max((len(v) for k, v in self.log.stamps.items() if k != DIAGNOSTICS), default=0)
-
     def record(self, stop: threading.Event) -> None:
         """Record until ``stop`` is set or the disk refuses; stdout is told how far it is."""
         executor = SingleThreadedExecutor()
         executor.add_node(self._node)
-        ready = False
-        last_report = 0.0
-        while not stop.is_set() and not self.failed:
+        waiting = list(self._topics)
+        next_report = 0.0
+        while not stop.is_set() and self._error is None:
             executor.spin_once(timeout_sec=_REPORT_SECONDS)
-            now = time.monotonic()
-            if now - last_report < _REPORT_SECONDS:
+            if time.monotonic() < next_report:
                 continue
-            last_report = now
-            waiting = [] if ready else self.waiting_for()
-            ready = not waiting
+            next_report = time.monotonic() + _REPORT_SECONDS
+            waiting = [name for name in waiting if not self._node.count_publishers(name)]
+            counts = {name: len(stamps) for name, stamps in self.log.stamps.items()}
+            diagnostics = counts.pop(DIAGNOSTICS, 0)
+            results = max(counts.values(), default=0)
             say_json(
-                results=self.results(),
-                diagnostics=len(self.log.stamps.get(DIAGNOSTICS, ())),
-                waiting=waiting,
-                status=self.diagnostics,
+                results=results, diagnostics=diagnostics, waiting=waiting, status=self.diagnostics
             )
 
 
-def _topic(item: str) -> tuple[str, str]:
-    name, _, kind = item.partition("=")
-    if not name or not kind:
-        raise ConfigError(f"{item} is not NAME=TYPE: for example /tf=tf2_msgs/msg/TFMessage")
-    return name, kind
+def _topics(items: Iterable[str]) -> dict[str, str]:
+    pairs = {item: item.partition("=") for item in items}
+    for item, (name, _, kind) in pairs.items():
+        if not name or not kind:
+            raise ConfigError(f"{item} is not NAME=TYPE: for example /tf=tf2_msgs/msg/TFMessage")
+    return {name: kind for name, _, kind in pairs.values()}
 
 
-def _arguments(argv: list[str] | None) -> argparse.Namespace:
+def main(argv: list[str] | None = None) -> int:
+    """Run the recorder process; 0 when it was ended by a signal, else the status of an error."""
     parser = argparse.ArgumentParser(prog="recorder", description="Record topics into a rosbag2.")
     parser.add_argument("out", type=Path, help="folder of the new recording")
     parser.add_argument("topics", nargs="+", metavar="NAME=TYPE")
@@ -153,38 +129,30 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--replace", action="store_true", help="a recording that was cut off before is not kept"
     )
-    return parser.parse_args(argv)
+    given = parser.parse_args(argv)
+    stop = threading.Event()  # a signal must not cut a message that is being written
 
-
-def _record(given: argparse.Namespace, stop: threading.Event, node: Node) -> None:
-    topics = dict(_topic(item) for item in given.topics)
-    # what a replay gives can be replayed; what a robot has seen is not seen again
-    writer = BagWriter(given.out, keep_cut=not given.replace)
-    for kept in writer.kept:
-        print(f"recorder: a recording that was cut off is now {kept}", file=sys.stderr)
-    writer.kept.clear()
-    try:
-        with writer:
-            recorder = Recorder(node, writer, topics)
-            try:
+    def record(node: Node) -> None:
+        topics = _topics(given.topics)
+        # what a replay gives can be replayed; what a robot has seen is not seen again
+        writer = BagWriter(given.out, keep_cut=not given.replace)
+        for kept in writer.kept:
+            print(f"recorder: a recording that was cut off is now {kept}", file=sys.stderr)
+        writer.kept.clear()
+        try:
+            with writer, closing(Recorder(node, writer, topics)) as recorder:
                 recorder.record(stop)
-            finally:
-                recorder.close()
             if given.log is not None:
                 recorder.log.write(given.log)
-    except (ProtoMtlError, OSError) as error:
-        if not writer.kept:
-            raise
-        text = file_trouble(error) if isinstance(error, OSError) else str(error)
-        raise BagError(f"{text}; what was recorded before is in {writer.kept[0]}") from None
+        except (ProtoMtlError, OSError) as error:
+            if not writer.kept:
+                raise
+            text = file_trouble(error) if isinstance(error, OSError) else str(error)
+            raise BagError(f"{text}; what was recorded before is in {writer.kept[0]}") from None
 
-
-def main(argv: list[str] | None = None) -> int:
-    """Run the recorder process; 0 when it was ended by a signal, else the status of an error."""
-    stop = threading.Event()  # a signal must not cut a message that is being written
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    return run_process("recorder", partial(_record, _arguments(argv), stop))
+    return run_process("recorder", record)
 
 
 if __name__ == "__main__":

@@ -19,9 +19,12 @@ from proto_mtl_ros.drawing.contact_sheet import contact_sheet
 from proto_mtl_ros.encodings import encode_compressed
 from proto_mtl_ros.errors import ConfigError, file_trouble
 from proto_mtl_ros.evaluation.frame_album import spread
-from proto_mtl_ros.evaluation.replay_figures import replay_figures
-from proto_mtl_ros.evaluation.replay_report import live_verdict, write_replay_report
-from proto_mtl_ros.evaluation.report import far_limit, machine_facts
+from proto_mtl_ros.evaluation.replay_report import (
+    live_verdict,
+    replay_figures,
+    write_replay_report,
+)
+from proto_mtl_ros.evaluation.report import machine_facts
 from proto_mtl_ros.files import sole_use, write_bytes
 from proto_mtl_ros.ros.replay.comparison import ResultReader
 from proto_mtl_ros.ros.replay.session import (
@@ -45,14 +48,9 @@ _MOMENTS = 5
 
 
 def run_replay(options: ReplayOptions, say: Callable[[str], None], progress: Progress) -> Path:
-    """Replay a recording and return the path of the report.
+    """Replay a recording and return the path of the report; ``say`` takes lines for the user.
 
-    Args:
-        say: takes lines for the user.
-        progress: told how far it is.
-
-    Raises:
-        ProtoMtlError: what was given cannot be used, or a process failed; one line each.
+    Raises ProtoMtlError of one line: what was given cannot be used, or a process failed.
     """
     options.check()
     bundle = Bundle.load(options.parameters["model"])
@@ -63,10 +61,9 @@ def run_replay(options: ReplayOptions, say: Callable[[str], None], progress: Pro
         say(_inventory(recording))
         for note in recording.notes:
             say(f"note: {note}")
-        with ReplaySession(options, recording, progress) as session:
-            logs = session.run()
+        logs = ReplaySession(options, recording, progress).run()
         settings = {name: yaml.safe_load(value) for name, value in options.parameters.items()}
-        predictor = _predictor(bundle, logs.status, settings) if options.compare else None
+        predictor = _predictor(bundle, logs, settings) if options.compare else None
         reader = ResultReader(recording, logs, predictor, settings)
         reader.read(options.results, lambda done, of: progress("comparing", done, of))
         if predictor is not None:
@@ -90,7 +87,7 @@ def _report(out: Path, figures: Mapping[str, Any], reader: ResultReader, bundle:
     through = frames["through"]
     moments = [through[place] for place in spread(range(len(through)), _MOMENTS)]
     if moments:
-        sheet = contact_sheet(moments, bundle.classes, bundle.palette, far=far_limit(moments))
+        sheet = contact_sheet(moments, bundle.classes, bundle.palette)
         write_bytes(out / _SHEET, encode_compressed(sheet, "png").tobytes())
     report = out / _REPORT
     frames = {"moments": moments, **frames}
@@ -114,11 +111,9 @@ def _prepared(out: Path) -> Iterator[None]:
         yield
 
 
-def _predictor(
-    bundle: Bundle, status: Mapping[str, Mapping[str, str]], settings: Mapping[str, Any]
-) -> Predictor:
+def _predictor(bundle: Bundle, logs: ReplayLogs, settings: Mapping[str, Any]) -> Predictor:
     """Return one of the same backend, precision and threads as the node's."""
-    engine = next((own for name, own in status.items() if name.endswith(": engine")), {})
+    engine = logs.status_of("engine")
     size = settings.get("input_size", [0, 0])
     input_size = (int(size[0]), int(size[1])) if size[0] else None
     return Predictor(
@@ -149,24 +144,21 @@ def _inventory(recording: Recording) -> str:
 
 
 def _description(recording: Recording) -> dict[str, Any]:
-    topics = recording.topics
+    topics = {name: one and one.name for name, one in vars(recording.topics).items()}
     return {
         "path": str(recording.path),
         "kind": recording.kind,
         "images": recording.frames,
         "duration_s": recording.duration,
         "rate_hz": recording.rate,
-        "image_topic": topics.image.name,
-        "camera_info_topic": topics.camera_info.name if topics.camera_info else None,
-        "depth_topic": topics.depth.name if topics.depth else None,
+        **{f"{name}_topic": topics[name] for name in ("image", "camera_info", "depth")},
     }
 
 
 def _made_with(
     options: ReplayOptions, bundle: Bundle, logs: ReplayLogs, load: float
 ) -> dict[str, str]:
-    engine = next((v for k, v in logs.status.items() if k.endswith(": engine")), {})
-    camera = next((v for k, v in logs.status.items() if k.endswith(f": {CAMERA}")), {})
+    engine, camera = logs.status_of("engine"), logs.status_of(CAMERA)
     late = logs.sent.notes.get("late_ms", 0.0)
     return {
         "model": f"{bundle.name}, trained on {bundle.manifest.training.data}",

@@ -11,19 +11,15 @@ from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 
-import rclpy
 from rclpy.node import Node
-from rclpy.signals import SignalHandlerOptions
 
 from proto_mtl_ros.data.bags.recording import Recording
 from proto_mtl_ros.data.bags.stamp_log import StampLog
 from proto_mtl_ros.data.bags.topics import COMPRESSED_IMAGE
 from proto_mtl_ros.errors import ConfigError, ProtoMtlError
 from proto_mtl_ros.ros.outcomes import read_outcomes
-from proto_mtl_ros.ros.replay import lifecycle
-from proto_mtl_ros.ros.replay.lifecycle import LifecycleClient
 from proto_mtl_ros.ros.replay.player import check_rate
-from proto_mtl_ros.ros.replay.processes import Child, adopt_environment
+from proto_mtl_ros.ros.replay.processes import Child, LifecycleClient, adopt_environment, own_node
 from proto_mtl_ros.ros.replay.recorder import DIAGNOSTICS
 from proto_mtl_ros.ros.topics import result_topics
 
@@ -58,13 +54,9 @@ Progress = Callable[[str, int, int], None]
 class ReplayOptions:
     """What is replayed, and how.
 
-    Attributes:
-        parameters: of the node, by name, in YAML spelling; "model" must be among them.
-        rate, seconds, start, loops: see ``Player.play``.
-        fps: images a second of a recording without times, None for its own or the default.
-        domain_id: ROS domain, None for a free one.
-        compare: run the images offline as well.
-        command: the words that started it, for the report.
+    ``parameters`` of the node are by name, in YAML spelling; "model" must be among them. For rate,
+    seconds, start and loops see ``Player.play``. ``fps`` is of a recording without times.
+    ``compare``: run the images offline as well. ``command``: the words that started it.
     """
 
     recording: Path
@@ -112,11 +104,8 @@ class ReplayOptions:
 class ReplayLogs:
     """What a replay leaves besides its recording.
 
-    Attributes:
-        sent: the images, in the player's log.
-        received: all result topics, in the recorder's log.
-        outcomes: stamp (ns) of an image that reached the node -> "processed", or why it was not.
-        status: the node's last diagnostics, values by status name.
+    ``outcomes``: stamp (ns) of an image that reached the node -> "processed", or why it was not.
+    ``status``: the node's last diagnostics, values by status name.
     """
 
     sent: StampLog
@@ -124,17 +113,17 @@ class ReplayLogs:
     outcomes: dict[int, str]
     status: dict[str, dict[str, str]]
 
+    def status_of(self, part: str) -> dict[str, str]:
+        """Return the diagnostics of the "engine" or of a camera, by its name."""
+        return next((own for name, own in self.status.items() if name.endswith(f": {part}")), {})
+
 
 @dataclass(frozen=True)
 class ReplayState:
     """How far a replay is; what a process tells names some of these, with their new value.
 
-    Attributes:
-        played: images that the player has sent.
-        results: messages of the fullest result topic.
-        diagnostics: messages of /diagnostics.
-        waiting: topics that nobody publishes yet, None before that is known.
-        status: what /diagnostics said last, values by status name.
+    ``results`` are messages of the fullest result topic, ``waiting`` the topics that nobody
+    publishes yet, None before that is known.
     """
 
     played: int = 0
@@ -145,47 +134,31 @@ class ReplayState:
 
 
 class ReplaySession:
-    """Runs the three processes of a replay; used as a context, it ends them all on leaving."""
+    """Runs the three processes of a replay, and ends them all."""
 
     def __init__(self, options: ReplayOptions, recording: Recording, progress: Progress) -> None:
         self._options, self._topics = options, recording.topics
         self._progress, self._images = progress, options.images(recording)
-        self._stack = ExitStack()
         self._children: list[Child] = []
         self._stage = ""
         self._state = ReplayState()
 
-    def __enter__(self) -> ReplaySession:
-        self._environment = adopt_environment(self._options.domain_id)
-        rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
-        self._stack.callback(rclpy.try_shutdown)
-        self._node = Node("proto_mtl_replay")
-        self._stack.callback(self._node.destroy_node)
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._stack.close()
-
     def run(self) -> ReplayLogs:
-        """Play the recording and return the logs.
+        """Play the recording; raises ProtoMtlError when a process did not do its part in time."""
+        self._environment = adopt_environment(self._options.domain_id)
+        with own_node("proto_mtl_replay") as node, ExitStack() as self._stack:
+            return self._run(node)
 
-        Raises:
-            ProtoMtlError: a process failed or did not do its part in time; one line says which.
-        """
+    def _run(self, own: Node) -> ReplayLogs:
         out = self._options.out
         self._tell("starting the node")
         node = self._start("node", self._node_arguments())
         recorder = self._start("recorder", self._recorder_arguments())
-        client = LifecycleClient(self._node, f"/{NODE_NAME}", self._check)
+        client = LifecycleClient(own, f"/{NODE_NAME}", self._check)
         self._stack.callback(client.close)
         client.wait(_APPEAR_SECONDS)
         self._tell("loading the model")
-        for transition, patience in (
-            (lifecycle.CONFIGURE, _CONFIGURE_SECONDS),
-            (lifecycle.ACTIVATE, _APPEAR_SECONDS),
-        ):
-            if not client.change(transition, patience):
-                raise ProtoMtlError(f"the node could not start: {node.last_lines(1)}")
+        client.bring_up(node, _CONFIGURE_SECONDS)
         self._tell("connecting")
         end = time.monotonic() + _APPEAR_SECONDS
         while self._state.waiting != []:
@@ -201,7 +174,7 @@ class ReplaySession:
         self._settle()
         self._tell("finishing")
         with suppress(ProtoMtlError):  # the results are there: an untidy end must not lose them
-            for transition in (lifecycle.DEACTIVATE, lifecycle.CLEANUP, lifecycle.SHUTDOWN):
+            for transition in ("deactivate", "cleanup", "shutdown"):
                 client.change(transition, 10.0)
         recorder.stop()
         self._update()
@@ -245,14 +218,9 @@ class ReplaySession:
 
     def _recorder_arguments(self) -> list[str]:
         topics = {k: v for k, v in RESULT_TOPICS.items() if find_spec(v.split("/")[0])}
-        return [
-            "-m",
-            "proto_mtl_ros.ros.replay.recorder",
-            str(self._options.results),
-            *(f"{name}={kind}" for name, kind in topics.items()),
-            f"--log={self._options.out / 'recorder.json'}",
-            "--replace",
-        ]
+        arguments = ["-m", "proto_mtl_ros.ros.replay.recorder", str(self._options.results)]
+        arguments += [f"{name}={kind}" for name, kind in topics.items()]
+        return [*arguments, f"--log={self._options.out / 'recorder.json'}", "--replace"]
 
     def _player_arguments(self) -> list[str]:
         options, info = self._options, self._topics.camera_info

@@ -3,7 +3,6 @@
 
 from proto_mtl_ros.training.auxiliary import (  # noqa: F401  they register themselves
     distillation,
-    feature_distillation,
     geometry,
     prototype_knowledge,
 )
@@ -13,6 +12,14 @@ from proto_mtl_ros.training.auxiliary.auxiliary_loss import (
     Options,
     Setup,
     auxiliary_loss,
+    auxiliary_losses,
 )
 
-__all__ = ["AUXILIARY_LOSSES", "AuxiliaryLoss", "Options", "Setup", "auxiliary_loss"]
+__all__ = [
+    "AUXILIARY_LOSSES",
+    "AuxiliaryLoss",
+    "Options",
+    "Setup",
+    "auxiliary_loss",
+    "auxiliary_losses",
+]

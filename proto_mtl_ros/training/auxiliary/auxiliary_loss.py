@@ -10,6 +10,7 @@ from typing import Any, ClassVar, TypeVar
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from proto_mtl_ros import plugins
 from proto_mtl_ros.model import ProtoMTL
 from proto_mtl_ros.model.network import NetworkOutput
 from proto_mtl_ros.tasks import Task
@@ -34,15 +35,8 @@ class Options(BaseModel):
 
 @dataclass(frozen=True)
 class Setup:
-    """What an auxiliary loss is made from.
-
-    Attributes:
-        tasks: of the network, in the order of ``labelled``.
-        network: what is trained, for sizes and for parts that the loss reads.
-        options: of this loss.
-        weights: task name to the weight of its supervised loss.
-        taught: the tasks that have a teacher.
-    """
+    """What an auxiliary loss is made from; ``tasks`` are in the order of ``labelled``, ``weights``
+    are those of the supervised losses, ``taught`` the tasks that have a teacher."""
 
     tasks: Sequence[Task]
     network: ProtoMTL
@@ -55,16 +49,10 @@ class AuxiliaryLoss(nn.Module):
     """One idea of what to learn from beside the labels.
 
     It may own modules; they are trained with the network and never deployed. It must not keep the
-    network as a submodule: its parameters would be counted twice.
-
-    Attributes:
-        title: what a model card calls it.
-        Options: its section in the configuration.
-        default: its weight where the configuration does not name it.
-        adjusted: whether it reads logits with the logit adjustment, as the supervised loss does.
-        needs_prototypes: whether the network must have them.
-        needs_tasks: tasks that the network must have; ``least_tasks``: or how many.
-        wants: which of ``TEACHER``, ``TEACHER_FEATURES``, ``DERIVED_NORMALS`` batches shall hold.
+    network as a submodule: its parameters would be counted twice. ``title`` is for model cards,
+    ``default`` its weight where the configuration does not name it; ``adjusted``: it reads logits
+    with the logit adjustment; ``wants``: which of ``TEACHER``, ``TEACHER_FEATURES`` and
+    ``DERIVED_NORMALS`` batches shall hold.
     """
 
     title: ClassVar[str] = ""
@@ -93,7 +81,14 @@ class AuxiliaryLoss(nn.Module):
 
 
 AUXILIARY_LOSSES: dict[str, type[AuxiliaryLoss]] = {}
-"""Name, which is also the key in ``loss`` of a configuration, to the loss."""
+"""Name, which is also the key in ``loss`` of a configuration, to the loss; see below."""
+
+
+def auxiliary_losses() -> dict[str, type[AuxiliaryLoss]]:
+    """Return the auxiliary losses there are by name, those of plugins last."""
+    plugins.load()
+    return AUXILIARY_LOSSES
+
 
 _Loss = TypeVar("_Loss", bound=type[AuxiliaryLoss])
 

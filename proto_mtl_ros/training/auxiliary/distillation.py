@@ -1,21 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Distillation: what single-task teachers say where a frame has no label.
+"""Distillation from single-task teachers that learnt from the same partial labels.
 
-The teachers learnt from the same partial labels, each with a network of its own; what one network
-loses by sharing is given back. After Li and Bilen: "Knowledge Distillation for Multi-task
-Learning", ECCV workshops 2020, with predictions in place of features and a confidence per pixel.
+What one network loses by sharing is given back. After Li and Bilen: "Knowledge Distillation for
+Multi-task Learning", ECCV workshops 2020, which aligns features through adapters.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from proto_mtl_ros.model.network import NetworkOutput
 from proto_mtl_ros.model.torch_tasks import torch_task
 from proto_mtl_ros.training.auxiliary.auxiliary_loss import (
     TEACHER,
+    TEACHER_FEATURES,
     AuxiliaryLoss,
     Setup,
     auxiliary_loss,
@@ -26,8 +26,8 @@ from proto_mtl_ros.training.auxiliary.auxiliary_loss import (
 class TeacherDistillation(AuxiliaryLoss):
     """Student against teacher on the tasks that a frame has no label for.
 
-    Each pixel is weighted by the teacher's confidence, each task by its weight w_t, each frame by
-    T / (T - n_b).
+    Each pixel is weighted by the teacher's confidence, each task by w_t, each frame by T / (T -
+    n_b).
     """
 
     title = "distillation from teachers"
@@ -52,4 +52,30 @@ class TeacherDistillation(AuxiliaryLoss):
             values = torch_task(task).disagreement(out.raw[task.name][lacks], teacher[:, :-1])
             per_frame = (values * teacher[:, -1]).flatten(1).mean(1)
             total = total + self.weights[task.name] * (scale[lacks] * per_frame).sum() / frames
+        return total
+
+
+@auxiliary_loss("feature_distillation")
+class FeatureDistillation(AuxiliaryLoss):
+    """Mean squared error between the adapted features of the student and those of the teacher.
+
+    The 1x1 adapters are left behind; features are those that the head reads, each channel
+    standardised. The error of a task without any knowledge is 1.
+    """
+
+    title = "distillation of their features"
+    wants = frozenset({TEACHER_FEATURES})
+
+    def __init__(self, setup: Setup) -> None:
+        super().__init__(setup)
+        width = setup.network.width
+        self.adapters = nn.ModuleDict(
+            {t.name: nn.Conv2d(width, width, 1) for t in setup.tasks if t.name in setup.taught}
+        )
+
+    def forward(self, batch: dict[str, Any], out: NetworkOutput) -> Tensor:
+        total = out.pooled.sum() * 0.0
+        for name, adapter in self.adapters.items():
+            teacher = batch[f"{TEACHER_FEATURES}{name}"].permute(0, 3, 1, 2)
+            total = total + (adapter(out.features[name]) - teacher).square().mean()
         return total

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from proto_mtl_ros.model.depth_normals import depth_normals
 from proto_mtl_ros.model.network import NetworkOutput
 from proto_mtl_ros.model.torch_tasks import RAW_STRIDE, torch_task
 from proto_mtl_ros.training.auxiliary.auxiliary_loss import (
@@ -18,6 +17,30 @@ from proto_mtl_ros.training.auxiliary.auxiliary_loss import (
     Setup,
     auxiliary_loss,
 )
+
+
+def depth_normals(depth: Tensor, camera: Tensor) -> Tensor:
+    """Return unit normals [B, 3, H, W] of positive depth [B, 1, H, W] in any unit, in the optical
+    frame, facing the camera; differentiable.
+
+    The inverse depth of a plane n . p = d is linear in the ray (x, y, 1): 1 / z = (n / d) . (x, y,
+    1). Smoothed central differences, exact for planes, give the normal however steep it is.
+    ``camera`` is fx, fy, cx, cy [B, 4] in pixels of the depth map.
+    """
+    inverse = 1.0 / depth
+    fx, fy, cx, cy = (values[:, None, None, None] for values in camera.to(depth).unbind(1))
+    kernel = depth.new_tensor([[1.0, 2.0, 1.0]])
+    kernel = kernel.t() @ depth.new_tensor([[-1.0, 0.0, 1.0]]) / 8.0  # Sobel
+    padded = F.pad(inverse, (1, 1, 1, 1), mode="replicate")
+    a = F.conv2d(padded, kernel[None, None]) * fx
+    b = F.conv2d(padded, kernel.t()[None, None]) * fy
+    height, width = depth.shape[-2:]
+    x = (torch.arange(width, device=depth.device, dtype=depth.dtype) - cx) / fx
+    y = (torch.arange(height, device=depth.device, dtype=depth.dtype)[:, None] - cy) / fy
+    c = inverse - a * x - b * y
+    # the plane's inverse depth a x + b y + c is positive at the pixel, so -(a, b, c) faces us
+    return -F.normalize(torch.cat([a, b, c], 1), dim=1, eps=1e-6)
+
 
 _FLAT = 0.97
 """Least length of the mean label vector of a stride-4 cell: shorter, and an edge runs through."""
@@ -83,11 +106,8 @@ def _coarse(camera: Tensor) -> Tensor:
 
 
 def _cells(normals: Tensor) -> tuple[Tensor, Tensor]:
-    """Return unit vectors [B, 3, h, w] of the cells of raw maps, and where they are one surface.
-
-    Args:
-        normals: labels [B, H, W, 3].
-    """
+    """Return unit vectors [B, 3, h, w] of the cells of raw maps for labels [B, H, W, 3], and where
+    they are one surface."""
     mean = F.avg_pool2d(normals.permute(0, 3, 1, 2), RAW_STRIDE)
     length = mean.norm(dim=1)
     return mean / length.clamp_min(1e-6)[:, None], length > _FLAT

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from proto_mtl_ros.model.network import NetworkOutput
-from proto_mtl_ros.model.prototypes import TaskPrototypes, entropy
+from proto_mtl_ros.model.retrieval import TaskPrototypes, entropy
 from proto_mtl_ros.training.auxiliary.auxiliary_loss import AuxiliaryLoss, Setup, auxiliary_loss
 from proto_mtl_ros.training.processes import gathered
 
@@ -27,24 +27,18 @@ _FLOOR = 0.7
 
 
 def knowledge_embedding(pooled: Tensor, prototypes: TaskPrototypes) -> Tensor:
-    """TKE: cross entropy of the image-level affinity of f^t against t itself; no label needed.
-
-    Args:
-        pooled: [B, T, d], mean of each task's tokens.
-    """
+    """TKE: cross entropy of the affinity of the mean tokens ``pooled`` [B, T, d] against the
+    task."""
     affinity = prototypes.affinity(prototypes.similarity(pooled))
     target = torch.arange(pooled.shape[1], device=pooled.device).expand(pooled.shape[0], -1)
     return F.nll_loss(affinity.clamp_min(1e-12).log().flatten(0, 1), target.flatten())
 
 
 def consistency(pooled: Tensor, margin: float = _MARGIN) -> Tensor:
-    """TC: triplet loss in the batch on cosine distances; same task near, different tasks apart.
+    """TC: triplet loss in the batch on cosine distances of ``pooled`` [B, T, d]; 0 with B = 1.
 
     For every anchor (b, t): the farthest (b', t), b' != b, must be nearer by ``margin`` than the
     nearest (b', t'), t' != t.
-
-    Args:
-        pooled: [B, T, d]; with B = 1 there is no positive pair and the loss is 0.
     """
     frames, tasks, _ = pooled.shape
     if frames < 2 or tasks < 2:
@@ -59,7 +53,7 @@ def consistency(pooled: Tensor, margin: float = _MARGIN) -> Tensor:
     return F.relu(positive - negative + margin).mean()
 
 
-def entropy_floor(affinity: Tensor, floor: float = _FLOOR) -> Tensor:
+def entropy_floor(affinity: Tensor, floor: float) -> Tensor:
     """How far the mean entropy of the token-level affinity is below ``floor`` * log T, squared.
 
     TKE alone is smallest where every affinity is one-hot, and there retrieval gives every token
@@ -112,4 +106,4 @@ class EntropyFloor(AuxiliaryLoss):
 
     def forward(self, batch: dict[str, Any], out: NetworkOutput) -> Tensor:
         assert out.affinity is not None
-        return entropy_floor(gathered(out.affinity))
+        return entropy_floor(gathered(out.affinity), _FLOOR)

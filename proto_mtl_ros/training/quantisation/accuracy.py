@@ -10,7 +10,7 @@ import numpy as np
 
 from proto_mtl_ros.data.sample import Sample
 from proto_mtl_ros.runtime.predictor import Predictor
-from proto_mtl_ros.tasks import TASKS, Metric, named_task
+from proto_mtl_ros.tasks import Metric, named_task
 from proto_mtl_ros.training.quantisation.int8 import QuantisationError
 
 _UNITS = {"segmentation": "of pixels", "depth": "relative", "normals": "degrees"}
@@ -18,13 +18,7 @@ _UNITS = {"segmentation": "of pixels", "depth": "relative", "normals": "degrees"
 
 @dataclass
 class Loss:
-    """What became worse.
-
-    Attributes:
-        frames: how many were looked at.
-        before, after: task -> its main figure, of the tasks that any frame has a label for.
-        agreement: task -> how far the two disagree, of every task, see ``disagreement``.
-    """
+    """Main figures before and after, by task with labels, and ``disagreement`` of every task."""
 
     frames: int = 0
     before: dict[str, float] = field(default_factory=dict)
@@ -37,17 +31,17 @@ class Loss:
         found = {}
         for task, before in self.before.items():
             worse = before - self.after[task]
-            found[task] = 100.0 * (worse if TASKS[task].higher_is_better else -worse) / before
+            found[task] = 100.0 * (worse if named_task(task).higher_is_better else -worse) / before
         return found
 
     def lines(self) -> list[str]:
-        """Return one line per task."""
         found = []
         for task, difference in self.agreement.items():
             text = f"{task:<13} differs by {difference:.4f} {_UNITS.get(task, '')}"
             if task in self.before:
                 text += (
-                    f"; {TASKS[task].metrics[0]} {self.before[task]:.4f} -> {self.after[task]:.4f}"
+                    f"; {named_task(task).metrics[0]}"
+                    f" {self.before[task]:.4f} -> {self.after[task]:.4f}"
                     f" ({self.percent[task]:+.2f} % loss)"
                 )
             found.append(text)
@@ -58,7 +52,7 @@ class Loss:
         for task, percent in self.percent.items():
             if not percent <= most:
                 raise QuantisationError(
-                    f"int8 costs {percent:.2f} % of {task} {TASKS[task].metrics[0]}, more than"
+                    f"int8 costs {percent:.2f} % of {task} {named_task(task).metrics[0]}, more than"
                     f" {most:g} %: nothing was written; calibrate with more frames, or allow more"
                     " with --max-loss"
                 )
@@ -88,7 +82,7 @@ def compare(
         progress(loss.frames)
     loss.agreement = {task: float(np.mean(values)) for task, values in sums.items()}
     for task, both in metrics.items():
-        figure = TASKS[task].metrics[0]
+        figure = named_task(task).metrics[0]
         loss.before[task], loss.after[task] = (metric.compute()[figure] for metric in both)
     return loss
 

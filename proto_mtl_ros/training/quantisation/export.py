@@ -3,17 +3,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from proto_mtl_ros.data.sample import FrameSource
-from proto_mtl_ros.errors import BundleError, one_line
+from proto_mtl_ros.errors import BundleError, DataError, one_line
 from proto_mtl_ros.files import MAX_JSON, ScratchFolder, read_text
+from proto_mtl_ros.geometry import Letterbox
 from proto_mtl_ros.runtime.bundle import CARD, INT8_GRAPHS, INT8_ONNX, Bundle
 from proto_mtl_ros.runtime.engine import create_engine
 from proto_mtl_ros.runtime.predictor import Predictor
 from proto_mtl_ros.training.quantisation.accuracy import Loss, compare
-from proto_mtl_ros.training.quantisation.frames import divided, network_images, spread
 from proto_mtl_ros.training.quantisation.int8 import QuantisationError, int8_graph
 
 
@@ -29,27 +31,12 @@ def export_int8(
     judged_by: FrameSource | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> Bundle:
-    """Write ``bundle`` with an int8 graph to ``out``.
+    """Write ``bundle`` with an int8 graph for ``target`` to ``out``, which may be its own folder.
 
-    The graph is calibrated with some frames of ``source`` and judged on others. A graph for
-    TensorRT is judged by ONNX Runtime, which computes what the graph says.
-
-    Args:
-        bundle: with an fp32 graph.
-        source: frames, with labels or without.
-        out: folder of the bundle; may be that of ``bundle``.
-        target: what the graph shall run on, one of ``INT8_GRAPHS``.
-        frames: most frames to calibrate with.
-        check: most frames to judge by.
-        most: percent that a figure may lose.
-        progress: called with what is being done, how many frames are done, and of how many.
-        judged_by: frames to judge by, where they are not others of ``source``. A network fits the
-            frames that it was trained on more closely than any others, and loses more on them.
-        say: called with lines on the loss, before a bundle is written or refused.
-
-    Raises:
-        QuantisationError: the graph cannot be quantised, or loses too much; nothing is written.
-        DataError: the frames cannot be read, or have other classes than the model.
+    Calibrated with at most ``frames`` frames of ``source``, judged on at most ``check`` others, or
+    on those of ``judged_by``: a network fits the frames that it was trained on more closely, and
+    loses more on them. A graph for TensorRT is judged by ONNX Runtime, which computes what it says.
+    QuantisationError where a figure loses more than ``most`` percent: nothing is written then.
     """
     labelled = source.label_set.classes and "segmentation" in bundle.manifest.tasks
     if labelled and tuple(source.label_set.classes) != bundle.classes:
@@ -111,3 +98,34 @@ def _card(path: Path, target: str, calibrated: int, loss: Loss) -> bytes:
         f" fp32:\n\n```\n{lines}\n```\n"
     )
     return (before.rstrip("\n") + "\n" + section + rest).encode()
+
+
+def divided(source: FrameSource, calibrate: int, check: int) -> tuple[list[int], list[int]]:
+    """Return the indices of frames to calibrate with and of others to judge by.
+
+    Both are spread evenly: in a recording a frame that judges is as far as possible from those that
+    calibrate, yet shows the same place. DataError for fewer than two frames.
+    """
+    count = len(source)
+    if count < 2:
+        raise DataError(f"{count} frames are not enough to calibrate and to check: give more")
+    calibrate = min(calibrate, count // 2)
+    check = min(check, count - calibrate)
+    chosen = spread(range(count), calibrate)
+    others = sorted(set(range(count)) - set(chosen))
+    return chosen, spread(others, check)
+
+
+def spread(indices: Sequence[int], count: int) -> list[int]:
+    middle = (np.arange(count) + 0.5) * len(indices) / count
+    return [indices[int(place)] for place in middle]
+
+
+def network_images(
+    source: FrameSource, indices: Sequence[int], size: tuple[int, int]
+) -> Iterator[np.ndarray]:
+    """Yield uint8 [1, H, W, 3], the frames as the network sees them at ``size`` (height, width)."""
+    for index in indices:
+        rgb = source[index].rgb
+        box = Letterbox.fit(rgb.shape[1], rgb.shape[0], size[1], size[0])
+        yield box.apply(rgb)[None]

@@ -21,7 +21,7 @@ import numpy as np
 
 from proto_mtl_ros.errors import DataError, one_line
 from proto_mtl_ros.runtime.bundle import INPUT
-from proto_mtl_ros.runtime.onnx_weights import fold_casts, halve_weights
+from proto_mtl_ros.runtime.half import fold_casts, halve_weights
 
 FLOAT_BRANCHES = ("depth",)
 """Tasks of which nothing is quantised but what they share with others."""
@@ -38,14 +38,9 @@ class QuantisationError(DataError):
 
 
 def int8_graph(model: bytes, images: Iterable[np.ndarray], target: str = "cpu") -> bytes:
-    """Return an int8 ONNX graph of a deployed graph.
+    """Return an int8 ONNX graph of the fp32 graph of a bundle.
 
-    Args:
-        model: the fp32 graph of a bundle.
-        images: uint8 [1, H, W, 3] to calibrate with, all of one size; a hundred are plenty.
-
-    Raises:
-        QuantisationError: NNCF cannot quantise it.
+    ``images`` to calibrate with are uint8 [1, H, W, 3] of one size; a hundred are plenty.
     """
     import nncf
     import onnx
@@ -150,14 +145,12 @@ class _Flow:
                 self._slices.setdefault(node.input[0], []).append(node.name)
 
     def is_constant(self, value: str) -> bool:
-        """Whether a value depends on nothing but what is stored in the graph."""
         node = self._producers.get(value)
         if node is None:
             return value in self._initialisers
         return all(map(self.is_constant, node.input))
 
     def behind(self, value: str) -> set[str]:
-        """Return the names of all nodes that a value is computed by."""
         return {node.name for node in self._walk(value, self._sources)}
 
     def decoding(self, value: str) -> set[str]:
@@ -173,7 +166,6 @@ class _Flow:
     def _walk(
         self, value: str, sources: Callable[[Any], Iterable[str]], stop: Container[str] = ()
     ) -> list[Any]:
-        """Return the nodes found on the way back from a value, not beyond the types in stop."""
         found: dict[str, Any] = {}
         waiting = [value]
         while waiting:

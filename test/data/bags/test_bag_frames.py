@@ -6,6 +6,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +14,15 @@ import cv2
 import numpy as np
 import pytest
 import sources
+from dataset_command import dataset_command
 from moving_recording import depth_of, moving
 from rosbags.rosbag2 import StoragePlugin, Writer
-from typer.testing import CliRunner
 
-from proto_mtl_ros.cli import dataset
-from proto_mtl_ros.data.bags.bag import Bag, typestore
-from proto_mtl_ros.data.bags.writer import BagWriter
+from proto_mtl_ros.data.bags.bag import Bag, BagMessage, typestore
 from proto_mtl_ros.data.folder import Folder
 from proto_mtl_ros.data.registry import open_source
 from proto_mtl_ros.errors import BagError, DataError, ProtoMtlError
-from recordings import DEPTH_FRAME, FX, START, picture, write_recording
+from recordings import DEPTH_FRAME, FX, START, changed, picture, write_recording
 
 
 @pytest.fixture
@@ -58,15 +57,7 @@ def test_options_that_do_not_fit_a_recording_are_told(
 
 def with_other_info(source: Path, path: Path, change: Callable[[Any], Any]) -> Path:
     """Copy a recording; ``change`` gets each camera_info and may return None to leave it out."""
-    with Bag(source) as bag, BagWriter(path) as writer:
-        for message in bag.messages():
-            changed = message.decode()
-            if "info" in message.topic:
-                changed = change(changed)
-            if changed is not None:
-                writer.add_topic(message.topic, message.type)
-                writer.write(message.topic, message.time, changed)
-    return path
+    return changed(source, path, lambda m, got: change(got) if "info" in m.topic else got)
 
 
 def test_a_camera_can_be_given_where_the_recording_has_none(
@@ -185,13 +176,7 @@ def test_masks_named_by_stamp(recording: Path, tmp_path: Path) -> None:
         frames[0]
 
 
-def convert(*arguments: object) -> str:
-    """Run `proto-mtl dataset convert`; return what it prints."""
-    result = CliRunner().invoke(dataset.app, ["convert", *map(str, arguments)])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    assert result.exit_code == 0, result.output
-    return result.output
+convert = partial(dataset_command, "convert")
 
 
 def frames_in(folder: Path, split: str) -> list[int]:
@@ -273,14 +258,12 @@ def test_what_a_recording_cannot_become_is_refused(recording: Path, tmp_path: Pa
 
 
 def test_one_damaged_image_costs_no_conversion(tmp_path: Path) -> None:
-    bag, broken = moving(tmp_path / "bag"), tmp_path / "broken"
-    with Bag(bag) as source, BagWriter(broken) as writer:
-        for message in source.messages():
-            writer.add_topic(message.topic, message.type)
-            content = message.decode()
-            if message.topic.endswith("compressed") and message.stamp == START + 300_000_000:
-                content = replace(content, data=content.data[: len(content.data) // 2])
-            writer.write(message.topic, message.time, content)
+    def cut(message: BagMessage, content: Any) -> Any:
+        if message.topic.endswith("compressed") and message.stamp == START + 300_000_000:
+            return replace(content, data=content.data[: len(content.data) // 2])
+        return content
+
+    broken = changed(moving(tmp_path / "bag"), tmp_path / "broken", cut)
     for motion, most in ((0.03, 29), (0, 29)):
         out = tmp_path / str(motion)
         printed = convert(broken, "--out", out, "--blocks", "train 1", "--motion", motion)

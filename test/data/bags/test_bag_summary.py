@@ -19,22 +19,19 @@ from proto_mtl_ros.data.bags.summary import BagSummary, TopicSummary, summarise
 from proto_mtl_ros.data.bags.topics import choose_topics
 from proto_mtl_ros.data.bags.writer import BagWriter
 from proto_mtl_ros.errors import BagError, DataError
-from recordings import START, image_message, info_message, write_recording
+from recordings import START, image_message, info_message, write_messages, write_recording
 
 IMAGE, INFO = "sensor_msgs/msg/Image", "sensor_msgs/msg/CameraInfo"
 COMPRESSED = "sensor_msgs/msg/CompressedImage"
 MS = 1_000_000
 
 
-def write(path: Path, messages: list[tuple[str, str, Any, int]]) -> Path:
-    """Write (topic, type, message, milliseconds) in that order."""
-    with BagWriter(path) as writer:
-        for topic, kind in {topic: kind for topic, kind, *_ in messages}.items():
-            writer.add_topic(topic, kind)
-        for topic, kind, message, time in messages:
-            data = bytes(typestore().serialize_cdr(message, kind))
-            writer.write(topic, START + time * MS, data)
-    return path
+Messages = list[tuple[str, Any, int]]
+
+
+def write(path: Path, messages: Messages) -> Path:
+    """Write (topic, message, milliseconds) in that order."""
+    return write_messages(path, [(name, START + time * MS, what) for name, what, time in messages])
 
 
 def picture(time: int, encoding: str = "rgb8", frame_id: str = "camera") -> Any:
@@ -49,14 +46,14 @@ def summary_of(path: Path) -> tuple[BagSummary, dict[str, TopicSummary]]:
 
 
 def test_rates_sizes_and_uses(tmp_path: Path) -> None:
-    messages: list[tuple[str, str, Any, int]] = []
+    messages: Messages = []
     for number in range(11):
         time = 100 * number
-        messages.append(("/color/image", IMAGE, picture(time), time))
+        messages.append(("/color/image", picture(time), time))
         info = info_message(30, 20, 25.0, START + time * MS)
-        messages.append(("/color/camera_info", INFO, info, time))
-        messages.append(("/depth/image", IMAGE, picture(time, "16UC1"), time))
-        messages.append(("/labels", IMAGE, picture(time, "mono8"), time))
+        messages.append(("/color/camera_info", info, time))
+        messages.append(("/depth/image", picture(time, "16UC1"), time))
+        messages.append(("/labels", picture(time, "mono8"), time))
     summary, topics = summary_of(write(tmp_path / "bag", messages))
     assert summary.duration == pytest.approx(1.0) and not summary.notes
     assert {name: one.use for name, one in topics.items()} == {
@@ -76,10 +73,10 @@ def test_rates_sizes_and_uses(tmp_path: Path) -> None:
 def test_what_is_odd_is_noted(tmp_path: Path) -> None:
     stamps = [0, 100, 100, 90, 200, 300, 400, 500, 600, 700, 800]
     times = [0, 100, 200, 300, 400, 500, 600, 700, 800, 900, 2000]
-    messages: list[tuple[str, str, Any, int]] = [
-        ("/image", IMAGE, picture(stamp), time) for stamp, time in zip(stamps, times, strict=True)
+    messages: Messages = [
+        ("/image", picture(stamp), time) for stamp, time in zip(stamps, times, strict=True)
     ]
-    messages += [("/depth", IMAGE, picture(0, "16UC1", "elsewhere"), 0)]
+    messages += [("/depth", picture(0, "16UC1", "elsewhere"), 0)]
     summary, topics = summary_of(write(tmp_path / "bag", messages))
     assert (topics["/image"].backwards, topics["/image"].repeated) == (1, 1)
     text = "\n".join((*summary.notes, *summary.decisions))
@@ -102,12 +99,12 @@ def test_compressed_topics_and_those_of_no_use(tmp_path: Path) -> None:
     png = cv2.imencode(".png", np.full((20, 30), 1500, np.uint16))[1].tobytes()
     text = typestore().types["std_msgs/msg/String"]("hello")
     messages = [
-        ("/color/compressed", COMPRESSED, compressed("rgb8; jpeg compressed bgr8", jpeg), 0),
-        ("/depth/compressed", COMPRESSED, compressed("16UC1; compressedDepth", bytes(12) + png), 0),
-        ("/cut/compressed", COMPRESSED, compressed("jpeg", jpeg[:20]), 0),
-        ("/confidence", IMAGE, picture(0, "mono8"), 0),
-        ("/words", "std_msgs/msg/String", text, 0),
-        ("/color/camera_info", INFO, info_message(30, 20, 0.0, 0), 0),
+        ("/color/compressed", compressed("rgb8; jpeg compressed bgr8", jpeg), 0),
+        ("/depth/compressed", compressed("16UC1; compressedDepth", bytes(12) + png), 0),
+        ("/cut/compressed", compressed("jpeg", jpeg[:20]), 0),
+        ("/confidence", picture(0, "mono8"), 0),
+        ("/words", text, 0),
+        ("/color/camera_info", info_message(30, 20, 0.0, 0), 0),
     ]
     summary, topics = summary_of(write(tmp_path / "bag", messages))
     assert any("is not calibrated" in note for note in summary.decisions)
@@ -180,7 +177,7 @@ def test_the_command_shows_first_middle_and_last(tmp_path: Path) -> None:
 
 
 def test_a_recording_without_pictures_says_what_it_has(tmp_path: Path) -> None:
-    messages = [("/camera_info", INFO, info_message(30, 20, 25.0, 0), 0)]
+    messages = [("/camera_info", info_message(30, 20, 25.0, 0), 0)]
     done = bag_info(write(tmp_path / "bag", messages))
     assert done.returncode == 0, done.stderr
     assert "images: none" in done.stdout and "/camera_info (CameraInfo)" in done.stdout

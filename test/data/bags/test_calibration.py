@@ -13,11 +13,9 @@ from proto_mtl_ros.data.bags.bag import typestore
 from proto_mtl_ros.data.bags.calibration import Calibration, is_rectified, recorded_transform
 from proto_mtl_ros.data.bags.frames import BagFrames
 from proto_mtl_ros.data.bags.recording import BagRecording
-from proto_mtl_ros.data.bags.writer import BagWriter
 from proto_mtl_ros.errors import DataError
-from recordings import COLOUR_FRAME, DEPTH_FRAME, START, image_message, info_message
+from recordings import COLOUR_FRAME, DEPTH_FRAME, START, image_message, info_message, write_messages
 
-IMAGE, INFO, TF = "sensor_msgs/msg/Image", "sensor_msgs/msg/CameraInfo", "tf2_msgs/msg/TFMessage"
 FX = 60.0
 
 
@@ -35,7 +33,7 @@ def transforms(*edges: tuple[str, str, tuple[float, float, float], float]) -> An
         )
         for parent, child, moved, w in edges
     ]
-    return types[TF](stated)
+    return types["tf2_msgs/msg/TFMessage"](stated)
 
 
 def write(
@@ -46,15 +44,11 @@ def write(
     wall = np.full((48, 64), 2000, np.uint16)
     wall[:, 32:] = 4000
     messages = [
-        ("/c/image_rect", IMAGE, image_message(rgb, "rgb8", START)),
-        ("/d/image", IMAGE, image_message(wall, "16UC1", START, frame)),
-        *((f"/{name}/camera_info", INFO, info_message(64, 48, FX, START)) for name in infos),
+        ("/c/image_rect", START, image_message(rgb, "rgb8", START)),
+        ("/d/image", START, image_message(wall, "16UC1", START, frame)),
+        *((f"/{name}/camera_info", START, info_message(64, 48, FX, START)) for name in infos),
     ]
-    with BagWriter(path) as writer:
-        for topic, kind, message in messages + ([("/tf_static", TF, tf)] if tf else []):
-            writer.add_topic(topic, kind)
-            writer.write(topic, START, message)
-    return path
+    return write_messages(path, messages + ([("/tf_static", START, tf)] if tf else []))
 
 
 BASE = (

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +13,20 @@ import pytest
 from tiny_bundle import write_tiny_bundle
 
 from proto_mtl_ros.cli.main import run_command
-from proto_mtl_ros.data.bags.writer import BagWriter
-from recordings import FX, START, image_message, info_message, jpeg_message, picture
+from recordings import (
+    FX,
+    START,
+    image_message,
+    info_message,
+    jpeg_message,
+    picture,
+    write_messages,
+)
 
 FRAMES = 8
 STEP = 100_000_000
 IMAGE, INFO = "/camera/color/image_raw/compressed", "/camera/color/camera_info"
 DEPTH = "/camera/depth/image_rect_raw"
-TYPES = {
-    IMAGE: "sensor_msgs/msg/CompressedImage",
-    INFO: "sensor_msgs/msg/CameraInfo",
-    DEPTH: "sensor_msgs/msg/Image",
-}
 
 
 def truth(rgb: np.ndarray) -> np.ndarray:
@@ -47,26 +49,19 @@ def in_metres_with_holes(rgb: np.ndarray, stamp: int) -> Any:
 
 def write(
     path: Path,
-    stamps: list[int] | None = None,
-    depth: Callable[[np.ndarray, int], Any] | None = in_metres,
+    stamps: Sequence[int] = tuple(START + number * STEP for number in range(FRAMES)),
+    depth: Callable[[np.ndarray, int], Any] = in_metres,
     info: bool = True,
     sizes: Callable[[int], tuple[int, int]] = lambda number: (160, 120),
 ) -> Path:
     """Write a recording; a message is received STEP after the one before, whatever its stamp."""
-    with BagWriter(path) as writer:
-        for name, kind in TYPES.items():
-            if (name != INFO or info) and (name != DEPTH or depth):
-                writer.add_topic(name, kind)
-        stamps = [START + number * STEP for number in range(FRAMES)] if stamps is None else stamps
-        for number, stamp in enumerate(stamps):
-            time = START + number * STEP
-            rgb = picture(number, *sizes(number))
-            writer.write(IMAGE, time, jpeg_message(rgb, stamp))
-            if info:
-                writer.write(INFO, time, info_message(160, 120, FX, stamp))
-            if depth:
-                writer.write(DEPTH, time, depth(rgb, stamp))
-    return path
+    messages = []
+    for number, stamp in enumerate(stamps):
+        time = START + number * STEP
+        rgb = picture(number, *sizes(number))
+        messages += [(IMAGE, time, jpeg_message(rgb, stamp)), (DEPTH, time, depth(rgb, stamp))]
+        messages += [(INFO, time, info_message(160, 120, FX, stamp))] if info else []
+    return write_messages(path, messages)
 
 
 @pytest.fixture(scope="module")
@@ -101,22 +96,21 @@ def test_stamps_out_of_order(model: Path, tmp_path: Path) -> None:
 
 def test_two_cameras(model: Path, tmp_path: Path) -> None:
     topics = {f"/{name}/image_raw": name for name in ("front", "rear")}
-    with BagWriter(tmp_path / "bag") as writer:
+    messages = []
+    for number in range(FRAMES):
+        stamp = START + number * STEP
         for topic, name in topics.items():
-            writer.add_topic(topic, "sensor_msgs/msg/Image")
-            writer.add_topic(f"/{name}/camera_info", "sensor_msgs/msg/CameraInfo")
-            writer.add_topic(f"/{name}/depth/image_raw", "sensor_msgs/msg/Image")
-        for number in range(FRAMES):
-            stamp = START + number * STEP
-            for topic, name in topics.items():
-                rgb = picture(number)
-                rgb = rgb if name == "front" else np.ascontiguousarray(rgb[::-1])
-                writer.write(topic, stamp, image_message(rgb, "rgb8", stamp))
-                info = info_message(160, 120, FX if name == "front" else 2 * FX, stamp)
-                writer.write(f"/{name}/camera_info", stamp, info)
-                depth = truth(rgb) * (1 if name == "front" else 2)  # twice the focal length
-                depth = image_message(depth.astype(np.float32), "32FC1", stamp)
-                writer.write(f"/{name}/depth/image_raw", stamp, depth)
+            front = name == "front"
+            rgb = picture(number) if front else np.ascontiguousarray(picture(number)[::-1])
+            depth = truth(rgb) * (1 if front else 2)  # twice the focal length
+            info = info_message(160, 120, FX if front else 2 * FX, stamp)
+            messages += [
+                (topic, stamp, image_message(rgb, "rgb8", stamp)),
+                (f"/{name}/camera_info", stamp, info),
+                (f"/{name}/depth/image_raw", stamp,
+                 image_message(depth.astype(np.float32), "32FC1", stamp)),
+            ]  # fmt: skip
+    write_messages(tmp_path / "bag", messages)
     for topic, name in topics.items():
         figures = evaluated(tmp_path / "bag", model, "--image-topic", topic, out=tmp_path / name)
         assert_exact(figures)
@@ -134,6 +128,8 @@ def test_the_resolution_changes(model: Path, tmp_path: Path) -> None:
 def test_no_camera_info(model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     figures = evaluated(write(tmp_path / "bag", info=False), model)
     assert figures["frames"] == FRAMES and not figures["metric"]
+    assert figures["consistency"] is None
+    assert "its scale means nothing" in (tmp_path / "out" / "report.html").read_text()
     assert "depth has no metric scale" in capfd.readouterr().out
 
 

@@ -11,15 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proto_mtl_ros.data.bags.bag import typestore
 from proto_mtl_ros.data.bags.calibration import Calibration
 from proto_mtl_ros.data.bags.recorded_frames import RecordedFrames, match_one_to_one
 from proto_mtl_ros.data.bags.recording import BagRecording
-from proto_mtl_ros.data.bags.writer import BagWriter
 from proto_mtl_ros.errors import BagError, DataError
-from recordings import START, image_message
+from recordings import START, image_message, write_messages
 
-KIND = "sensor_msgs/msg/Image"
 MS = 1_000_000
 stamps = st.lists(st.integers(0, 400), max_size=30)
 
@@ -48,17 +45,15 @@ KINDS = {"/image": "rgb8", "/depth": "16UC1", "/label": "mono8", "/wrong": "rgb8
 
 def recorded(path: Path, messages: list[tuple[str, int, int]], damaged: int = -1) -> BagRecording:
     """Write (topic, stamp, time), milliseconds; an image's value is its place in the list."""
-    with BagWriter(path) as writer:
-        for topic in dict.fromkeys(topic for topic, *_ in messages):
-            writer.add_topic(topic, KIND)
-        for number, (topic, stamp, time) in enumerate(messages):
-            shape = {"rgb8": (4, 6, 3), "16UC1": (4, 6, 2), "mono8": (4, 6)}[KINDS[topic]]
-            pixels: Any = np.full(shape, number + 1, np.uint8)
-            message = image_message(pixels, KINDS[topic], START + stamp * MS)
-            if number == damaged:
-                message.height = 400
-            writer.write(topic, START + time * MS, bytes(typestore().serialize_cdr(message, KIND)))
-    return BagRecording(path, "/image")
+    written = []
+    for number, (topic, stamp, time) in enumerate(messages):
+        shape = {"rgb8": (4, 6, 3), "16UC1": (4, 6, 2), "mono8": (4, 6)}[KINDS[topic]]
+        pixels: Any = np.full(shape, number + 1, np.uint8)
+        message = image_message(pixels, KINDS[topic], START + stamp * MS)
+        if number == damaged:
+            message.height = 400
+        written.append((topic, START + time * MS, message))
+    return BagRecording(write_messages(path, written), "/image")
 
 
 def frames_of(recording: BagRecording, *options: Any, **named: Any) -> RecordedFrames:

@@ -15,7 +15,6 @@ from proto_mtl_ros.data.bags.bag import Bag
 from proto_mtl_ros.data.bags.recording import decode_picture
 from proto_mtl_ros.data.bags.recording_kinds import open_recording
 from proto_mtl_ros.data.bags.topics import choose_topics
-from proto_mtl_ros.data.bags.writer import BagWriter
 from proto_mtl_ros.errors import BagError
 from recordings import (
     COLOUR_FRAME,
@@ -24,35 +23,29 @@ from recordings import (
     info_message,
     jpeg_message,
     picture,
+    write_messages,
     write_recording,
 )
 
 # Read once, by the first video of a process, which here is one that a test writes.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
-IMAGE = "sensor_msgs/msg/Image"
 COMPRESSED = "sensor_msgs/msg/CompressedImage"
-INFO = "sensor_msgs/msg/CameraInfo"
 RGB = np.zeros((4, 6, 3), np.uint8)
 DEPTH = np.full((4, 6), 1500, np.uint16)
 MESSAGES = {
-    "rgb8": lambda: (IMAGE, image_message(RGB, "rgb8", START)),
-    "mono8": lambda: (IMAGE, image_message(RGB[..., 0], "mono8", START)),
-    "16UC1": lambda: (IMAGE, image_message(DEPTH, "16UC1", START)),
-    "32FC1": lambda: (IMAGE, image_message(DEPTH.astype(np.float32), "32FC1", START)),
-    "jpeg": lambda: (COMPRESSED, jpeg_message(RGB, START)),
-    "info": lambda: (INFO, info_message(6, 4, 5.0, START)),
+    "rgb8": image_message(RGB, "rgb8", START),
+    "mono8": image_message(RGB[..., 0], "mono8", START),
+    "16UC1": image_message(DEPTH, "16UC1", START),
+    "32FC1": image_message(DEPTH.astype(np.float32), "32FC1", START),
+    "jpeg": jpeg_message(RGB, START),
+    "info": info_message(6, 4, 5.0, START),
 }
 
 
 def write_topics(path: Path, topics: dict[str, str]) -> Path:
     """Write a recording with one message of each topic, of the given kind."""
-    with BagWriter(path) as writer:
-        for name, kind in topics.items():
-            message_type, message = MESSAGES[kind]()
-            writer.add_topic(name, message_type)
-            writer.write(name, START, message)
-    return path
+    return write_messages(path, [(name, START, MESSAGES[kind]) for name, kind in topics.items()])
 
 
 REALSENSE = {
@@ -71,64 +64,28 @@ REALSENSE = {
 @pytest.mark.parametrize(
     ("topics", "image", "info", "depth"),
     [
-        (
-            REALSENSE,
-            "/camera/color/image_raw",
-            "/camera/color/camera_info",
-            "/camera/aligned_depth_to_color/image_raw",
-        ),
-        (
-            {
-                "/camera/rgb/image_color": "rgb8",
-                "/camera/rgb/camera_info": "info",
-                "/camera/depth/image": "32FC1",
-                "/camera/depth/camera_info": "info",
-            },
-            "/camera/rgb/image_color",
-            "/camera/rgb/camera_info",
-            "/camera/depth/image",
-        ),
+        (REALSENSE, "/camera/color/image_raw", "/camera/color/camera_info",
+         "/camera/aligned_depth_to_color/image_raw"),
+        ({"/camera/rgb/image_color": "rgb8", "/camera/rgb/camera_info": "info",
+          "/camera/depth/image": "32FC1", "/camera/depth/camera_info": "info"},
+         "/camera/rgb/image_color", "/camera/rgb/camera_info", "/camera/depth/image"),
         ({"/usb_cam/image_raw": "rgb8"}, "/usb_cam/image_raw", None, None),
         ({"/image": "jpeg", "/camera_info": "info"}, "/image", "/camera_info", None),
-        (
-            # The only camera_info is the depth camera's: it says nothing about the colour camera.
-            {
-                "/cam/color/image": "rgb8",
-                "/cam/depth/image": "16UC1",
-                "/cam/depth/camera_info": "info",
-            },
-            "/cam/color/image",
-            None,
-            "/cam/depth/image",
-        ),
-        (
-            {"/cam/image": "rgb8", "/cam/segmentation/image": "mono8", "/cam/label": "mono8"},
-            "/cam/image",
-            None,
-            None,
-        ),
+        # The only camera_info is the depth camera's: it says nothing about the colour camera.
+        ({"/c/color/image": "rgb8", "/c/depth/image": "16UC1", "/c/depth/camera_info": "info"},
+         "/c/color/image", None, "/c/depth/image"),
+        ({"/cam/image": "rgb8", "/cam/segmentation/image": "mono8", "/cam/label": "mono8"},
+         "/cam/image", None, None),
         ({"/mono/image_raw": "mono8"}, "/mono/image_raw", None, None),
         ({"/cam/rgb": "rgb8", "/cam/rgb/depth": "16UC1"}, "/cam/rgb", None, "/cam/rgb/depth"),
-        (
-            # As Gazebo names an RGB-D camera; what was made from its images comes after them.
-            {
-                "/depth_camera/image_raw": "rgb8",
-                "/depth_camera/camera_info": "info",
-                "/depth_camera/depth/image_raw": "32FC1",
-                "/depth_camera/normals/color": "rgb8",
-            },
-            "/depth_camera/image_raw",
-            "/depth_camera/camera_info",
-            "/depth_camera/depth/image_raw",
-        ),
-        (
-            {"/realsense_depth/color/image_raw/compressed": "jpeg"},
-            "/realsense_depth/color/image_raw/compressed",
-            None,
-            None,
-        ),
+        # As Gazebo names an RGB-D camera; what was made from its images comes after them.
+        ({"/depth_camera/image_raw": "rgb8", "/depth_camera/camera_info": "info",
+          "/depth_camera/depth/image_raw": "32FC1", "/depth_camera/normals/color": "rgb8"},
+         "/depth_camera/image_raw", "/depth_camera/camera_info", "/depth_camera/depth/image_raw"),
+        ({"/realsense_depth/color/image_raw/compressed": "jpeg"},
+         "/realsense_depth/color/image_raw/compressed", None, None),
     ],
-)
+)  # fmt: skip
 def test_topics_are_guessed(
     topics: dict[str, str], image: str, info: str | None, depth: str | None, tmp_path: Path
 ) -> None:
@@ -192,45 +149,45 @@ def test_a_folder_of_images_plays_in_natural_order(tmp_path: Path) -> None:
     assert recording.topics.depth is None
 
 
+def video(path: Path, frames: int | list[np.ndarray]) -> Path:
+    """Write a video of 20 frames a second: these, or so many of noise."""
+    if isinstance(frames, int):
+        rng = np.random.default_rng(0)
+        frames = [rng.integers(0, 256, (48, 64, 3), np.uint8) for _ in range(frames)]
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 20, (64, 48))
+    for frame in frames:
+        writer.write(frame)
+    writer.release()
+    return path
+
+
 def test_a_video_plays_at_its_own_rate(tmp_path: Path) -> None:
     path = tmp_path / "clip.avi"
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 20, (64, 48))
-    for level in (40, 120, 200):
-        writer.write(np.full((48, 64, 3), level, np.uint8))
-    writer.release()
+    video(path, [np.full((48, 64, 3), level, np.uint8) for level in (40, 120, 200)])
     with open_recording(path) as recording:
         messages = list(recording.messages())
         pictures = recording.pictures({messages[2].stamp})
     assert recording.frames == len(messages) == 3
     assert messages[1].stamp - messages[0].stamp == 50_000_000
     assert messages[0].decode().encoding == "bgr8"
+    assert messages[0].decode().header.frame_id == COLOUR_FRAME
     assert abs(float(pictures[messages[2].stamp].mean()) - 200) < 4
 
 
-def video(path: Path, frames: int = 30, fps: float = 20, size: tuple[int, int] = (64, 48)) -> Path:
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), fps, size)
-    rng = np.random.default_rng(0)
-    for _ in range(frames):
-        writer.write(rng.integers(0, 256, (size[1], size[0], 3), np.uint8))
-    writer.release()
-    return path
-
-
 def test_a_video_that_was_cut_plays_to_its_end(tmp_path: Path) -> None:
-    path = video(tmp_path / "clip.avi")
+    path = video(tmp_path / "clip.avi", 30)
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2])
     with open_recording(path) as recording:
         stamps = [message.stamp for message in recording.messages()]
         assert 5 < len(stamps) < 30
-        assert recording.image_frame() == COLOUR_FRAME
     path.write_bytes(content[: content.index(b"movi") + 4])
     with pytest.raises(BagError, match="no readable frame|neither a rosbag2 nor a video"):
         open_recording(path)
 
 
 def test_a_video_of_no_possible_rate_needs_one(tmp_path: Path) -> None:
-    path = video(tmp_path / "fast.avi", frames=3)
+    path = video(tmp_path / "fast.avi", 3)
     content = bytearray(path.read_bytes())
     struct.pack_into("<II", content, content.index(b"strh") + 28, 1, 5000)  # scale, rate
     path.write_bytes(content)
@@ -243,7 +200,7 @@ def test_a_video_of_no_possible_rate_needs_one(tmp_path: Path) -> None:
 def test_a_single_image_and_a_pipe_are_no_video(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = video(tmp_path / "clip.avi", frames=1)
+    path = video(tmp_path / "clip.avi", 1)
     monkeypatch.setattr("proto_mtl_ros.data.bags.image_sequence.MAX_PIXELS", 64 * 48 - 1)
     with pytest.raises(BagError, match="frames above 3071 pixels: scale it down"):
         open_recording(path)

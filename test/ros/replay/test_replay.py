@@ -144,7 +144,7 @@ def compared(
     with open_recording(played) as recording:
         reader = ResultReader(recording, logs, predictor, settings)
         reader.read(out / "results")
-    return reader.live.figures()
+    return reader.figures()["live_and_offline"]
 
 
 @pytest.mark.slow

@@ -21,7 +21,7 @@ import pytest
 pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 
 import rclpy
-from lifecycle_msgs.srv import ChangeState, GetState
+from lifecycle_msgs.srv import ChangeState
 from ros_harness import Client, plain_node, wait_for
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_srvs.srv import SetBool
@@ -31,7 +31,7 @@ from proto_mtl_ros.data.bags.recording_kinds import open_recording
 from proto_mtl_ros.data.bags.stamp_log import StampLog
 from proto_mtl_ros.data.bags.writer import BagWriter
 from proto_mtl_ros.errors import INPUT, INTERRUPTED, USAGE, BagError, ProtoMtlError
-from proto_mtl_ros.ros.replay import lifecycle, player, processes, recorder
+from proto_mtl_ros.ros.replay import player, processes, recorder
 from proto_mtl_ros.ros.replay.processes import (
     DDS_PROFILE_VARIABLES,
     Child,
@@ -70,32 +70,29 @@ def client() -> Iterator[Client]:
     client.close()
 
 
-# --- the player ----------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
-    ("options", "said", "status"),
+    ("process", "options", "said", "status"),
     [
-        (["--wait", "0.1"], f"nobody subscribed to {IMAGES} within 0.1 s", INPUT),
-        (["--rate", "0"], "a rate of 0 cannot be played: give --rate between 0.01", USAGE),
-        (["--image-topic", "/nothing"], "/nothing", INPUT),
+        (player, ["--wait", "0.1"], f"nobody subscribed to {IMAGES} within 0.1 s", INPUT),
+        (player, ["--rate", "0"], "a rate of 0 cannot be played: give --rate between 0.01", USAGE),
+        (player, ["--image-topic", "/nothing"], "/nothing", INPUT),
+        (recorder, ["/tf"], "/tf is not NAME=TYPE: for example /tf=tf2_msgs/msg/TFMessage", USAGE),
     ],
 )
-def test_a_player_that_cannot_play_says_why(
-    options: list[str], said: str, status: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_process_that_cannot_begin_says_why(
+    process: Any, options: list[str], said: str, status: int, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
     bag = write_recording(tmp_path / "bag", frames=2)
-    assert player.main([str(bag), *options]) == status
+    assert process.main([str(bag), *options]) == status
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("player: ") and said in line
+    assert line.startswith(f"{process.__name__.rpartition('.')[2]}: ") and said in line
 
 
 def test_a_player_tells_how_it_went(
-    tmp_path: Path,
-    client: Client,
-    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path, client: Client, capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
-) -> None:
+) -> None:  # fmt: skip
     monkeypatch.setattr(player, "_INFO_PATIENCE_SECONDS", 0.2)
     bag, log = write_recording(tmp_path / "bag", frames=4, period=0.05), tmp_path / "log.json"
     heard = client.collect(CompressedImage, IMAGES)
@@ -158,9 +155,6 @@ def test_a_player_can_be_paused(tmp_path: Path, node: Any) -> None:
     asking.destroy_node()
 
 
-# --- the recorder --------------------------------------------------------------------------------
-
-
 @pytest.fixture
 def noise() -> Iterator[None]:
     """Publishes pictures of a megabyte that cannot be compressed, on /camera/image."""
@@ -207,17 +201,6 @@ def test_a_recorder_keeps_what_fitted_on_the_disk(
     with Bag(f"{out}-cut-1") as bag:
         assert 1 <= len(list(bag.messages(["/camera/image"]))) <= 5
     assert len(full_after_five) == 6  # nothing is written after a write has failed
-
-
-def test_a_recorder_says_how_a_topic_is_given(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert recorder.main([str(tmp_path / "out"), "/tf"]) == USAGE
-    said = capsys.readouterr().err
-    assert said == "recorder: /tf is not NAME=TYPE: for example /tf=tf2_msgs/msg/TFMessage\n"
-
-
-# --- their parent --------------------------------------------------------------------------------
 
 
 def test_a_domain_that_somebody_uses_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -282,14 +265,13 @@ def test_a_process_that_ignores_signals_is_killed(tmp_path: Path) -> None:
 
 def test_a_node_that_is_not_there_or_does_not_answer_is_named(node: Any) -> None:
     own = rclpy.create_node("another", context=node.context)
-    # services that nobody serves: their node is not spun
+    # a service that nobody serves: its node is not spun
     own.create_service(ChangeState, "/stuck/change_state", lambda request, response: response)
-    own.create_service(GetState, "/stuck/get_state", lambda request, response: response)
-    absent = lifecycle.LifecycleClient(node, "/absent", lambda: None)
+    absent = processes.LifecycleClient(node, "/absent", lambda: None)
     with pytest.raises(ProtoMtlError, match="/absent did not appear within 0.2 s"):
         absent.wait(0.2)
-    stuck = lifecycle.LifecycleClient(node, "/stuck", lambda: None)
+    stuck = processes.LifecycleClient(node, "/stuck", lambda: None)
     stuck.wait(20.0)
     with pytest.raises(ProtoMtlError, match="did not configure within 0.2 s: see its log"):
-        stuck.change(lifecycle.CONFIGURE, 0.2)
+        stuck.change("configure", 0.2)
     own.destroy_node()

@@ -1,11 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Processor time and memory of processes, as Linux tells them."""
+"""Processor time and memory of processes, as Linux tells them; settings as words for them."""
 
 from __future__ import annotations
 
+import json
 import os
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter
+
+Setting = TypeVar("Setting")
+
+
+def to_word(setting: Any) -> str:
+    """Return a dataclass as JSON, for the command line of a process."""
+    return json.dumps(asdict(setting))
+
+
+def from_word(kind: type[Setting], text: str) -> Setting:
+    """Return the dataclass that ``to_word`` was given."""
+    return TypeAdapter(kind).validate_json(text)
 
 
 def cpu_seconds(pid: int) -> float:
@@ -19,11 +36,6 @@ def idle_seconds() -> float:
     """Return the time that this machine's processors had nothing to do, all together."""
     fields = Path("/proc/stat").read_text().splitlines()[0].split()
     return (int(fields[4]) + int(fields[5])) / os.sysconf("SC_CLK_TCK")
-
-
-def memory(pid: int) -> int:
-    """Return the memory of a process in bytes; what several share, a library say, is divided."""
-    return int(process_use(pid)["pss_mib"] * 2**20)
 
 
 def process_use(pid: int) -> dict[str, float]:

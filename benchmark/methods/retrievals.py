@@ -1,13 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The class-prototype chain: what is seen tells how far it is and how it faces.
-
-    p[n]  = mean over token n's pixels of softmax(segmentation logits)      class posterior
-    c[n]  = sum_c p[n, c] * e[c]                                            its class prototype
-    x_t   = f^t + W_t LN(c)                                                 for each later task t
-
-A floor is level and a wall is upright: the posterior, soft, carries that to depth and normals (the
-idea of a chain of class prototypes is that of CauPsi, arXiv 2604.07651; the form is ours).
-"""
+"""Networks of other retrievals: a class-prototype chain, frozen affinity, linear attention."""
 
 from __future__ import annotations
 
@@ -19,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from proto_mtl_ros.model.network import ProtoMTL, network
+from proto_mtl_ros.model.retrieval import Attention, KnowledgeRetrievalBlock
 from proto_mtl_ros.tasks import Categorical, Task
 
 _POOL = 4
@@ -28,18 +21,13 @@ _POOL = 4
 class ClassChain(nn.Module):
     """Class posterior of the first categorical task to an addition to each later task's tokens.
 
-    W_t starts at zero, so a network with the chain starts as the one without.
+        p[n]  = mean over token n's pixels of softmax(segmentation logits)      class posterior c[n]
+        = sum_c p[n, c] * e[c]                                            its class prototype x_t
+        = f^t + W_t LN(c)                                                 for each later task t
 
-    Args:
-        tasks: the network's tasks, in the order in which they are predicted.
-        width: d, the width of the tokens.
-
-    Attributes:
-        source: index of the task whose posterior is read.
-
-    Raises:
-        ValueError: no categorical task comes before another task.
-    """
+    A floor is level and a wall is upright: the posterior, soft, carries that to depth and normals
+    (after CauPsi, arXiv 2604.07651; the form is ours). W_t starts at zero, so a network with the
+    chain starts as the one without. ValueError where no categorical task comes before another."""
 
     def __init__(self, tasks: Sequence[Task], width: int) -> None:
         super().__init__()
@@ -88,3 +76,44 @@ class ClassChainMTL(ProtoMTL):
         if index <= self.chain.source:
             return features
         return self.chain(features, self.chain.knowledge(raw[self.names[self.chain.source]]), index)
+
+
+@network("one_hot")
+class OneHotRetrieval(ProtoMTL):
+    """Each task retrieves from its own prototypes alone; its slots are weighted as ever."""
+
+    def retrieve(self, tokens: Tensor, index: int) -> tuple[Tensor, Tensor]:
+        assert self.prototypes is not None
+        similarity = self.prototypes.similarity(tokens)
+        own = torch.eye(len(self.tasks), device=tokens.device, dtype=tokens.dtype)[index]
+        affinity = own.expand(similarity.shape[:-1])
+        return self.prototypes.mixed(similarity, affinity), affinity
+
+
+def linear_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Return softmax_d(q) (softmax_n(k)^T v) [..., N, d] for q [..., N, d], k and v [..., K, d].
+
+    "Efficient Attention" (Shen et al., WACV 2021). The weights of each query are positive and sum
+    to one, as those of softmax attention do, without a division: nothing overflows in half
+    precision."""
+    return torch.softmax(q, dim=-1) @ (torch.softmax(k, dim=-2).transpose(-2, -1) @ v)
+
+
+class LinearAttention(Attention):
+    """See ``linear_attention``."""
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return linear_attention(q, k, v)
+
+
+class LinearBlock(KnowledgeRetrievalBlock):
+    """The KRT block with both attentions linear."""
+
+    attention = LinearAttention
+
+
+@network("linear_attention")
+class LinearAttentionMTL(ProtoMTL):
+    """The network with linear attention."""
+
+    block = LinearBlock
