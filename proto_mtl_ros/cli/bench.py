@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import statistics
 import sys
 import time
 from typing import Annotated, Any
@@ -39,7 +38,7 @@ def command(
         try:
             from proto_mtl_ros.ros.replay.node_rate import node_rate
 
-            rate = node_rate(str(bundle.path), threads, seconds)
+            rate = node_rate(bundle, threads, seconds)
             found["node"] = {**_spread(rate.pop("ms")), **rate}
         except (ImportError, ProtoMtlError) as error:
             found["node"] = {"error": one_line(error)}
@@ -85,9 +84,8 @@ def _engine(bundle: Any, backend: str, precision: str, threads: int, seconds: fl
 
 def _spread(times: list[float]) -> dict[str, float]:
     """Return median and 95th percentile of milliseconds."""
-    ordered = sorted(times)
-    p95 = ordered[round(0.95 * (len(ordered) - 1))]
-    return {"ms_p50": round(statistics.median(ordered), 2), "ms_p95": round(p95, 2)}
+    p50, p95 = np.percentile(times, (50, 95)).round(2).tolist()
+    return {"ms_p50": p50, "ms_p95": p95}
 
 
 def _tell(row: dict[str, Any]) -> None:

@@ -143,11 +143,16 @@ def load_command(name: str) -> Any:
     module = importlib.import_module(f"proto_mtl_ros.cli.{name}")
     if hasattr(module, "app"):
         return module.app
+    return _single(name, module.command, getattr(module, "CONTEXT_SETTINGS", None))
+
+
+def _single(name: str, function: Callable[..., None], settings: Any = None) -> typer.Typer:
+    """The typer app of one function."""
     # Plain help text: in marked-up text a list such as [front, rear] would vanish.
     single = typer.Typer(
         add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None
     )
-    single.command(name, context_settings=getattr(module, "CONTEXT_SETTINGS", None))(module.command)
+    single.command(name, context_settings=settings)(function)
     return single
 
 
@@ -163,10 +168,8 @@ def run_command(name: str, args: list[str]) -> None:
 
 def run_tool(name: str, app: Any) -> None:
     """Run a program of the source folder, a typer app or a function, as a command is run."""
-    if not isinstance(app, typer.Typer):
-        function, app = app, command_group("")
-        app.command()(function)
-    run_app(name, lambda: typer.main.get_command(app).main(prog_name=f"python -m {name}"))
+    typed = app if isinstance(app, typer.Typer) else _single(name, app)
+    run_app(name, lambda: typer.main.get_command(typed).main(prog_name=f"python -m {name}"))
 
 
 def run_app(name: str, run: Callable[[], None]) -> None:

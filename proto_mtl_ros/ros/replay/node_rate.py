@@ -17,25 +17,23 @@ from sensor_msgs.msg import Image
 from proto_mtl_ros.errors import ProtoMtlError
 from proto_mtl_ros.files import ScratchFolder
 from proto_mtl_ros.ros.replay.processes import Child, LifecycleClient, adopt_environment, own_node
+from proto_mtl_ros.runtime.bundle import Bundle
 
 _WIDTH, _HEIGHT = 640, 480
 _RESULTS = ("segmentation/image", "depth/image", "normals/image")
 _PATIENCE_SECONDS = 60.0
 
 
-def node_rate(model: str, threads: int, seconds: float) -> dict[str, Any]:
+def node_rate(bundle: Bundle, threads: int, seconds: float) -> dict[str, Any]:
     """Start a node on a ROS domain of its own, measure it, end it.
 
     Returns results, rate_hz, and ms: of each image, from sending it to its last result that the
     model gives. Raises ProtoMtlError when the node cannot start, or stops answering.
     """
-    from proto_mtl_ros.runtime.bundle import Bundle
-
-    tasks = Bundle.load(model).manifest.tasks
-    names = [name for name in _RESULTS if name.partition("/")[0] in tasks]
+    names = [name for name in _RESULTS if name.partition("/")[0] in bundle.manifest.tasks]
     environment = adopt_environment() | {"OMP_WAIT_POLICY": "passive"}
     arguments = ["-m", "proto_mtl_ros.cli", "node", "--ros-args"]
-    for key, value in (("model", model), ("threads", threads), ("cameras", "[camera]")):
+    for key, value in (("model", bundle.path), ("threads", threads), ("cameras", "[camera]")):
         arguments += ["-p", f"{key}:={value}"]
     with own_node("bench") as node, ScratchFolder("bench") as folder:
         child = Child("node", arguments, environment, folder / "node.log")
