@@ -17,8 +17,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from proto_mtl_ros.data.bags.bag import Bag, decode, is_bag
+from proto_mtl_ros.data.bags.bag import Bag, is_bag
 from proto_mtl_ros.data.bags.masks import read_masks
+from proto_mtl_ros.data.bags.message_types import decode
 from proto_mtl_ros.data.bags.recording import DepthFrame, decode_picture
 from proto_mtl_ros.data.camera_file import read_camera
 from proto_mtl_ros.data.joined import JoinConfig

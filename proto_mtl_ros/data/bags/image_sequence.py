@@ -14,7 +14,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from proto_mtl_ros.data.bags.bag import BagMessage, typestore
+from proto_mtl_ros.data.bags.bag import BagMessage
+from proto_mtl_ros.data.bags.message_types import typestore
 from proto_mtl_ros.data.bags.recording import Recording, decode_picture
 from proto_mtl_ros.data.bags.topics import COMPRESSED_IMAGE, IMAGE, CameraTopics, Topic
 from proto_mtl_ros.data.map_file import MAX_PICTURE_BYTES

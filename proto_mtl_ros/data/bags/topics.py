@@ -51,7 +51,7 @@ def choose_topics(
     else:
         candidates = [t for t in topics if is_colour(t, encodings.get(t.name, ""))]
         if not candidates:
-            raise BagError(f"{bag.path} has no colour images: {_inventory(topics)}")
+            raise BagError(f"{bag.path} has no colour images: {_inventory(bag)}")
         chosen = min(candidates, key=lambda t: _colour_rank(t, encodings))
     if camera_info is not None:
         info: Topic | None = _named(bag, camera_info, (CAMERA_INFO,))
@@ -144,12 +144,15 @@ def _named(bag: Bag, name: str, types: tuple[str, ...]) -> Topic:
             if not topic.count:
                 raise BagError(f"{name} is in {bag.path} without a message: choose another topic")
             return topic
-    raise BagError(f"{bag.path} has no topic {name}: {_inventory(bag.topics)}")
+    raise BagError(f"{bag.path} has no topic {name}: {_inventory(bag)}")
 
 
-def _inventory(topics: tuple[Topic, ...] | list[Topic]) -> str:
-    if not topics:
+def _inventory(bag: Bag) -> str:
+    held = [f"{t.name} ({t.type.rsplit('/', 1)[-1]})" for t in bag.topics if t.count]
+    if not held and bag.passed_over:
+        return f"it holds {', '.join(bag.passed_over[:12])}: only CDR and ROS 1 messages are read"
+    if not held:
         return "it holds no messages at all, record again"
-    names = ", ".join(f"{t.name} ({t.type.rsplit('/', 1)[-1]})" for t in topics[:12])
-    more = f" and {len(topics) - 12} more" if len(topics) > 12 else ""
+    more = f" and {len(held) - 12} more" if len(held) > 12 else ""
+    names = ", ".join(held[:12])
     return f"it holds {names}{more}; name one with --image-topic, or give another recording"

@@ -20,7 +20,7 @@ from rosbags.interfaces import (
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 from rosbags.typesys import get_types_from_msg
 
-from proto_mtl_ros.data.bags.bag import typestore
+from proto_mtl_ros.data.bags.message_types import typestore
 from proto_mtl_ros.errors import BagError, file_trouble
 from proto_mtl_ros.files import NewFolder
 

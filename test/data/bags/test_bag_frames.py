@@ -18,7 +18,8 @@ from dataset_command import dataset_command
 from moving_recording import depth_of, moving
 from rosbags.rosbag2 import StoragePlugin, Writer
 
-from proto_mtl_ros.data.bags.bag import Bag, BagMessage, typestore
+from proto_mtl_ros.data.bags.bag import Bag, BagMessage
+from proto_mtl_ros.data.bags.message_types import typestore
 from proto_mtl_ros.data.folder import Folder
 from proto_mtl_ros.data.registry import open_source
 from proto_mtl_ros.errors import BagError, DataError, ProtoMtlError

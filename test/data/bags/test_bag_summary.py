@@ -13,8 +13,9 @@ import mcap.writer
 import numpy as np
 import pytest
 
-from proto_mtl_ros.data.bags.bag import Bag, typestore
+from proto_mtl_ros.data.bags.bag import Bag
 from proto_mtl_ros.data.bags.frames import BagFrames
+from proto_mtl_ros.data.bags.message_types import typestore
 from proto_mtl_ros.data.bags.summary import BagSummary, TopicSummary, summarise
 from proto_mtl_ros.data.bags.topics import choose_topics
 from proto_mtl_ros.data.bags.writer import BagWriter
