@@ -19,6 +19,7 @@ from proto_mtl_ros.errors import ConfigError
 
 if TYPE_CHECKING:
     from proto_mtl_ros.data.bags.bag import Bag
+    from proto_mtl_ros.geometry import Camera
 
 ImageTopic = Annotated[str | None, typer.Option(help="Colour images; guessed when not given.")]
 InfoTopic = Annotated[str | None, typer.Option(help="Their CameraInfo; guessed.")]
@@ -26,6 +27,14 @@ DepthTopic = Annotated[str | None, typer.Option(help="Measured depth to compare;
 Registered = Annotated[
     bool, typer.Option(help="Depth pixels are the image's, although the frames differ.")
 ]
+Rectified = Annotated[
+    bool | None,
+    typer.Option(help="Use P of CameraInfo, or K and D; by a word of the topic without it."),
+]
+CameraFile = Annotated[
+    Path | None, typer.Option(help="Camera as JSON, in place of the recording's CameraInfo.")
+]
+NoCamera = Annotated[bool, typer.Option("--no-camera", help="Use no CameraInfo.")]
 Out = Annotated[Path, typer.Option(help="Folder of the results.")]
 
 app = command_group("Look into a recording, judge a model by it, replay it, learn from it.")
@@ -70,11 +79,13 @@ def _info_of_bag(path: Path, bag: Bag) -> None:
     typer.echo(f"{path}: {summary.duration:.2f} s")
     for one in summary.topics:
         facts = [f"{one.rate:.2f} Hz", f"largest gap {one.largest_gap:.3f} s"]
-        facts += [text for text in (one.size, one.encoding) if text]
-        facts += [f"frame {one.frame_id}"] if one.frame_id else []
-        facts += [f"usable as {one.use}"] if one.use else []
+        look = one.look
+        facts = facts if one.count > 1 else []
+        facts += [text for text in (look.size, look.encoding) if text]
+        facts += [f"frame {look.frame_id}"] if look.frame_id else []
+        facts += [f"usable as {look.use}"] if look.use else []
         typer.echo(f"  {one.count:7d}  {one.topic.name}  [{one.topic.type}]")
-        if one.count > 1:
+        if facts:
             typer.echo(f"           {', '.join(facts)}")
     for note in (*summary.notes, *summary.decisions):
         typer.echo(f"note: {note}")
@@ -83,7 +94,8 @@ def _info_of_bag(path: Path, bag: Bag) -> None:
         return
     camera = summary.camera
     typer.echo(f"images: {camera.image.name}")
-    for label, other in (("camera_info", camera.camera_info), ("depth", camera.depth)):
+    for label in ("camera_info", "depth", "labels"):
+        other = getattr(camera, label)
         typer.echo(f"{label}: {other.name if other else 'none'}")
 
 
@@ -102,7 +114,9 @@ def evaluate(
         str | None, typer.Option(help="Images of class ids in the model's classes, mono8.")
     ] = None,
     every: Annotated[int, typer.Option(min=1, help="Take one image of so many.")] = 1,
-    rectified: Annotated[bool, typer.Option(help="The images are rectified: use P.")] = False,
+    rectified: Rectified = None,
+    camera: CameraFile = None,
+    no_camera: NoCamera = False,
     registered: Registered = False,
     extrinsics: Annotated[
         Path | None,
@@ -126,7 +140,8 @@ def evaluate(
 
     with BagRecording(recording, image_topic, info_topic, depth_topic) as opened:
         transform = None if extrinsics is None else read_extrinsics(extrinsics)
-        calibration = Calibration.of(opened, rectified or None, registered, transform)
+        given = _camera(camera, no_camera)
+        calibration = Calibration.of(opened, rectified, registered, transform, given)
         predictor = proto_mtl_ros.load(model, backend, device, precision)
         options = PassOptions(labels_topic, every=every)
         with progress_bar() as tell:
@@ -236,6 +251,17 @@ def replay(
     with progress_bar("starting") as tell:
         report = run_replay(options, typer.echo, tell)
     typer.echo(f"Report: {report}")
+
+
+def _camera(file: Path | None, none: bool) -> Camera | bool | None:
+    """Return the camera that was given, False for none, None for the recording's own."""
+    from proto_mtl_ros.data.camera_file import read_camera
+
+    if none and file is not None:
+        raise ConfigError("--camera and --no-camera exclude each other")
+    if none:
+        return False
+    return None if file is None else read_camera(file)
 
 
 def _command(context: typer.Context) -> tuple[str, ...]:

@@ -67,7 +67,7 @@ def test_a_camera_can_be_given_where_the_recording_has_none(
     changes: dict[str, Callable[[Any], Any]] = {
         "no camera_info beside": lambda info: None,
         "is not calibrated": lambda info: replace(info, k=np.zeros(9), p=np.zeros(12)),
-        "camera_info of .* cannot be used": lambda info: replace(info, k=np.full(9, np.nan)),
+        "camera_info cannot be used": lambda info: replace(info, k=np.full(9, np.nan)),
     }
     for number, (said, change) in enumerate(changes.items()):
         path = with_other_info(recording, tmp_path / str(number), change)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from proto_mtl_ros.data.bags.bag import Bag
-from proto_mtl_ros.data.bags.recording import decode_picture
+from proto_mtl_ros.data.bags.pictures import decode_depth, decode_picture
 from proto_mtl_ros.data.bags.recording_kinds import open_recording
 from proto_mtl_ros.data.bags.topics import choose_topics
 from proto_mtl_ros.errors import BagError
@@ -125,9 +125,9 @@ def test_a_bag_gives_pictures_and_depth_in_metres(tmp_path: Path) -> None:
     with open_recording(write_recording(tmp_path / "bag", frames=3)) as recording:
         stamps = [m.stamp for m in recording.messages() if m.type == COMPRESSED]
         found = recording.pictures({stamps[1]})
-        depth, frame = list(recording.depth_frames())[1].decode()
+        depth = decode_depth(list(recording.depth_frames())[1])
         assert (recording.kind, recording.frames, round(recording.rate)) == ("bag", 3, 10)
-        assert recording.image_frame() == frame == COLOUR_FRAME
+        assert recording.frame_of(recording.topics.depth) == COLOUR_FRAME
         # a stamp that no image has is left out
         assert list(recording.pictures({stamps[2], 5})) == [stamps[2]]
     assert list(found) == [stamps[1]]
@@ -255,7 +255,7 @@ def test_options_that_do_not_fit_the_kind_of_recording_are_refused(tmp_path: Pat
     with pytest.raises(BagError, match="give --fps between"):
         open_recording(bag, fps=0)
     with open_recording(bag) as recording:
-        assert list(recording.depth_frames()) == [] and recording.depth_frame() == ""
+        assert list(recording.depth_frames()) == [] and recording.frame_of(None) == ""
     images = tmp_path / "images"
     images.mkdir()
     cv2.imwrite(str(images / "a.png"), RGB)
@@ -279,8 +279,9 @@ def test_the_kitchen_recording_is_understood(kitchen_bag: Path) -> None:
         assert recording.frames == 240
         assert recording.topics.depth is not None
         assert recording.topics.depth.name == "/camera/depth/image_rect_raw"
-        depth, frame = next(recording.depth_frames()).decode()
-        assert frame != recording.image_frame()
+        depth = decode_depth(next(recording.depth_frames()))
+        frames = [recording.frame_of(t) for t in (recording.topics.image, recording.topics.depth)]
+        assert frames[0] != frames[1]
     assert 0.5 < float(np.nanmedian(depth)) < 5
 
 
