@@ -20,7 +20,7 @@ def litter(plan: Plan, parent: Placed | None, count: float, *roles: str) -> None
         return
     names = roles or (SMALL[plan.kind], SMALL[plan.kind], "books", "plant", "plant", "tablelamp",
                       "box", "officesmall")  # fmt: skip
-    for _ in range(int(plan.rng.poisson(1.7 * count))):
+    for _ in range(int(plan.rng.poisson(2.2 * count))):
         plan.lay(str(plan.rng.choice(names)), parent)
 
 
@@ -31,7 +31,7 @@ def seating(plan: Plan) -> None:
         return
     front = sofa.size[1] / 2
     table = None
-    if rng.random() < 0.8:
+    if rng.random() < 0.95:
         table = plan.near("coffee", sofa, 0.0, front + rng.uniform(0.3, 0.6))
         litter(plan, table, 4)
     if rng.random() < 0.6:
@@ -206,7 +206,9 @@ def openings(plan: Plan) -> None:
     """Draw windows and doors; call before anything is placed."""
     rng = plan.rng
     walls = [int(k) for k in rng.permutation(4)]
-    count = int(rng.choice((0, 1, 1, 1, 2)) if plan.kind != "corridor" else rng.choice((0, 0, 1)))
+    count = int(
+        rng.choice((0, 0, 1, 1, 1, 2)) if plan.kind != "corridor" else rng.choice((0, 0, 1))
+    )
     for n, k in enumerate(walls[:3]):
         length = plan.wall_length(k)
         if n < count:

@@ -20,6 +20,8 @@ class Lens:
     noise: float = 1.0
     vignette: float = 0.10
     contrast: float = 1.0
+    saturation: float = 1.0
+    sharpening: float = 0.0
 
 
 def film(exposed: np.ndarray) -> np.ndarray:
@@ -32,19 +34,21 @@ def draw(color: np.ndarray, rng: np.random.Generator) -> Lens:
     """A random way to take a picture of linear ``color`` [H,W,3]: automatic exposure, mostly."""
     grey = np.sort((color[::4, ::4] @ np.array([0.2126, 0.7152, 0.0722], np.float32)).reshape(-1))
     grey = grey[: int(len(grey) * rng.uniform(0.75, 1.0))]  # windows may be white
-    target, low, high = float(np.clip(rng.normal(0.42, 0.08), 0.2, 0.6)), -12.0, 12.0
+    target, low, high = float(np.clip(rng.normal(0.43, 0.08), 0.2, 0.6)), -12.0, 12.0
     for _ in range(10):
         middle = (low + high) / 2
         low, high = (low, middle) if film(grey * 2**middle).mean() > target else (middle, high)
     exposure = 2**low
-    # Automatic white balance takes half of the light's tint away.
+    # Automatic white balance takes a part of the light's tint away.
     mean = color.mean((0, 1)) + 1e-3
-    balance = (mean.mean() / mean) ** rng.uniform(0.2, 0.9) * (1 + rng.normal(0, 0.04, 3))
+    balance = (mean.mean() / mean) ** rng.uniform(0.1, 0.7) * (1 + rng.normal(0, 0.04, 3))
+    balance *= np.array([1.13, 1.0, 1.05]) ** rng.uniform(-0.5, 2.0)
     motion = rng.normal(0, 1.2, 2) if rng.random() < 0.12 else np.zeros(2)
     return Lens(
-        exposure * balance, float(rng.uniform(0.3, 0.6 if rng.random() < 0.8 else 1.2)),
-        (float(motion[0]), float(motion[1])), float(rng.choice((0.5, 1.5, 5.0), p=(0.5, 0.4, 0.1))),
-        float(rng.uniform(0, 0.3)), float(rng.uniform(0.85, 1.25)),
+        exposure * balance, float(rng.uniform(0.25, 0.5 if rng.random() < 0.85 else 1.2)),
+        (float(motion[0]), float(motion[1])), float(rng.choice((0.15, 0.3, 0.6, 1.5))),
+        float(rng.uniform(0, 0.3)), float(rng.uniform(1.15, 1.7)), float(rng.uniform(0.8, 1.4)),
+        float(rng.uniform(0.0, 1.0)),
     )  # fmt: skip
 
 
@@ -69,5 +73,8 @@ def develop(color: np.ndarray, lens: Lens, rng: np.random.Generator) -> np.ndarr
     grain = rng.standard_normal(exposed.shape, dtype=np.float32)
     exposed = exposed + sigma * cv2.GaussianBlur(grain, (0, 0), 0.6) * 1.6
     srgb = film(exposed)
+    grey = srgb @ np.array([[0.299], [0.587], [0.114]])
+    srgb = grey + (srgb - grey) * lens.saturation
     srgb = (srgb - 0.45) * lens.contrast + 0.45
+    srgb += lens.sharpening * (srgb - cv2.GaussianBlur(srgb, (0, 0), 0.9))
     return np.clip(srgb * 255 + 0.5, 0, 255).astype(np.uint8)

@@ -87,7 +87,7 @@ def render_scene(args: argparse.Namespace, chunk, seed: int):  # type: ignore[no
     room = Room(parts, light.sun)
     rng = np.random.default_rng((seed, 23))
     views, tries = [], 0
-    while len(views) < args.views and tries < 15 * args.views:
+    while len(views) < args.views and tries < 25 * args.views:
         tries += 1
         camera, pose = viewpoints.pinhole(rng, WIDTH, HEIGHT), viewpoints.pose(rng, plans[0])
         if pose is None:

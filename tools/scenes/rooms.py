@@ -15,24 +15,25 @@ STORAGE = groups.storing("shelf", "dresser", "shelf", "cabinet")
 
 KINDS: dict[str, tuple[float, tuple[float, float], tuple[tuple[Group, float], ...]]] = {
     # share, smallest and largest side in metres, groups with their chances
-    "living": (0.31, (3.0, 5.8), (
-        (groups.seating, 1.0), (groups.television, 1.0), (groups.eating, 0.35), (STORAGE, 0.9),
-        (STORAGE, 0.6), (groups.corner, 0.5), (groups.working, 0.2), (groups.storing("big"), 0.4),
+    "living": (0.27, (3.2, 6.2), (
+        (groups.seating, 1.0), (groups.television, 1.0), (groups.seating, 0.6), (STORAGE, 0.9),
+        (groups.eating, 0.5), (STORAGE, 0.7), (groups.corner, 0.5), (groups.working, 0.2),
+        (groups.storing("big"), 0.4),
     )),
-    "bed": (0.18, (2.6, 4.5), (
+    "bed": (0.25, (2.8, 4.8), (
         (groups.sleeping, 1.0), (groups.storing("wardrobe", "dresser", "rack"), 1.0),
-        (groups.working, 0.4), (STORAGE, 1.0), (groups.corner, 0.3), (groups.television, 0.4),
-        (groups.sleeping, 0.15),
+        (groups.sleeping, 0.4), (STORAGE, 1.0), (groups.television, 0.5), (groups.working, 0.4),
+        (groups.corner, 0.3),
     )),
-    "dining": (0.16, (2.7, 5.0), (
+    "dining": (0.11, (2.9, 5.4), (
         (groups.eating, 1.0), (STORAGE, 1.0), (STORAGE, 0.6), (groups.seating, 0.3),
         (groups.eating, 0.15), (groups.storing("big"), 0.2), (groups.corner, 0.2),
     )),
-    "kitchen": (0.13, (2.2, 4.4), (
-        (groups.cooking, 1.0), (groups.eating, 0.6), (STORAGE, 0.6),
+    "kitchen": (0.15, (2.3, 4.6), (
+        (groups.cooking, 1.0), (STORAGE, 0.6), (groups.eating, 0.6),
     )),
-    "bath": (0.05, (1.8, 3.6), ((groups.washing, 1.0),)),
-    "office": (0.14, (2.5, 5.2), (
+    "bath": (0.08, (1.8, 3.6), ((groups.washing, 1.0),)),
+    "office": (0.12, (2.6, 5.4), (
         (groups.working, 1.0), (groups.working, 0.6), (STORAGE, 1.0), (STORAGE, 0.5),
         (groups.working, 0.3), (groups.storing("cooler", "shelf"), 0.5), (groups.seating, 0.2),
         (groups.eating, 0.15),
@@ -45,21 +46,21 @@ def clutter(plan: Plan) -> None:
     """What lies and stands around, in small heaps rather than evenly."""
     rng = plan.rng
     area = plan.width * plan.length
-    for _ in range(int(rng.poisson(1.8 * area * rng.choice((0.3, 1.0, 1.8))))):
-        role = str(rng.choice(("clutter", "clutter", "box", "toy", "shoes", "cloth", "books",
-                               "floorplant", "pillow", "pouf")))  # fmt: skip
-        item = plan.against(role, tries=8) if rng.random() < 0.55 else plan.free(role, 8)
+    for _ in range(int(rng.poisson(1.1 * area * rng.choice((0.2, 1.0, 2.0))))):
+        role = str(rng.choice(("clutter", "clutter", "clutter", "box", "toy", "shoes", "cloth",
+                               "books", "floorplant", "pillow", "pouf")))  # fmt: skip
+        item = plan.against(role, tries=8) if rng.random() < 0.75 else plan.free(role, 8)
         if item is not None and role in ("box", "clutter") and item.size[2] < 0.5:
             groups.litter(plan, item, 0.4, "books", "cloth", "box")
     for role, chance in (("floorplant", 0.5), ("floorlamp", 0.35), ("sport", 0.06),
-                         ("chair", 0.8), ("chair", 0.4), ("tv", 0.04), ("stool", 0.12),
-                         ("armchair", 0.1)):  # fmt: skip
+                         ("chair", 0.8), ("chair", 0.4), ("tv", 0.1), ("stool", 0.12),
+                         ("armchair", 0.2)):  # fmt: skip
         if rng.random() < chance:
             plan.against(role) if rng.random() < 0.6 else plan.free(role)
     # Tops of cupboards and shelves are storage, too.
     for item in list(plan.items):
         stores = item.entry.rest is not None and item.parent is None and item.size[2] > 0.6
-        if stores and item.role != "base" and rng.random() < 0.4:
+        if stores and item.role != "base" and rng.random() < 0.6:
             groups.litter(plan, item, 2, "box", "books", "plant", "livingsmall")
 
 
@@ -72,8 +73,8 @@ def hang(plan: Plan) -> None:
         elif o.kind != "window":
             plan.against("switch", o.wall, o.end + 0.18, 1.1, 0.0, 2)
     for role, mean, low, high in (
-        ("picture", 6.0, 1.2, 1.7),
-        ("wallthing", 0.35, 1.3, 1.8),
+        ("picture", 5.0, 1.2, 1.7),
+        ("wallthing", 0.8, 1.3, 1.8),
         ("switch", 0.8, 0.2, 0.25),
         ("mirror", 0.2, 0.9, 1.2),
     ):
@@ -89,7 +90,7 @@ def hang(plan: Plan) -> None:
 
 def people(plan: Plan) -> None:
     rng = plan.rng
-    for _ in range(int(rng.choice((0, 1, 2, 3), p=(0.33, 0.37, 0.2, 0.1)))):
+    for _ in range(int(rng.choice((0, 1, 2), p=(0.66, 0.26, 0.08)))):
         seats = [i for i in plan.items if i.role in ("sofa", "chair", "armchair", "officechair")]
         style = rng.random()
         if style < 0.3 and seats:
@@ -112,9 +113,10 @@ def people(plan: Plan) -> None:
 
 
 def furnish(plan: Plan) -> None:
-    for group, chance in KINDS[plan.kind][2]:
-        if plan.rng.random() < chance:
-            group(plan)
+    for _ in range(1 + int(plan.width * plan.length > 30)):  # twice in a large room
+        for group, chance in KINDS[plan.kind][2]:
+            if plan.rng.random() < chance:
+                group(plan)
     if plan.rng.random() < 0.15:
         plan.against("pillar")
     people(plan)
@@ -124,7 +126,7 @@ def furnish(plan: Plan) -> None:
 
 def _empty(kind: str, rng: np.random.Generator) -> Plan:
     low, high = KINDS[kind][1]
-    width, length = (float(x) for x in rng.uniform(low, high, 2))
+    width, length = (float(x) for x in rng.uniform(low, high, 2) * rng.choice((1, 1, 1, 1.5)))
     if kind == "corridor":
         width = float(rng.uniform(1.2, 1.9))
     height = float(np.clip(rng.normal(2.55, 0.18), 2.25, 3.3))

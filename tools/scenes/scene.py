@@ -11,14 +11,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from . import shell
+from . import shell, skins
 from .catalogue import PROCEDURAL, held_out
 from .models import Mesh, Model, load_model
-from .parts import PERSON, Part, Surface
+from .parts import BED, CHAIR, FURNITURE, PERSON, SOFA, TABLE, Part, Surface
 from .plan import YAWS, Placed, Plan
 from .shapes import Shape, shape
 
 LIGHTS = ("tablelamp",)
+SOFT, HARD = (BED, SOFA), (FURNITURE, TABLE, CHAIR)
 
 
 @cache
@@ -56,14 +57,17 @@ def dressed(
     fixed = (
         item.entry.label == PERSON or "plant" in item.role or item.role in ("pet", "kitchensmall")
     )
-    hue = rng.permutation(3) if not fixed and rng.random() < 0.1 else np.arange(3)
+    hue = rng.permutation(3) if not fixed and rng.random() < 0.05 else np.arange(3)
     gain = rng.uniform(0.75, 1.2) * (1 + rng.uniform(-0.1, 0.1, 3) * (not fixed))
-    strength = 0.0 if fixed else float(rng.choice((0.0, 0.0, 0.5)))
+    strength = 0.0 if fixed else float(rng.choice((0.0, 0.0, 0.0, 0.4)))
     shade = None
     if item.role in LIGHTS and rng.random() < (0.7 if light.lamps else 0.2):
         # The widest part in the upper half is the shade.
         shade = max(m.meshes, key=lambda k: (m.meshes[k].vertices[:, 2].mean() > m.size[2] / 2)
                     * np.ptp(m.meshes[k].vertices[:, 0]))  # fmt: skip
+    new = None
+    if item.entry.label in (*SOFT, *HARD) and rng.random() < 0.45:  # new cloth, new wood
+        new = max(m.meshes, key=lambda k: _area(m.meshes[k]))
     out: list[Shape] = []
     for name, mesh in m.meshes.items():
         material = m.materials.get(name)
@@ -79,14 +83,24 @@ def dressed(
             surface.texture = np.clip(texture[..., hue] * gain, 0, 255).astype(np.uint8)
         if rng.random() < 0.3 and item.entry.label != PERSON:
             surface.gloss = float(rng.uniform(0.08, 0.3))
+        vertices, uv = mesh.vertices * scale, mesh.uv
+        if name == new:
+            surface = skins.fabric(rng) if item.entry.label in SOFT else skins.timber(rng)
+            # Planes of every direction get a pattern, some of them slanted.
+            uv = vertices[:, [0, 2]] + 0.7 * vertices[:, [1, 1]]
         if name == shade:
             surface.texture, surface.emission = None, tuple(rng.uniform(1, 5) * light.tint)
         normals = None
         if mesh.normals is not None:
             normals = mesh.normals / np.maximum(scale, 1e-6)
             normals = normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
-        out.append((Mesh(mesh.vertices * scale, mesh.faces, normals, mesh.uv), surface, None))
+        out.append((Mesh(vertices, mesh.faces, normals, uv), surface, None))
     return out
+
+
+def _area(mesh: Mesh) -> float:
+    a, b, c = (mesh.vertices[mesh.faces[:, i]] for i in range(3))
+    return float(np.linalg.norm(np.cross(b - a, c - a), axis=1).sum())
 
 
 def top_at(meshes: list[Mesh], x: np.ndarray, y: np.ndarray, below: float) -> np.ndarray:

@@ -131,7 +131,7 @@ def shell(plan: Plan, light: Light) -> list[Part]:
     add(quad((0, 0, 0), (w, 0, 0), (0, le, 0)), skins.floor(rng, plan.wet), FLOOR)
     add(quad((0, le, h), (w, 0, 0), (0, -le, 0)), skins.ceiling(rng), CEILING)
     main = skins.wall(rng, plan.wet)
-    odd = int(rng.integers(12))  # one wall in three rooms has a colour of its own
+    odd = int(rng.integers(20))  # one wall in five rooms has a colour of its own
     for k in range(4):
         add(_wall(plan, k), skins.wall(rng, False) if k == odd else main, WALL)
     skirting = skins.timber(rng) if rng.random() < 0.4 else Surface(color=(0.88, 0.88, 0.86))

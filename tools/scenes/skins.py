@@ -59,13 +59,14 @@ def image(rng: Rng, use: str, tint: float = 0.15) -> np.ndarray:
 
 def timber(rng: Rng) -> Surface:
     """Wood, veneer or paint of furniture."""
-    gloss = float(rng.choice((0.0, 0.0, rng.uniform(0.1, 0.3))))
-    if rng.random() < 0.55:
-        h, s, v = rng.uniform(0.04, 0.11), rng.uniform(0.25, 0.7), rng.uniform(0.18, 0.8)
+    gloss = float(rng.choice((0.0, rng.uniform(0.08, 0.3))))
+    if rng.random() < 0.65:
+        h, s = rng.uniform(0.03, 0.10), rng.uniform(0.3, 0.75)
+        v = float(rng.choice((rng.uniform(0.12, 0.4), rng.uniform(0.3, 0.8))))
         return Surface(texture=textures.wood(seed(rng), colorsys.hsv_to_rgb(h, s, v), 128, 256),
                        period=(1.2, 0.6), gloss=gloss)  # fmt: skip
-    if rng.random() < 0.6:
-        grey = float(rng.choice((rng.uniform(0.75, 0.95), rng.uniform(0.05, 0.95))))
+    if rng.random() < 0.85:
+        grey = float(rng.choice((rng.uniform(0.75, 0.95), rng.uniform(0.04, 0.95))))
         return Surface(color=(grey, grey * 0.99, grey * 0.96), gloss=gloss)
     return Surface(color=color(rng, (0.1, 0.6), (0.15, 0.9)), gloss=gloss)
 
@@ -81,10 +82,10 @@ def plastic(rng: Rng) -> Surface:
 
 def fabric(rng: Rng) -> Surface:
     if rng.random() < 0.3:
-        colors = [color(rng, (0.05, 0.7), (0.2, 0.9)) for _ in range(int(rng.integers(2, 5)))]
+        colors = [color(rng, (0.0, 0.5), (0.15, 0.9)) for _ in range(int(rng.integers(2, 5)))]
         period = float(rng.uniform(0.1, 0.4))
         return Surface(texture=textures.stripes(seed(rng), colors, 128), period=(period, period))
-    tone = color(rng, (0.0, 0.65), (0.15, 0.95))
+    tone = color(rng, (0.0, float(rng.choice((0.25, 0.7)))), (0.08, 0.95))
     return Surface(
         tone, textures.weave(seed(rng), tone, float(rng.uniform(0.04, 0.2)), 128), (0.4, 0.4)
     )
@@ -147,14 +148,18 @@ def wall(rng: Rng, wet: bool) -> Surface:
         return Surface(texture=textures.tiles(seed(rng), color(rng, (0.0, 0.35), (0.45, 0.95))),
                        period=(1.2, 1.2), gloss=0.15)  # fmt: skip
     what = rng.random()
-    if what < 0.1 and FOLDER:
+    if what < 0.05 and FOLDER:
         return Surface(texture=image(rng, "wall", 0.06), period=(1.6, 1.6))
-    if what < 0.2:
+    if what < 0.1:
         return Surface(texture=textures.ornament(
             seed(rng), color(rng, (0.05, 0.4), (0.5, 0.9)), color(rng, (0.0, 0.4), (0.5, 0.95)), 128
         ), period=(0.5, 0.5))  # fmt: skip
-    tone = color(rng, (0.0, 0.14), (0.68, 0.95))
-    if what > 0.85:
+    tone = color(rng, (0.0, 0.1), (0.75, 0.95))
+    if what < 0.5:  # cream, beige, sand
+        tone = colorsys.hsv_to_rgb(
+            rng.uniform(0.07, 0.14), rng.uniform(0.08, 0.35), rng.uniform(0.65, 0.95)
+        )
+    elif what > 0.9:
         tone = color(rng, (0.15, 0.6), (0.3, 0.85))
     period = float(rng.uniform(1.5, 3.5))
     return Surface(texture=textures.paint(seed(rng), tone, 256), period=(period, period))
