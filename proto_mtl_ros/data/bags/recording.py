@@ -13,11 +13,12 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
 from proto_mtl_ros.data.bags.bag import Bag, BagMessage, Topic
+from proto_mtl_ros.data.bags.message_types import typestore
 from proto_mtl_ros.data.bags.pictures import CAMERA_INFO, decode_picture
 from proto_mtl_ros.data.bags.stamp_log import shifted
 from proto_mtl_ros.data.bags.topics import (
@@ -27,23 +28,28 @@ from proto_mtl_ros.data.bags.topics import (
     look_at,
     nearest_info,
 )
-from proto_mtl_ros.errors import BagError
+from proto_mtl_ros.data.camera_file import read_camera
+from proto_mtl_ros.errors import BagError, ConfigError
+from proto_mtl_ros.geometry import Camera
 
 _NS = 1_000_000_000
 
 R = TypeVar("R", bound="Recording")
+GivenCamera = Camera | Literal[False] | None
+"""A camera in place of what is recorded, False: none, None: as it is recorded."""
 
 
 class Recording(ABC):
     """A stream of colour images of one camera, with what was recorded beside them.
 
     ``kind`` is "bag", "video" or "images"; ``frames`` counts colour images, ``duration`` is seconds
-    from the first to the last; ``notes`` say what is missing, one line each.
+    from the first to the last; ``notes`` say what is missing, one line each. ``camera`` was given.
     """
 
     path: Path
     kind: str
     topics: CameraTopics
+    camera: GivenCamera = None
     frames: int
     duration: float
     notes: tuple[str, ...] = ()
@@ -64,6 +70,33 @@ class Recording(ABC):
     def depth_frames(self) -> Iterator[BagMessage]:
         """Yield the measured depth images in the order of their times, if there are any."""
         return iter(())
+
+    def _take_camera(
+        self, image: Topic, camera: GivenCamera, recorded: Topic | None = None
+    ) -> CameraTopics:
+        """Return the image and the topic of its camera."""
+        self.camera = camera
+        if camera is None:
+            self.topics = CameraTopics(image, recorded)
+        elif camera is False:
+            self.topics = CameraTopics(image)
+        else:
+            name = image.name.removesuffix("/compressed").rsplit("/", 1)[0] + "/camera_info"
+            self.topics = CameraTopics(image, recorded or Topic(name, CAMERA_INFO, image.count))
+        return self.topics
+
+    def _with_camera(self, messages: Iterator[BagMessage]) -> Iterator[BagMessage]:
+        """Yield, before each image, a camera_info of the camera that was given."""
+        for message in messages:
+            if isinstance(self.camera, Camera):
+                assert self.topics.camera_info is not None
+                yield _info_of(self.camera, self.topics.camera_info.name, message)
+            yield message
+
+    def image_frame(self) -> str:
+        """Return the frame of the colour images without a leading slash, "" when it is unknown."""
+        name = self.topics.image.name
+        return _frame_of(one for one in self.messages() if one.topic == name)
 
     def close(self) -> None:  # noqa: B027 (most have nothing to close)
         """Close the files."""
@@ -90,6 +123,7 @@ class BagRecording(Recording):
         image_topic: str | None = None,
         info_topic: str | None = None,
         depth_topic: str | None = None,
+        camera: GivenCamera = None,
         looks: Mapping[str, TopicLook] | None = None,
     ) -> None:
         self._bag = path if isinstance(path, Bag) else Bag(path)
@@ -103,7 +137,8 @@ class BagRecording(Recording):
         except BagError:
             self._bag.close()
             raise
-        self.topics = topics
+        own = self._take_camera(topics.image, camera, topics.camera_info)
+        self.topics = replace(topics, camera_info=own.camera_info)
         self._looks = looks
         self.frames = self.topics.image.count
         self.duration = self._bag.duration
@@ -113,7 +148,7 @@ class BagRecording(Recording):
         pictures = [one.name for one in (topics.image, topics.depth, topics.labels) if one]
         constant = [name for name in pictures if self._has_one_stamp(name)]
         if constant:
-            infos = (topics.camera_info, topics.depth and self._info_of(topics.depth))
+            infos = (topics.camera_info, topics.depth and self._nearest_info(topics.depth))
             self._by_time = frozenset((*pictures, *(info.name for info in infos if info)))
             names = " and ".join(constant)
             yield f"all messages of {names} have one stamp: times of recording are used"
@@ -135,18 +170,18 @@ class BagRecording(Recording):
 
     def messages(self) -> Iterator[BagMessage]:
         names = [self.topics.image.name]
-        if self.topics.camera_info is not None:
+        if self.topics.camera_info is not None and self.camera is None:
             names.append(self.topics.camera_info.name)
-        return self.messages_of(names)
+        return self._with_camera(self.messages_of(names))
 
-    def _info_of(self, topic: Topic) -> Topic | None:
+    def _nearest_info(self, topic: Topic) -> Topic | None:
         infos = [t for t in self._bag.topics if t.type == CAMERA_INFO and t.count]
         return nearest_info(topic, infos)
 
     @property
     def depth_info(self) -> Topic | None:
         """The CameraInfo of the depth topic, None where there is none."""
-        return self._info_of(self.topics.depth) if self.topics.depth else None
+        return self._nearest_info(self.topics.depth) if self.topics.depth else None
 
     def size_of(self, topic: Topic) -> tuple[int, int] | None:
         """Return width and height of a topic's images, None where none can be read."""
@@ -155,10 +190,7 @@ class BagRecording(Recording):
 
     def frame_of(self, topic: Topic | None) -> str:
         """Return the frame of a topic's images without a leading slash, "" when it is not known."""
-        for message in self.messages_of([topic.name]) if topic else ():
-            with suppress(BagError):
-                return str(message.decode().header.frame_id).lstrip("/")
-        return ""
+        return _frame_of(self.messages_of([topic.name] if topic else []))
 
     def image_span(self) -> tuple[int, int]:
         """Return the first and the last stamp of an image, ns; only both ends are read."""
@@ -186,3 +218,50 @@ class BagRecording(Recording):
 
     def close(self) -> None:
         self._bag.close()
+
+
+def given_camera(file: Path | None, none: bool) -> GivenCamera:
+    """Return the camera that options give: a file, or that there is none."""
+    if none and file is not None:
+        raise ConfigError("--camera and --no-camera exclude each other")
+    if none:
+        return False
+    return None if file is None else read_camera(file)
+
+
+def _frame_of(messages: Iterator[BagMessage]) -> str:
+    for message in messages:
+        with suppress(BagError):
+            return str(message.decode().header.frame_id).lstrip("/")
+    return ""
+
+
+def stamped_header(stamp: int, frame: str) -> Any:
+    """Return a std_msgs/Header with a stamp in nanoseconds."""
+    types = typestore().types
+    time = types["builtin_interfaces/msg/Time"](*divmod(stamp, _NS))
+    return types["std_msgs/msg/Header"](stamp=time, frame_id=frame)
+
+
+def _info_of(camera: Camera, topic: str, image: BagMessage) -> BagMessage:
+    """Return a camera's CameraInfo for an image."""
+    types = typestore().types
+    try:
+        frame = str(image.decode().header.frame_id)
+    except BagError:
+        frame = ""
+    info = types[CAMERA_INFO](
+        header=stamped_header(image.stamp, frame),
+        height=camera.height,
+        width=camera.width,
+        distortion_model=camera.distortion_model or "plumb_bob",
+        d=np.zeros(5) if camera.D is None else camera.D,
+        k=camera.K.reshape(-1),
+        r=np.eye(3).reshape(-1),
+        p=np.hstack([camera.K, np.zeros((3, 1))]).reshape(-1),
+        binning_x=0,
+        binning_y=0,
+        roi=types["sensor_msgs/msg/RegionOfInterest"](0, 0, 0, 0, False),
+    )
+    cdr = bytes(typestore().serialize_cdr(info, CAMERA_INFO))
+    return BagMessage(topic, CAMERA_INFO, image.time, cdr)

@@ -169,7 +169,9 @@ class ResultReader:
         for message in self._recording.messages():
             if message.topic == self._recording.topics.image.name:
                 with suppress(BagError):  # the node has counted it
-                    yield RecordedFrame(message.stamp, decode_picture(message), None)
+                    rgb, camera = decode_picture(message), self._recording.camera or None
+                    fitted = camera and camera.fitted(rgb.shape[1], rgb.shape[0])
+                    yield RecordedFrame(message.stamp, rgb, fitted)
 
     def _add(self, stamp: int, frame: RecordedFrame, live: Mapping[str, np.ndarray]) -> None:
         seconds, error = self._seconds(stamp), None
