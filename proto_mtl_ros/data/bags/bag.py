@@ -239,7 +239,7 @@ class Bag:
                             data = b"\0\1\0\0" + bytes(data)[4:12]
                     elif channel.encoding != "cdr" or not kind:
                         continue
-                    if len(data) < 12 and kind.startswith("sensor_msgs/"):
+                    if len(data) < 12 and kind.startswith(("sensor_msgs/", "ffmpeg_")):
                         continue  # without a whole header: there is nothing to know of it
                     if len(data) > MAX_CHUNK:
                         raise ValueError(f"a message of {channel.topic} has {len(data)} bytes")

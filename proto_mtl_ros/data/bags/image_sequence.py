@@ -15,9 +15,9 @@ import cv2
 import numpy as np
 
 from proto_mtl_ros.data.bags.bag import BagMessage, Topic
-from proto_mtl_ros.data.bags.message_types import typestore
+from proto_mtl_ros.data.bags.message_types import stamped_header, typestore
 from proto_mtl_ros.data.bags.pictures import COMPRESSED_IMAGE, IMAGE, decode_picture
-from proto_mtl_ros.data.bags.recording import GivenCamera, Recording, stamped_header
+from proto_mtl_ros.data.bags.recording import GivenCamera, Recording
 from proto_mtl_ros.data.bags.storage import refuse_pointer
 from proto_mtl_ros.data.map_file import MAX_PICTURE_BYTES
 from proto_mtl_ros.encodings import MAX_PIXELS, EncodingError, decode_file, image_fields

@@ -13,13 +13,13 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 
 from proto_mtl_ros.data.bags.bag import Bag, BagMessage, Topic
-from proto_mtl_ros.data.bags.message_types import typestore
-from proto_mtl_ros.data.bags.pictures import CAMERA_INFO, decode_picture
+from proto_mtl_ros.data.bags.message_types import VIDEO_PACKET, stamped_header, typestore
+from proto_mtl_ros.data.bags.pictures import CAMERA_INFO, IMAGE, decode_picture
 from proto_mtl_ros.data.bags.stamp_log import shifted
 from proto_mtl_ros.data.bags.topics import (
     CameraTopics,
@@ -28,6 +28,7 @@ from proto_mtl_ros.data.bags.topics import (
     look_at,
     nearest_info,
 )
+from proto_mtl_ros.data.bags.video_packets import decoded_video
 from proto_mtl_ros.data.camera_file import read_camera
 from proto_mtl_ros.errors import BagError, ConfigError
 from proto_mtl_ros.geometry import Camera
@@ -129,6 +130,8 @@ class BagRecording(Recording):
         self._bag = path if isinstance(path, Bag) else Bag(path)
         self.path = self._bag.path
         self._by_time: frozenset[str] = frozenset()
+        self._whole: set[int] = set()
+        self._has_video = any(topic.type == VIDEO_PACKET for topic in self._bag.topics)
         try:
             if looks is None:
                 looks = {topic.name: look_at(self._bag, topic) for topic in self._bag.topics}
@@ -137,8 +140,11 @@ class BagRecording(Recording):
         except BagError:
             self._bag.close()
             raise
-        own = self._take_camera(topics.image, camera, topics.camera_info)
-        self.topics = replace(topics, camera_info=own.camera_info)
+        image = topics.image
+        if image.type == VIDEO_PACKET:
+            image = replace(image, type=IMAGE)  # which is what becomes of it
+        own = self._take_camera(image, camera, topics.camera_info)
+        self.topics = replace(own, depth=topics.depth, labels=topics.labels)
         self._looks = looks
         self.frames = self.topics.image.count
         self.duration = self._bag.duration
@@ -162,7 +168,12 @@ class BagRecording(Recording):
         self, names: Collection[str], start: int | None = None, stop: int | None = None
     ) -> Iterator[BagMessage]:
         """Yield the messages of any topics, recorded from ``start`` to before ``stop`` (ns)."""
-        for message in self._bag.messages(names, start, stop):
+        begin = start
+        if start is not None and self._has_video:
+            begin = max((time for time in self._whole if time <= start), default=None)
+        for message in decoded_video(self._bag.messages(names, begin, stop), self._whole):
+            if start is not None and message.time < start:
+                continue  # needed to decode what comes later
             if message.topic in self._by_time:
                 cdr = shifted(message.cdr, message.time - message.stamp)
                 message = replace(message, cdr=cdr)
@@ -234,13 +245,6 @@ def _frame_of(messages: Iterator[BagMessage]) -> str:
         with suppress(BagError):
             return str(message.decode().header.frame_id).lstrip("/")
     return ""
-
-
-def stamped_header(stamp: int, frame: str) -> Any:
-    """Return a std_msgs/Header with a stamp in nanoseconds."""
-    types = typestore().types
-    time = types["builtin_interfaces/msg/Time"](*divmod(stamp, _NS))
-    return types["std_msgs/msg/Header"](stamp=time, frame_id=frame)
 
 
 def _info_of(camera: Camera, topic: str, image: BagMessage) -> BagMessage:

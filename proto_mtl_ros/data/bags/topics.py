@@ -13,7 +13,9 @@ from dataclasses import dataclass, replace
 from itertools import islice, takewhile
 from typing import Any
 
+from proto_mtl_ros.data.bags import video_packets
 from proto_mtl_ros.data.bags.bag import Bag, BagMessage, Topic
+from proto_mtl_ros.data.bags.message_types import VIDEO_PACKET
 from proto_mtl_ros.data.bags.pictures import (
     CAMERA_INFO,
     COMPRESSED_IMAGE,
@@ -70,9 +72,11 @@ class TopicLook:
 def look_at(bag: Bag, topic: Topic) -> TopicLook:
     """Decode the first message of a camera's topic that is whole; nothing for other types."""
     found = TopicLook()
-    if topic.type not in (IMAGE, COMPRESSED_IMAGE, CAMERA_INFO):
+    if topic.type not in (IMAGE, COMPRESSED_IMAGE, CAMERA_INFO, VIDEO_PACKET):
         return found
-    for message in islice(bag.messages([topic.name]), _DAMAGED):
+    if topic.type == VIDEO_PACKET and video_packets.av is None:
+        return TopicLook(size="not readable (needs PyAV, extra video)")
+    for message in islice(video_packets.decoded_video(bag.messages([topic.name])), _DAMAGED):
         try:
             found = _look_at(message)
             if found.use in _DECODERS:
@@ -91,6 +95,8 @@ def look_at(bag: Bag, topic: Topic) -> TopicLook:
 def _look_at(message: BagMessage) -> TopicLook:
     content, name = message.decode(), message.topic.lower()
     frame = str(content.header.frame_id)
+    if message.type == VIDEO_PACKET:
+        return TopicLook(str(content.encoding), "", frame, "image")
     if message.type == COMPRESSED_IMAGE:
         return TopicLook(str(content.format), "", frame, _use_of_compressed(name, content))
     size = f"{content.width}x{content.height}"
@@ -148,7 +154,7 @@ def choose_topics(
         return [topic for topic in topics if looks[topic.name].use == use]
 
     if image is not None:
-        chosen = _named(bag, image, (IMAGE, COMPRESSED_IMAGE))
+        chosen = _named(bag, image, (IMAGE, COMPRESSED_IMAGE, VIDEO_PACKET))
     else:
         candidates = used_as("image")
         if not candidates:
