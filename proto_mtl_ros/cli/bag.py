@@ -31,7 +31,7 @@ Rectified = Annotated[
     typer.Option(help="Use P of CameraInfo, or K and D; by a word of the topic without it."),
 ]
 CameraFile = Annotated[
-    Path | None, typer.Option(help="Camera as JSON, in place of the recording's CameraInfo.")
+    Path | None, typer.Option(help="Camera (JSON, or ROS calibration YAML) in place of CameraInfo.")
 ]
 NoCamera = Annotated[bool, typer.Option("--no-camera", help="Use no CameraInfo.")]
 Out = Annotated[Path, typer.Option(help="Folder of the results.")]
