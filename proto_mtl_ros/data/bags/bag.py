@@ -71,6 +71,14 @@ class BagMessage:
         return decode(self.type, self.cdr, self.definition, self.distribution)
 
 
+def stamped(topic: str, kind: str, time: int, stamp: int, frame: str, **fields: Any) -> BagMessage:
+    """Return a message, recorded at ``time``, of a type that begins with a header."""
+    types = typestore().types
+    sent = types["builtin_interfaces/msg/Time"](*divmod(stamp, 1_000_000_000))
+    message = types[kind](header=types["std_msgs/msg/Header"](sent, frame), **fields)
+    return BagMessage(topic, kind, time, bytes(typestore().serialize_cdr(message, kind)))
+
+
 def is_bag(path: Path) -> bool:
     """Tell whether ``path`` looks like a recording of ROS: a folder of rosbag2, or a file."""
     if path.is_dir():
@@ -245,10 +253,6 @@ class Bag:
                         raise ValueError(f"a message of {channel.topic} has {len(data)} bytes")
                     of = definition, "" if channel.encoding == "ros1" else distribution
                     yield BagMessage(channel.topic, kind, time, bytes(data), *of)
-
-    def first(self, name: str) -> BagMessage | None:
-        """Return the first message of a topic, None when it has none."""
-        return next(self.messages([name]), None)
 
     def close(self) -> None:
         for storage in self._storages:

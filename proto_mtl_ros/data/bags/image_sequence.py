@@ -13,8 +13,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from proto_mtl_ros.data.bags.bag import BagMessage, Topic
-from proto_mtl_ros.data.bags.message_types import stamped_header, typestore
+from proto_mtl_ros.data.bags.bag import BagMessage, Topic, stamped
 from proto_mtl_ros.data.bags.pictures import COMPRESSED_IMAGE, IMAGE
 from proto_mtl_ros.data.bags.recording import GivenCamera, Recording, info_topic_of
 from proto_mtl_ros.data.bags.storage import refuse_pointer
@@ -54,12 +53,9 @@ class ImageSequence(Recording):
         self.frames, self.duration, self.camera = image.count, seconds, camera
         self.topics = CameraTopics(image, info_topic_of(image, camera, None))
 
-    def _message(self, stamp: int, fields: dict[str, Any]) -> BagMessage:
+    def _message(self, stamp: int, **fields: Any) -> BagMessage:
         topic = self.topics.image
-        header = stamped_header(stamp, self.image_frame)
-        message = typestore().types[topic.type](header=header, **fields)
-        cdr = bytes(typestore().serialize_cdr(message, topic.type))
-        return BagMessage(topic.name, topic.type, stamp, cdr)
+        return stamped(topic.name, topic.type, stamp, stamp, self.image_frame, **fields)
 
 
 class ImageFolder(ImageSequence):
@@ -93,7 +89,7 @@ class ImageFolder(ImageSequence):
             except BagError as error:
                 unread.append(str(error))
                 continue
-            yield self._message(FIRST_STAMP + round(index * self._period), fields)
+            yield self._message(FIRST_STAMP + round(index * self._period), **fields)
         if len(unread) == self.frames:
             raise BagError(f"none of the {self.frames} images can be read: {unread[0]}")
         if unread:
@@ -181,8 +177,7 @@ class VideoFile(ImageSequence):
             if ok:
                 names = ("height", "width", "encoding", "is_bigendian", "step")
                 fields = dict(zip(names, image_fields(frame, "bgr8")))
-                data = np.ascontiguousarray(frame).reshape(-1)
-                yield self._message(stamp, {**fields, "data": data})
+                yield self._message(stamp, data=np.ascontiguousarray(frame).reshape(-1), **fields)
 
 
 @contextmanager

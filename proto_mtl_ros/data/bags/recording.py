@@ -17,8 +17,8 @@ from typing import Literal, TypeVar
 
 import numpy as np
 
-from proto_mtl_ros.data.bags.bag import Bag, BagMessage, Topic
-from proto_mtl_ros.data.bags.message_types import VIDEO_PACKET, stamped_header, typestore
+from proto_mtl_ros.data.bags.bag import Bag, BagMessage, Topic, stamped
+from proto_mtl_ros.data.bags.message_types import VIDEO_PACKET, typestore
 from proto_mtl_ros.data.bags.pictures import CAMERA_INFO, IMAGE, decode_picture
 from proto_mtl_ros.data.bags.stamp_log import shifted
 from proto_mtl_ros.data.bags.topics import (
@@ -96,22 +96,16 @@ class Recording(ABC):
     def _info_of(self, camera: Camera, image: BagMessage) -> BagMessage:
         """Return a camera's CameraInfo for an image."""
         assert self.topics.camera_info is not None
-        types = typestore().types
-        info = types[CAMERA_INFO](
-            header=stamped_header(image.stamp, self.image_frame),
-            height=camera.height,
-            width=camera.width,
+        everything = typestore().types["sensor_msgs/msg/RegionOfInterest"](0, 0, 0, 0, False)
+        return stamped(
+            self.topics.camera_info.name, CAMERA_INFO, image.time, image.stamp, self.image_frame,
+            height=camera.height, width=camera.width,
             distortion_model=camera.distortion_model or "plumb_bob",
             d=np.zeros(5) if camera.D is None else camera.D,
-            k=camera.K.reshape(-1),
-            r=np.eye(3).reshape(-1),
+            k=camera.K.reshape(-1), r=np.eye(3).reshape(-1),
             p=np.hstack([camera.K, np.zeros((3, 1))]).reshape(-1),
-            binning_x=0,
-            binning_y=0,
-            roi=types["sensor_msgs/msg/RegionOfInterest"](0, 0, 0, 0, False),
-        )
-        cdr = bytes(typestore().serialize_cdr(info, CAMERA_INFO))
-        return BagMessage(self.topics.camera_info.name, CAMERA_INFO, image.time, cdr)
+            binning_x=0, binning_y=0, roi=everything,
+        )  # fmt: skip
 
     def close(self) -> None:  # noqa: B027 (most have nothing to close)
         """Close the files."""

@@ -11,8 +11,8 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
-from proto_mtl_ros.data.bags.bag import BagMessage
-from proto_mtl_ros.data.bags.message_types import VIDEO_PACKET, stamped_header, typestore
+from proto_mtl_ros.data.bags.bag import BagMessage, stamped
+from proto_mtl_ros.data.bags.message_types import VIDEO_PACKET
 from proto_mtl_ros.data.bags.pictures import IMAGE
 from proto_mtl_ros.encodings import MAX_PIXELS
 from proto_mtl_ros.errors import BagError
@@ -72,9 +72,7 @@ class _Decoder:
             self._whole.add(time)
         pixels = frame.to_ndarray(format="rgb24")
         height, width = pixels.shape[:2]
-        header = stamped_header(stamp, frame_id)
-        image = typestore().types[IMAGE](
-            header, height, width, "rgb8", 0, 3 * width, pixels.reshape(-1)
-        )
-        cdr = bytes(typestore().serialize_cdr(image, IMAGE))
-        return BagMessage(topic, IMAGE, time, cdr)
+        return stamped(
+            topic, IMAGE, time, stamp, frame_id, height=height, width=width, encoding="rgb8",
+            is_bigendian=0, step=3 * width, data=pixels.reshape(-1),
+        )  # fmt: skip
