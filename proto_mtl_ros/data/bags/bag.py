@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from proto_mtl_ros.data.bags.mcap_storage import McapStorage
 from proto_mtl_ros.data.bags.message_types import RENAMED, decode, from_ros1, typestore
 from proto_mtl_ros.data.bags.ros1 import Ros1Storage
@@ -77,6 +79,15 @@ def stamped(topic: str, kind: str, time: int, stamp: int, frame: str, **fields: 
     sent = types["builtin_interfaces/msg/Time"](*divmod(stamp, 1_000_000_000))
     message = types[kind](header=types["std_msgs/msg/Header"](sent, frame), **fields)
     return BagMessage(topic, kind, time, bytes(typestore().serialize_cdr(message, kind)))
+
+
+def stamped_picture(topic: str, time: int, stamp: int, frame: str, rgb: np.ndarray) -> BagMessage:
+    """Return an Image message of pixels uint8 [H, W, 3]."""
+    height, width = rgb.shape[:2]
+    return stamped(
+        topic, "sensor_msgs/msg/Image", time, stamp, frame, height=height, width=width,
+        encoding="rgb8", is_bigendian=0, step=3 * width, data=rgb.reshape(-1),
+    )  # fmt: skip
 
 
 def is_bag(path: Path) -> bool:

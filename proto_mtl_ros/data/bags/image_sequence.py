@@ -13,13 +13,13 @@ from typing import Any
 import cv2
 import numpy as np
 
-from proto_mtl_ros.data.bags.bag import BagMessage, Topic, stamped
+from proto_mtl_ros.data.bags.bag import BagMessage, Topic, stamped, stamped_picture
 from proto_mtl_ros.data.bags.pictures import COMPRESSED_IMAGE, IMAGE
 from proto_mtl_ros.data.bags.recording import GivenCamera, Recording, info_topic_of
 from proto_mtl_ros.data.bags.storage import refuse_pointer
 from proto_mtl_ros.data.bags.topics import CameraTopics
 from proto_mtl_ros.data.map_file import MAX_PICTURE_BYTES
-from proto_mtl_ros.encodings import MAX_PIXELS, EncodingError, decode_file, image_fields
+from proto_mtl_ros.encodings import MAX_PIXELS, EncodingError, decode_file
 from proto_mtl_ros.errors import BagError
 from proto_mtl_ros.files import check_inside, open_regular, read_bytes
 
@@ -53,10 +53,6 @@ class ImageSequence(Recording):
         self.frames, self.duration, self.camera = image.count, seconds, camera
         self.topics = CameraTopics(image, info_topic_of(image, camera, None))
 
-    def _message(self, stamp: int, **fields: Any) -> BagMessage:
-        topic = self.topics.image
-        return stamped(topic.name, topic.type, stamp, stamp, self.image_frame, **fields)
-
 
 class ImageFolder(ImageSequence):
     """The images of a folder in the natural order of their names, at a constant rate, published
@@ -89,7 +85,8 @@ class ImageFolder(ImageSequence):
             except BagError as error:
                 unread.append(str(error))
                 continue
-            yield self._message(FIRST_STAMP + round(index * self._period), **fields)
+            stamp, topic = FIRST_STAMP + round(index * self._period), self.topics.image
+            yield stamped(topic.name, topic.type, stamp, stamp, self.image_frame, **fields)
         if len(unread) == self.frames:
             raise BagError(f"none of the {self.frames} images can be read: {unread[0]}")
         if unread:
@@ -110,7 +107,7 @@ class ImageFolder(ImageSequence):
 
 
 class VideoFile(ImageSequence):
-    """The frames of a video file to its end, published as bgr8 images at the times that it gives.
+    """The frames of a video file to its end, published as rgb8 images at the times that it gives.
 
     ``frames`` and ``duration`` are what its header says, counted where that is nothing.
     """
@@ -175,9 +172,9 @@ class VideoFile(ImageSequence):
         for stamp, capture in self._grabbed():
             ok, frame = capture.retrieve()
             if ok:
-                names = ("height", "width", "encoding", "is_bigendian", "step")
-                fields = dict(zip(names, image_fields(frame, "bgr8")))
-                yield self._message(stamp, data=np.ascontiguousarray(frame).reshape(-1), **fields)
+                rgb = cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+                name = self.topics.image.name
+                yield stamped_picture(name, stamp, stamp, self.image_frame, rgb)
 
 
 @contextmanager

@@ -11,9 +11,8 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
-from proto_mtl_ros.data.bags.bag import BagMessage, stamped
+from proto_mtl_ros.data.bags.bag import BagMessage, stamped_picture
 from proto_mtl_ros.data.bags.message_types import VIDEO_PACKET
-from proto_mtl_ros.data.bags.pictures import IMAGE
 from proto_mtl_ros.encodings import MAX_PIXELS
 from proto_mtl_ros.errors import BagError
 
@@ -70,9 +69,4 @@ class _Decoder:
         topic, time, stamp, frame_id = self._packets[frame.pts]
         if frame.key_frame and self._whole is not None:
             self._whole.add(time)
-        pixels = frame.to_ndarray(format="rgb24")
-        height, width = pixels.shape[:2]
-        return stamped(
-            topic, IMAGE, time, stamp, frame_id, height=height, width=width, encoding="rgb8",
-            is_bigendian=0, step=3 * width, data=pixels.reshape(-1),
-        )  # fmt: skip
+        return stamped_picture(topic, time, stamp, frame_id, frame.to_ndarray(format="rgb24"))

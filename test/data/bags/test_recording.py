@@ -186,7 +186,7 @@ def test_a_video_plays_at_its_own_rate(tmp_path: Path) -> None:
         pictures = recording.pictures({messages[2].stamp})
     assert recording.frames == len(messages) == 3
     assert messages[1].stamp - messages[0].stamp == 50_000_000
-    assert messages[0].decode().encoding == "bgr8"
+    assert messages[0].decode().encoding == "rgb8"
     assert messages[0].decode().header.frame_id == COLOUR_FRAME
     assert abs(float(pictures[messages[2].stamp].mean()) - 200) < 4
 
