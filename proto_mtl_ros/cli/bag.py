@@ -210,15 +210,10 @@ def replay(
     ] = 0.0,
     seconds: Annotated[float | None, typer.Option(min=0, help="Play only so many seconds.")] = None,
     loops: Annotated[int, typer.Option(min=1, help="Play it so many times.")] = 1,
-    compare: Annotated[
-        bool, typer.Option(help="Run the images offline as well, and compare every value.")
-    ] = True,
     fps: Annotated[
         float | None, typer.Option(help="Images a second of a folder (10) or a video (its own).")
     ] = None,
     image_topic: ImageTopic = None,
-    info_topic: InfoTopic = None,
-    depth_topic: DepthTopic = None,
     camera: CameraFile = None,
     no_camera: NoCamera = False,
     param: Annotated[
@@ -246,8 +241,8 @@ def replay(
             raise ConfigError(f"--param {item} is not name:=value")
         parameters[name] = value
     options = ReplayOptions(
-        recording, out, parameters, rate, seconds, start, loops, fps, image_topic, info_topic,
-        depth_topic, domain_id, compare, _command(context), camera, no_camera,
+        recording, out, parameters, rate, seconds, start, loops, fps, image_topic, domain_id,
+        _command(context), camera, no_camera,
     )  # fmt: skip
     with progress_bar("starting") as tell:
         report = run_replay(options, typer.echo, tell)

@@ -209,8 +209,6 @@ class Bag:
         if _kind_of(self.path) == ".bag":
             what = "cut off or was never closed" if "not indexed" in text else f"damaged: {text}"
             return f"{self.path} is {what}: make its index with `rosbag reindex {self.path}`"
-        if "files are missing" in text:
-            return f"{self.path} is incomplete: {text.rstrip('.')}: copy the whole folder again"
         return f"{self.path} cannot be read as a recording, it is damaged: {text}"
 
     @property
