@@ -26,6 +26,14 @@ DepthTopic = Annotated[str | None, typer.Option(help="Measured depth to compare;
 Registered = Annotated[
     bool, typer.Option(help="Depth pixels are the image's, although the frames differ.")
 ]
+Rectified = Annotated[
+    bool | None,
+    typer.Option(help="Use P of CameraInfo, or K and D; by a word of the topic without it."),
+]
+CameraFile = Annotated[
+    Path | None, typer.Option(help="Camera as JSON, in place of the recording's CameraInfo.")
+]
+NoCamera = Annotated[bool, typer.Option("--no-camera", help="Use no CameraInfo.")]
 Out = Annotated[Path, typer.Option(help="Folder of the results.")]
 
 app = command_group("Look into a recording, judge a model by it, replay it, learn from it.")
@@ -70,11 +78,13 @@ def _info_of_bag(path: Path, bag: Bag) -> None:
     typer.echo(f"{path}: {summary.duration:.2f} s")
     for one in summary.topics:
         facts = [f"{one.rate:.2f} Hz", f"largest gap {one.largest_gap:.3f} s"]
-        facts += [text for text in (one.size, one.encoding) if text]
-        facts += [f"frame {one.frame_id}"] if one.frame_id else []
-        facts += [f"usable as {one.use}"] if one.use else []
+        look = one.look
+        facts = facts if one.count > 1 else []
+        facts += [text for text in (look.size, look.encoding) if text]
+        facts += [f"frame {look.frame_id}"] if look.frame_id else []
+        facts += [f"usable as {look.use}"] if look.use else []
         typer.echo(f"  {one.count:7d}  {one.topic.name}  [{one.topic.type}]")
-        if one.count > 1:
+        if facts:
             typer.echo(f"           {', '.join(facts)}")
     for note in (*summary.notes, *summary.decisions):
         typer.echo(f"note: {note}")
@@ -83,7 +93,8 @@ def _info_of_bag(path: Path, bag: Bag) -> None:
         return
     camera = summary.camera
     typer.echo(f"images: {camera.image.name}")
-    for label, other in (("camera_info", camera.camera_info), ("depth", camera.depth)):
+    for label in ("camera_info", "depth", "labels"):
+        other = getattr(camera, label)
         typer.echo(f"{label}: {other.name if other else 'none'}")
 
 
@@ -102,7 +113,9 @@ def evaluate(
         str | None, typer.Option(help="Images of class ids in the model's classes, mono8.")
     ] = None,
     every: Annotated[int, typer.Option(min=1, help="Take one image of so many.")] = 1,
-    rectified: Annotated[bool, typer.Option(help="The images are rectified: use P.")] = False,
+    rectified: Rectified = None,
+    camera: CameraFile = None,
+    no_camera: NoCamera = False,
     registered: Registered = False,
     extrinsics: Annotated[
         Path | None,
@@ -120,13 +133,14 @@ def evaluate(
     on where it was.
     """
     from proto_mtl_ros.data.bags.calibration import Calibration
-    from proto_mtl_ros.data.bags.recording import BagRecording
+    from proto_mtl_ros.data.bags.recording import BagRecording, given_camera
     from proto_mtl_ros.evaluation.bag_evaluation import evaluate_bag, read_extrinsics, summary
     from proto_mtl_ros.evaluation.bag_pass import PassOptions
 
-    with BagRecording(recording, image_topic, info_topic, depth_topic) as opened:
+    given = given_camera(camera, no_camera)
+    with BagRecording(recording, image_topic, info_topic, depth_topic, given) as opened:
         transform = None if extrinsics is None else read_extrinsics(extrinsics)
-        calibration = Calibration.of(opened, rectified or None, registered, transform)
+        calibration = Calibration.of(opened, rectified, registered, transform)
         predictor = proto_mtl_ros.load(model, backend, device, precision)
         options = PassOptions(labels_topic, every=every)
         with progress_bar() as tell:
@@ -205,6 +219,8 @@ def replay(
     image_topic: ImageTopic = None,
     info_topic: InfoTopic = None,
     depth_topic: DepthTopic = None,
+    camera: CameraFile = None,
+    no_camera: NoCamera = False,
     param: Annotated[
         list[str] | None,
         typer.Option(help="Further node parameter, as name:=value, such as backend:=openvino."),
@@ -231,7 +247,7 @@ def replay(
         parameters[name] = value
     options = ReplayOptions(
         recording, out, parameters, rate, seconds, start, loops, fps, image_topic, info_topic,
-        depth_topic, domain_id, compare, _command(context),
+        depth_topic, domain_id, compare, _command(context), camera, no_camera,
     )  # fmt: skip
     with progress_bar("starting") as tell:
         report = run_replay(options, typer.echo, tell)

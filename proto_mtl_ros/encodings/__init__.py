@@ -10,6 +10,7 @@ from proto_mtl_ros.encodings.compressed import (
     decode_compressed_depth,
     decode_file,
     encode_compressed,
+    is_png_of_16_bits,
 )
 from proto_mtl_ros.encodings.encoding import ENCODINGS, Encoding, EncodingError, find_encoding
 from proto_mtl_ros.encodings.image import decode_image, image_fields, to_depth, to_rgb
@@ -27,6 +28,7 @@ __all__ = [
     "encode_compressed",
     "find_encoding",
     "image_fields",
+    "is_png_of_16_bits",
     "to_depth",
     "to_rgb",
 ]

@@ -46,6 +46,8 @@ def decode_compressed(format: str, data: Any) -> npt.NDArray[np.uint8]:
     content = _content(data)
     if "compresseddepth" in format.lower():
         raise EncodingError("wrong_kind", f"format '{format}' is depth, not a picture")
+    if is_png_of_16_bits(content) and not format.strip().startswith("mono16"):
+        raise EncodingError("wrong_kind", "a PNG of one channel of 16 bits is depth, not a picture")
     if content.startswith(JPEG_START):
         cause, size = "bad_jpeg", _whole_jpeg(content)
     elif content.startswith(PNG_START):
@@ -57,6 +59,12 @@ def decode_compressed(format: str, data: Any) -> npt.NDArray[np.uint8]:
     picture = _decode(content, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION, size, cause)
     cv2.cvtColor(picture, cv2.COLOR_BGR2RGB, dst=picture)
     return picture
+
+
+def is_png_of_16_bits(data: Any) -> bool:
+    """Tell whether data is a PNG of one channel of 16 bits, by its header."""
+    head = bytes(memoryview(data)[:26])
+    return head.startswith(PNG_START) and head[24:] == b"\x10\0"
 
 
 def decode_compressed_depth(format: str, data: Any) -> npt.NDArray[np.float32]:

@@ -14,9 +14,9 @@ from proto_mtl_ros.errors import INPUT, ProtoMtlError
 class EncodingError(ProtoMtlError):
     """An image cannot be read; ``cause`` is a short name that drops are counted by.
 
-    Causes: ``zero_size``, ``short_data``, ``bad_step``, ``bad_width`` (odd width of a 4:2:2 image,
-    or a mosaic that is too small), ``unknown_encoding``, ``wrong_kind`` (depth where a picture is
-    needed, or the reverse), ``too_large``, ``bad_jpeg``, ``bad_png``.
+    Causes: ``zero_size``, ``short_data``, ``bad_step``, ``bad_width`` (odd size of a 4:2:2 or 4:2:0
+    image, or a mosaic that is too small), ``unknown_encoding``, ``wrong_kind`` (depth where a
+    picture is needed, or the reverse), ``too_large``, ``bad_jpeg``, ``bad_png``.
     """
 
     exit_status = INPUT
@@ -41,6 +41,11 @@ class Encoding:
     to_rgb: int | None = None
 
     @property
+    def rows(self) -> float:
+        """Stored rows for each of the image."""
+        return 1.5 if self.name.startswith("nv") else 1
+
+    @property
     def pixel_bytes(self) -> int:
         return self.channels * np.dtype(self.dtype).itemsize
 
@@ -56,6 +61,8 @@ _TABLE = (
     Encoding("8UC3", "u1", 3, "color", cv2.COLOR_BGR2RGB),
     Encoding("8UC4", "u1", 4, "color", cv2.COLOR_BGRA2RGB),
     # 16-bit pictures lose their lower byte.
+    Encoding("16UC3", "u2", 3, "color", cv2.COLOR_BGR2RGB),
+    Encoding("16UC4", "u2", 4, "color", cv2.COLOR_BGRA2RGB),
     Encoding("rgb16", "u2", 3, "color"),
     Encoding("bgr16", "u2", 3, "color", cv2.COLOR_BGR2RGB),
     Encoding("rgba16", "u2", 4, "color", cv2.COLOR_RGBA2RGB),
@@ -65,12 +72,20 @@ _TABLE = (
     Encoding("uyvy", "u1", 2, "color", cv2.COLOR_YUV2RGB_UYVY),
     Encoding("yuv422_yuy2", "u1", 2, "color", cv2.COLOR_YUV2RGB_YUY2),
     Encoding("yuyv", "u1", 2, "color", cv2.COLOR_YUV2RGB_YUY2),
-    # ROS names a mosaic by its first row, as these OpenCV names do. OpenCV's older names
-    # (COLOR_BayerBG2RGB for RGGB) look at the second row and column.
-    Encoding("bayer_rggb8", "u1", 1, "color", cv2.COLOR_BayerRGGB2RGB),
-    Encoding("bayer_bggr8", "u1", 1, "color", cv2.COLOR_BayerBGGR2RGB),
-    Encoding("bayer_gbrg8", "u1", 1, "color", cv2.COLOR_BayerGBRG2RGB),
-    Encoding("bayer_grbg8", "u1", 1, "color", cv2.COLOR_BayerGRBG2RGB),
+    # 4:2:0, rows of brightness and then half as many of colour
+    Encoding("nv12", "u1", 1, "color", cv2.COLOR_YUV2RGB_NV12),
+    Encoding("nv21", "u1", 1, "color", cv2.COLOR_YUV2RGB_NV21),
+    # ROS names a mosaic by its first row, OpenCV (all versions) by its second row and column
+    *(
+        Encoding(f"bayer_{first}{bits}", f"u{bits // 8}", 1, "color", code)
+        for bits in (8, 16)
+        for first, code in (
+            ("rggb", cv2.COLOR_BayerBG2RGB),
+            ("bggr", cv2.COLOR_BayerRG2RGB),
+            ("gbrg", cv2.COLOR_BayerGR2RGB),
+            ("grbg", cv2.COLOR_BayerGB2RGB),
+        )
+    ),
     Encoding("mono16", "u2", 1, "either", cv2.COLOR_GRAY2RGB),
     Encoding("16UC1", "u2", 1, "depth"),
     Encoding("32FC1", "f4", 1, "depth"),

@@ -5,15 +5,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from proto_mtl_ros.data.bags.calibration import Calibration
+from proto_mtl_ros.data.bags.pictures import IMAGE, decode_ids
 from proto_mtl_ros.data.bags.recording import BagRecording
-from proto_mtl_ros.data.bags.topics import IMAGE
-from proto_mtl_ros.errors import ConfigError, DataError
+from proto_mtl_ros.errors import BagError, ConfigError, DataError
 from proto_mtl_ros.evaluation.bag_pass import BagPass, PassOptions, Progress
 from proto_mtl_ros.evaluation.depth_error import fair_mask
 from proto_mtl_ros.evaluation.recording_report import write_recording_report
@@ -21,6 +23,7 @@ from proto_mtl_ros.evaluation.report import filled, machine_facts
 from proto_mtl_ros.files import read_yaml, sole_use, write_text
 from proto_mtl_ros.geometry.registration import rigid_transform
 from proto_mtl_ros.runtime.predictor import Predictor
+from proto_mtl_ros.tasks import IGNORE_INDEX
 
 RECORDS, RESULTS, REPORT = "frames.jsonl", "results.json", "report.html"
 
@@ -35,16 +38,12 @@ def evaluate_bag(
 ) -> dict[str, Any]:
     """Run a model over a recording; write records, figures and the report, return the figures.
 
-    A pass that was stopped in the folder ``out`` goes on. Raises DataError when there are no label
+    A pass that was stopped in the folder ``out`` goes on. Labels that are recorded beside the
+    images are used where their ids can be the model's. Raises DataError when there are no label
     images in the topic that the options name.
     """
-    if options.labels_topic is not None:
-        first = next(recording.messages_of([options.labels_topic]), None)
-        if first is None or first.type != IMAGE:
-            raise DataError(
-                f"{recording.path} has no images of class ids in {options.labels_topic}: see"
-                " `proto-mtl bag info`"
-            )
+    labels, said = recorded_labels(recording, options.labels_topic, len(predictor.bundle.classes))
+    options = replace(options, labels_topic=labels)
     bundle, engine = predictor.bundle, predictor.engine
     with sole_use(out):
         run = BagPass(recording, predictor, calibration, options)
@@ -62,7 +61,7 @@ def evaluate_bag(
                 "depth_topic": topics.depth.name if topics.depth else None,
                 "matched": frames.matched,
                 "registration": calibration.registration,
-                "notes": [*recording.notes, *calibration.notes, *frames.notes()],
+                "notes": [*recording.notes, *calibration.notes, *said, *frames.notes()],
             },
             "model": {"name": bundle.name, "engine": engine.choice},
             "metric": calibration.camera is not None,
@@ -77,6 +76,29 @@ def evaluate_bag(
         report = out / REPORT
         write_recording_report(report, figures, run.rows(), bundle.classes, bundle.palette, facts)
     return figures
+
+
+def recorded_labels(
+    recording: BagRecording, asked: str | None, classes: int
+) -> tuple[str | None, list[str]]:
+    """Return the topic of class ids to compare with, and what was decided."""
+    if asked is not None:
+        first = next(recording.messages_of([asked]), None)
+        if first is None or first.type != IMAGE:
+            raise DataError(
+                f"{recording.path} has no images of class ids in {asked}: see `proto-mtl bag info`"
+            )
+        return asked, []
+    if recording.topics.labels is None:
+        return None, []
+    name = recording.topics.labels.name
+    for message in recording.messages_of([name]):
+        with suppress(BagError):
+            ids = decode_ids(message)
+            if ids[ids != IGNORE_INDEX].max(initial=0) < classes:
+                return name, [f"labels of {name} are read as ids of the model's classes"]
+            return None, [f"labels of {name} have ids beyond the model's {classes}: not used"]
+    return None, []
 
 
 def read_extrinsics(path: Path) -> np.ndarray:

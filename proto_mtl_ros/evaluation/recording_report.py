@@ -4,12 +4,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from proto_mtl_ros.data.bags.recording import DepthFrame, Recording
+from proto_mtl_ros.data.bags.bag import BagMessage
+from proto_mtl_ros.data.bags.pictures import decode_depth
+from proto_mtl_ros.data.bags.recording import Recording
 from proto_mtl_ros.drawing.contact_sheet import SheetRow, contact_sheet
 from proto_mtl_ros.encodings import encode_compressed
 from proto_mtl_ros.errors import BagError
@@ -67,17 +70,17 @@ def recording_sheet(recording: Recording) -> bytes:
         raise BagError(f"{recording.path} has no images to show")
     chosen = sorted({stamps[0], stamps[len(stamps) // 2], stamps[-1]})
     pictures = recording.pictures(chosen)
-    nearest: dict[int, DepthFrame | None] = dict.fromkeys(chosen)
+    nearest: dict[int, BagMessage | None] = dict.fromkeys(sorted(pictures))
     for frame in recording.depth_frames():
         for stamp, best in nearest.items():
             if best is None or abs(frame.stamp - stamp) < abs(best.stamp - stamp):
                 nearest[stamp] = frame
-    rows = [
-        SheetRow(
-            f"{(stamp - stamps[0]) / 1e9:.2f} s",
-            pictures[stamp],
-            depth=None if frame is None else frame.decode()[0],
-        )
-        for stamp, frame in nearest.items()
-    ]
+    if not nearest:
+        raise BagError(f"{recording.path} has no image that can be decoded")
+    rows = []
+    for stamp, partner in nearest.items():
+        depth = None
+        with suppress(BagError):  # a damaged one is not shown
+            depth = None if partner is None else decode_depth(partner)
+        rows.append(SheetRow(f"{(stamp - stamps[0]) / 1e9:.2f} s", pictures[stamp], depth=depth))
     return encode_compressed(contact_sheet(rows, (), ()), "png").tobytes()

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from proto_mtl_ros.geometry.distortion import (
     checked_distortion,
     distort_rays,
+    driver_distortion,
     flipped_distortion,
     is_distorting,
     ray_table,
@@ -27,7 +28,8 @@ _SMALLEST_FOCAL_LENGTH, _LARGEST = 1e-6, 1e9
 class Camera:
     """A camera: K float64 [3, 3] maps a distorted ray (x, y, 1) to pixels; P float64 [3, 4] maps
     points to the pixels of the rectified image; D has OpenCV's order, for the models ``plumb_bob``,
-    ``rational_polynomial`` and ``equidistant``. ValueError where the numbers cannot be a camera.
+    ``rational_polynomial`` and ``equidistant``. ``approximate``: what of a camera_info could not be
+    used, so that rays are those of a pinhole. ValueError where the numbers cannot be a camera.
     """
 
     K: FloatArray
@@ -36,6 +38,7 @@ class Camera:
     D: FloatArray | None = None
     P: FloatArray | None = None
     distortion_model: str = ""
+    approximate: str = ""
 
     def __post_init__(self) -> None:
         if int(self.width) < 1 or int(self.height) < 1:
@@ -62,36 +65,47 @@ class Camera:
         rectified: bool = False,
     ) -> Camera | None:
         """Camera of the delivered image from the fields of a sensor_msgs/CameraInfo; None when K[0]
-        is 0, an uncalibrated camera. ValueError where the numbers cannot be a camera.
+        is 0, an uncalibrated camera. ValueError where K cannot be one; of what else cannot be used
+        ``approximate`` tells.
 
         The calibration is that of the full sensor. The region of interest (x, y, height, width, all
-        0 meaning everything) is in unbinned pixels and comes first, then binning divides (0 means
-        1). Binned pixels keep their centres, which is half a binned pixel more exact than dividing
-        cx. Of a rectified image P[:3, :3] holds and D does not; a P of zeros is read as K.
+        0 meaning everything) is in unbinned pixels and comes first, unless it is as large as the
+        camera, whose matrix is its own then. Then binning divides (0 means 1). Binned pixels keep
+        their centres, which is half a binned pixel more exact than dividing cx. Of a rectified
+        image P[:3, :3] holds and D does not; a P of zeros is read as K.
         """
         matrix = np.asarray(K, np.float64).reshape(-1)
         if matrix.size != 9:
             raise ValueError(f"K has {matrix.size} values, 9 are needed")
         if matrix[0] == 0:
             return None
-        projection = np.asarray(P, np.float64).reshape(-1)
-        if projection.size not in (0, 12):
-            raise ValueError(f"P has {projection.size} values, 12 are needed")
-        has_projection = projection.size == 12 and projection[0] != 0
-        camera = cls(
-            matrix.reshape(3, 3),
-            width,
-            height,
-            None if rectified else np.asarray(D, np.float64),
-            projection.reshape(3, 4) if has_projection else None,
-            "" if rectified else distortion_model,
-        )
-        if rectified and has_projection:
+        problems = []
+        values, projection = np.asarray(P, np.float64).reshape(-1), None
+        try:
+            if values.any():
+                projection = _checked_matrix("P", values.reshape(3, 4), (3, 4))
+        except ValueError as error:
+            problems.append(str(error))
+        coefficients, model = None, ""
+        if not rectified:
+            try:
+                model, coefficients = driver_distortion(distortion_model, D)
+                checked_distortion(model, coefficients)
+            except ValueError as error:
+                problems.append(str(error))
+                coefficients, model = None, ""
+        camera = cls(matrix.reshape(3, 3), width, height, coefficients, projection, model)
+        if rectified and projection is not None:
             camera = camera.rectified()
         x, y, roi_height, roi_width = (int(value) for value in roi)
-        if (x, y, roi_height, roi_width) != (0, 0, 0, 0):
+        own = (roi_width, roi_height) == (width, height)
+        if (x, y, roi_height, roi_width) != (0, 0, 0, 0) and not own:
             # A driver may give an offset alone: then the window reaches to the sensor's edge.
-            camera = camera.cropped(x, y, roi_width or width - x, roi_height or height - y)
+            try:
+                camera = camera.cropped(x, y, roi_width or width - x, roi_height or height - y)
+            except ValueError as error:
+                problems.append(f"region of interest: {error}")
+        camera = replace(camera, approximate="; ".join(problems))
         bin_x, bin_y = max(int(binning_x), 1), max(int(binning_y), 1)
         if (bin_x, bin_y) != (1, 1):
             camera = camera._binned(bin_x, bin_y)

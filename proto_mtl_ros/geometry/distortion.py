@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 
 import cv2
@@ -14,6 +15,11 @@ FloatArray = npt.NDArray[np.float64]
 # Names seen in the field for the two families that OpenCV computes.
 POLYNOMIAL_MODELS = ("plumb_bob", "rational_polynomial")
 EQUIDISTANT_MODELS = ("equidistant", "fisheye")
+_POLYNOMIAL_NAMES = (
+    "", "plumb_bob", "rational_polynomial", "radtan", "radial_tangential", "brown",
+    "brown_conrady", "pinhole", "pinhole_radtan", "perspective", "opencv",
+    "thin_prism",
+)  # fmt: skip
 _POLYNOMIAL_LENGTHS = (4, 5, 8, 12, 14)
 _EQUIDISTANT_LENGTH = 4
 # A table of rays for 1080p takes 25 MB: enough entries for a few cameras, not for a leak.
@@ -46,6 +52,30 @@ def checked_distortion(model: str, D: npt.ArrayLike | None) -> FloatArray | None
         raise ValueError(f"D has {coefficients.size} values, {model} takes 4, 5, 8, 12 or 14")
     coefficients.setflags(write=False)
     return coefficients
+
+
+def driver_distortion(model: str, D: npt.ArrayLike) -> tuple[str, FloatArray]:
+    """Model and coefficients as OpenCV takes them, of what drivers write into camera_info: names
+    of other libraries, zeros behind the coefficients, or too few. ValueError where that is unclear.
+    """
+    name = re.sub(r"[\s-]+", "_", model.strip().lower())
+    given = np.array(D, np.float64).reshape(-1)
+    coefficients = np.trim_zeros(given, "b")
+    fisheye = bool(re.fullmatch(r"(opencv_)?fisheye\d?|equidistant|kannala_brandt\d?|kb\d?", name))
+    if not fisheye and not coefficients.size:
+        return "", coefficients
+    if not fisheye and name not in _POLYNOMIAL_NAMES:
+        raise ValueError(f"distortion model '{model}' is not known")
+    lengths = (_EQUIDISTANT_LENGTH,) if fisheye else _POLYNOMIAL_LENGTHS
+    if given.size in lengths:
+        coefficients = given
+    length = next((n for n in lengths if n >= coefficients.size), None)
+    if length is None:
+        raise ValueError(f"D has {coefficients.size} values, more than {model or 'a lens'} has")
+    if not np.isfinite(coefficients).all():
+        raise ValueError("D has values that are not finite")
+    padded = np.pad(coefficients, (0, length - coefficients.size))
+    return "equidistant" if fisheye else POLYNOMIAL_MODELS[length > 5], padded
 
 
 def is_distorting(model: str, D: FloatArray | None) -> bool:

@@ -75,7 +75,7 @@ def test_every_picture_survives(depth: np.ndarray) -> None:
 
 
 def test_a_compressed_depth_message_is_metres() -> None:
-    depth = np.array([[0, 1500, 1501], [0, 0, 65535]], np.uint16)
+    depth = np.array([[0, 1500, 1501], [0, 0, 65534]], np.uint16)
     metres = decode_compressed_depth("16UC1; compressedDepth rvl", message(depth))
     assert metres.dtype == np.float32
     expected = np.where(depth > 0, depth / 1000, np.nan)

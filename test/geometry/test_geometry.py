@@ -166,19 +166,9 @@ def test_rectified_image_ignores_distortion_and_falls_back_to_k_without_p():
         ({"K": [61.0, 0, 30, -1, 62, 25, 0, 0, 1]}, "K is not a camera matrix"),
         ({"K": [61.0, 0, 30, 0, 62, 25, 0, 0, 0]}, "K is not a camera matrix"),
         ({"K": [61.0] * 8}, "K has 8 values"),
-        ({"P": [58.0] * 3}, "P has 3 values"),
-        ({"P": [58.0, 0, np.inf, 0, 0, 58, 24, 0, 0, 0, 1, 0]}, "P has values that are not finite"),
-        ({"D": [0.1, 0.2, 0.3]}, "D has 3 values"),
-        ({"D": [np.inf] * 5}, "D has values that are not finite"),
-        ({"distortion_model": "equidistant", "D": [0.1] * 5}, "D has 5 values"),
-        (
-            {"distortion_model": "magic", "D": [0.1] * 5},
-            "distortion model 'magic' is not known.*plumb_bob.*equidistant",
-        ),
         ({"K": [0.5, 0, 30, 0, -0.5, 25, 0, 0, 1]}, "must be positive"),
         ({"width": 0}, "not positive"),
         ({"height": 0}, "not positive"),
-        ({"roi": (60, 0, 10, 10)}, "not inside"),
         ({"binning_x": 65}, "leaves nothing"),
         ({"binning_y": 49}, "leaves nothing"),
     ],
@@ -188,6 +178,53 @@ def test_impossible_camera_info_is_refused_with_its_reason(changes, reason):
         Camera.from_info(**info(**changes))
 
 
+D4, D8 = [0.05, -0.02, 1e-3, 5e-4], [0.3, 0.1, 1e-4, 1e-4, 0.01, 0.25, 0.09, 0.02]
+
+
+@pytest.mark.parametrize(
+    ("model", "given", "used", "taken"),
+    [
+        *((name, [*D4, 0.1], "plumb_bob", [*D4, 0.1]) for name in (
+            "", "radtan", "brown_conrady", "Brown-Conrady", "PLUMB_BOB", "pinhole", "opencv")),
+        ("radtan", D4[:3], "plumb_bob", [*D4[:3], 0]),
+        ("plumb_bob", [*D4, 0, 0, 0], "plumb_bob", D4),
+        ("equidistant", [*D4, 0], "equidistant", D4),
+        ("kannala_brandt4", [*D4, *[0] * 10], "equidistant", D4),
+        ("rational_polynomial", D8[:6], "rational_polynomial", [*D8[:6], 0, 0]),
+        ("magic", [0] * 5, "", None),
+    ],
+)  # fmt: skip
+def test_distortion_is_read_as_drivers_write_it(model, given, used, taken):
+    camera = Camera.from_info(**info(distortion_model=model, D=given))
+    assert not camera.approximate
+    assert camera.distortion_model == used
+    assert (camera.D if taken is None else camera.D.tolist()) == taken
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"P": [58.0] * 3}, "cannot reshape"),
+        ({"P": [58.0, 0, np.inf, 0, 0, 58, 24, 0, 0, 0, 1, 0]}, "P has values that are not finite"),
+        ({"D": [np.inf] * 5}, "D has values that are not finite"),
+        ({"D": [1e9] * 5}, "no lens"),
+        ({"distortion_model": "equidistant", "D": [0.1] * 5}, "D has 5 values"),
+        ({"distortion_model": "magic", "D": [0.1] * 5}, "distortion model 'magic' is not known"),
+        ({"roi": (60, 0, 10, 10)}, "not inside"),
+    ],
+)
+def test_what_cannot_be_used_of_camera_info_leaves_k(changes, reason):
+    camera = Camera.from_info(**info(**changes))
+    assert camera.fx == 61.0 and reason in camera.approximate
+    assert "D" not in changes or not camera.distorted
+    assert reason in camera.resized(20, 20).approximate
+
+
+def test_a_region_as_large_as_the_camera_has_a_matrix_of_its_own():
+    camera = Camera.from_info(**info(roi=(40, 30, 48, 64)))
+    assert (camera.width, camera.height, camera.cx) == (64, 48, 30.2) and not camera.approximate
+
+
 def test_what_camera_info_may_leave_out():
     whole = Camera.from_info(48, 64, make_camera().K.ravel())
     assert (whole.width, whole.height, whole.fx) == (64, 48, 61.0)
@@ -195,7 +232,6 @@ def test_what_camera_info_may_leave_out():
     assert (corner.width, corner.height) == (54, 43)
     single = Camera.from_info(**info(binning_x=64, binning_y=48))
     assert (single.width, single.height) == (1, 1)
-    assert not Camera.from_info(**info(distortion_model="magic")).distorted
     assert Camera.from_info(**info(K=[0.0] * 9)) is None
 
 

@@ -17,9 +17,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from proto_mtl_ros.data.bags.bag import Bag, decode, is_bag
+from proto_mtl_ros.data.bags.bag import Bag, is_bag
 from proto_mtl_ros.data.bags.masks import read_masks
-from proto_mtl_ros.data.bags.recording import DepthFrame, decode_picture
+from proto_mtl_ros.data.bags.message_types import decode
+from proto_mtl_ros.data.bags.pictures import decode_depth, decode_picture
 from proto_mtl_ros.data.camera_file import read_camera
 from proto_mtl_ros.data.joined import JoinConfig
 from proto_mtl_ros.data.label_set import read_label_set
@@ -97,7 +98,7 @@ def _read_bag(path: Path) -> None:
                 with _refusal():
                     decode_picture(message)
                 with _refusal():
-                    DepthFrame(0, message).decode()
+                    decode_depth(message)
 
 
 def _mcap(content: bytes, folder: Path) -> None:

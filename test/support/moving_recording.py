@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from proto_mtl_ros.data.bags.bag import typestore
+from proto_mtl_ros.data.bags.message_types import typestore
 from proto_mtl_ros.data.bags.writer import BagWriter
 from recordings import COLOUR_FRAME, START, image_message, info_message, jpeg_message
 

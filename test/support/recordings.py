@@ -12,7 +12,8 @@ import cv2
 import numpy as np
 import zstandard
 
-from proto_mtl_ros.data.bags.bag import Bag, BagMessage, typestore
+from proto_mtl_ros.data.bags.bag import Bag, BagMessage
+from proto_mtl_ros.data.bags.message_types import typestore
 from proto_mtl_ros.data.bags.writer import BagWriter
 
 COLOUR_FRAME = "camera_color_optical_frame"

@@ -6,30 +6,26 @@ Every fault of a recording becomes a :class:`~proto_mtl_ros.errors.BagError` of 
 
 from __future__ import annotations
 
-import re
 import tempfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from rosbags.typesys import Stores, get_types_from_msg, get_typestore
-from rosbags.typesys.store import Typestore
-
 from proto_mtl_ros.data.bags.mcap_storage import McapStorage
-from proto_mtl_ros.data.bags.ros1 import Ros1Storage, converter
+from proto_mtl_ros.data.bags.message_types import RENAMED, decode, from_ros1, typestore
+from proto_mtl_ros.data.bags.ros1 import Ros1Storage
 from proto_mtl_ros.data.bags.sqlite_storage import SqliteStorage
 from proto_mtl_ros.data.bags.stamp_log import header_stamp
 from proto_mtl_ros.data.bags.storage import (
     MAX_CHUNK,
-    SUFFIXES,
     Channel,
     Metadata,
     Storage,
     check_folder,
     read_metadata,
+    refuse_pointer,
     unpack,
     unpack_file,
 )
@@ -42,8 +38,6 @@ _STORAGES: dict[str, type[McapStorage] | type[SqliteStorage] | type[Ros1Storage]
     ".bag": Ros1Storage,
 }
 _READ = ("cdr", "ros1")
-_LONGEST_DEFINITION = 100_000
-_NAME = re.compile(r"[A-Za-z]\w*(/[A-Za-z]\w*)*", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -77,52 +71,16 @@ class BagMessage:
         return decode(self.type, self.cdr, self.definition, self.distribution)
 
 
-@lru_cache
-def typestore(distribution: str = "jazzy") -> Typestore:
-    """Return the message definitions of a ROS 2 distribution; those of Jazzy for an unknown one."""
-    known = {store.value: store for store in Stores}
-    return get_typestore(known.get(f"ros2_{distribution.lower()}", Stores.ROS2_JAZZY))
-
-
-@lru_cache
-def _types_of(message_type: str, definition: str, distribution: str) -> Typestore:
-    """Return a store with a type as a recording defines it, else as its distribution does."""
-    known = typestore(distribution or "jazzy")
-    try:
-        if not definition or len(definition) > _LONGEST_DEFINITION:
-            return known
-        # constants are of no use here, and what becomes Python's code is names alone
-        own: Any = {
-            name: ([], fields)
-            for name, (_, fields) in get_types_from_msg(definition, message_type).items()
-        }
-        if all(name in known.fielddefs and known.fielddefs[name][1] == fields
-               for name, (_, fields) in own.items()):  # fmt: skip
-            return known
-        names = [*own, *(field for _, fields in own.values() for field, _ in fields)]
-        if not all(_NAME.fullmatch(name) for name in names):
-            return known
-        store = get_typestore(Stores.EMPTY)
-        store.register(own)
-        return store
-    except Exception:  # a definition that cannot be understood
-        return known
-
-
-def decode(message_type: str, cdr: bytes, definition: str = "", distribution: str = "") -> Any:
-    """Deserialise ``cdr``; raises BagError when it is not a whole message of that type."""
-    try:
-        types = _types_of(message_type, definition, distribution)
-        return types.deserialize_cdr(cdr, message_type)
-    except Exception as error:  # the decoder raises whatever the broken bytes lead it into
-        raise BagError(f"a {message_type} message cannot be decoded: {one_line(error)}") from None
-
-
 def is_bag(path: Path) -> bool:
     """Tell whether ``path`` looks like a recording of ROS: a folder of rosbag2, or a file."""
     if path.is_dir():
         return (path / "metadata.yaml").exists() or bool(_storage_files(path))
-    return path.suffix in _STORAGES or path.name == "metadata.yaml"
+    return _kind_of(path) in _STORAGES or path.name == "metadata.yaml"
+
+
+def _kind_of(path: Path) -> str:
+    """Return the suffix of a storage, whether it is packed as a file or still being recorded."""
+    return Path(path.stem if path.suffix in (".zstd", ".active") else path).suffix
 
 
 class Bag:
@@ -149,10 +107,16 @@ class Bag:
             raise
         spans = [storage.span for storage in self._storages if any(storage.span)]
         self.span = (min(s for s, _ in spans), max(e for _, e in spans)) if spans else (0, 0)
-        self.notes = tuple(note for storage in self._storages for note in storage.notes) + tuple(
-            f"{channel.topic} is recorded as {channel.encoding or 'nothing known'}: passed over"
-            for channel in self._channels()
-            if channel.encoding not in _READ
+        self.passed_over = tuple(
+            dict.fromkeys(
+                f"{one.topic} ({one.type or 'no type'}, {one.encoding or 'no encoding'})"
+                for one in self._channels()
+                if one.encoding not in _READ or not one.type
+            )
+        )
+        self.notes = (
+            *(note for storage in self._storages for note in storage.notes),
+            *(f"{one} is passed over: CDR and ROS 1 are read" for one in self.passed_over),
         )
 
     def _channels(self) -> Iterator[Channel]:
@@ -165,13 +129,14 @@ class Bag:
             check_folder(path, sorted(path.glob("*.*")))
             metadata = read_metadata(path)
         for file in metadata.files:
-            if metadata.packed == "file":
+            refuse_pointer(file)
+            if metadata.packed == "file" or file.suffix == ".zstd":
                 self._scratch = self._scratch or ScratchFolder("bag")
                 unpack_file(file, self._scratch.path / file.stem)
                 file = self._scratch.path / file.stem
-            if file.suffix not in _STORAGES:
+            if _kind_of(file) not in _STORAGES:
                 raise ValueError(f"{file.name} is neither .mcap nor .db3")
-            self._storages.append(_STORAGES[file.suffix](file))
+            self._storages.append(_STORAGES[_kind_of(file)](file))
         return metadata
 
     def _checked_path(self) -> Path:
@@ -222,8 +187,9 @@ class Bag:
                 f"there is no room to read what is whole of {self.path}: make room in"
                 f" {tempfile.gettempdir()}, or set TMPDIR to another folder"
             )
-        if "not indexed" in text:
-            return f"{self.path} is cut off: make its index with `rosbag reindex {self.path}`"
+        if _kind_of(self.path) == ".bag":
+            what = "cut off or was never closed" if "not indexed" in text else f"damaged: {text}"
+            return f"{self.path} is {what}: make its index with `rosbag reindex {self.path}`"
         if "files are missing" in text:
             return f"{self.path} is incomplete: {text.rstrip('.')}: copy the whole folder again"
         return f"{self.path} cannot be read as a recording, it is damaged: {text}"
@@ -233,8 +199,8 @@ class Bag:
         """The recorded topics, sorted by name."""
         counts: dict[tuple[str, str], int] = {}
         for channel in self._channels():
-            if channel.encoding in _READ:
-                key = (channel.topic, channel.type)
+            if channel.encoding in _READ and channel.type:
+                key = (channel.topic, RENAMED.get(channel.type, channel.type))
                 counts[key] = counts.get(key, 0) + channel.count
         return tuple(Topic(name, kind, count) for (name, kind), count in sorted(counts.items()))
 
@@ -252,6 +218,7 @@ class Bag:
         """Yield the messages of the named topics (None: all) by their time of recording, from
         ``start`` to before ``stop`` (ns).
         """
+        distribution = self._metadata.distribution
         with self._one_line_errors():
             for storage in self._storages:
                 for channel, time, data in storage.messages(names, start, stop):
@@ -260,18 +227,24 @@ class Bag:
                         raise ValueError(f"a message of {channel.topic} is not made of bytes")
                     if self._metadata.packed == "message":
                         data = unpack("zstd", bytes(data), MAX_CHUNK)
+                    definition, kind = channel.definition, RENAMED.get(channel.type, channel.type)
                     if channel.encoding == "ros1":
-                        convert = converter(channel.type)
+                        convert = from_ros1(channel.type, definition)
                         if convert is None:
                             continue
-                        data = convert(data)
-                    elif channel.encoding != "cdr":
+                        definition = "" if kind in typestore().types else definition
+                        try:
+                            data = convert(data)
+                        except Exception:  # whatever broken bytes lead it into: its stamp is kept
+                            data = b"\0\1\0\0" + bytes(data)[4:12]
+                    elif channel.encoding != "cdr" or not kind:
                         continue
+                    if len(data) < 12 and kind.startswith(("sensor_msgs/", "ffmpeg_")):
+                        continue  # without a whole header: there is nothing to know of it
                     if len(data) > MAX_CHUNK:
                         raise ValueError(f"a message of {channel.topic} has {len(data)} bytes")
-                    of = (channel.definition, self._metadata.distribution)
-                    of = of if channel.encoding == "cdr" else ("", "")
-                    yield BagMessage(channel.topic, channel.type, time, bytes(data), *of)
+                    of = definition, "" if channel.encoding == "ros1" else distribution
+                    yield BagMessage(channel.topic, kind, time, bytes(data), *of)
 
     def first(self, name: str) -> BagMessage | None:
         """Return the first message of a topic, None when it has none."""
@@ -293,4 +266,4 @@ class Bag:
 
 
 def _storage_files(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if p.suffix in SUFFIXES)
+    return sorted(p for p in folder.iterdir() if _kind_of(p) in (".mcap", ".db3"))

@@ -15,7 +15,7 @@ import numpy as np
 
 from proto_mtl_ros.data.bags.bag import Topic
 from proto_mtl_ros.data.bags.recording import BagRecording
-from proto_mtl_ros.errors import DataError
+from proto_mtl_ros.errors import BagError, DataError, one_line
 from proto_mtl_ros.geometry import Camera, resize
 from proto_mtl_ros.geometry.registration import register_depth, rigid_transform
 
@@ -45,36 +45,35 @@ class Calibration:
         rectified: bool | None = None,
         registered: bool = False,
         extrinsics: np.ndarray | None = None,
-        camera: Camera | None = None,
     ) -> Calibration:
         """Decide. ``rectified`` images: None goes by a word of their topic. ``registered``: depth
         pixels are those of the image, although their frames differ. ``extrinsics`` (4x4, depth's
-        frame to the image's) replace /tf_static, ``camera`` that of camera_info. DataError where
-        camera_info cannot be a camera, or extrinsics lack one.
+        frame to the image's) replace /tf_static, a camera that was given camera_info.
+        DataError where extrinsics lack a camera, or a given one is for images of another shape.
         """
-        notes = []
-        topics = recording.topics
-        if camera is not None:
+        topics, size = recording.topics, recording.size_of(recording.topics.image)
+        camera: Camera | None = None
+        given, notes = recording.camera, []
+        if isinstance(given, Camera):
+            camera = given
+            if size and camera.fitted(*size) is None:
+                of, images = f"{camera.width}x{camera.height}", f"{size[0]}x{size[1]}"
+                raise DataError(
+                    f"images are {images}, the camera is for {of}: another aspect ratio"
+                )
             notes.append(f"camera as given: {_numbers(camera)}")
+        elif given is False:
+            notes.append("no camera, as said: depth has no metric scale")
         else:
-            camera = recorded_camera(recording, topics.camera_info, rectified)
-            if camera is None:
-                info = topics.camera_info
-                beside = f"no camera_info beside {topics.image.name}"
-                why = f"{info.name} is not calibrated" if info else beside
-                notes.append(f"{why}: depth has no metric scale")
-            else:
-                assert topics.camera_info is not None
-                used = is_rectified(topics.image.name) if rectified is None else rectified
-                how = "P, the images are rectified" if used else "K and D"
-                notes.append(f"camera of {topics.camera_info.name} ({how}): {_numbers(camera)}")
+            camera, note = recorded_camera(
+                recording, topics.camera_info, rectified, topics.image, size
+            )
+            notes.append(note if camera else f"{note}: depth has no metric scale")
         if topics.depth is None:
             return cls(camera, None, "", None, tuple(notes))
-        try:
-            depth_camera = recorded_camera(recording, recording.depth_info, None, topics.depth)
-        except DataError:
-            depth_camera = None  # needed for extrinsics alone
-        frames = recording.depth_frame(), recording.image_frame()
+        # needed for extrinsics alone
+        depth_camera, _ = recorded_camera(recording, recording.depth_info, None, topics.depth)
+        frames = recording.frame_of(topics.depth), recording.frame_of(topics.image)
         registration, transform = "none", extrinsics
         if registered:
             registration, transform, why = "same camera", None, "registered to the images, as said"
@@ -127,31 +126,43 @@ def is_rectified(topic: str) -> bool:
 def recorded_camera(
     recording: BagRecording,
     info_topic: Topic | None,
-    rectified: bool | None = None,
-    image_topic: Topic | None = None,
-) -> Camera | None:
-    """Return the camera of the first camera_info of a topic; None if uncalibrated or not there.
+    rectified: bool | None,
+    image_topic: Topic,
+    size: tuple[int, int] | None = None,
+) -> tuple[Camera | None, str]:
+    """Return the camera of the first camera_info of a topic, and what it is or why there is none.
 
-    P holds if ``rectified``; None: if the name of ``image_topic`` (by default the recording's
-    images) says so. DataError where its numbers cannot be a camera.
+    P holds if ``rectified``; None: if the name of ``image_topic`` says so. ``size`` is the images'
+    (width, height), where it is known.
     """
     if info_topic is None:
-        return None
-    message = next(recording.messages_of([info_topic.name]), None)
-    if message is None:
-        return None
+        return None, f"no camera_info beside {image_topic.name}"
+    name = info_topic.name
     if rectified is None:
-        rectified = is_rectified((image_topic or recording.topics.image).name)
-    info = message.decode()
-    roi = info.roi
-    try:
-        return Camera.from_info(
-            info.height, info.width, info.k, info.d, info.p, info.distortion_model,
-            info.binning_x, info.binning_y,
-            (roi.x_offset, roi.y_offset, roi.height, roi.width), rectified,
-        )  # fmt: skip
-    except ValueError as error:
-        raise DataError(f"{info_topic.name} of {recording.path} cannot be used: {error}") from None
+        rectified = is_rectified(image_topic.name)
+    for message in recording.messages_of([name]):
+        try:
+            info = message.decode()
+            roi = info.roi
+            width, height = (info.width, info.height) if info.width else size or (0, 0)
+            camera = Camera.from_info(
+                height, width, info.k, info.d, info.p, info.distortion_model,
+                info.binning_x, info.binning_y,
+                (roi.x_offset, roi.y_offset, roi.height, roi.width), rectified,
+            )  # fmt: skip
+        except BagError:
+            continue  # a damaged one
+        except ValueError as error:
+            return None, f"{name} cannot be used ({one_line(error)})"
+        if camera is None:
+            break
+        if size and camera.fitted(*size) is None:
+            of, images = f"{camera.width}x{camera.height}", f"{size[0]}x{size[1]}"
+            return None, f"{name} is for {of}, images are {images}: it is not used"
+        how = "P, the images are rectified" if rectified else "K and D"
+        how += f"; as a pinhole, {camera.approximate}" if camera.approximate else ""
+        return camera, f"camera of {name} ({how}): {_numbers(camera)}"
+    return None, f"{name} is not calibrated"
 
 
 def recorded_transform(recording: BagRecording, source: str, target: str) -> np.ndarray | None:

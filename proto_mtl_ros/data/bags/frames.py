@@ -17,7 +17,7 @@ from proto_mtl_ros.data.bags.calibration import Calibration
 from proto_mtl_ros.data.bags.masks import Mask, read_masks
 from proto_mtl_ros.data.bags.recorded_frames import RecordedFrames, match_one_to_one
 from proto_mtl_ros.data.bags.recording import BagRecording
-from proto_mtl_ros.data.camera_file import camera_for, camera_of
+from proto_mtl_ros.data.camera_file import camera_for, camera_of, read_camera
 from proto_mtl_ros.data.registry import data_set
 from proto_mtl_ros.data.sample import DataSet, Sample, of_image_size
 from proto_mtl_ros.errors import DataError
@@ -45,7 +45,8 @@ class BagFrames(DataSet):
     ``every``: one image of so many. ``tolerance``: seconds between image and depth, or mask.
     ``registered``: depth pixels are those of the colour image, although its frame is another.
     ``rectified``: P of camera_info holds; None: where a word of the topic's name says so.
-    ``camera`` (fx, fy, cx, cy, width, height) replaces camera_info; topics are guessed when None.
+    ``camera`` (fx, fy, cx, cy, width, height, or a JSON file of them) replaces camera_info; topics
+    are guessed when None.
     """
 
     def __init__(
@@ -62,7 +63,7 @@ class BagFrames(DataSet):
         near: float = 0.3,
         far: float = 10.0,
         rectified: bool | None = None,
-        camera: Mapping[str, Any] | None = None,
+        camera: Mapping[str, Any] | str | None = None,
         image_topic: str | None = None,
         info_topic: str | None = None,
         depth_topic: str | None = None,
@@ -72,9 +73,13 @@ class BagFrames(DataSet):
         if not 0 <= near < far:
             raise DataError(f"near {near:g} must be less than far {far:g}, in metres")
         self.root = Path(root)
-        self._recording = BagRecording(self.root, image_topic, info_topic, depth_topic)
+        where = read_camera(Path(camera)) if isinstance(camera, str) else camera
+        given = camera_of(where, "camera") if isinstance(where, Mapping) else where
+        self._recording = BagRecording(self.root, image_topic, info_topic, depth_topic, given)
         self._depth_topic = self._recording.topics.depth and self._recording.topics.depth.name
-        self._calibration = self._calibrated(rectified, registered, camera)
+        self._calibration = Calibration.of(self._recording, rectified, registered)
+        if self._calibration.camera is None:
+            raise DataError(f"{self.root}: {self._calibration.notes[0]}; {_ADVICE}")
         self.frames = RecordedFrames(
             self._recording, self._calibration, None, tolerance, every, believed=(near, far)
         )
@@ -135,25 +140,13 @@ class BagFrames(DataSet):
     def close(self) -> None:
         self._recording.close()
 
-    def _calibrated(
-        self, rectified: bool | None, registered: bool, given: Mapping[str, Any] | None
-    ) -> Calibration:
-        own = None if given is None else camera_of(given, "camera")
-        try:
-            found = Calibration.of(self._recording, rectified, registered, camera=own)
-        except DataError as error:
-            raise DataError(f"{error}; {_ADVICE}") from None
-        if found.camera is None:
-            raise DataError(f"{self.root}: {found.notes[0]}; {_ADVICE}")
-        return found
-
     def _check_depth(self) -> None:
         """Refuse depth of another shape, which nothing here can bring to the image's pixels."""
-        if self._with_depth and self._calibration.registration != "extrinsics":
+        depth = self._recording.topics.depth
+        size = self._recording.size_of(depth) if depth else None
+        if size and self._with_depth and self._calibration.registration != "extrinsics":
             assert self._calibration.camera is not None
-            height, width = next(self._recording.depth_frames()).decode()[0].shape
-            where = f"depth of {self._depth_topic}"
-            camera_for(self._calibration.camera, width, height, where)
+            camera_for(self._calibration.camera, *size, f"depth of {self._depth_topic}")
 
 
 def _masks_of(

@@ -68,6 +68,7 @@ class McapStorage:
         self._file = open_regular(path)
         self._schemas: dict[int, Schema] = {}
         self._known: dict[int, Channel] = {}
+        self._nameless = False  # a channel came before its schema
         self._pieces: list[_Piece] = []
         self._span: tuple[int, int] | None = None
         self.notes: list[str] = []
@@ -135,11 +136,15 @@ class McapStorage:
                 self._announce(opcode, content)
         if statistics is None or (statistics.message_count and not self._pieces):
             return False
+        counts = statistics.channel_message_counts
+        if sum(counts.values()) < statistics.message_count:
+            return False
+        # what a summary does not repeat stands where the messages are
         if statistics.message_count:
-            if any(id not in self._known for id in statistics.channel_message_counts):
+            if self._nameless or any(id not in self._known for id in counts):
                 return False
             self._span = statistics.message_start_time, statistics.message_end_time + 1
-        for id, number in statistics.channel_message_counts.items():
+        for id, number in counts.items():
             if id in self._known:
                 self._known[id].count = number
         return True
@@ -147,8 +152,7 @@ class McapStorage:
     def _scan(self, cut: bool) -> None:
         """Find all chunks and messages by a pass over the file; of one that is cut, to the cut."""
         self._pieces.clear()
-        for channel in self._known.values():
-            channel.count = 0
+        self._known.clear()
         left = most_unpacked(self._size)
         stop = self._size if cut else self._size - len(_MAGIC)
         # what a cut has left: short records, half chunks, unknown codecs
@@ -187,7 +191,8 @@ class McapStorage:
     def _count(self, message: bytes | memoryview) -> int:
         """Count a message and return its time."""
         id, _, time, _ = _MESSAGE.unpack_from(message)
-        self._known[id].count += 1
+        if id in self._known:  # of a channel that is not announced the type is unknown
+            self._known[id].count += 1
         first, last = self._span or (time, time)
         self._span = min(first, time), max(last, time + 1)
         return int(time)
@@ -201,10 +206,11 @@ class McapStorage:
             if own.id in self._known:
                 return
             of = self._schemas.get(own.schema_id)
+            self._nameless |= of is None and own.schema_id != 0
             kind = of.name if of is not None else ""
-            if own.message_encoding == "ros1" and "/msg/" not in kind:
+            if own.message_encoding in ("ros1", "cdr") and kind.count("/") == 1:
                 kind = kind.replace("/", "/msg/", 1)
-            text = of.data if of is not None and of.encoding == "ros2msg" else b""
+            text = of.data if of is not None and of.encoding in ("ros1msg", "ros2msg") else b""
             channel = Channel(own.topic, kind, own.message_encoding, text.decode(errors="replace"))
             self._known[own.id] = channel
 

@@ -10,21 +10,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from proto_mtl_ros.data.bags.bag import BagMessage
 from proto_mtl_ros.data.bags.calibration import Calibration
-from proto_mtl_ros.data.bags.recording import (
-    BagRecording,
-    DepthFrame,
-    decode_picture,
-    image_arguments,
-    one_line_errors,
-)
-from proto_mtl_ros.encodings import decode_image
-from proto_mtl_ros.errors import BagError, DataError
+from proto_mtl_ros.data.bags.pictures import decode_depth, decode_ids, decode_picture
+from proto_mtl_ros.data.bags.recording import BagRecording
+from proto_mtl_ros.errors import BagError
 from proto_mtl_ros.geometry import Camera, resize
 from proto_mtl_ros.geometry.depth_cleaning import clean_depth
 
@@ -230,9 +223,9 @@ class RecordedFrames:
         for name, message in partners.items():
             try:
                 if name == self._depth_topic:
-                    depth, _ = DepthFrame(message.stamp, message).decode()
+                    depth = decode_depth(message)
                 else:
-                    labels = resize(_ids(message), width, height, "nearest")
+                    labels = resize(decode_ids(message), width, height, "nearest")
             except BagError as error:
                 self._note_damage(message, error)
         if depth is not None:
@@ -276,12 +269,3 @@ def match_one_to_one(
             taken[one] = other
             used.add(other)
     return taken
-
-
-def _ids(message: BagMessage) -> np.ndarray:
-    """Return class ids uint8 [H, W] of an Image message."""
-    with one_line_errors(message):
-        ids: Any = decode_image(*image_arguments(message.decode()))
-    if ids.dtype != np.uint8 or ids.ndim != 2:
-        raise DataError(f"{message.topic} has no class ids: they are mono8 or 8UC1")
-    return ids

@@ -7,66 +7,50 @@ and its pictures as arrays for those who look at them later.
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 
 from proto_mtl_ros.data.bags.bag import Bag, BagMessage, Topic
+from proto_mtl_ros.data.bags.message_types import VIDEO_PACKET, stamped_header, typestore
+from proto_mtl_ros.data.bags.pictures import CAMERA_INFO, IMAGE, decode_picture
+from proto_mtl_ros.data.bags.stamp_log import shifted
 from proto_mtl_ros.data.bags.topics import (
-    CAMERA_INFO,
-    COMPRESSED_IMAGE,
     CameraTopics,
+    TopicLook,
     choose_topics,
+    look_at,
     nearest_info,
 )
-from proto_mtl_ros.encodings import (
-    EncodingError,
-    decode_compressed,
-    decode_compressed_depth,
-    to_depth,
-    to_rgb,
-)
-from proto_mtl_ros.errors import BagError
-
-
-@dataclass(frozen=True)
-class DepthFrame:
-    """A measured depth image, its stamp in nanoseconds, that is decoded when it is needed."""
-
-    stamp: int
-    message: BagMessage
-
-    def decode(self) -> tuple[np.ndarray, str]:
-        """Return float32[H, W] metres along the optical axis, NaN where invalid, and its frame."""
-        message = self.message.decode()
-        with one_line_errors(self.message):
-            if self.message.type == COMPRESSED_IMAGE:
-                depth = decode_compressed_depth(message.format, message.data)
-            else:
-                depth = to_depth(*image_arguments(message))
-        return depth, str(message.header.frame_id)
-
+from proto_mtl_ros.data.bags.video_packets import decoded_video
+from proto_mtl_ros.data.camera_file import read_camera
+from proto_mtl_ros.errors import BagError, ConfigError
+from proto_mtl_ros.geometry import Camera
 
 _NS = 1_000_000_000
 
 R = TypeVar("R", bound="Recording")
+GivenCamera = Camera | Literal[False] | None
+"""A camera in place of what is recorded, False: none, None: as it is recorded."""
 
 
 class Recording(ABC):
     """A stream of colour images of one camera, with what was recorded beside them.
 
     ``kind`` is "bag", "video" or "images"; ``frames`` counts colour images, ``duration`` is seconds
-    from the first to the last; ``notes`` say what is missing, one line each.
+    from the first to the last; ``notes`` say what is missing, one line each. ``camera`` was given.
     """
 
     path: Path
     kind: str
     topics: CameraTopics
+    camera: GivenCamera = None
     frames: int
     duration: float
     notes: tuple[str, ...] = ()
@@ -84,9 +68,36 @@ class Recording(ABC):
     def pictures(self, stamps: Collection[int]) -> dict[int, np.ndarray]:
         """Return the colour images of these stamps, uint8[H, W, 3] RGB, by stamp (ns)."""
 
-    def depth_frames(self) -> Iterator[DepthFrame]:
+    def depth_frames(self) -> Iterator[BagMessage]:
         """Yield the measured depth images in the order of their times, if there are any."""
         return iter(())
+
+    def _take_camera(
+        self, image: Topic, camera: GivenCamera, recorded: Topic | None = None
+    ) -> CameraTopics:
+        """Return the image and the topic of its camera."""
+        self.camera = camera
+        if camera is None:
+            self.topics = CameraTopics(image, recorded)
+        elif camera is False:
+            self.topics = CameraTopics(image)
+        else:
+            name = image.name.removesuffix("/compressed").rsplit("/", 1)[0] + "/camera_info"
+            self.topics = CameraTopics(image, recorded or Topic(name, CAMERA_INFO, image.count))
+        return self.topics
+
+    def _with_camera(self, messages: Iterator[BagMessage]) -> Iterator[BagMessage]:
+        """Yield, before each image, a camera_info of the camera that was given."""
+        for message in messages:
+            if isinstance(self.camera, Camera):
+                assert self.topics.camera_info is not None
+                yield _info_of(self.camera, self.topics.camera_info.name, message)
+            yield message
+
+    def image_frame(self) -> str:
+        """Return the frame of the colour images without a leading slash, "" when it is unknown."""
+        name = self.topics.image.name
+        return _frame_of(one for one in self.messages() if one.topic == name)
 
     def close(self) -> None:  # noqa: B027 (most have nothing to close)
         """Close the files."""
@@ -99,7 +110,11 @@ class Recording(ABC):
 
 
 class BagRecording(Recording):
-    """The colour camera of a bag; raises BagError when it has none."""
+    """The colour camera of a bag; raises BagError when it has none.
+
+    Where all images, depth images or labels have one stamp, such as 0, they get the times of their
+    recording as stamps, everywhere, and ``notes`` say so.
+    """
 
     kind = "bag"
 
@@ -109,45 +124,84 @@ class BagRecording(Recording):
         image_topic: str | None = None,
         info_topic: str | None = None,
         depth_topic: str | None = None,
+        camera: GivenCamera = None,
+        looks: Mapping[str, TopicLook] | None = None,
     ) -> None:
         self._bag = path if isinstance(path, Bag) else Bag(path)
         self.path = self._bag.path
+        self._by_time: frozenset[str] = frozenset()
+        self._whole: set[int] = set()
+        self._has_video = any(topic.type == VIDEO_PACKET for topic in self._bag.topics)
         try:
-            self.topics = choose_topics(self._bag, image_topic, info_topic, depth_topic)
+            if looks is None:
+                looks = {topic.name: look_at(self._bag, topic) for topic in self._bag.topics}
+            topics = choose_topics(self._bag, image_topic, info_topic, depth_topic, looks)
+            self.notes = (*self._bag.notes, *self._distrust_stamps(topics))
         except BagError:
             self._bag.close()
             raise
-        self.notes = self._bag.notes
+        image = topics.image
+        if image.type == VIDEO_PACKET:
+            image = replace(image, type=IMAGE)  # which is what becomes of it
+        own = self._take_camera(image, camera, topics.camera_info)
+        self.topics = replace(own, depth=topics.depth, labels=topics.labels)
+        self._looks = looks
         self.frames = self.topics.image.count
         self.duration = self._bag.duration
 
-    def messages(self) -> Iterator[BagMessage]:
-        names = [self.topics.image.name]
-        if self.topics.camera_info is not None:
-            names.append(self.topics.camera_info.name)
-        return self._bag.messages(names)
+    def _distrust_stamps(self, topics: CameraTopics) -> Iterator[str]:
+        """Find out whether stamps tell images apart; yield a note where they do not."""
+        pictures = [one.name for one in (topics.image, topics.depth, topics.labels) if one]
+        constant = [name for name in pictures if self._has_one_stamp(name)]
+        if constant:
+            infos = (topics.camera_info, topics.depth and self._nearest_info(topics.depth))
+            self._by_time = frozenset((*pictures, *(info.name for info in infos if info)))
+            names = " and ".join(constant)
+            yield f"all messages of {names} have one stamp: times of recording are used"
 
-    @property
-    def depth_info(self) -> Topic | None:
-        """The CameraInfo of the depth topic, None where there is none."""
-        infos = [t for t in self._bag.topics if t.type == CAMERA_INFO and t.count]
-        return nearest_info(self.topics.depth, infos) if self.topics.depth else None
-
-    def image_frame(self) -> str:
-        """Return the frame of the colour images, "" when it is not known."""
-        first = next((m for m in self.messages() if m.topic == self.topics.image.name), None)
-        return str(first.decode().header.frame_id) if first else ""
-
-    def depth_frame(self) -> str:
-        """Return the frame of the measured depth images, "" when it is not known."""
-        first = next(self.depth_frames(), None)
-        return str(first.message.decode().header.frame_id) if first else ""
+    def _has_one_stamp(self, name: str) -> bool:
+        stamps = (message.stamp for message in self._bag.messages([name]))
+        first = next(stamps, None)
+        return next(stamps, None) == first is not None and all(one == first for one in stamps)
 
     def messages_of(
         self, names: Collection[str], start: int | None = None, stop: int | None = None
     ) -> Iterator[BagMessage]:
         """Yield the messages of any topics, recorded from ``start`` to before ``stop`` (ns)."""
-        return self._bag.messages(names, start, stop)
+        begin = start
+        if start is not None and self._has_video:
+            begin = max((time for time in self._whole if time <= start), default=None)
+        for message in decoded_video(self._bag.messages(names, begin, stop), self._whole):
+            if start is not None and message.time < start:
+                continue  # needed to decode what comes later
+            if message.topic in self._by_time:
+                cdr = shifted(message.cdr, message.time - message.stamp)
+                message = replace(message, cdr=cdr)
+            yield message
+
+    def messages(self) -> Iterator[BagMessage]:
+        names = [self.topics.image.name]
+        if self.topics.camera_info is not None and self.camera is None:
+            names.append(self.topics.camera_info.name)
+        return self._with_camera(self.messages_of(names))
+
+    def _nearest_info(self, topic: Topic) -> Topic | None:
+        infos = [t for t in self._bag.topics if t.type == CAMERA_INFO and t.count]
+        return nearest_info(topic, infos)
+
+    @property
+    def depth_info(self) -> Topic | None:
+        """The CameraInfo of the depth topic, None where there is none."""
+        return self._nearest_info(self.topics.depth) if self.topics.depth else None
+
+    def size_of(self, topic: Topic) -> tuple[int, int] | None:
+        """Return width and height of a topic's images, None where none can be read."""
+        size = re.fullmatch(r"(\d+)x(\d+)", self._looks[topic.name].size)
+        return (int(size[1]), int(size[2])) if size else None
+
+    def frame_of(self, topic: Topic | None) -> str:
+        """Return the frame of a topic's images without a leading slash, "" when it is not known."""
+        return _frame_of(self.messages_of([topic.name] if topic else []))
 
     def image_span(self) -> tuple[int, int]:
         """Return the first and the last stamp of an image, ns; only both ends are read."""
@@ -155,50 +209,63 @@ class BagRecording(Recording):
         reach = _NS
         while True:
             parts = ((None, start + reach), (end - reach, None))
-            found = [[m.stamp for m in self._bag.messages([name], *part)] for part in parts]
+            found = [[m.stamp for m in self.messages_of([name], *part)] for part in parts]
             if all(found) or start + reach > end:
                 return min(found[0], default=0), max(found[1], default=0)
             reach *= 8
 
     def pictures(self, stamps: Collection[int]) -> dict[int, np.ndarray]:
         found: dict[int, np.ndarray] = {}
-        for message in self._bag.messages([self.topics.image.name]):
+        for message in self.messages_of([self.topics.image.name]):
             if message.stamp in stamps and message.stamp not in found:
-                found[message.stamp] = decode_picture(message)
+                with suppress(BagError):  # one that cannot be decoded is not shown
+                    found[message.stamp] = decode_picture(message)
                 if len(found) == len(stamps):
                     break
         return found
 
-    def depth_frames(self) -> Iterator[DepthFrame]:
-        if self.topics.depth is None:
-            return
-        for message in self._bag.messages([self.topics.depth.name]):
-            yield DepthFrame(message.stamp, message)
+    def depth_frames(self) -> Iterator[BagMessage]:
+        return self.messages_of([self.topics.depth.name] if self.topics.depth else [])
 
     def close(self) -> None:
         self._bag.close()
 
 
-def image_arguments(image: Any) -> tuple[str, int, int, int, bool, Any]:
-    """Return the fields of a decoded Image message in the order that ``encodings`` takes them."""
-    size = image.height, image.width
-    return (image.encoding, *size, image.step, bool(image.is_bigendian), image.data)
+def given_camera(file: Path | None, none: bool) -> GivenCamera:
+    """Return the camera that options give: a file, or that there is none."""
+    if none and file is not None:
+        raise ConfigError("--camera and --no-camera exclude each other")
+    if none:
+        return False
+    return None if file is None else read_camera(file)
 
 
-def decode_picture(message: BagMessage) -> np.ndarray:
-    """Return the image of a message as uint8 [H, W, 3] RGB; BagError where it is damaged."""
-    image = message.decode()
-    with one_line_errors(message):
-        if message.type == COMPRESSED_IMAGE:
-            return decode_compressed(image.format, image.data)
-        return to_rgb(*image_arguments(image))
+def _frame_of(messages: Iterator[BagMessage]) -> str:
+    for message in messages:
+        with suppress(BagError):
+            return str(message.decode().header.frame_id).lstrip("/")
+    return ""
 
 
-@contextmanager
-def one_line_errors(message: BagMessage) -> Iterator[None]:
-    """Make a BagError of what is wrong with the image of a message."""
+def _info_of(camera: Camera, topic: str, image: BagMessage) -> BagMessage:
+    """Return a camera's CameraInfo for an image."""
+    types = typestore().types
     try:
-        yield
-    except EncodingError as error:
-        why = f"an image of {message.topic} cannot be decoded ({error}): record it again"
-        raise BagError(why) from None
+        frame = str(image.decode().header.frame_id)
+    except BagError:
+        frame = ""
+    info = types[CAMERA_INFO](
+        header=stamped_header(image.stamp, frame),
+        height=camera.height,
+        width=camera.width,
+        distortion_model=camera.distortion_model or "plumb_bob",
+        d=np.zeros(5) if camera.D is None else camera.D,
+        k=camera.K.reshape(-1),
+        r=np.eye(3).reshape(-1),
+        p=np.hstack([camera.K, np.zeros((3, 1))]).reshape(-1),
+        binning_x=0,
+        binning_y=0,
+        roi=types["sensor_msgs/msg/RegionOfInterest"](0, 0, 0, 0, False),
+    )
+    cdr = bytes(typestore().serialize_cdr(info, CAMERA_INFO))
+    return BagMessage(topic, CAMERA_INFO, image.time, cdr)

@@ -1,41 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reading ROS 1 bags, and their messages as ROS 2 serialises them."""
+"""Reading ROS 1 bags."""
 
 from __future__ import annotations
 
-import contextlib
 import heapq
-import io
-from collections.abc import Callable, Collection, Iterator
-from functools import lru_cache, partial
+from collections.abc import Collection, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-from rosbags.convert.converter import generate_message_converter
 from rosbags.rosbag1 import Reader
 from rosbags.rosbag1.reader import Chunk, Header, RecordType
-from rosbags.typesys import Stores, get_typestore
 
 from proto_mtl_ros.data.bags.storage import MAX_CHUNK, Channel, Stored, most_unpacked, unpack
 from proto_mtl_ros.files import open_regular
-
-
-@lru_cache(maxsize=1)
-def _stores() -> tuple[Any, Any, dict[str, object]]:
-    return get_typestore(Stores.ROS1_NOETIC), get_typestore(Stores.ROS2_JAZZY), {}
-
-
-@lru_cache(maxsize=256)
-def converter(message_type: str) -> Callable[[bytes | memoryview], memoryview] | None:
-    """Return what turns a ROS 1 message of a type into CDR; None for a type that only one has."""
-    old, new, cache = _stores()
-    if message_type not in old.types or message_type not in new.types:
-        return None
-    with contextlib.redirect_stdout(io.StringIO()):  # it tells that fields have other names
-        found: Callable[[bytes | memoryview], memoryview] = generate_message_converter(
-            old, new, message_type, message_type, cache, src_is2=False, dst_is2=True
-        )
-    return found
 
 
 class Ros1Storage:
@@ -45,7 +22,7 @@ class Ros1Storage:
         self._reader = _BoundedReader(path)
         self._reader.open()
         self._connections = self._reader.connections
-        self.channels = [Channel(c.topic, c.msgtype, "ros1", "", c.msgcount)
+        self.channels = [Channel(c.topic, c.msgtype, "ros1", c.msgdef.data, c.msgcount)
                          for c in self._connections]  # fmt: skip
         has_messages = bool(self._reader.message_count)
         self.span = (self._reader.start_time, self._reader.end_time) if has_messages else (0, 0)

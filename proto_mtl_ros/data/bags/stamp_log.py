@@ -53,7 +53,10 @@ def shifted(cdr: bytes, nanoseconds: int) -> bytes:
     """Return a serialised message that begins with a header, its stamp moved by so much."""
     moved = bytearray(cdr)
     layout = "<iI" if cdr[1] & 1 else ">iI"
-    struct.pack_into(layout, moved, 4, *divmod(header_stamp(cdr) + nanoseconds, 1_000_000_000))
+    try:
+        struct.pack_into(layout, moved, 4, *divmod(header_stamp(cdr) + nanoseconds, 1_000_000_000))
+    except struct.error:
+        raise BagError("a message has a time that no stamp can have: it is damaged") from None
     return bytes(moved)
 
 

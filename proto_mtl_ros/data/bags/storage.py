@@ -17,15 +17,13 @@ from typing import Any, NamedTuple, Protocol
 import lz4.frame
 import yaml
 
-from proto_mtl_ros.errors import BagError, one_line
+from proto_mtl_ros.errors import BagError, ProtoMtlError, one_line
 from proto_mtl_ros.files import check_inside, open_regular, read_text
 
 if sys.version_info >= (3, 14):
     from compression import zstd
 else:
     from backports import zstd
-
-SUFFIXES = (".mcap", ".db3")
 
 MAX_CHUNK = 128 << 20
 """Bytes of a message, or of messages that are packed together; a cloud of a 4K image fits."""
@@ -38,6 +36,7 @@ _DECOMPRESSORS: dict[str, Callable[[], Any]] = {
     "lz4": lz4.frame.LZ4FrameDecompressor,
     "bz2": bz2.BZ2Decompressor,
 }
+_POINTER = b"version https://git-lfs"
 _FREE, _FACTOR = 4 << 30, 200
 _DEEPEST = 32
 
@@ -90,6 +89,13 @@ def cut_note(path: Path, channels: Iterable[Channel], span: tuple[int, int]) -> 
         f"{path.name} is cut off: {count} messages of its first {(span[1] - span[0]) / 1e9:.1f} s"
         " are whole and are used"
     )
+
+
+def refuse_pointer(path: Path, error: type[ProtoMtlError] = BagError) -> None:
+    """Raise the error where Git LFS has left the name of a file in place of its content."""
+    with open_regular(path) as file:
+        if file.read(len(_POINTER)) == _POINTER:
+            raise error(f"{path} is a pointer of Git LFS: run `git lfs pull` where it was cloned")
 
 
 def most_unpacked(size: int) -> float:
@@ -172,7 +178,9 @@ def read_metadata(folder: Path) -> Metadata:
         raise
     except Exception as error:  # YAML and what it holds may be anything
         why = f"{path} is damaged, it does not describe a recording ({one_line(error)})"
-        raise BagError(f"{why}: copy it again") from None
+        raise BagError(
+            f"{why}: copy it again, or make it anew with `ros2 bag reindex {folder}`"
+        ) from None
     if packed not in ("", "none") and kind != "zstd":
         raise BagError(f"{path}: the recording is packed as {kind}, which is not read")
     missing = [file.name for file in files if not file.exists()]
@@ -187,7 +195,7 @@ def check_folder(folder: Path, files: Iterable[Path]) -> None:
     """Refuse files that a link or their kind leads elsewhere; raises BagError."""
     for path in files:
         # whatever else lies in the folder is not read
-        if path.name != "metadata.yaml" and not set(SUFFIXES) & set(path.suffixes):
+        if path.name != "metadata.yaml" and not {".mcap", ".db3"} & set(path.suffixes):
             continue
         check_inside(path, folder, BagError)
         if path.exists() and not path.is_file():

@@ -3,25 +3,15 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 
 from proto_mtl_ros.data.bags.bag import Bag, Topic
 from proto_mtl_ros.data.bags.calibration import Calibration
+from proto_mtl_ros.data.bags.pictures import CAMERA_INFO, COMPRESSED_IMAGE, IMAGE
 from proto_mtl_ros.data.bags.recording import BagRecording
-from proto_mtl_ros.data.bags.topics import (
-    CAMERA_INFO,
-    COMPRESSED_IMAGE,
-    DEPTH_ENCODINGS,
-    IMAGE,
-    CameraTopics,
-    is_colour,
-)
-from proto_mtl_ros.encodings import EncodingError, decode_compressed, decode_compressed_depth
+from proto_mtl_ros.data.bags.topics import CameraTopics, TopicLook, look_at
 from proto_mtl_ros.errors import BagError, DataError
 
-_LABELS = re.compile(r"label|segment|mask|semantic")
-_LABEL_ENCODINGS = ("mono8", "8UC1")
 _CAMERA_TYPES = (IMAGE, COMPRESSED_IMAGE, CAMERA_INFO)
 
 
@@ -31,8 +21,7 @@ class TopicSummary:
 
     ``count`` are messages that could be read, ``rate`` their mean per second (0 for fewer than
     two), ``largest_gap`` seconds; ``backwards`` and ``repeated`` messages whose stamp is older
-    than, or that of, the one before. ``encoding`` is also the distortion model of a camera info,
-    ``use`` what of ours it can be: "image", "camera_info", "depth", "labels" or "".
+    than, or that of, the one before.
     """
 
     topic: Topic
@@ -41,10 +30,7 @@ class TopicSummary:
     largest_gap: float = 0.0
     backwards: int = 0
     repeated: int = 0
-    size: str = ""
-    encoding: str = ""
-    frame_id: str = ""
-    use: str = ""
+    look: TopicLook = TopicLook()
     _times: tuple[int, int] | None = field(default=None, repr=False)
     _stamp: int | None = field(default=None, repr=False)
 
@@ -64,13 +50,15 @@ class TopicSummary:
     def oddities(self) -> list[str]:
         """Return what an evaluation would stumble over."""
         name, odd = self.topic.name, []
-        if self.topic.count and not self.count:
-            odd.append(f"{name}: none of its {self.topic.count} messages can be read")
+        if self.topic.count > self.count:
+            lost = self.topic.count - self.count
+            which = f"{lost} of its {self.topic.count}" if self.count else f"none of its {lost}"
+            odd.append(f"{name}: {which} messages {'cannot' if self.count else 'can'} be read")
         if self.backwards:
             odd.append(f"{name}: {self.backwards} stamps go backwards")
-        if self.repeated:
+        if self.repeated and self.repeated < self.count - 1:
             odd.append(f"{name}: {self.repeated} stamps are there twice")
-        if self.rate and self.largest_gap > 5 / self.rate and self.use:
+        if self.rate and self.largest_gap > 5 / self.rate and self.look.use:
             odd.append(f"{name}: a gap of {self.largest_gap:.2f} s")
         return odd
 
@@ -96,48 +84,16 @@ def summarise(bag: Bag) -> BagSummary:
         stamp = message.stamp if message.type in _CAMERA_TYPES else None
         found[message.topic].add(message.time, stamp)
     for summary in found.values():
-        if summary.topic.type in _CAMERA_TYPES and summary.count:
-            _describe(bag, summary)
-    camera, problem, decisions = None, "", tuple[str, ...]()
+        if summary.count:
+            summary.look = look_at(bag, summary.topic)
+    camera, problem, decisions, notes = None, "", tuple[str, ...](), bag.notes
     try:
-        recording = BagRecording(bag)
-        camera = recording.topics
+        recording = BagRecording(bag, looks={name: one.look for name, one in found.items()})
+        camera, notes = recording.topics, recording.notes
         decisions = Calibration.of(recording).notes
     except BagError as error:
         problem = str(error)
     except DataError as error:
         decisions = (str(error),)
-    notes = (*bag.notes, *(odd for summary in found.values() for odd in summary.oddities()))
+    notes = (*notes, *(odd for summary in found.values() for odd in summary.oddities()))
     return BagSummary(bag.duration, tuple(found.values()), camera, problem, notes, decisions)
-
-
-def _describe(bag: Bag, summary: TopicSummary) -> None:
-    message = bag.first(summary.topic.name)
-    assert message is not None
-    content = message.decode()
-    summary.frame_id = str(content.header.frame_id)
-    if summary.topic.type == COMPRESSED_IMAGE:
-        summary.encoding = str(content.format)
-        is_depth = "compressedDepth" in summary.encoding
-        summary.use = "depth" if is_depth else "image"
-        decode = decode_compressed_depth if is_depth else decode_compressed
-        try:
-            height, width = decode(content.format, content.data).shape[:2]
-            summary.size = f"{width}x{height}"
-        except EncodingError as error:
-            summary.size = f"not readable ({error.cause})"
-        return
-    summary.size = f"{content.width}x{content.height}"
-    if summary.topic.type == CAMERA_INFO:
-        calibrated = content.k[0] > 0
-        summary.encoding = str(content.distortion_model) if calibrated else "not calibrated"
-        summary.use = "camera_info" if calibrated else ""
-        return
-    summary.encoding = str(content.encoding)
-    name = summary.topic.name.lower()
-    if summary.encoding in DEPTH_ENCODINGS:
-        summary.use = "depth"
-    elif summary.encoding in _LABEL_ENCODINGS and _LABELS.search(name):
-        summary.use = "labels"
-    elif is_colour(summary.topic, summary.encoding):
-        summary.use = "image"

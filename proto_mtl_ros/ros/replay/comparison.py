@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,15 +18,12 @@ import numpy as np
 
 from proto_mtl_ros.data.bags.bag import Bag, BagMessage
 from proto_mtl_ros.data.bags.calibration import Calibration
+from proto_mtl_ros.data.bags.pictures import decode_picture, image_arguments
 from proto_mtl_ros.data.bags.recorded_frames import RecordedFrame, RecordedFrames
-from proto_mtl_ros.data.bags.recording import (
-    BagRecording,
-    Recording,
-    decode_picture,
-    image_arguments,
-)
+from proto_mtl_ros.data.bags.recording import BagRecording, Recording
 from proto_mtl_ros.drawing.contact_sheet import SheetRow
 from proto_mtl_ros.encodings import decode_image
+from proto_mtl_ros.errors import BagError
 from proto_mtl_ros.evaluation.bag_pass import Progress
 from proto_mtl_ros.evaluation.depth_error import DepthComparison, depth_error
 from proto_mtl_ros.evaluation.frame_album import FrameAlbum
@@ -165,9 +163,15 @@ class ResultReader:
         if isinstance(self._recording, BagRecording) and self._calibration is not None:
             frames = RecordedFrames(self._recording, self._calibration)
             return frames.starting_at(self._first)
-        own = self._recording.topics.image.name
-        messages = (message for message in self._recording.messages() if message.topic == own)
-        return (RecordedFrame(m.stamp, decode_picture(m), None) for m in messages)
+        return self._frames_of_sequence()
+
+    def _frames_of_sequence(self) -> Iterator[RecordedFrame]:
+        for message in self._recording.messages():
+            if message.topic == self._recording.topics.image.name:
+                with suppress(BagError):  # the node has counted it
+                    rgb, camera = decode_picture(message), self._recording.camera or None
+                    fitted = camera and camera.fitted(rgb.shape[1], rgb.shape[0])
+                    yield RecordedFrame(message.stamp, rgb, fitted)
 
     def _add(self, stamp: int, frame: RecordedFrame, live: Mapping[str, np.ndarray]) -> None:
         seconds, error = self._seconds(stamp), None

@@ -22,7 +22,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
 
-from proto_mtl_ros.data.bags.bag import decode, typestore
+from proto_mtl_ros.data.bags.message_types import decode, typestore
 from proto_mtl_ros.data.bags.stamp_log import StampLog, header_stamp
 from proto_mtl_ros.data.bags.writer import BagWriter
 from proto_mtl_ros.errors import BagError, ConfigError, ProtoMtlError, file_trouble

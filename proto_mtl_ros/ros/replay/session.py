@@ -56,7 +56,8 @@ class ReplayOptions:
 
     ``parameters`` of the node are by name, in YAML spelling; "model" must be among them. For rate,
     seconds, start and loops see ``Player.play``. ``fps`` is of a recording without times.
-    ``compare``: run the images offline as well. ``command``: the words that started it.
+    ``compare``: run the images offline as well. ``command``: the words that started it. For camera
+    see ``given_camera``.
     """
 
     recording: Path
@@ -73,6 +74,8 @@ class ReplayOptions:
     domain_id: int | None = None
     compare: bool = True
     command: tuple[str, ...] = ()
+    camera: Path | None = None
+    no_camera: bool = False
 
     @property
     def results(self) -> Path:
@@ -138,6 +141,7 @@ class ReplaySession:
 
     def __init__(self, options: ReplayOptions, recording: Recording, progress: Progress) -> None:
         self._options, self._topics = options, recording.topics
+        self._given = recording.camera
         self._progress, self._images = progress, options.images(recording)
         self._children: list[Child] = []
         self._stage = ""
@@ -230,11 +234,13 @@ class ReplaySession:
             "start": options.start,
             "loops": options.loops,
             "image-topic": self._topics.image.name,
-            "info-topic": None if info is None else info.name,
+            "info-topic": info.name if info and self._given is None else None,
             "seconds": options.seconds,
             "fps": options.fps,
+            "camera": options.camera,
         }
         arguments = ["-m", "proto_mtl_ros.ros.replay.player", str(options.recording), "--clock"]
+        arguments += ["--no-camera"] if options.no_camera else []
         return arguments + [
             f"--{name}={value}" for name, value in given.items() if value is not None
         ]

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 
-from proto_mtl_ros.data.bags.bag import Bag, decode, typestore
+from proto_mtl_ros.data.bags.bag import Bag
+from proto_mtl_ros.data.bags.message_types import decode, typestore
 from proto_mtl_ros.data.bags.stamp_log import header_stamp
 from proto_mtl_ros.data.bags.writer import BagWriter
 from proto_mtl_ros.errors import BagError

@@ -18,7 +18,8 @@ from dataset_command import dataset_command
 from moving_recording import depth_of, moving
 from rosbags.rosbag2 import StoragePlugin, Writer
 
-from proto_mtl_ros.data.bags.bag import Bag, BagMessage, typestore
+from proto_mtl_ros.data.bags.bag import Bag, BagMessage
+from proto_mtl_ros.data.bags.message_types import typestore
 from proto_mtl_ros.data.folder import Folder
 from proto_mtl_ros.data.registry import open_source
 from proto_mtl_ros.errors import BagError, DataError, ProtoMtlError
@@ -66,7 +67,7 @@ def test_a_camera_can_be_given_where_the_recording_has_none(
     changes: dict[str, Callable[[Any], Any]] = {
         "no camera_info beside": lambda info: None,
         "is not calibrated": lambda info: replace(info, k=np.zeros(9), p=np.zeros(12)),
-        "camera_info of .* cannot be used": lambda info: replace(info, k=np.full(9, np.nan)),
+        "camera_info cannot be used": lambda info: replace(info, k=np.full(9, np.nan)),
     }
     for number, (said, change) in enumerate(changes.items()):
         path = with_other_info(recording, tmp_path / str(number), change)

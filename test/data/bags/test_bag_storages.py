@@ -14,14 +14,12 @@ import mcap.writer
 import numpy as np
 import pytest
 import yaml
-from rosbags.rosbag1 import Writer as Ros1Writer
+from ros1_bags import ros1_image, write_ros1
 from rosbags.rosbag2 import StoragePlugin, Writer
-from rosbags.typesys import Stores, get_typestore
 
 from proto_mtl_ros.data.bags import mcap_storage
-from proto_mtl_ros.data.bags import storage as bag_storage
-from proto_mtl_ros.data.bags.bag import Bag, typestore
-from proto_mtl_ros.data.bags.summary import summarise
+from proto_mtl_ros.data.bags.bag import Bag
+from proto_mtl_ros.data.bags.message_types import typestore
 from proto_mtl_ros.errors import BagError
 from recordings import image_message, write_recording
 
@@ -72,7 +70,10 @@ BAD: list[tuple[str, Callable[[Path], Path]]] = [
     ("copy it again", content("new.mcap", b"\x89MCAP0\r\n\x01")),
     ("damaged", content("old.db3", b"SQLite format 3\x00" + bytes(300))),
     ("damaged", content("old.bag", b"#ROSBAG V2.0\n")),
-    ("make its index with `rosbag reindex", ros1_without_index),
+    ("was never closed: make its index with `rosbag reindex", ros1_without_index),
+    ("make its index with `rosbag reindex",
+     lambda path: ros1_without_index(path).rename(path / "x.bag.active")),
+    ("run `git lfs pull`", content("new.mcap", b"version https://git-lfs.github.com/spec/v1\n")),
     ("holds neither .mcap nor .db3", lambda path: path),
     ("neither a file nor a folder",
      lambda path: os.mkfifo(path / "new.mcap") or path / "new.mcap"),  # type: ignore[func-returns-value]
@@ -145,6 +146,7 @@ LAYOUTS: dict[str, dict[str, Any]] = {
     "no chunks": {"use_chunking": False},
     "no index": {"index_types": mcap.writer.IndexType.NONE, "use_statistics": False},
     "no repeated channels": {"repeat_channels": False, "repeat_schemas": False},
+    "channels without their types": {"repeat_schemas": False},
     "nothing": {
         "use_chunking": False, "use_statistics": False, "use_summary_offsets": False,
         "repeat_channels": False, "repeat_schemas": False,
@@ -231,116 +233,3 @@ def test_a_folder_of_which_one_file_was_cut_is_read(tmp_path: Path) -> None:
         stamps = [message.stamp for message in bag.messages(["/image"])]
         assert stamps[0] == 5 and 16 <= len(stamps) <= 21
         assert ["bag_1.mcap is cut off" in note for note in bag.notes] == [True]
-
-
-OLD = get_typestore(Stores.ROS1_NOETIC)
-
-
-def ros1_header() -> Any:
-    time = OLD.types["builtin_interfaces/msg/Time"](sec=5, nanosec=7)
-    return OLD.types["std_msgs/msg/Header"](seq=3, stamp=time, frame_id="cam")
-
-
-def ros1_image(pixels: np.ndarray) -> Any:
-    return OLD.types["sensor_msgs/msg/Image"](
-        ros1_header(), 40, 60, "rgb8", 0, 180, pixels.reshape(-1)
-    )
-
-
-def write_ros1(path: Path, messages: list[tuple[str, Any]]) -> Path:
-    with Ros1Writer(path) as writer:
-        for topic, message in messages:
-            kind = message.__msgtype__
-            connection = writer.add_connection(topic, kind, typestore=OLD)
-            writer.write(connection, 9, bytes(OLD.serialize_ros1(message, kind)))
-    return path
-
-
-def test_types_are_decoded_as_the_recording_defines_them(tmp_path: Path) -> None:
-    """A type that this package does not know, and one that it knows with other fields."""
-    path = tmp_path / "x.mcap"
-    other = "string what\nuint8[] bytes\n" + "=" * 80 + "\nMSG: std_msgs/Unused\nuint8 a\n"
-    with path.open("wb") as sink:
-        writer = mcap.writer.Writer(sink)
-        writer.start("ros2")
-        for topic, kind, text, data in (
-            ("/thing", "my_msgs/msg/Thing", "uint8 value\nuint8 MOST=7\n", b"\0\1\0\0\5"),
-            ("/known", "std_msgs/msg/String", other, b"\0\1\0\0\3\0\0\0ab\0\0\1\0\0\0\7"),
-            ("/broken", "std_msgs/msg/String", "(", b"\0\1\0\0\3\0\0\0ab\0"),
-            ("/foreign", "x", "{}", b"{}"),
-        ):
-            encoding = "jsonschema" if topic == "/foreign" else "ros2msg"
-            schema = writer.register_schema(kind, encoding, text.encode())
-            coded = "json" if topic == "/foreign" else "cdr"
-            writer.add_message(writer.register_channel(topic, coded, schema), 5, data, 5)
-        writer.finish()
-    with Bag(path) as bag:
-        found = {message.topic: message.decode() for message in bag.messages()}
-        assert bag.notes == ("/foreign is recorded as json: passed over",)
-    assert list(found) == ["/thing", "/known", "/broken"]
-    assert found["/thing"].value == 5
-    assert (found["/known"].what, found["/known"].bytes.tolist()) == ("ab", [7])
-    assert found["/broken"].data == "ab"
-
-
-@pytest.mark.parametrize("kind", ["old.bag", "converted.mcap"])
-def test_a_ros1_bag_is_read_as_if_it_were_of_ros2(kind: str, tmp_path: Path) -> None:
-    pixels = images(1)[0]
-    k = np.arange(9.0)
-    roi = OLD.types["sensor_msgs/msg/RegionOfInterest"](0, 0, 0, 0, False)
-    info = OLD.types["sensor_msgs/msg/CameraInfo"](
-        ros1_header(), 40, 60, "plumb_bob", np.zeros(5), k, k, np.arange(12.0), 0, 0, roi
-    )
-    path = tmp_path / kind
-    if kind == "old.bag":
-        write_ros1(path, [("/image", ros1_image(pixels)), ("/camera_info", info)])
-    else:  # as `mcap convert` makes it of one
-        with path.open("wb") as sink:
-            writer = mcap.writer.Writer(sink)
-            writer.start("ros1")
-            for topic, message in (("/image", ros1_image(pixels)), ("/camera_info", info)):
-                name = message.__msgtype__
-                schema = writer.register_schema(name.replace("/msg/", "/"), "ros1msg", b"")
-                channel = writer.register_channel(topic, "ros1", schema)
-                writer.add_message(channel, 9, bytes(OLD.serialize_ros1(message, name)), 9)
-            writer.finish()
-    with Bag(path) as bag:
-        image, camera = bag.first("/image"), bag.first("/camera_info")
-        assert {topic.name: topic.type for topic in bag.topics} == {
-            "/image": "sensor_msgs/msg/Image",
-            "/camera_info": "sensor_msgs/msg/CameraInfo",
-        }
-    assert image is not None and camera is not None
-    assert image.stamp == 5_000_000_007
-    assert image.decode().header.frame_id == "cam"
-    assert (image.decode().data.reshape(40, 60, 3) == pixels).all()
-    assert (camera.decode().k == k).all()
-
-
-def test_a_ros1_bag_whose_messages_are_scattered_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Every message in the order of time would unpack another chunk."""
-    path = tmp_path / "old.bag"
-    kind = "sensor_msgs/msg/Image"
-    message = bytes(OLD.serialize_ros1(ros1_image(images(1)[0]), kind))
-    with Ros1Writer(path) as writer:
-        writer.chunk_threshold = 1
-        connections = [writer.add_connection(f"/{n}", kind, typestore=OLD) for n in (0, 1)]
-        for number in range(20):
-            writer.write(connections[number % 2], 100 + number, message)
-    with Bag(path) as bag:
-        assert len(list(bag.messages())) == 20
-    monkeypatch.setattr(bag_storage, "_FREE", 0)
-    monkeypatch.setattr(bag_storage, "_FACTOR", 0.5)
-    with pytest.raises(BagError, match="are scattered: sort it with `rosbag filter`"):
-        Bag(path)
-
-
-def test_of_a_ros1_bag_types_that_ros2_does_not_have_are_passed_over(tmp_path: Path) -> None:
-    goal = OLD.types["actionlib/msg/TwoIntsGoal"](1, 2)
-    messages = [("/wait", goal), ("/image", ros1_image(images(1)[0]))]
-    with Bag(write_ros1(tmp_path / "old.bag", messages)) as bag:
-        assert [message.topic for message in bag.messages()] == ["/image"]
-        notes = summarise(bag).notes
-    assert "/wait: none of its 1 messages can be read" in notes

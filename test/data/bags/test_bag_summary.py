@@ -13,8 +13,9 @@ import mcap.writer
 import numpy as np
 import pytest
 
-from proto_mtl_ros.data.bags.bag import Bag, typestore
+from proto_mtl_ros.data.bags.bag import Bag
 from proto_mtl_ros.data.bags.frames import BagFrames
+from proto_mtl_ros.data.bags.message_types import typestore
 from proto_mtl_ros.data.bags.summary import BagSummary, TopicSummary, summarise
 from proto_mtl_ros.data.bags.topics import choose_topics
 from proto_mtl_ros.data.bags.writer import BagWriter
@@ -56,14 +57,14 @@ def test_rates_sizes_and_uses(tmp_path: Path) -> None:
         messages.append(("/labels", picture(time, "mono8"), time))
     summary, topics = summary_of(write(tmp_path / "bag", messages))
     assert summary.duration == pytest.approx(1.0) and not summary.notes
-    assert {name: one.use for name, one in topics.items()} == {
+    assert {name: one.look.use for name, one in topics.items()} == {
         "/color/image": "image",
         "/color/camera_info": "camera_info",
         "/depth/image": "depth",
         "/labels": "labels",
     }
     image = topics["/color/image"]
-    assert (image.count, image.size, image.encoding, image.frame_id) == (
+    assert (image.count, image.look.size, image.look.encoding, image.look.frame_id) == (
         11, "30x20", "rgb8", "camera",
     )  # fmt: skip
     assert image.rate == pytest.approx(10.0) and image.largest_gap == pytest.approx(0.1)
@@ -108,14 +109,15 @@ def test_compressed_topics_and_those_of_no_use(tmp_path: Path) -> None:
     ]
     summary, topics = summary_of(write(tmp_path / "bag", messages))
     assert any("is not calibrated" in note for note in summary.decisions)
-    assert {name: (one.use, one.size) for name, one in topics.items() if "cut" not in name} == {
+    looks = {name: one.look for name, one in topics.items() if "cut" not in name}
+    assert {name: (look.use, look.size) for name, look in looks.items()} == {
         "/color/compressed": ("image", "30x20"),
         "/depth/compressed": ("depth", "30x20"),
         "/confidence": ("", "30x20"),
         "/words": ("", ""),
         "/color/camera_info": ("", "30x20"),
     }
-    assert topics["/cut/compressed"].size.startswith("not readable (")
+    assert topics["/cut/compressed"].look.size.startswith("not readable (")
     assert topics["/words"].count == 1 and topics["/words"].repeated == 0
 
 
@@ -125,7 +127,7 @@ def test_a_topic_without_messages_is_listed_and_not_chosen(tmp_path: Path) -> No
         writer.add_topic("/image", IMAGE)
         writer.write("/image", START, picture(0))
     summary, topics = summary_of(tmp_path / "bag")
-    assert topics["/rgb/image"].count == 0 and topics["/rgb/image"].use == ""
+    assert topics["/rgb/image"].count == 0 and topics["/rgb/image"].look.use == ""
     assert summary.camera is not None and summary.camera.image.name == "/image"
     with (
         Bag(tmp_path / "bag") as bag,

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from proto_mtl_ros.data.bags.bag import typestore
 from proto_mtl_ros.data.bags.calibration import Calibration, is_rectified, recorded_transform
 from proto_mtl_ros.data.bags.frames import BagFrames
+from proto_mtl_ros.data.bags.message_types import typestore
 from proto_mtl_ros.data.bags.recording import BagRecording
 from proto_mtl_ros.errors import DataError
 from recordings import COLOUR_FRAME, DEPTH_FRAME, START, image_message, info_message, write_messages

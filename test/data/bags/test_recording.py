@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import os
 import struct
+from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import cv2
@@ -12,7 +14,7 @@ import numpy as np
 import pytest
 
 from proto_mtl_ros.data.bags.bag import Bag
-from proto_mtl_ros.data.bags.recording import decode_picture
+from proto_mtl_ros.data.bags.pictures import decode_depth, decode_picture
 from proto_mtl_ros.data.bags.recording_kinds import open_recording
 from proto_mtl_ros.data.bags.topics import choose_topics
 from proto_mtl_ros.errors import BagError
@@ -33,12 +35,16 @@ os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 COMPRESSED = "sensor_msgs/msg/CompressedImage"
 RGB = np.zeros((4, 6, 3), np.uint8)
 DEPTH = np.full((4, 6), 1500, np.uint16)
+PNG = cv2.imencode(".png", DEPTH)[1].reshape(-1)
 MESSAGES = {
     "rgb8": image_message(RGB, "rgb8", START),
     "mono8": image_message(RGB[..., 0], "mono8", START),
     "16UC1": image_message(DEPTH, "16UC1", START),
     "32FC1": image_message(DEPTH.astype(np.float32), "32FC1", START),
     "jpeg": jpeg_message(RGB, START),
+    "mono16": image_message(DEPTH, "mono16", START),
+    "png": replace(jpeg_message(RGB, START), format="png", data=PNG),
+    "16UC1 png": replace(jpeg_message(RGB, START), format="16UC1; png compressed ", data=PNG),
     "info": info_message(6, 4, 5.0, START),
 }
 
@@ -76,6 +82,17 @@ REALSENSE = {
          "/c/color/image", None, "/c/depth/image"),
         ({"/cam/image": "rgb8", "/cam/segmentation/image": "mono8", "/cam/label": "mono8"},
          "/cam/image", None, None),
+        # 16 bits of one channel may be heat, infrared light, what a laser has got back, or depth
+        ({"/cam/color": "rgb8", "/thermal/image_raw": "mono16", "/c/infra/image": "16UC1",
+          "/ouster/signal_image": "mono16", "/ouster/reflec_image": "16UC1",
+          "/cam/depth/confidence": "mono16"}, "/cam/color", None, None),
+        ({"/cam/color": "rgb8", "/cam/depth": "mono16"}, "/cam/color", None, "/cam/depth"),
+        ({"/thermal/image_raw": "mono16"}, "/thermal/image_raw", None, None),
+        ({"/cam/color": "jpeg", "/cam/depth/compressed": "png"}, "/cam/color", None,
+         "/cam/depth/compressed"),
+        ({"/cam/color": "jpeg", "/cam/a/compressed": "16UC1 png"}, "/cam/color", None,
+         "/cam/a/compressed"),
+        ({"/cam/color": "jpeg", "/cam/ir/compressed": "png"}, "/cam/color", None, None),
         ({"/mono/image_raw": "mono8"}, "/mono/image_raw", None, None),
         ({"/cam/rgb": "rgb8", "/cam/rgb/depth": "16UC1"}, "/cam/rgb", None, "/cam/rgb/depth"),
         # As Gazebo names an RGB-D camera; what was made from its images comes after them.
@@ -125,9 +142,9 @@ def test_a_bag_gives_pictures_and_depth_in_metres(tmp_path: Path) -> None:
     with open_recording(write_recording(tmp_path / "bag", frames=3)) as recording:
         stamps = [m.stamp for m in recording.messages() if m.type == COMPRESSED]
         found = recording.pictures({stamps[1]})
-        depth, frame = list(recording.depth_frames())[1].decode()
+        depth = decode_depth(list(recording.depth_frames())[1])
         assert (recording.kind, recording.frames, round(recording.rate)) == ("bag", 3, 10)
-        assert recording.image_frame() == frame == COLOUR_FRAME
+        assert recording.frame_of(recording.topics.depth) == COLOUR_FRAME
         # a stamp that no image has is left out
         assert list(recording.pictures({stamps[2], 5})) == [stamps[2]]
     assert list(found) == [stamps[1]]
@@ -197,6 +214,36 @@ def test_a_video_of_no_possible_rate_needs_one(tmp_path: Path) -> None:
         assert recording.rate == pytest.approx(100)
 
 
+@pytest.mark.parametrize("count", [0, 2, 50, 1 << 31])
+def test_a_video_plays_to_its_end_whatever_its_header_says(count: int, tmp_path: Path) -> None:
+    path = video(tmp_path / "clip.avi", 5)
+    content = bytearray(path.read_bytes())
+    for place in (content.index(b"avih") + 24, content.index(b"strh") + 40):
+        struct.pack_into("<I", content, place, count)
+    path.write_bytes(content)
+    with open_recording(path) as recording:
+        stamps = [message.stamp for message in recording.messages()]
+        assert list(recording.pictures(stamps)) == stamps
+    assert np.diff(stamps).tolist() == [50_000_000] * 4
+
+
+def test_a_video_of_a_varying_rate_keeps_its_times(tmp_path: Path) -> None:
+    av = pytest.importorskip("av", reason="PyAV is not installed")
+    path, times = tmp_path / "clip.mkv", [0, 33, 66, 166, 266]
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("mpeg4", rate=30)
+        stream.width, stream.height, stream.codec_context.time_base = 64, 48, Fraction(1, 1000)
+        for time in (*times, None):
+            frame = None
+            if time is not None:
+                frame = av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8), "rgb24")
+                frame.pts, frame.time_base = time, Fraction(1, 1000)
+            out.mux(stream.encode(frame))
+    with open_recording(path) as recording:
+        stamps = [message.stamp for message in recording.messages()]
+    assert [(stamp - stamps[0]) // 1_000_000 for stamp in stamps] == times
+
+
 def test_a_single_image_and_a_pipe_are_no_video(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -255,16 +302,21 @@ def test_options_that_do_not_fit_the_kind_of_recording_are_refused(tmp_path: Pat
     with pytest.raises(BagError, match="give --fps between"):
         open_recording(bag, fps=0)
     with open_recording(bag) as recording:
-        assert list(recording.depth_frames()) == [] and recording.depth_frame() == ""
+        assert list(recording.depth_frames()) == [] and recording.frame_of(None) == ""
     images = tmp_path / "images"
     images.mkdir()
     cv2.imwrite(str(images / "a.png"), RGB)
     (images / "b.bmp").write_bytes(b"BM but no more")
+    with open_recording(images) as recording:
+        assert len(list(recording.messages())) == 1
+        assert "1 images are left out, the first: " in recording.notes[0]
+        (images / "a.png").rename(tmp_path / "a.png")
     with (
-        pytest.raises(BagError, match=r"b\.bmp is not a readable image"),
+        pytest.raises(BagError, match=r"none of the 1 images.*b\.bmp is not a readable image"),
         open_recording(images) as recording,
     ):
         list(recording.messages())
+    (tmp_path / "a.png").rename(images / "a.png")
     (images / "b.bmp").unlink()
     own = open_recording(images).topics.image.name
     assert open_recording(images, image_topic=own).frames == 1
@@ -279,8 +331,9 @@ def test_the_kitchen_recording_is_understood(kitchen_bag: Path) -> None:
         assert recording.frames == 240
         assert recording.topics.depth is not None
         assert recording.topics.depth.name == "/camera/depth/image_rect_raw"
-        depth, frame = next(recording.depth_frames()).decode()
-        assert frame != recording.image_frame()
+        depth = decode_depth(next(recording.depth_frames()))
+        frames = [recording.frame_of(t) for t in (recording.topics.image, recording.topics.depth)]
+        assert frames[0] != frames[1]
     assert 0.5 < float(np.nanmedian(depth)) < 5
 
 
