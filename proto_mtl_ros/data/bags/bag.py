@@ -82,7 +82,6 @@ def stamped(topic: str, kind: str, time: int, stamp: int, frame: str, **fields: 
 
 
 def stamped_picture(topic: str, time: int, stamp: int, frame: str, rgb: np.ndarray) -> BagMessage:
-    """Return an Image message of pixels uint8 [H, W, 3]."""
     height, width = rgb.shape[:2]
     return stamped(
         topic, "sensor_msgs/msg/Image", time, stamp, frame, height=height, width=width,
@@ -223,7 +222,6 @@ class Bag:
 
     @property
     def duration(self) -> float:
-        """Seconds from the first message to the last."""
         return (self.span[1] - self.span[0]) / 1e9
 
     def messages(

@@ -192,7 +192,6 @@ def _quiet_opencv() -> Iterator[None]:
 
 
 def _natural_order(path: Path) -> list[int | str]:
-    """Sort key that puts ``frame10`` behind ``frame9``."""
     parts = re.split(r"(\d+)", path.name)
     # what stands between numbers comes first, so text meets text; "²" is a digit and no number
     return [int(part) if place % 2 else part.lower() for place, part in enumerate(parts)]

@@ -112,7 +112,6 @@ class RecordedFrames:
         return [image.stamp for image, _ in self._chosen()]
 
     def has_partner(self, stamp: int, topic: str) -> bool:
-        """Tell whether a frame that has passed has a partner in a topic."""
         return topic in self._places[stamp][1]
 
     def at(self, stamp: int, only: Collection[str] | None = None) -> RecordedFrame:
@@ -153,7 +152,6 @@ class RecordedFrames:
         return notes
 
     def _chosen(self) -> Iterator[tuple[BagMessage, dict[str, BagMessage]]]:
-        """Yield the images that are asked for, each with its partners."""
         self._reset()
         first, last = 0, None
         if self._part is not None:

@@ -57,7 +57,6 @@ class Recording(ABC):
 
     @property
     def rate(self) -> float:
-        """Colour images per second."""
         return (self.frames - 1) / self.duration if self.duration > 0 and self.frames > 1 else 0.0
 
     @property
@@ -94,7 +93,6 @@ class Recording(ABC):
         return iter(())
 
     def _info_of(self, camera: Camera, image: BagMessage) -> BagMessage:
-        """Return a camera's CameraInfo for an image."""
         assert self.topics.camera_info is not None
         everything = typestore().types["sensor_msgs/msg/RegionOfInterest"](0, 0, 0, 0, False)
         return stamped(
@@ -199,7 +197,6 @@ class BagRecording(Recording):
 
     @property
     def depth_info(self) -> Topic | None:
-        """The CameraInfo of the depth topic, None where there is none."""
         return self._nearest_info(self.topics.depth) if self.topics.depth else None
 
     def size_of(self, topic: Topic) -> tuple[int, int] | None:
