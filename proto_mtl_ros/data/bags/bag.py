@@ -153,7 +153,8 @@ class Bag:
                 unpack_file(file, self._scratch.path / file.stem)
                 file = self._scratch.path / file.stem
             if _kind_of(file) not in _STORAGES:
-                raise ValueError(f"{file.name} is neither .mcap nor .db3")
+                hint = "videos and folders of images are for `bag replay`"
+                raise BagError(f"{file} is neither .mcap, .db3 nor .bag: {hint}")
             self._storages.append(_STORAGES[_kind_of(file)](file))
         return metadata
 

@@ -74,7 +74,8 @@ class RecordedFrames:
         self._depth_topic = depth.name if depth is not None else None
         self._labels_topic = labels_topic
         self._partners = [name for name in (self._depth_topic, labels_topic) if name]
-        self._limit = round(tolerance * _NS)
+        # times of recording are as late as the way of a message was long
+        self._limit = round(max(tolerance, 0.05 if recording.by_time else 0) * _NS)
         self._every, self._believed = every, believed
         self._part = None if part == (0.0, 1.0) else part
         count = recording.topics.image.count

@@ -135,7 +135,7 @@ class BagRecording(Recording):
     ) -> None:
         self._bag = path if isinstance(path, Bag) else Bag(path)
         self.path = self._bag.path
-        self._by_time: frozenset[str] = frozenset()
+        self.by_time: frozenset[str] = frozenset()
         self._whole: set[int] = set()
         self._has_video = any(topic.type == VIDEO_PACKET for topic in self._bag.topics)
         try:
@@ -161,7 +161,7 @@ class BagRecording(Recording):
         constant = [name for name in pictures if self._has_one_stamp(name)]
         if constant:
             infos = (topics.camera_info, topics.depth and self._nearest_info(topics.depth))
-            self._by_time = frozenset((*pictures, *(info.name for info in infos if info)))
+            self.by_time = frozenset((*pictures, *(info.name for info in infos if info)))
             names = " and ".join(constant)
             yield f"all messages of {names} have one stamp: times of recording are used"
 
@@ -180,7 +180,7 @@ class BagRecording(Recording):
         for message in decoded_video(self._bag.messages(names, begin, stop), self._whole):
             if start is not None and message.time < start:
                 continue  # needed to decode what comes later
-            if message.topic in self._by_time:
+            if message.topic in self.by_time:
                 cdr = shifted(message.cdr, message.time - message.stamp)
                 message = replace(message, cdr=cdr)
             yield message

@@ -11,6 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from encoded import turned_jpeg
 
 from proto_mtl_ros.data.bags.pictures import decode_picture
 from proto_mtl_ros.data.bags.recording_kinds import open_recording
@@ -27,11 +28,14 @@ def test_a_folder_of_images_plays_in_natural_order(tmp_path: Path) -> None:
         image = np.full((8, 10, 3), number * 10, np.uint8)
         cv2.imwrite(str(tmp_path / f"frame{number}.{suffix}"), image)
     (tmp_path / "notes.txt").write_text("not an image")
+    photo = cv2.imencode(".jpg", np.full((8, 10, 3), 150, np.uint8))[1].tobytes()
+    (tmp_path / "frame11.jpg").write_bytes(turned_jpeg(photo))
     with open_recording(tmp_path, fps=4) as recording:
         messages = list(recording.messages())
         pictures = recording.pictures({m.stamp for m in messages})
-    assert [int(pictures[m.stamp].mean().round()) for m in messages] == [20, 90, 100]
-    assert np.diff([m.stamp for m in messages]).tolist() == [250_000_000] * 2
+    assert [int(pictures[m.stamp].mean().round()) for m in messages] == [20, 90, 100, 150]
+    assert pictures[messages[3].stamp].shape == (10, 8, 3)  # as its EXIF says
+    assert np.diff([m.stamp for m in messages]).tolist() == [250_000_000] * 3
     assert messages[0].stamp > 0  # 0 would mean "no time"
     assert recording.topics.depth is None
 
