@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from .parts import CLASSES, WALL
+from .parts import CLASSES
 from .plan import Plan, touch
 
 WORTH = np.array([3.2, 0.5, 0.2, 1.7, 0.35, 1.6, 2.1, 1.0, 1.4, 2.4, 1.6, 0.65, 1.0, 0.2])
@@ -112,7 +112,7 @@ def worth(hits: Hits, rng: np.random.Generator) -> bool:
     if nothing:
         return False
     counts = np.bincount(hits.labels, minlength=256)[: len(CLASSES)] / len(hits.labels)
-    if counts[WALL] > 0.48 and rng.random() < 0.7:
+    if counts[CLASSES.index("wall")] > 0.48 and rng.random() < 0.7:
         return False
     return bool(
         rng.random() < 0.04

@@ -6,8 +6,10 @@ World frame: metres, x east, y north, z up.
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -18,9 +20,6 @@ CLASSES = (
 """The 13 classes of NYU by alphabet, then people. After the usual mapping of NYU's 40 classes to
 13: rugs are floor, doors wall, curtains and blinds window, desks table, counters and shelves
 furniture; lamps, plants, pillows, mirrors, baths and toilets objects; skirting boards wall."""
-BED, BOOKS, CEILING, CHAIR, FLOOR, FURNITURE, OBJECTS = range(7)
-PICTURE, SOFA, TABLE, TV, WALL, WINDOW, PERSON = range(7, 14)
-
 Point = tuple[float, float, float]
 
 
@@ -54,12 +53,18 @@ class Surface:
 
 @dataclass
 class Part:
-    """One shape of the scene: one mesh, one surface, one class."""
+    """One shape of the scene: one mesh, one surface, one class. The sun shines through panes."""
 
-    name: str
     mesh: Mesh
     surface: Surface
-    label: int
+    label: str
+    pane: bool = False
+
+
+def rows(name: str) -> list[dict[str, str]]:
+    """The lines of a table that lies here."""
+    with Path(__file__).with_name(name).open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def scaled(mesh: Mesh, scale: np.ndarray) -> Mesh:

@@ -10,7 +10,7 @@ import numpy as np
 from backports import zstd
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 
-from proto_mtl_ros.data.bags.bag import typestore
+from proto_mtl_ros.data.bags.message_types import stamped_header, typestore
 from proto_mtl_ros.files import NewFolder
 
 from .camera import Lens, develop
@@ -81,8 +81,7 @@ def _write(frames: list[Path], folder: Path) -> None:
         connections = {}
         for i, (path, gain) in enumerate(zip(frames, exposures(frames))):
             stamp = START_NS + round(i * 1e9 / RATE)
-            time = store.types["builtin_interfaces/msg/Time"](*divmod(stamp, 10**9))
-            header = store.types["std_msgs/msg/Header"](time, FRAME_ID)
+            header = stamped_header(stamp, FRAME_ID)
             with np.load(path) as data:
                 photo = develop(data["color"], Lens(np.full(3, gain)), rng)
                 images = {

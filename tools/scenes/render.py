@@ -98,12 +98,12 @@ def render_scene(furniture: Path, chunk, seed: int):
 def render_chunk(furniture: Path, folder: Path, number: int) -> None:
     from tqdm import tqdm
 
-    from . import scene
     from .dataset import Chunk, SceneRecord
+    from .models import load_model
 
     chunk = Chunk(folder)
     used = {name for record in chunk.scenes for name in record.models.split()}
-    models = [scene.model(furniture, *name.split("/")) for name in sorted(used)]
+    models = [load_model(furniture, *name.split("/")) for name in sorted(used)]
     done = {record.seed for record in chunk.scenes}
     seeds = (s for s in range(number * SCENES + 1, (number + 1) * SCENES) if s not in done)
     with tqdm(desc=folder.name, total=FRAMES, initial=chunk.frames, unit="frame") as bar:

@@ -16,7 +16,7 @@ import numpy as np
 import pyoidn
 
 from .camera import Hits, Pinhole, Pose
-from .parts import Part, Surface
+from .parts import CLASSES, Part, Surface
 
 mi.set_variant("llvm_ad_rgb")
 
@@ -43,7 +43,7 @@ def _vector(kind: type, values: np.ndarray):
 
 class Room:
     """The loaded scene. ``sun``: direction towards it [3] and radiance [3] of what falls through
-    the parts named ``pane``, or None."""
+    panes, or None."""
 
     def __init__(self, parts: list[Part], sun: tuple[np.ndarray, np.ndarray] | None = None) -> None:
         meshes = [part.mesh for part in parts]
@@ -59,7 +59,7 @@ class Room:
         owner = np.repeat(np.arange(len(parts)), [len(m.faces) for m in meshes]).astype(np.uint32)
         self._owner, self._faces = mi.UInt32(owner), mi.UInt32(faces.ravel())
         corners = np.concatenate([m.vertices[m.faces] for m in meshes]).astype(np.float32)
-        self._labels = np.array([part.label for part in parts], np.uint8)
+        self._labels = np.array([CLASSES.index(part.label) for part in parts], np.uint8)
         self._surfaces([part.surface for part in parts])
         self._emitters([part.surface for part in parts], corners, owner)
         mesh = mi.Mesh("room", starts[-1] + len(vertices[-1]), len(faces))
@@ -71,7 +71,7 @@ class Room:
         toward, shine = sun or (np.array([0.0, 0, 1]), np.zeros(3))
         self._sun = _vector(mi.Vector3f, toward / np.linalg.norm(toward))
         self._shine = _vector(mi.Color3f, shine)
-        self._pane = mi.UInt32(np.array([part.name == "pane" for part in parts], np.uint32))
+        self._pane = mi.UInt32(np.array([part.pane for part in parts], np.uint32))
         dr.make_opaque(self._sun, self._shine)
 
     def _surfaces(self, surfaces: list[Surface]) -> None:

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 
 import numpy as np
@@ -14,22 +13,7 @@ import numpy as np
 from . import textures
 from .camera import Pinhole, Pose, look
 from .models import Model, load_model
-from .parts import (
-    CEILING,
-    CLASSES,
-    FLOOR,
-    OBJECTS,
-    PICTURE,
-    WALL,
-    WINDOW,
-    Part,
-    Point,
-    Surface,
-    box,
-    cloth,
-    join,
-    quad,
-)
+from .parts import Part, Point, Surface, box, cloth, join, quad, rows
 from .plan import EAST, NORTH, SOUTH, WEST, Opening, Plan
 from .shell import slab, wall
 
@@ -76,9 +60,9 @@ def shell() -> list[Part]:
     reveal.faces = reveal.faces[[0, 1, 4, 5, 8, 9, 10, 11]]  # open to both sides
     columns = [(max(y - 0.035, t[0]), min(y + 0.035, t[1]))
                for y in (t[0], t[0] + 0.6, t[0] + 1.2, t[1])]  # fmt: skip
-    rows = [(max(y - 0.035, z[0]), min(y + 0.035, z[1])) for y in (z[0], z[0] + 0.95, z[1])]
+    lines = [(max(y - 0.035, z[0]), min(y + 0.035, z[1])) for y in (z[0], z[0] + 0.95, z[1])]
     bars = [slab(PLAN, WEST, c, z, (-0.13, -0.07)) for c in columns]
-    bars += [slab(PLAN, WEST, t, r, (-0.125, -0.075)) for r in rows]
+    bars += [slab(PLAN, WEST, t, r, (-0.125, -0.075)) for r in lines]
     skirting = [slab(PLAN, k, (0, PLAN.wall_length(k)), (0, 0.09), (0, 0.015))
                 for k in (WEST, EAST, NORTH)]  # fmt: skip
     pane = quad((-0.11, t[0], z[0]), (0, t[1] - t[0], 0), (0, 0, z[1] - z[0]))
@@ -86,16 +70,16 @@ def shell() -> list[Part]:
                 for y in (t[0] - 0.45, t[1] - 0.08)]  # fmt: skip
     rod = box((0.09, t[0] - 0.6, 2.40), (0.115, t[1] + 0.6, 2.425))
     return [
-        Part("", quad((0, 0, 0), (w, 0, 0), (0, le, 0)), planks, FLOOR),
-        Part("", quad((0, le, h), (w, 0, 0), (0, -le, 0)), above, CEILING),
-        *(Part("", wall(PLAN, k), blue if k == EAST else warm, WALL)
+        Part(quad((0, 0, 0), (w, 0, 0), (0, le, 0)), planks, "floor"),
+        Part(quad((0, le, h), (w, 0, 0), (0, -le, 0)), above, "ceiling"),
+        *(Part(wall(PLAN, k), blue if k == EAST else warm, "wall")
           for k in (NORTH, EAST, SOUTH, WEST)),
-        Part("", join(skirting), white, WALL),
-        Part("", join([reveal, *bars]), white, WINDOW),
-        Part("", pane, view, WINDOW),
-        Part("", join(curtains), fabric, WINDOW),
-        Part("", rod, Surface(color=(0.25, 0.2, 0.16)), WINDOW),
-        Part("", box((3.0, 2.3, h - 0.08), (3.4, 2.7, h - 0.02)), shine, OBJECTS),
+        Part(join(skirting), white, "wall"),
+        Part(join([reveal, *bars]), white, "window"),
+        Part(pane, view, "window"),
+        Part(join(curtains), fabric, "window"),
+        Part(rod, Surface(color=(0.25, 0.2, 0.16)), "window"),
+        Part(box((3.0, 2.3, h - 0.08), (3.4, 2.7, h - 0.02)), shine, "objects"),
     ]  # fmt: skip
 
 
@@ -106,8 +90,8 @@ def picture(at: Point, yaw: float, size: tuple[float, float], image: np.ndarray,
     back = box((-w - t, -0.03, -h - t), (w + t, -0.001, h + t))
     canvas = quad((-w, -0.032, -h), (2 * w, 0, 0), (0, 0, 2 * h))
     art = Surface(texture=image, period=size)
-    return [Part("", back.moved(at, yaw), Surface(color=frame), PICTURE),
-            Part("", canvas.moved(at, yaw), art, PICTURE)]  # fmt: skip
+    return [Part(back.moved(at, yaw), Surface(color=frame), "picture"),
+            Part(canvas.moved(at, yaw), art, "picture")]  # fmt: skip
 
 
 def build(furniture: Path) -> tuple[list[Part], list[Model]]:
@@ -126,22 +110,17 @@ def build(furniture: Path) -> tuple[list[Part], list[Model]]:
         model = load_model(furniture, row["library"], row["model"], size)
         models.append(model)
         at = (float(row["x"]), float(row["y"]), float(row["z"]))
-        for material, mesh in model.meshes.items():
-            m, new = model.materials[material], looks.get((row["look"], material), {})
+        for material, (mesh, m) in model.shapes.items():
+            new = looks.get((row["look"], material), {})
             surface = Surface(tuple(0.92 * c for c in m.color),
                               m.texture if mesh.uv is not None else None)  # fmt: skip
             if new.get("color"):
                 surface = Surface(numbers(new["color"]), None, (1, 1), numbers(new["emission"]))
                 if row["look"] == "bookcase":
                     surface.texture = textures.wood(21, surface.color)
-            label = CLASSES.index(new.get("class") or row["class"])
-            parts.append(Part("", mesh.moved(at, float(row["yaw"])), surface, label))
+            label = new.get("class") or row["class"]
+            parts.append(Part(mesh.moved(at, float(row["yaw"])), surface, label))
     return parts, models
-
-
-def rows(name: str) -> list[dict[str, str]]:
-    with Path(__file__).with_name(name).open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def numbers(text: str) -> Point | None:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 
 from . import skins
-from .parts import BOOKS, OBJECTS, PICTURE, Mesh, Surface, block, box, grid, join, quad
+from .parts import Mesh, Surface, block, box, grid, join, quad
 
 Size = tuple[float, float, float]
 Shape = tuple[Mesh, Surface, int | None]
@@ -47,7 +47,7 @@ def books(rng: Rng, low: Size, high: Size, fill: float = 1.0) -> list[Shape]:
         mesh.uv[:, 1] = (mesh.vertices[:, 2] - low[2]) / tall
         meshes.append(mesh)
         x += thick + 0.001
-    return [(join(meshes), Surface(texture=skins.spines(rng, n)), BOOKS)] if meshes else []
+    return [(join(meshes), Surface(texture=skins.spines(rng, n)), "books")] if meshes else []
 
 
 def bookcase(rng: Rng, size: Size) -> list[Shape]:
@@ -74,7 +74,7 @@ def bookcase(rng: Rng, size: Size) -> list[Shape]:
                     r = min(wide, d) * 0.3
                     mesh = disc(r, a, a + tall, r * rng.uniform(0.5, 1.2))
                     mesh = mesh.moved((middle, 0, 0), 0)
-                out.append((mesh, skins.plastic(rng), OBJECTS))
+                out.append((mesh, skins.plastic(rng), "objects"))
             x += wide + 0.01
     return out
 
@@ -217,7 +217,7 @@ def picture(rng: Rng, size: Size) -> list[Shape]:
     art = skins.painting(rng)
     period = (size[0] - 2 * border, size[2] - 2 * border)
     art = Surface(texture=art, period=period, gloss=rng.choice((0, 0.1)))
-    return [(back, skins.timber(rng), PICTURE), (canvas, art, PICTURE)]
+    return [(back, skins.timber(rng), "picture"), (canvas, art, "picture")]
 
 
 def mirror(rng: Rng, size: Size) -> list[Shape]:

@@ -8,21 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from . import skins
-from .parts import (
-    CEILING,
-    FLOOR,
-    OBJECTS,
-    WALL,
-    WINDOW,
-    Mesh,
-    Part,
-    Surface,
-    block,
-    box,
-    cloth,
-    join,
-    quad,
-)
+from .parts import Mesh, Part, Surface, block, box, cloth, join, quad
 from .plan import EAST, SOUTH, YAWS, Opening, Plan
 from .rooms import WALL as THICK
 
@@ -133,13 +119,13 @@ def shell(plan: Plan, light: Light) -> list[Part]:
     rng = np.random.default_rng(int(plan.rng.integers(1 << 40)))
     w, le, h = plan.width, plan.length, plan.height
     low, high = quad((0, 0, 0), (w, 0, 0), (0, le, 0)), quad((0, le, h), (w, 0, 0), (0, -le, 0))
-    parts = [Part("", low, skins.floor(rng, plan.wet), FLOOR)]
-    parts.append(Part("", high, skins.ceiling(rng), CEILING))
+    parts = [Part(low, skins.floor(rng, plan.wet), "floor")]
+    parts.append(Part(high, skins.ceiling(rng), "ceiling"))
     main = skins.wall(rng, plan.wet)
     odd = rng.integers(20)  # one wall in five rooms has a colour of its own
     for k in range(4):
         surface = skins.wall(rng, False) if k == odd else main
-        parts.append(Part("", wall(plan, k), surface, WALL))
+        parts.append(Part(wall(plan, k), surface, "wall"))
     skirting = skins.timber(rng) if rng.random() < 0.4 else Surface(color=(0.88, 0.88, 0.86))
     if not plan.wet and rng.random() < 0.8:
         height, runs = rng.uniform(0.05, 0.13), []
@@ -150,24 +136,24 @@ def shell(plan: Plan, light: Light) -> list[Part]:
             edges = [0.0, *(x for o in doors for x in o), plan.wall_length(k)]
             runs += [slab(plan, k, (a, b), (0, height), (0.0, 0.014))
                      for a, b in zip(edges[::2], edges[1::2]) if b - a > 0.01]  # fmt: skip
-        parts.append(Part("", join(runs), skirting, WALL))
+        parts.append(Part(join(runs), skirting, "wall"))
     if rng.random() < 0.08:
         beams = [box((x, 0, h - 0.16), (x + 0.1, le, h)) for x in np.arange(0.3, w - 0.2, 0.9)]
-        parts.append(Part("", join(beams), skins.timber(rng), CEILING))
+        parts.append(Part(join(beams), skins.timber(rng), "ceiling"))
     for o in plan.openings:
         t = (o.start, o.end)
         if o.kind == "window":
             for mesh, surface in _window(plan, o, rng, light):
-                parts.append(Part("pane" if surface.emission else "", mesh, surface, WINDOW))
+                parts.append(Part(mesh, surface, "window", surface.emission is not None))
             continue
         deep = -THICK if o.kind == "doorway" else -0.02
         sides = [slab(plan, o.wall, (a, b), (0, o.top + 0.06), (deep, 0.015))
                  for a, b in ((t[0] - 0.06, t[0]), (t[1], t[1] + 0.06))]  # fmt: skip
         sides.append(slab(plan, o.wall, t, (o.top, o.top + 0.06), (-THICK, 0.015)))
-        parts.append(Part("", join(sides), skirting, WALL))
+        parts.append(Part(join(sides), skirting, "wall"))
         if o.kind == "doorway":
             sill = slab(plan, o.wall, t, (-0.02, 0.002), (-THICK, 0.0))
-            parts.append(Part("", sill, skins.timber(rng), FLOOR))
+            parts.append(Part(sill, skins.timber(rng), "floor"))
     if light.lamps or not any(o.kind == "window" for o in plan.openings):  # never dark
         parts += _lamps(plan, light, rng)
     for part in parts:
@@ -195,4 +181,4 @@ def _lamps(plan: Plan, light: Light, rng: np.random.Generator) -> list[Part]:
         return []
     gain = rng.uniform(0.3, 1.0) * w * le * 0.12 / max(area, 0.01)
     color = tuple(np.minimum(gain, 120.0) * light.tint)
-    return [Part("", join(meshes), Surface(emission=color), OBJECTS)]
+    return [Part(join(meshes), Surface(emission=color), "objects")]
