@@ -21,9 +21,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from .parts import Mesh, Surface, rows, scaled
-
-Size = tuple[float, float, float]
+from .parts import Mesh, Point, Surface, rows, scaled
 
 SHOWN = Path(__file__).parents[2] / "recordings" / "room" / "CREDITS.md"
 PROCEDURAL = "procedural"
@@ -37,7 +35,7 @@ class Model:
     name: str
     title: str
     author: str
-    size: Size  # width, depth, height in metres
+    size: Point  # width, depth, height in metres
     source: str = ""  # where the author published it, from the licence file beside the model
     shapes: dict[str, tuple[Mesh, Surface]] = field(default_factory=dict)
 
@@ -56,7 +54,7 @@ def catalogue(path: Path) -> dict[str, dict[str, str]]:
 
 
 @cache
-def load_model(folder: Path, library: str, name: str, size: Size | None = None) -> Model:
+def load_model(folder: Path, library: str, name: str, size: Point | None = None) -> Model:
     """Read model ``name`` of ``library`` below ``folder``; ``size`` overrides the catalogue's."""
     import trimesh
     from trimesh.resolvers import ZipResolver
@@ -125,7 +123,7 @@ class Entry:
     name: str
     label: str
     roles: tuple[str, ...]
-    size: tuple[float, float, float]
+    size: Point
     rest: float | None
 
 

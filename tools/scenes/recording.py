@@ -103,7 +103,6 @@ def _write(frames: list[Path], folder: Path) -> None:
             for topic, message in messages.items():
                 kind = message.__msgtype__
                 if topic not in connections:
-                    connections[topic] = writer.add_connection(
-                        f"/camera/{topic}", kind, typestore=store
-                    )
+                    name = f"/camera/{topic}"
+                    connections[topic] = writer.add_connection(name, kind, typestore=store)
                 writer.write(connections[topic], stamp, store.serialize_cdr(message, kind))

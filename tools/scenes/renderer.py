@@ -52,9 +52,8 @@ class Room:
         # Faces without normals of their own are flat.
         normals = [np.zeros_like(m.vertices) if m.normals is None else m.normals for m in meshes]
         uv = [np.zeros((len(m.vertices), 2)) if m.uv is None else m.uv for m in meshes]
-        self._vertices, self._normals, self._uv = (
-            mi.Float(np.concatenate(x).astype(np.float32).ravel()) for x in (vertices, normals, uv)
-        )
+        flat = (np.concatenate(x).astype(np.float32).ravel() for x in (vertices, normals, uv))
+        self._vertices, self._normals, self._uv = map(mi.Float, flat)
         faces = np.concatenate([m.faces + s for m, s in zip(meshes, starts)]).astype(np.uint32)
         owner = np.repeat(np.arange(len(parts)), [len(m.faces) for m in meshes]).astype(np.uint32)
         self._owner, self._faces = mi.UInt32(owner), mi.UInt32(faces.ravel())
@@ -234,9 +233,8 @@ class Room:
         light_ = np.minimum(light_, 20 * np.median(light_) + 1e-3).reshape(shape).mean((1, 3))
         normals = (normals @ pose.axes).reshape(shape).mean((1, 3))
         light_, normals = (np.ascontiguousarray(x, np.float32) for x in (light_, normals))
-        smooth = pyoidn.denoise(
-            light_, np.full_like(light_, 0.7), normals, hdr=True, clean_aux=True
-        )
+        even = np.full_like(light_, 0.7)
+        smooth = pyoidn.denoise(light_, even, normals, hdr=True, clean_aux=True)
         # Paths end after some bounces; what would follow is nearly even.
         smooth = smooth + 0.15 * np.median(smooth, (0, 1))
         fine = cv2.resize(smooth, (camera.width * s, camera.height * s))

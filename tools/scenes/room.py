@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The room of the recording that ships, and the camera's way through it.
 
-``room_furniture.csv`` says what stands where, ``room_looks.csv`` what was changed on models.
+``room_furniture.csv`` says what stands where, ``room_looks.csv`` what was changed on models,
+``room_boxes.csv`` what else is in the room.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from . import textures
 from .camera import Pinhole, Pose, look
 from .models import Model, load_model
 from .parts import Part, Point, Surface, box, cloth, join, quad, rows
-from .plan import EAST, NORTH, SOUTH, WEST, Opening, Plan
-from .shell import slab, wall
+from .plan import EAST, WEST, Opening, Plan
+from .shell import wall
 
 PLAN = Plan("living", 6.4, 5.2, 2.6, np.random.default_rng(0))
 PLAN.openings.append(Opening(WEST, 1.75, 3.55, 0.85, 2.2, "window"))
@@ -54,33 +55,21 @@ def shell() -> list[Part]:
     fabric = Surface(texture=textures.weave(5, (0.62, 0.36, 0.28), 0.12), period=(0.5, 0.5))
     view = Surface(texture=textures.garden(6), period=(o.end - o.start, o.top - o.bottom),
                    emission=(6.0, 6.2, 6.5))  # fmt: skip
-    white, t, z = Surface(color=(0.9, 0.9, 0.88)), (o.start, o.end), (o.bottom, o.top)
-    shine = Surface(color=(0.9, 0.9, 0.85), emission=(14.0, 12.0, 9.0))
-    reveal = box((-0.14, t[0], z[0]), (0, t[1], z[1]))
+    reveal = box((-0.14, o.start, o.bottom), (0, o.end, o.top))
     reveal.faces = reveal.faces[[0, 1, 4, 5, 8, 9, 10, 11]]  # open to both sides
-    columns = [(max(y - 0.035, t[0]), min(y + 0.035, t[1]))
-               for y in (t[0], t[0] + 0.6, t[0] + 1.2, t[1])]  # fmt: skip
-    lines = [(max(y - 0.035, z[0]), min(y + 0.035, z[1])) for y in (z[0], z[0] + 0.95, z[1])]
-    bars = [slab(PLAN, WEST, c, z, (-0.13, -0.07)) for c in columns]
-    bars += [slab(PLAN, WEST, t, r, (-0.125, -0.075)) for r in lines]
-    skirting = [slab(PLAN, k, (0, PLAN.wall_length(k)), (0, 0.09), (0, 0.015))
-                for k in (WEST, EAST, NORTH)]  # fmt: skip
-    pane = quad((-0.11, t[0], z[0]), (0, t[1] - t[0], 0), (0, 0, z[1] - z[0]))
-    curtains = [cloth(0.53, 2.36, 5).moved((0.10, y, 0.04), 90)
-                for y in (t[0] - 0.45, t[1] - 0.08)]  # fmt: skip
-    rod = box((0.09, t[0] - 0.6, 2.40), (0.115, t[1] + 0.6, 2.425))
+    pane = quad((-0.11, o.start, o.bottom), (0, view.period[0], 0), (0, 0, view.period[1]))
+    curtains = [cloth(0.53, 2.36, 5).moved((0.10, y, 0.04), 90) for y in (1.3, 3.47)]
+    boxes = [Part(box(numbers(row["low"]), numbers(row["high"])), look_of(row), row["class"])
+             for row in rows("room_boxes.csv")]  # fmt: skip
     return [
         Part(quad((0, 0, 0), (w, 0, 0), (0, le, 0)), planks, "floor"),
         Part(quad((0, le, h), (w, 0, 0), (0, -le, 0)), above, "ceiling"),
-        *(Part(wall(PLAN, k), blue if k == EAST else warm, "wall")
-          for k in (NORTH, EAST, SOUTH, WEST)),
-        Part(join(skirting), white, "wall"),
-        Part(join([reveal, *bars]), white, "window"),
+        *(Part(wall(PLAN, k), blue if k == EAST else warm, "wall") for k in range(4)),
+        Part(reveal, Surface(color=(0.9, 0.9, 0.88)), "window"),
         Part(pane, view, "window"),
         Part(join(curtains), fabric, "window"),
-        Part(rod, Surface(color=(0.25, 0.2, 0.16)), "window"),
-        Part(box((3.0, 2.3, h - 0.08), (3.4, 2.7, h - 0.02)), shine, "objects"),
-    ]  # fmt: skip
+        *boxes,
+    ]
 
 
 def picture(at: Point, yaw: float, size: tuple[float, float], image: np.ndarray,
@@ -115,12 +104,16 @@ def build(furniture: Path) -> tuple[list[Part], list[Model]]:
             surface = Surface(tuple(0.92 * c for c in m.color),
                               m.texture if mesh.uv is not None else None)  # fmt: skip
             if new.get("color"):
-                surface = Surface(numbers(new["color"]), None, (1, 1), numbers(new["emission"]))
+                surface = look_of(new)
                 if row["look"] == "bookcase":
                     surface.texture = textures.wood(21, surface.color)
             label = new.get("class") or row["class"]
             parts.append(Part(mesh.moved(at, float(row["yaw"])), surface, label))
     return parts, models
+
+
+def look_of(row: dict[str, str]) -> Surface:
+    return Surface(numbers(row["color"]), emission=numbers(row["emission"]))
 
 
 def numbers(text: str) -> Point | None:

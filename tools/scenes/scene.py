@@ -12,7 +12,7 @@ import numpy as np
 
 from . import shell, skins
 from .models import PROCEDURAL, Model, held_out, load_model
-from .parts import Mesh, Part, Surface, scaled
+from .parts import Mesh, Part, Rng, Surface, scaled
 from .plan import YAWS, Placed, Plan
 from .shapes import Shape, shape
 
@@ -30,7 +30,7 @@ def digest(texture: np.ndarray) -> str:
     return hashlib.sha256(texture.tobytes()).hexdigest()
 
 
-def _tint(rng: np.random.Generator, color: tuple[float, ...], strength: float) -> tuple[float, ...]:
+def _tint(rng: Rng, color: tuple[float, ...], strength: float) -> tuple[float, ...]:
     h, s, v = colorsys.rgb_to_hsv(*color)
     if rng.random() < strength:
         h = rng.uniform()
@@ -38,9 +38,7 @@ def _tint(rng: np.random.Generator, color: tuple[float, ...], strength: float) -
     return colorsys.hsv_to_rgb(h, s, np.clip(v * rng.uniform(0.7, 1.25), 0.03, 0.95))
 
 
-def dressed(
-    item: Placed, folder: Path, rng: np.random.Generator, light: shell.Light
-) -> list[Shape]:
+def dressed(item: Placed, folder: Path, rng: Rng, light: shell.Light) -> list[Shape]:
     """A model's meshes at the item's size, recoloured."""
     m, label = load_model(folder, item.entry.library, item.entry.name), item.entry.label
     scale = np.asarray(item.size) / np.asarray(m.size)
@@ -113,9 +111,7 @@ def _settle(item: Placed, parent: list[Mesh]) -> float | None:
     return float(high) + 0.001
 
 
-def build(
-    plans: list[Plan], folder: Path, seed: int
-) -> tuple[list[Part], shell.Light, list[Model]]:
+def build(plans: list[Plan], folder: Path, seed: int):
     """The parts of a scene, its light, and the models in it (for the credits)."""
     light = shell.Light.draw(np.random.default_rng((seed, 21)))
     parts: list[Part] = []
