@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -32,8 +33,7 @@ NOTES = {
 CREDITS = Path(__file__).with_name("rooms_credits.md")
 
 
-@dataclass(frozen=True)
-class SceneRecord:
+class SceneRecord(NamedTuple):
     """A line of ``scenes.csv``: a scene that was drawn, and what came of it."""
 
     seed: int
@@ -52,9 +52,8 @@ class Chunk:
         self.scenes: list[SceneRecord] = []
         if (root / "scenes.csv").exists():
             with (root / "scenes.csv").open(encoding="utf-8", newline="") as file:
-                for row in csv.DictReader(file):
-                    seed, frames = int(row.pop("seed")), int(row.pop("frames"))
-                    self.scenes.append(SceneRecord(seed=seed, frames=frames, **row))
+                for seed, kind, frames, *more in list(csv.reader(file))[1:]:
+                    self.scenes.append(SceneRecord(int(seed), kind, int(frames), *more))
         for folder in ("cameras", "depth", "normals", "segmentation", "images"):
             (root / folder).mkdir(parents=True, exist_ok=True)
         names = {"name": "nyu13-person", "classes": CLASSES}
@@ -83,12 +82,9 @@ class Chunk:
         """Note a scene, with its frames in a split, and the credits of all models so far."""
         self.scenes.append(record)
         write_credits(models, self.root / "CREDITS.md", CREDITS.read_text(encoding="utf-8"))
-        temporary = self.root / ".scenes.csv"
-        with temporary.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, list(asdict(record)), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(asdict(scene) for scene in self.scenes)
-        temporary.replace(self.root / "scenes.csv")
+        table = io.StringIO()
+        csv.writer(table, lineterminator="\n").writerows([SceneRecord._fields, *self.scenes])
+        write_text(self.root / "scenes.csv", table.getvalue())
         splits: dict[str, list[str]] = {"train": [], "val": []}
         for scene in self.scenes:
             split = "val" if scene.seed % VAL_EVERY == 0 else "train"

@@ -102,15 +102,11 @@ def load_model(folder: Path, library: str, name: str, size: Point | None = None)
 
 
 def _source(files: dict[str, bytes]) -> str:
-    for name in sorted(files):
-        if "licen" in name.lower():
-            text = files[name].decode("utf-8", "replace")
-            link = re.search(r"blendswap\.com/blends/view/\d+", text)
-            number = re.match(r"(\d+) - ", name)
-            if link:
-                return f"https://www.{link[0]}"
-            if number:
-                return f"https://www.blendswap.com/blends/view/{number[1]}"
+    for name in sorted(name for name in files if "licen" in name.lower()):
+        text = files[name].decode("utf-8", "replace")
+        found = re.search(r"blendswap\.com/blends/view/(\d+)", text) or re.match(r"(\d+) - ", name)
+        if found:
+            return f"https://www.blendswap.com/blends/view/{found[1]}"
     return ""
 
 
@@ -148,11 +144,7 @@ def entries() -> tuple[Entry, ...]:
 
 @cache
 def by_role(role: str) -> tuple[Entry, ...]:
-    """The models that may be placed as ``role``; never empty.
-
-    Raises:
-        KeyError: no model has the role.
-    """
+    """The models that may be placed as ``role``; never empty. KeyError where no model has it."""
     found = tuple(e for e in entries() if role in e.roles)
     if not found:
         raise KeyError(role)

@@ -118,14 +118,14 @@ def main() -> None:
     import cv2
     import drjit as dr
 
-    from . import recording, skins
+    from . import room, skins
 
     skies = panoramas(args.panoramas) if args.what == "rooms" else []
     # Not before: Mitsuba reads EXR files with its threads, and one waits for itself.
     dr.set_thread_count(args.threads)
     cv2.setNumThreads(args.threads)
     if args.what == "room":
-        recording.render(args.furniture, args.output)
+        room.render(args.furniture, args.output)
         return
     skins.FOLDER.append(args.textures)
     skins.SKIES.extend(skies)

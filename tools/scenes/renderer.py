@@ -37,10 +37,6 @@ class _Point:
     part: mi.UInt32
 
 
-def _vector(kind: type, values: np.ndarray):
-    return kind(*[float(x) for x in values])
-
-
 class Room:
     """The loaded scene. ``sun``: direction towards it [3] and radiance [3] of what falls through
     panes, or None."""
@@ -68,8 +64,8 @@ class Room:
         self._scene = mi.load_dict({"type": "scene", "mesh": mesh})
         self._sampler = mi.load_dict({"type": "independent"})
         toward, shine = sun or (np.array([0.0, 0, 1]), np.zeros(3))
-        self._sun = _vector(mi.Vector3f, toward / np.linalg.norm(toward))
-        self._shine = _vector(mi.Color3f, shine)
+        self._sun = mi.Vector3f(*(toward / np.linalg.norm(toward)).tolist())
+        self._shine = mi.Color3f(*shine.tolist())
         self._pane = mi.UInt32(np.array([part.pane for part in parts], np.uint32))
         dr.make_opaque(self._sun, self._shine)
 
@@ -180,7 +176,7 @@ class Room:
     def _rays(self, pose: Pose, local: np.ndarray) -> tuple[mi.Ray3f, np.ndarray]:
         length = np.linalg.norm(local, axis=1)
         world = ((local / length[:, None]) @ pose.axes.T).astype(np.float32)
-        origin = _vector(mi.Point3f, pose.position)
+        origin = mi.Point3f(*pose.position.tolist())
         dr.make_opaque(origin)  # else every pose would be compiled anew
         return mi.Ray3f(origin, mi.Vector3f(world.T)), length
 

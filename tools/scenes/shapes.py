@@ -22,19 +22,15 @@ def disc(radius: float, low: float, high: float, top: float | None = None) -> Me
     """A cylinder, or a cone whose upper radius is ``top``, closed above and below."""
     t = np.linspace(0, 2 * np.pi, 25)
     ring = np.stack([np.cos(t), np.sin(t)], 1)
-    rows = [(radius, low), (radius if top is None else top, high)]
-    sides = np.concatenate([np.c_[ring * r, np.full(25, z)] for r, z in rows])
-    i = np.arange(24)
-    faces = [(i, i + 1, i + 26), (i, i + 26, i + 25), (i + 1, i, i * 0 + 50)]
-    faces = [np.stack(f, 1) for f in (*faces, (i + 25, i + 26, i * 0 + 51))]
-    vertices = np.concatenate([sides, [[0, 0, low], [0, 0, high]]])
-    return Mesh(vertices, np.concatenate(faces), None, vertices[:, [0, 2]].copy())
+    rows = ((0, low), (radius, low), (radius if top is None else top, high), (0, high))
+    vertices = np.concatenate([np.c_[ring * r, np.full(25, z)] for r, z in rows])
+    return Mesh(vertices, grid(4, 25), None, vertices[:, [0, 2]])
 
 
-def books(rng: Rng, low: Point, high: Point) -> list[Shape]:
+def books(rng: Rng, low: Point, high: Point, fill: float = 1.0) -> list[Shape]:
     """A row of books that stand in a box, their backs to the front."""
     x, meshes, n = low[0], [], 16
-    while x < high[0]:
+    while x < low[0] + fill * (high[0] - low[0]):
         thick = rng.uniform(0.012, 0.05)
         if x + thick > high[0]:
             break
@@ -224,7 +220,8 @@ SHAPES: dict[str, Callable[[Rng, Point], list[Shape]]] = {
     "pillow": pillow, "books_stack": books_stack, "books_open": books_open, "lamp": lamp,
     "picture": picture, "mirror": mirror, "box": lambda rng, s: plain(skins.carton(rng), s),
     "pillar": lambda rng, s: plain(skins.wall(rng, False), s),
-    "books_row": lambda rng, s: books(rng, (-s[0] / 2, -s[1] / 2, 0), (s[0] / 2, s[1] / 2, s[2])),
+    "books_row": lambda rng, s: books(
+        rng, (-s[0] / 2, -s[1] / 2, 0), (s[0] / 2, s[1] / 2, s[2]), 0.9),
 }  # fmt: skip
 
 
