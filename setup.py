@@ -49,6 +49,9 @@ BAG = [
     "rosbags>=0.11,<0.12",  # rosbag2 files without ROS; its API moves in minors
     "mcap>=1.2,<2",  # the records of mcap files
 ]
+VIDEO = [
+    "av>=12,<19",  # images that were recorded as packets of H.264 or HEVC
+]
 # ROS 2 Jazzy as wheels, for machines without ROS: x86_64 only. Exact: one build, one ABI.
 WHEELS_ONLY_ON = 'platform_machine == "x86_64" and sys_platform == "linux"'
 ROS_WHEELS = [
@@ -148,6 +151,7 @@ setup(
         "quantise": QUANTISE,
         "gradients": GRADIENTS,
         "bag": [*BAG, *REPORT],
+        "video": VIDEO,
         "ros-wheels": ROS_WHEELS,
         "demo": DEMO,
         "tools": TOOLS,

@@ -83,7 +83,7 @@ def recorded(path: Path, image: str, info: str) -> tuple[str, str, bool, str, bo
                 topics.image.name,
                 topics.camera_info.name if topics.camera_info else "",
                 topics.image.type.endswith("/CompressedImage"),
-                recording.image_frame(),
+                recording.image_frame,
                 recording.kind == "bag",
             )
     except ProtoMtlError as error:
@@ -95,8 +95,11 @@ def play_command(
 ) -> list[str]:
     """The command line of the player."""
     if rosbag2:
-        command = ["ros2", "bag", "play", str(path), "--rate", f"{rate:g}"]
-        return command + (["--clock"] if clock else []) + (["--loop"] if loop else [])
+        # recorded results would mix with the node's; --delay: until its publishers are found
+        command = ["python3", "-m", f"{PACKAGE}.ros.replay.rosbag2_play"]
+        command += ["ros2", "bag", "play", str(path), "--rate", f"{rate:g}", "--delay", "3"]
+        command += (["--clock"] if clock else []) + (["--loop"] if loop else [])
+        return [*command, "--topics", *filter(None, (image, info)), "/tf", "/tf_static"]
     command = ["python3", "-m", f"{PACKAGE}.ros.replay.player", str(path), "--rate", f"{rate:g}"]
     command += ["--clock"] if clock else []
     command += ["--image-topic", image] if image else []
@@ -125,7 +128,7 @@ def replay(context: LaunchContext) -> list[Action]:
     rosbag2 = rosbag2 and player != "own"
     loop, clock = value("loop") == "true", value("use_sim_time") == "true"
     play = ExecuteProcess(
-        cmd=play_command(path, rosbag2, rate, loop, clock, *topics),
+        cmd=play_command(path, rosbag2, rate, loop, clock, image, info),
         name="player",
         output="screen" if rosbag2 else "log",
         respawn=loop and not rosbag2,

@@ -19,7 +19,6 @@ from proto_mtl_ros.errors import ConfigError
 
 if TYPE_CHECKING:
     from proto_mtl_ros.data.bags.bag import Bag
-    from proto_mtl_ros.geometry import Camera
 
 ImageTopic = Annotated[str | None, typer.Option(help="Colour images; guessed when not given.")]
 InfoTopic = Annotated[str | None, typer.Option(help="Their CameraInfo; guessed.")]
@@ -32,7 +31,7 @@ Rectified = Annotated[
     typer.Option(help="Use P of CameraInfo, or K and D; by a word of the topic without it."),
 ]
 CameraFile = Annotated[
-    Path | None, typer.Option(help="Camera as JSON, in place of the recording's CameraInfo.")
+    Path | None, typer.Option(help="Camera (JSON, or ROS calibration YAML) in place of CameraInfo.")
 ]
 NoCamera = Annotated[bool, typer.Option("--no-camera", help="Use no CameraInfo.")]
 Out = Annotated[Path, typer.Option(help="Folder of the results.")]
@@ -134,14 +133,14 @@ def evaluate(
     on where it was.
     """
     from proto_mtl_ros.data.bags.calibration import Calibration
-    from proto_mtl_ros.data.bags.recording import BagRecording
+    from proto_mtl_ros.data.bags.recording import BagRecording, given_camera
     from proto_mtl_ros.evaluation.bag_evaluation import evaluate_bag, read_extrinsics, summary
     from proto_mtl_ros.evaluation.bag_pass import PassOptions
 
-    with BagRecording(recording, image_topic, info_topic, depth_topic) as opened:
+    given = given_camera(camera, no_camera)
+    with BagRecording(recording, image_topic, info_topic, depth_topic, given) as opened:
         transform = None if extrinsics is None else read_extrinsics(extrinsics)
-        given = _camera(camera, no_camera)
-        calibration = Calibration.of(opened, rectified, registered, transform, given)
+        calibration = Calibration.of(opened, rectified, registered, transform)
         predictor = proto_mtl_ros.load(model, backend, device, precision)
         options = PassOptions(labels_topic, every=every)
         with progress_bar() as tell:
@@ -209,15 +208,12 @@ def replay(
     ] = 0.0,
     seconds: Annotated[float | None, typer.Option(min=0, help="Play only so many seconds.")] = None,
     loops: Annotated[int, typer.Option(min=1, help="Play it so many times.")] = 1,
-    compare: Annotated[
-        bool, typer.Option(help="Run the images offline as well, and compare every value.")
-    ] = True,
     fps: Annotated[
         float | None, typer.Option(help="Images a second of a folder (10) or a video (its own).")
     ] = None,
     image_topic: ImageTopic = None,
-    info_topic: InfoTopic = None,
-    depth_topic: DepthTopic = None,
+    camera: CameraFile = None,
+    no_camera: NoCamera = False,
     param: Annotated[
         list[str] | None,
         typer.Option(help="Further node parameter, as name:=value, such as backend:=openvino."),
@@ -243,23 +239,12 @@ def replay(
             raise ConfigError(f"--param {item} is not name:=value")
         parameters[name] = value
     options = ReplayOptions(
-        recording, out, parameters, rate, seconds, start, loops, fps, image_topic, info_topic,
-        depth_topic, domain_id, compare, _command(context),
+        recording, out, parameters, rate, seconds, start, loops, fps, image_topic, domain_id,
+        _command(context), camera, no_camera,
     )  # fmt: skip
     with progress_bar("starting") as tell:
         report = run_replay(options, typer.echo, tell)
     typer.echo(f"Report: {report}")
-
-
-def _camera(file: Path | None, none: bool) -> Camera | bool | None:
-    """Return the camera that was given, False for none, None for the recording's own."""
-    from proto_mtl_ros.data.camera_file import read_camera
-
-    if none and file is not None:
-        raise ConfigError("--camera and --no-camera exclude each other")
-    if none:
-        return False
-    return None if file is None else read_camera(file)
 
 
 def _command(context: typer.Context) -> tuple[str, ...]:

@@ -78,9 +78,9 @@ def recording_sheet(recording: Recording) -> bytes:
     if not nearest:
         raise BagError(f"{recording.path} has no image that can be decoded")
     rows = []
-    for stamp, frame in nearest.items():
+    for stamp, partner in nearest.items():
         depth = None
         with suppress(BagError):  # a damaged one is not shown
-            depth = None if frame is None else decode_depth(frame)
+            depth = None if partner is None else decode_depth(partner)
         rows.append(SheetRow(f"{(stamp - stamps[0]) / 1e9:.2f} s", pictures[stamp], depth=depth))
     return encode_compressed(contact_sheet(rows, (), ()), "png").tobytes()

@@ -169,12 +169,15 @@ def _seconds(by_stamp: Sequence[tuple[int, float]]) -> list[tuple[float, float]]
 def live_verdict(live: Mapping[str, Any]) -> str:
     """Say whether live results are those of the offline pass, and of which topics."""
     topics = ", ".join(live["maps"]) or "no topic"
+    causes = ", ".join(f"{count} {cause}" for cause, count in live["without_result"].items())
+    missing = sum(live["without_result"].values())
+    lost = f" {missing} of {live['sent']} images have no result: {causes}." if missing else ""
     if live["equal"] == live["compared"]:
         return (
             f"All {live['compared']} live results equal the offline pass over the same images, "
-            f"value by value, on {topics}."
+            f"value by value, on {topics}.{lost}"
         )
     return (
         f"{live['equal']} of {live['compared']} live results equal the offline pass over the same "
-        f"images on {topics}; the first that differs is of {live['different_at_s'][0]:.2f} s."
+        f"images on {topics}; the first that differs is of {live['different_at_s'][0]:.2f} s.{lost}"
     )

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from proto_mtl_ros.errors import one_line
 from proto_mtl_ros.geometry.distortion import (
     checked_distortion,
     distort_rays,
@@ -86,14 +85,14 @@ class Camera:
             if values.any():
                 projection = _checked_matrix("P", values.reshape(3, 4), (3, 4))
         except ValueError as error:
-            problems.append(one_line(error))
+            problems.append(str(error))
         coefficients, model = None, ""
         if not rectified:
             try:
                 model, coefficients = driver_distortion(distortion_model, D)
                 checked_distortion(model, coefficients)
             except ValueError as error:
-                problems.append(one_line(error))
+                problems.append(str(error))
                 coefficients, model = None, ""
         camera = cls(matrix.reshape(3, 3), width, height, coefficients, projection, model)
         if rectified and projection is not None:
@@ -105,7 +104,7 @@ class Camera:
             try:
                 camera = camera.cropped(x, y, roi_width or width - x, roi_height or height - y)
             except ValueError as error:
-                problems.append(f"region of interest: {one_line(error)}")
+                problems.append(f"region of interest: {error}")
         camera = replace(camera, approximate="; ".join(problems))
         bin_x, bin_y = max(int(binning_x), 1), max(int(binning_y), 1)
         if (bin_x, bin_y) != (1, 1):

@@ -244,6 +244,12 @@ def _fit(received: _Received, width: int, height: int, size: str) -> _Fitted:
         state = "uncalibrated (K[0] = 0)"
         return found(state, "camera_info_uncalibrated", text, info=fitting)
     if (camera.width, camera.height) == (width, height):
+        if camera.approximate:
+            state, text = (
+                f"approximate ({camera.approximate})",
+                f"{camera.approximate}: as a pinhole",
+            )
+            return found(state, "bad_camera_info", text, camera=camera, info=info)
         return _Fitted(received, size, "calibrated", camera, info)
     of = f"camera_info is for {camera.width}x{camera.height}, images are {size}"
     fitted = camera.fitted(width, height)

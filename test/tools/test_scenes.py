@@ -14,7 +14,7 @@ import pytest
 from proto_mtl_ros.data.folder import Folder
 from proto_mtl_ros.geometry import Camera
 from proto_mtl_ros.geometry.normals import depth_to_normals
-from tools.scenes import catalogue, rooms
+from tools.scenes import models, rooms
 from tools.scenes.models import LIBRARY_TERMS
 from tools.scenes.parts import CLASSES, Part, Surface, box
 from tools.scenes.plan import Placed, Plan
@@ -51,20 +51,20 @@ def test_a_seed_is_one_room() -> None:
 
 
 def test_every_line_of_the_table_has_a_class_terms_and_a_size() -> None:
-    with catalogue.TABLE.open(encoding="utf-8", newline="") as file:
+    with models.TABLE.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert len({(row["library"], row["model"]) for row in rows}) == len(rows)
     for row in rows:
         assert row["class"] in CLASSES
-        assert row["library"] in {*LIBRARY_TERMS, catalogue.PROCEDURAL}, "only CC0 and CC BY"
+        assert row["library"] in {*LIBRARY_TERMS, models.PROCEDURAL}, "only CC0 and CC BY"
         assert all(0 < float(row[key]) < 4 for key in ("width", "depth", "height")) and row["roles"]
     assert {row["class"] for row in rows} == set(CLASSES) - {"ceiling", "window"}
 
 
 def test_nothing_of_the_recording_that_ships_is_drawn(plans: list[Plan]) -> None:
-    hidden = catalogue.held_out()
+    hidden = models.held_out()
     assert len(hidden) >= 30 and ("BlendSwap-CC-0", "led_tv") in hidden
-    assert not hidden & {(entry.library, entry.name) for entry in catalogue.entries()}
+    assert not hidden & {(entry.library, entry.name) for entry in models.entries()}
     assert not hidden & {(i.entry.library, i.entry.name) for p in plans for i in p.items}
 
 
@@ -112,7 +112,7 @@ def test_no_texture_of_the_recording_that_ships_is_on_another_model() -> None:
     hidden = scene.hidden_textures(folder)
     assert hidden
     rng = np.random.default_rng(0)
-    entry = next(e for e in catalogue.entries() if e.name == "beige_sofa_2seats")
+    entry = next(e for e in models.entries() if e.name == "beige_sofa_2seats")
     item = Placed(entry, (0, 0, 0), 0.0, entry.size)
     loaded = scene.model(folder, entry.library, entry.name)
     shared = [
@@ -127,8 +127,9 @@ def test_no_texture_of_the_recording_that_ships_is_on_another_model() -> None:
 
 @needs_mitsuba
 def test_a_frame_is_exact_and_the_folder_reader_takes_it(tmp_path: Path) -> None:
+    from tools.scenes.camera import Pinhole, look
     from tools.scenes.dataset import Chunk, SceneRecord, frame_id
-    from tools.scenes.renderer import Pinhole, Room, look
+    from tools.scenes.renderer import Room
 
     lamp = Surface(emission=(9.0, 9.0, 9.0))
     parts = [
@@ -143,7 +144,7 @@ def test_a_frame_is_exact_and_the_folder_reader_takes_it(tmp_path: Path) -> None
     assert photo.shape == (96, 128, 3) and np.isfinite(photo).all() and photo.mean() > 0.01
     chunk = Chunk(tmp_path)
     chunk.write_frame(7, 0, np.clip(photo * 99, 0, 255).astype(np.uint8), hits, camera)
-    chunk.finish_scene(SceneRecord(7, "office", 1, "ok", ""))
+    chunk.finish_scene(SceneRecord(7, "office", 1, "ok", ""), [])
     sample = Folder(tmp_path, "train")[0]
     assert sample.frame_id == frame_id(7, 0)
     assert {CLASSES[i] for i in np.unique(sample.labels["segmentation"])} == {"wall", "table"}

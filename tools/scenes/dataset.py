@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -13,13 +14,37 @@ import numpy as np
 from proto_mtl_ros.data.camera_file import camera_json
 from proto_mtl_ros.data.map_file import write_depth, write_image, write_normals, write_segmentation
 from proto_mtl_ros.data.table import write_splits
+from proto_mtl_ros.files import write_text
 from proto_mtl_ros.geometry import Camera
 
+from .camera import Hits, Pinhole
+from .models import LIBRARY_TERMS, Model
 from .parts import CLASSES
-from .renderer import Hits, Pinhole
 
 VAL_EVERY = 10
 """Every tenth scene is for validation: frames of one room are never in both splits."""
+AUTHORS = {
+    "Reallusion": "Reallusion (http://www.reallusion.com)",
+    "KatorLegaz": "Andrew Kator & Jennifer Legaz (https://www.katorlegaz.com)",
+    "Scopia": "Scopia Visual Interfaces Systems, s.l. (http://www.scopia.es) and "
+    "Emmanuel Puybaret / eTeks",
+}
+NOTES = {
+    "tvStand": "; its wood texture by Emmanuel Puybaret / eTeks",
+    "radiator": " (Knyghtfall13x in its licence file)",
+}
+CREDITS = """\
+# Rendered rooms: content and credits
+
+Renderings of random rooms by `tools/scenes/render.py`: no photograph, no real place, no person.
+Textures are procedural or from the package miniworld (Apache-2.0); what is seen through
+windows is procedural or from the package @pmndrs/assets (CC0). The models below come from the
+Sweet Home 3D furniture libraries 1.8 as packaged by Debian (`sweethome3d-furniture`), where the
+Blend Swap models were cleaned and converted by Emmanuel Puybaret / eTeks. All were changed: scaled,
+placed, lit, recoloured. Their authors endorse neither this project nor its use. Whoever passes the
+frames on keeps these credits, which the terms of the CC BY models ask for.
+
+"""
 
 
 @dataclass(frozen=True)
@@ -40,41 +65,39 @@ class Chunk:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.scenes: list[SceneRecord] = []
-        path = root / "scenes.csv"
-        if path.exists():
-            with path.open(encoding="utf-8", newline="") as file:
+        if (root / "scenes.csv").exists():
+            with (root / "scenes.csv").open(encoding="utf-8", newline="") as file:
                 for row in csv.DictReader(file):
                     seed, frames = int(row.pop("seed")), int(row.pop("frames"))
                     self.scenes.append(SceneRecord(seed=seed, frames=frames, **row))
-        root.mkdir(parents=True, exist_ok=True)
+        for folder in ("cameras", "depth", "normals", "segmentation", "images"):
+            (root / folder).mkdir(parents=True, exist_ok=True)
         names = {"name": "nyu13-person", "classes": CLASSES}
-        (root / "classes.json").write_text(json.dumps(names, indent=1) + "\n", encoding="utf-8")
+        write_text(root / "classes.json", json.dumps(names, indent=1) + "\n")
 
     @property
     def frames(self) -> int:
         return sum(scene.frames for scene in self.scenes)
 
-    def write_frame(
-        self, seed: int, index: int, photo: np.ndarray, hits: Hits, lens: Pinhole
-    ) -> None:
+    def write_frame(self, seed: int, index: int, photo: np.ndarray, hits: Hits, lens: Pinhole):
         """Write one frame: ``photo`` uint8 RGB [H,W,3], ``hits`` through the pixels' centres."""
         name, shape = frame_id(seed, index), photo.shape[:2]
-        k = np.array([[lens.focal, 0, (lens.width - 1) / 2], [0, lens.focal, (lens.height - 1) / 2],
-                      [0, 0, 1]])  # fmt: skip
-        camera = self.root / "cameras" / f"{name}.json"
-        camera.parent.mkdir(exist_ok=True)
-        camera.write_text(camera_json(Camera(k, lens.width, lens.height)), encoding="utf-8")
+        cx, cy = (lens.width - 1) / 2, (lens.height - 1) / 2
+        k = np.array([[lens.focal, 0, cx], [0, lens.focal, cy], [0, 0, 1]])
         nothing = (hits.labels == 255).reshape(shape)
         normals = np.where(nothing[..., None], 0, hits.normals.reshape(photo.shape))
         depth = np.where(nothing, 0, hits.depth.reshape(shape))
+        camera = camera_json(Camera(k, lens.width, lens.height))
+        (self.root / "cameras" / f"{name}.json").write_text(camera, encoding="utf-8")
         write_depth(self.root / "depth" / f"{name}.png", depth)
         write_normals(self.root / "normals" / f"{name}.png", normals)
         write_segmentation(self.root / "segmentation" / f"{name}.png", hits.labels.reshape(shape))
         write_image(self.root / "images" / f"{name}.jpg", photo)
 
-    def finish_scene(self, record: SceneRecord) -> None:
-        """Note a scene, with its frames in a split."""
+    def finish_scene(self, record: SceneRecord, models: Iterable[Model]) -> None:
+        """Note a scene, with its frames in a split, and the credits of all models so far."""
         self.scenes.append(record)
+        write_credits(models, self.root / "CREDITS.md", CREDITS)
         temporary = self.root / ".scenes.csv"
         with temporary.open("w", encoding="utf-8", newline="") as file:
             writer = csv.DictWriter(file, list(asdict(record)), lineterminator="\n")
@@ -90,3 +113,15 @@ class Chunk:
 
 def frame_id(seed: int, index: int) -> str:
     return f"room{seed:07d}_{index:02d}"
+
+
+def write_credits(models: Iterable[Model], path: Path, head: str) -> None:
+    """Write ``head`` and who made the models, under which terms, each once."""
+    rows = {}
+    for m in models:
+        terms, link = LIBRARY_TERMS[m.library]
+        author = AUTHORS.get(m.library, m.author) + NOTES.get(m.name, "")
+        cells = f"{m.title} (`{m.library}/{m.name}`)", author, f"[{terms}]({link})", m.source or "-"
+        rows[m.library, m.name] = f"| {' | '.join(cells)} |\n"
+    table = "| model | author | terms | published at |\n|---|---|---|---|\n"
+    write_text(path, head + table + "".join(rows[key] for key in sorted(rows)))

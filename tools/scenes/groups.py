@@ -3,53 +3,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
-from .plan import Opening, Placed, Plan
+from .plan import YAWS, Opening, Placed, Plan
 
-SMALL = {"living": "livingsmall", "bed": "livingsmall", "dining": "livingsmall",
-         "kitchen": "kitchensmall", "bath": "bathsmall", "office": "officesmall",
-         "corridor": "livingsmall"}  # fmt: skip
+SMALL = {"kitchen": "kitchensmall", "bath": "bathsmall", "office": "officesmall"}
+
+
+def small(plan: Plan) -> str:
+    """The role of the small things of a room."""
+    return SMALL.get(plan.kind, "livingsmall")
 
 
 def litter(plan: Plan, parent: Placed | None, count: float, *roles: str) -> None:
     """Lay about ``count`` small things on an item."""
     if parent is None:
         return
-    names = roles or (SMALL[plan.kind], SMALL[plan.kind], "books", "plant", "plant", "tablelamp",
-                      "box", "officesmall")  # fmt: skip
+    names = roles or (small(plan), small(plan), "books", "plant", "plant", "tablelamp", "box",
+                      "officesmall")  # fmt: skip
     for _ in range(int(plan.rng.poisson(2.2 * count))):
         plan.lay(str(plan.rng.choice(names)), parent)
 
 
 def seating(plan: Plan) -> None:
     rng = plan.rng
-    sofa = plan.against("sofa", gap=float(rng.choice((0.03, 0.03, 0.8))))
+    sofa = plan.against("sofa", gap=rng.choice((0.03, 0.03, 0.8)))
     if sofa is None:
         return
-    front = sofa.size[1] / 2
-    table = None
+    wide, front = sofa.size[0] / 2, sofa.size[1] / 2
     if rng.random() < 0.95:
-        table = plan.near("coffee", sofa, 0.0, front + rng.uniform(0.3, 0.6))
-        litter(plan, table, 4)
+        litter(plan, plan.near("coffee", sofa, 0.0, front + rng.uniform(0.3, 0.6)), 4)
     if rng.random() < 0.6:
         rug(plan, sofa, front + 0.6)
     for side in (-1, 1):
         if rng.random() < 0.4:
-            turn = side * float(rng.uniform(40, 100))
-            plan.near("armchair", sofa, side * (sofa.size[0] / 2 - 0.2), front + 0.5, turn)
+            turn = side * rng.uniform(40, 100)
+            plan.near("armchair", sofa, side * (wide - 0.2), front + 0.5, turn)
         if rng.random() < 0.45:
-            stand = plan.near("night", sofa, side * (sofa.size[0] / 2 + 0.06), -0.1)
+            stand = plan.near("night", sofa, side * (wide + 0.06), -0.1)
             litter(plan, stand, 1.5, "tablelamp", "plant", "livingsmall", "books")
         elif rng.random() < 0.4:
-            plan.near("floorlamp", sofa, side * (sofa.size[0] / 2 + 0.05), -0.1)
+            plan.near("floorlamp", sofa, side * (wide + 0.05), -0.1)
     litter(plan, sofa, 2.5, "pillow", "pillow", "pillow", "cloth", "books", "toy")
 
 
 def rug(plan: Plan, parent: Placed, front: float) -> None:
-    item = plan.make("rug", parent.yaw + float(plan.rng.choice((0, 90))))
+    item = plan.make("rug", parent.yaw + plan.rng.choice((0, 90)))
     item.at = (*parent.beside(0.0, front), 0.0)
     x0, y0, _, x1, y1, _ = item.box
     if min(x0, y0) > 0 and x1 < plan.width and y1 < plan.length:
@@ -58,16 +57,16 @@ def rug(plan: Plan, parent: Placed, front: float) -> None:
 
 def television(plan: Plan) -> None:
     if plan.rng.random() < 0.3:
-        plan.against("walltv", z=float(plan.rng.uniform(0.8, 1.3)))
+        plan.against("walltv", z=plan.rng.uniform(0.8, 1.3))
         return
     stand = plan.against("tvstand")
     if stand is None or stand.entry.rest is None:
         return
-    screen = plan.make("tv", stand.yaw, float(plan.rng.uniform(0.8, 1.5)))
+    screen = plan.make("tv", stand.yaw, plan.rng.uniform(0.8, 1.5))
     screen.parent = stand
     screen.at = (*stand.beside(0.0, 0.0), stand.entry.rest / stand.entry.size[2] * stand.size[2])
-    if screen.size[0] < stand.size[0] * 1.15 and plan.fits(screen, (stand,), 0.0):
-        plan.items.append(screen)
+    if screen.size[0] < stand.size[0] * 1.15:
+        plan.put(screen, (stand,), 0.0)
     litter(plan, stand, 1.5)
 
 
@@ -77,33 +76,29 @@ def eating(plan: Plan) -> None:
     for _ in range(12):
         if table is not None:
             break
-        item = plan.make("dining", float(rng.choice((0, 90)) + rng.normal(0, 3)))
-        item.at = (float(rng.uniform(1, plan.width - 1)), float(rng.uniform(1, plan.length - 1)), 0)
-        if plan.fits(item, margin=0.5):
-            plan.items.append(item)
-            table = item
-    if table is None:
-        table = plan.against("dining")
+        item = plan.make("dining", rng.choice((0, 90)) + rng.normal(0, 3))
+        item.at = (rng.uniform(1, plan.width - 1), rng.uniform(1, plan.length - 1), 0)
+        table = plan.put(item, margin=0.5)
+    table = table or plan.against("dining")
     if table is None:
         return
     chairs = plan.make("chair").entry  # one kind of chair around a table
     width, depth = table.size[:2]
-    for turn, half, span in ((180, depth / 2, width), (0, depth / 2, width), (90, width / 2, depth),
-                             (-90, width / 2, depth)):  # fmt: skip
+    sides = ((180, depth, width), (0, depth, width), (90, width, depth), (-90, width, depth))
+    for turn, across, span in sides:
+        c, s = np.cos(np.radians(turn)), np.sin(np.radians(turn))
         for slot in np.linspace(-1, 1, max(int(span / 0.65), 1) + 2)[1:-1]:
             if rng.random() < 0.25:
                 continue
-            angle = np.radians(turn)
-            out, along = half + rng.uniform(-0.05, 0.35), slot * span / 2 + rng.normal(0, 0.05)
-            chair = plan.make("chair", table.yaw + turn + 180 + float(rng.normal(0, 12)))
-            chair.entry, scale = chairs, float(rng.uniform(0.95, 1.05))
-            chair.size = (chairs.size[0] * scale, chairs.size[1] * scale, chairs.size[2] * scale)
-            right, front = along * np.cos(angle) + out * np.sin(angle), out * np.cos(angle)
-            chair.at = (*table.beside(float(right), float(front + along * np.sin(angle))), 0.0)
-            if plan.fits(chair, (table,), 0.02):
-                plan.items.append(chair)
+            out = across / 2 + rng.uniform(-0.05, 0.35)
+            along = slot * span / 2 + rng.normal(0, 0.05)
+            chair = plan.make("chair", table.yaw + turn + 180 + rng.normal(0, 12))
+            scale = rng.uniform(0.95, 1.05)
+            chair.entry, chair.size = chairs, tuple(x * scale for x in chairs.size)
+            chair.at = (*table.beside(along * c + out * s, out * c + along * s), 0.0)
+            if plan.put(chair, (table,), 0.02):
                 litter(plan, chair, 0.15, "cloth", "box", "books", "pillow")
-    litter(plan, table, 8, SMALL[plan.kind], "kitchensmall", "kitchensmall", "plant", "books")
+    litter(plan, table, 8, small(plan), "kitchensmall", "kitchensmall", "plant", "books")
     if rng.random() < 0.4:
         rug(plan, table, 0.0)
 
@@ -115,8 +110,8 @@ def sleeping(plan: Plan) -> None:
         return
     for side in (-1, 1):
         if rng.random() < 0.75:
-            stand = plan.near("night", bed, side * (bed.size[0] / 2 + 0.05),
-                              -bed.size[1] / 2 + 0.45)  # fmt: skip
+            right = side * (bed.size[0] / 2 + 0.05)
+            stand = plan.near("night", bed, right, 0.45 - bed.size[1] / 2)
             litter(plan, stand, 2, "tablelamp", "tablelamp", "books", "livingsmall", "plant")
     litter(plan, bed, 3, "pillow", "pillow", "cloth", "books", "toy", "cloth", "livingsmall", "box")
     if rng.random() < 0.5:
@@ -127,8 +122,8 @@ def working(plan: Plan) -> None:
     desk = plan.against("desk")
     if desk is None:
         return
-    plan.near("officechair", desk, float(plan.rng.normal(0, 0.15)), desk.size[1] / 2 + 0.03, 180.0,
-              ignore=(desk,))  # fmt: skip
+    front = desk.size[1] / 2 + 0.03
+    plan.near("officechair", desk, plan.rng.normal(0, 0.15), front, 180.0, (desk,))
     litter(plan, desk, 1.3, "computer", "screen")
     litter(plan, desk, 5, "officesmall", "officesmall", "books", "books", "tablelamp", "box",
            "livingsmall")  # fmt: skip
@@ -137,35 +132,31 @@ def working(plan: Plan) -> None:
 def cooking(plan: Plan) -> None:
     """Rows of kitchen units along one or two walls, cupboards above."""
     rng = plan.rng
-    for wall in rng.permutation(4)[: 1 + int(rng.random() < 0.6)]:
-        k, t = int(wall), float(rng.uniform(0, 0.3))
-        units = ["fridge", *rng.choice(("base", "base", "machine", "sink", "stove"), 7)]
+    for k in rng.permutation(4)[: 1 + int(rng.random() < 0.6)].tolist():
+        t = rng.uniform(0, 0.3)
+        units = ["fridge", *rng.choice(("base", "base", "machine", "sink", "stove"), 7).tolist()]
         if rng.random() < 0.5:
             units.reverse()
-        style = {role: plan.make(str(role)).entry for role in (*units, "upper", "hood")}
+        style = {role: plan.make(role).entry for role in (*units, "upper", "hood")}
         for role in units:
-            item = plan.make(str(role))
+            item = plan.make(role)
             item.entry = style[role] if rng.random() < 0.8 else item.entry
-            item.size = item.entry.size
+            item.size, item.yaw = item.entry.size, YAWS[k]
             if t + item.size[0] > plan.wall_length(k):
                 break
-            item.yaw = (0.0, -90.0, 180.0, 90.0)[k]
             along = t + item.size[0] / 2
             item.at = (*plan.from_wall(k, along, item.size[1] / 2 + 0.01), 0.0)
             t += item.size[0] + 0.002
-            if not plan.fits(item, margin=0.0):
+            if not plan.put(item, margin=0.0) or item.size[2] >= 1.2:
                 continue
-            plan.items.append(item)
-            if item.size[2] < 1.2:
-                litter(plan, item, 1.8, "kitchensmall")
-                if rng.random() < 0.75:
-                    above = plan.make("hood" if role == "stove" else "upper", item.yaw)
-                    if role != "stove":
-                        above.entry = style["upper"]
-                    above.size = (item.size[0], *above.entry.size[1:])
-                    above.at = (*plan.from_wall(k, along, above.size[1] / 2 + 0.01), 1.45)
-                    if plan.fits(above, margin=0.0):
-                        plan.items.append(above)
+            litter(plan, item, 1.8, "kitchensmall")
+            if rng.random() < 0.75:
+                above = plan.make("hood" if role == "stove" else "upper", item.yaw)
+                if role != "stove":
+                    above.entry = style["upper"]
+                above.size = (item.size[0], *above.entry.size[1:])
+                above.at = (*plan.from_wall(k, along, above.size[1] / 2 + 0.01), 1.45)
+                plan.put(above, margin=0.0)
     if rng.random() < 0.35:
         island = plan.free("island", margin=0.6)
         litter(plan, island, 4, "kitchensmall")
@@ -180,17 +171,8 @@ def washing(plan: Plan) -> None:
         if plan.rng.random() < chance:
             litter(plan, plan.against(role), 2, "bathsmall", "bathsmall", "cloth", "plant")
     for _ in range(2):
-        plan.against("towels", z=float(plan.rng.uniform(0.5, 0.9)))
+        plan.against("towels", z=plan.rng.uniform(0.5, 0.9))
     plan.free("rug")
-
-
-def storing(*roles: str) -> Callable[[Plan], None]:
-    def group(plan: Plan) -> None:
-        for role in roles:
-            if plan.rng.random() < 0.75:
-                litter(plan, plan.against(role), 3)
-
-    return group
 
 
 def corner(plan: Plan) -> None:
@@ -202,27 +184,33 @@ def corner(plan: Plan) -> None:
         litter(plan, chair, 0.6, "pillow", "cloth", "books")
 
 
+def storing(plan: Plan, roles: list[str]) -> None:
+    for role in roles:
+        if plan.rng.random() < 0.75:
+            litter(plan, plan.against(role), 3)
+
+
+GROUPS = {f.__name__: f for f in (seating, television, eating, sleeping, working, cooking, washing,
+                                  corner)}  # fmt: skip
+"""By their names in ``kinds.csv``; other names there are roles of storage, parted by slashes."""
+
+
 def openings(plan: Plan) -> None:
     """Draw windows and doors; call before anything is placed."""
     rng = plan.rng
-    walls = [int(k) for k in rng.permutation(4)]
-    count = int(
-        rng.choice((0, 0, 1, 1, 1, 2)) if plan.kind != "corridor" else rng.choice((0, 0, 1))
-    )
+    walls = rng.permutation(4).tolist()
+    count = rng.choice((0, 1, 1, 1, 1, 2) if plan.kind != "corridor" else (0, 0, 1))
     for n, k in enumerate(walls[:3]):
         length = plan.wall_length(k)
         if n < count:
-            width = min(float(rng.uniform(0.6, 1.7)), length - 0.6)
-            bottom = float(rng.choice((0.02, rng.uniform(0.35, 0.7), rng.uniform(0.75, 1.15))))
-            top = min(plan.height - 0.12, float(rng.uniform(1.95, 2.35)))
+            width = min(rng.uniform(0.6, 1.7), length - 0.6)
+            bottom = rng.choice((0.02, rng.uniform(0.35, 0.7), rng.uniform(0.75, 1.15)))
+            top = min(plan.height - 0.12, rng.uniform(1.95, 2.35))
             kind, door = "window", None
         else:
             door = plan.make("door").entry
             width, top, bottom = door.size[0] - 0.04, door.size[2] - 0.02, 0.0
             kind = "door" if n == count or rng.random() < 0.6 else "doorway"
-        if width > length - 0.3 or top > plan.height - 0.05:
-            continue
-        start = float(rng.uniform(0.15, length - width - 0.15))
-        if any(o.wall == k for o in plan.openings):
-            continue
-        plan.openings.append(Opening(k, start, start + width, bottom, top, kind, door))
+        if width <= length - 0.3 and top <= plan.height - 0.05:
+            start = rng.uniform(0.15, length - width - 0.15)
+            plan.openings.append(Opening(k, start, start + width, bottom, top, kind, door))

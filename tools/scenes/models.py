@@ -1,12 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Furniture models of Sweet Home 3D libraries (``.sh3f``: a zip of OBJ models and a catalogue).
 
-World frame of the room: metres, x east, y north, z up. A model stands on z = 0, is centred in
+``models.csv`` says what may stand in a random room, a line for each model: library and model (a
+``.sh3f`` file and its entry; ``procedural``: drawn by :mod:`.shapes`), class, roles (what it is
+placed as), width, depth, height in metres, and ``rest``, the height that things on it lie at: empty
+for its top, -1 for nothing lies on it.
+
+A model stands on z = 0, is centred in
 x and y, has the size its catalogue states, and faces -y (south) before it is turned.
 """
 
 from __future__ import annotations
 
+import csv
 import io
 import re
 import zipfile
@@ -16,8 +22,13 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from .parts import CLASSES, Mesh, scaled
+
 Size = tuple[float, float, float]
 
+TABLE = Path(__file__).with_name("models.csv")
+SHOWN = Path(__file__).parents[2] / "recordings" / "room" / "CREDITS.md"
+PROCEDURAL = "procedural"
 LIBRARY_TERMS = {
     "BlendSwap-CC-0": ("CC0 1.0", "https://creativecommons.org/publicdomain/zero/1.0/"),
     "BlendSwap-CC-BY": ("CC BY 3.0", "https://creativecommons.org/licenses/by/3.0/"),
@@ -33,23 +44,6 @@ class Material:
 
     color: tuple[float, float, float] = (0.6, 0.6, 0.6)
     texture: np.ndarray | None = None  # uint8 [H,W,3], RGB
-
-
-@dataclass
-class Mesh:
-    """Triangles: vertices [N,3] in metres, faces [F,3]; per vertex normals [N,3] and uv [N,2]."""
-
-    vertices: np.ndarray
-    faces: np.ndarray
-    normals: np.ndarray | None = None
-    uv: np.ndarray | None = None
-
-    def moved(self, at: tuple[float, float, float], yaw: float) -> Mesh:
-        """The mesh turned by ``yaw`` degrees (counter-clockwise from above), then shifted."""
-        c, s = np.cos(np.radians(yaw)), np.sin(np.radians(yaw))
-        turn = np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])
-        normals = None if self.normals is None else self.normals @ turn.T
-        return Mesh(self.vertices @ turn.T + np.asarray(at), self.faces, normals, self.uv)
 
 
 @dataclass
@@ -105,16 +99,15 @@ def load_model(folder: Path, library: str, name: str, size: Size | None = None) 
         io.BytesIO(files[obj.name]), file_type="obj", resolver=ZipResolver(files),
         process=False, group_material=True,
     )  # fmt: skip
-    meshes = {}
+    meshes, smooth = {}, b"\nvn " in files[obj.name]
     for key, part in loaded.geometry.items():
-        uv = getattr(part.visual, "uv", None)
-        uv = None if uv is None else np.nan_to_num(uv)
-        material = getattr(part.visual, "material", None)
+        uv, material = (getattr(part.visual, name, None) for name in ("uv", "material"))
         image = getattr(material, "image", None)
-        texture = None if image is None else np.array(image.convert("RGB"))
-        diffuse = (0.6, 0.6, 0.6) if material is None else np.asarray(material.diffuse[:3]) / 255
-        model.materials[key] = Material(tuple(float(c) for c in diffuse), texture)  # type: ignore[arg-type]
-        normals = np.asarray(part.vertex_normals) if b"\nvn " in files[obj.name] else None
+        model.materials[key] = Material(texture=image and np.array(image.convert("RGB")))
+        if material is not None:
+            model.materials[key].color = tuple((np.asarray(material.diffuse[:3]) / 255).tolist())
+        normals = np.asarray(part.vertex_normals) if smooth else None
+        uv = None if uv is None else np.nan_to_num(uv)
         meshes[key] = Mesh(np.asarray(part.vertices), np.asarray(part.faces), normals, uv)
     model.meshes = _stand_up(meshes, size)
     return model
@@ -137,16 +130,63 @@ def _stand_up(meshes: dict[str, Mesh], size: Size) -> dict[str, Mesh]:
     """From OBJ axes (y up, facing +z, any unit) to the room's (z up, facing -y, metres)."""
     points = np.concatenate([m.vertices for m in meshes.values()])
     low, high = points.min(0), points.max(0)
+    middle = np.array([(low[0] + high[0]) / 2, low[1], (low[2] + high[2]) / 2])
     width, depth, height = size
     scale = np.array([width, height, depth]) / np.maximum(high - low, 1e-9)
-    origin = np.array([(low[0] + high[0]) / 2, low[1], (low[2] + high[2]) / 2])
     axes = np.array([[1.0, 0, 0], [0, 0, -1.0], [0, 1.0, 0]])
     result = {}
     for name, mesh in meshes.items():
-        vertices = ((mesh.vertices - origin) * scale) @ axes.T
-        normals = None
-        if mesh.normals is not None:
-            normals = (mesh.normals / np.maximum(scale, 1e-9)) @ axes.T
-            normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
-        result[name] = Mesh(vertices, mesh.faces, normals, mesh.uv)
+        new = scaled(Mesh(mesh.vertices - middle, mesh.faces, mesh.normals, mesh.uv), scale)
+        normals = None if new.normals is None else new.normals @ axes.T
+        result[name] = Mesh(new.vertices @ axes.T, mesh.faces, normals, mesh.uv)
     return result
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A model. ``label`` is its class, ``size`` (width, depth, height) in metres; ``rest`` the
+    height that things on it lie at, None where nothing does."""
+
+    library: str
+    name: str
+    label: int
+    roles: tuple[str, ...]
+    size: tuple[float, float, float]
+    rest: float | None
+
+
+def held_out() -> frozenset[tuple[str, str]]:
+    """Library and name of the models of the recording that ships: never seen in training."""
+    text = SHOWN.read_text(encoding="utf-8")
+    return frozenset(re.findall(r"\(`([\w-]+)/([\w-]+)`\)", text))
+
+
+@cache
+def entries() -> tuple[Entry, ...]:
+    """All models that may be drawn, in the order of the table."""
+    out = []
+    hidden = held_out()
+    with TABLE.open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            if (row["library"], row["model"]) in hidden:
+                continue
+            size = (float(row["width"]), float(row["depth"]), float(row["height"]))
+            rest = float(row["rest"] or size[2])
+            out.append(
+                Entry(row["library"], row["model"], CLASSES.index(row["class"]),
+                      tuple(row["roles"].split()), size, None if rest < 0 else rest)
+            )  # fmt: skip
+    return tuple(out)
+
+
+@cache
+def by_role(role: str) -> tuple[Entry, ...]:
+    """The models that may be placed as ``role``; never empty.
+
+    Raises:
+        KeyError: no model has the role.
+    """
+    found = tuple(e for e in entries() if role in e.roles)
+    if not found:
+        raise KeyError(role)
+    return found

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .models import Mesh
-
 CLASSES = (
     "bed", "books", "ceiling", "chair", "floor", "furniture", "objects",
     "picture", "sofa", "table", "tv", "wall", "window", "person",
@@ -24,6 +22,23 @@ BED, BOOKS, CEILING, CHAIR, FLOOR, FURNITURE, OBJECTS = range(7)
 PICTURE, SOFA, TABLE, TV, WALL, WINDOW, PERSON = range(7, 14)
 
 Point = tuple[float, float, float]
+
+
+@dataclass
+class Mesh:
+    """Triangles: vertices [N,3] in metres, faces [F,3]; per vertex normals [N,3] and uv [N,2]."""
+
+    vertices: np.ndarray
+    faces: np.ndarray
+    normals: np.ndarray | None = None
+    uv: np.ndarray | None = None
+
+    def moved(self, at: tuple[float, float, float], yaw: float) -> Mesh:
+        """The mesh turned by ``yaw`` degrees (counter-clockwise from above), then shifted."""
+        c, s = np.cos(np.radians(yaw)), np.sin(np.radians(yaw))
+        turn = np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])
+        normals = None if self.normals is None else self.normals @ turn.T
+        return Mesh(self.vertices @ turn.T + np.asarray(at), self.faces, normals, self.uv)
 
 
 @dataclass
@@ -47,6 +62,14 @@ class Part:
     label: int
 
 
+def scaled(mesh: Mesh, scale: np.ndarray) -> Mesh:
+    normals = mesh.normals
+    if normals is not None:
+        normals = normals / np.maximum(scale, 1e-6)
+        normals = normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
+    return Mesh(mesh.vertices * scale, mesh.faces, normals, mesh.uv)
+
+
 def quad(corner: Sequence[float], along: Sequence[float], up: Sequence[float]) -> Mesh:
     """A rectangle from ``corner``; uv in metres along both edges; faces along x up."""
     c, a, u = (np.asarray(p, float) for p in (corner, along, up))
@@ -57,17 +80,29 @@ def quad(corner: Sequence[float], along: Sequence[float], up: Sequence[float]) -
 
 def box(low: Sequence[float], high: Sequence[float]) -> Mesh:
     """An axis-aligned box, uv in metres."""
-    x, y, z = (float(h - low_) for low_, h in zip(low, high))
     (a, b, c), (d, e, f) = low, high
-    sides = [
-        quad((a, b, c), (x, 0, 0), (0, 0, z)),
-        quad((d, b, c), (0, y, 0), (0, 0, z)),
-        quad((d, e, c), (-x, 0, 0), (0, 0, z)),
-        quad((a, e, c), (0, -y, 0), (0, 0, z)),
-        quad((a, b, f), (x, 0, 0), (0, y, 0)),
-        quad((a, e, c), (x, 0, 0), (0, -y, 0)),
-    ]
-    return join(sides)
+    x, y, z = d - a, e - b, f - c
+    up = (0, 0, z)
+    return join([
+        quad((a, b, c), (x, 0, 0), up), quad((d, b, c), (0, y, 0), up),
+        quad((d, e, c), (-x, 0, 0), up), quad((a, e, c), (0, -y, 0), up),
+        quad((a, b, f), (x, 0, 0), (0, y, 0)), quad((a, e, c), (x, 0, 0), (0, -y, 0)),
+    ])  # fmt: skip
+
+
+def block(
+    width: float, depth: float, low: float, high: float, x: float = 0.0, y: float = 0.0
+) -> Mesh:
+    """A box between two heights, its middle at x, y."""
+    w, d = width / 2, depth / 2
+    return box((x - w, y - d, low), (x + w, y + d, high))
+
+
+def grid(rows: int, columns: int) -> np.ndarray:
+    """The faces [N,3] of a net of vertices, row by row."""
+    i = np.arange(rows * columns).reshape(rows, columns)
+    a, b, c, d = (x.reshape(-1) for x in (i[:-1, :-1], i[:-1, 1:], i[1:, 1:], i[1:, :-1]))
+    return np.concatenate([np.stack([a, b, c], 1), np.stack([a, c, d], 1)])
 
 
 def join(meshes: list[Mesh]) -> Mesh:
@@ -86,8 +121,7 @@ def cloth(width: float, height: float, folds: int, depth: float = 0.035) -> Mesh
     t = np.linspace(0, 1, folds * 16 + 1)
     phase = 2 * np.pi * folds * t
     y = -depth * (np.sin(phase) + 12 / 35 * np.sin(0.37 * phase + 1))
-    x, n, i = width * t, len(t), np.arange(len(t) - 1)
+    x, n = width * t, len(t)
     rows = [np.stack([x, y, np.full(n, z)], 1) for z in (0.0, height)]
     uv = [np.stack([x * 1.6, np.full(n, z)], 1) for z in (0.0, height)]
-    faces = np.concatenate([np.stack([i, i + 1, i + n + 1], 1), np.stack([i, i + n + 1, i + n], 1)])
-    return Mesh(np.concatenate(rows), faces, None, np.concatenate(uv))
+    return Mesh(np.concatenate(rows), grid(2, n), None, np.concatenate(uv))

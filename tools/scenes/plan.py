@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .catalogue import Entry, by_role
+from .models import Entry, by_role
 
 YAWS = (0.0, -90.0, 180.0, 90.0)
 NORTH, EAST, SOUTH, WEST = range(4)
+Box = tuple[float, float, float, float, float, float]
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Placed:
     role: str = ""
 
     @property
-    def box(self) -> tuple[float, float, float, float, float, float]:
+    def box(self) -> Box:
         """x, y, z of the low and the high corner."""
         c, s = abs(np.cos(np.radians(self.yaw))), abs(np.sin(np.radians(self.yaw)))
         w, d, h = self.size
@@ -57,6 +58,12 @@ class Placed:
         """The point ``right`` and ``front`` metres from the middle, as the item faces."""
         c, s = np.cos(np.radians(self.yaw)), np.sin(np.radians(self.yaw))
         return self.at[0] + right * c + front * s, self.at[1] + right * s - front * c
+
+
+def touch(a: Box, b: Box, margin: float = 0.0) -> bool:
+    """Whether two boxes share space, or are less than ``margin`` apart in x and y."""
+    near = all(a[i] < b[i + 3] + margin and a[i + 3] > b[i] - margin for i in (0, 1))
+    return near and a[2] < b[5] and a[5] > b[2]
 
 
 @dataclass
@@ -90,21 +97,22 @@ class Plan:
 
     def fits(self, item: Placed, ignore: tuple[Placed, ...] = (), margin: float = 0.01) -> bool:
         """Whether an item is inside the room, and clear of items, doors and windows."""
-        x0, y0, z0, x1, y1, z1 = item.box
+        x0, y0, _, x1, y1, z1 = item.box
         if min(x0, y0) < 0 or x1 > self.width or y1 > self.length or z1 > self.height:
             return False
         for o in self.openings:
             a, b, c, d = self.zone(o, 0.12 if o.kind == "window" else 0.8)
-            if x0 < c and x1 > a and y0 < d and y1 > b and z0 < o.top and z1 > o.bottom + 0.03:
+            if touch(item.box, (a, b, o.bottom + 0.03, c, d, o.top)):
                 return False
-        for other in self.items:
-            if other in ignore or other.role == "rug":
-                continue
-            a, b, e, c, d, f = other.box
-            if (x0 < c + margin and x1 > a - margin and y0 < d + margin and y1 > b - margin
-                    and z0 < f and z1 > e):  # fmt: skip
-                return False
-        return True
+        return not any(touch(item.box, other.box, margin) for other in self.items
+                       if other not in ignore and other.role != "rug")  # fmt: skip
+
+    def put(self, item: Placed, ignore: tuple[Placed, ...] = (), margin: float = 0.01):
+        """The item, in the room now; None where it does not fit."""
+        if not self.fits(item, ignore, margin):
+            return None
+        self.items.append(item)
+        return item
 
     def make(self, role: str, yaw: float = 0.0, scale: float | None = None) -> Placed:
         """An item of a role, at no place yet, its size varied."""
@@ -122,66 +130,57 @@ class Plan:
         for _ in range(tries):
             k = int(self.rng.integers(4)) if wall is None else wall
             item = self.make(role, YAWS[k])
-            half = item.size[0] / 2
-            span = self.wall_length(k) - 2 * half
+            span = self.wall_length(k) - item.size[0]
             if span < 0:
                 continue
             share = self.rng.uniform()
             if z == 0.0:  # half of all furniture stands in a corner or near one
                 share = self.rng.choice((0.02, 0.98, share, share))
-            t = half + span * float(share) if along is None else along
-            away = item.size[1] / 2 + gap + float(self.rng.exponential(0.01))
-            item.at = (*self.from_wall(k, t, away), z)
-            if self.fits(item):
-                self.items.append(item)
+            t = item.size[0] / 2 + span * share if along is None else along
+            item.at = (
+                *self.from_wall(k, t, item.size[1] / 2 + gap + self.rng.exponential(0.01)),
+                z,
+            )
+            if self.put(item):
                 return item
         return None
 
     def free(self, role: str, tries: int = 14, margin: float = 0.05) -> Placed | None:
         """Place an item anywhere on the floor, turned at random."""
         for _ in range(tries):
-            item = self.make(role, float(self.rng.uniform(-180, 180)))
-            x, y = self.rng.uniform(0, self.width), self.rng.uniform(0, self.length)
-            item.at = (float(x), float(y), 0.0)
-            if self.fits(item, margin=margin):
-                self.items.append(item)
+            item = self.make(role, self.rng.uniform(-180, 180))
+            item.at = (self.rng.uniform(0, self.width), self.rng.uniform(0, self.length), 0.0)
+            if self.put(item, margin=margin):
                 return item
         return None
 
     def near(self, role: str, parent: Placed, right: float, front: float, turn: float = 0.0,
-             z: float = 0.0, ignore: tuple[Placed, ...] = ()) -> Placed | None:  # fmt: skip
+             ignore: tuple[Placed, ...] = ()) -> Placed | None:  # fmt: skip
         """Place an item relative to another one; None where there is no room. ``right`` and
         ``front`` are between the middle of the parent and the near edge of the item."""
         item = self.make(role, parent.yaw + turn)
-        across = abs(np.sin(np.radians(turn))) > 0.7
-        w, d = item.size[1::-1] if across else item.size[:2]
-        right += float(np.sign(right)) * w / 2
-        front += float(np.sign(front)) * d / 2
-        item.at = (*parent.beside(right, front), z)
-        if not self.fits(item, ignore):
-            return None
-        self.items.append(item)
-        return item
+        w, d = item.size[1::-1] if abs(np.sin(np.radians(turn))) > 0.7 else item.size[:2]
+        right += np.sign(right) * w / 2
+        front += np.sign(front) * d / 2
+        item.at = (*parent.beside(right, front), 0.0)
+        return self.put(item, ignore)
 
-    def lay(self, role: str, parent: Placed, tries: int = 6, edge: float = 0.85) -> Placed | None:
+    def lay(self, role: str, parent: Placed) -> Placed | None:
         """Lay an item on another one, clear of what lies there already."""
         if parent.entry.rest is None:
             return None
         z = parent.at[2] + parent.entry.rest * parent.size[2] / parent.entry.size[2]
         others = [i for i in self.items if i.parent is parent]
-        for _ in range(tries):
-            item = self.make(role, parent.yaw + float(self.rng.normal(0, 35)))
-            item.parent = parent
-            w, d = (max(edge * parent.size[i] - max(item.size[:2]) * 0.8, 0.0) for i in (0, 1))
-            if max(item.size[:2]) > max(parent.size[:2]):
+        for _ in range(6):
+            item = self.make(role, parent.yaw + self.rng.normal(0, 35))
+            item.parent, long = parent, max(item.size[:2])
+            if long > max(parent.size[:2]):
                 continue
-            right, front = self.rng.uniform(-w / 2, w / 2), self.rng.uniform(-d / 2, d / 2)
-            item.at = (*parent.beside(float(right), float(front)), z)
+            w, d = (max(0.85 * s - long * 0.8, 0.0) / 2 for s in parent.size[:2])
+            item.at = (*parent.beside(self.rng.uniform(-w, w), self.rng.uniform(-d, d)), z)
             x0, y0, _, x1, y1, top = item.box
             inside = min(x0, y0) > 0 and x1 < self.width and y1 < self.length and top < self.height
-            if inside and all(
-                x1 < o.box[0] or x0 > o.box[3] or y1 < o.box[1] or y0 > o.box[4] for o in others
-            ):
+            if inside and not any(touch(item.box, other.box) for other in others):
                 self.items.append(item)
                 return item
         return None

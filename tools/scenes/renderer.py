@@ -15,62 +15,12 @@ import mitsuba as mi
 import numpy as np
 import pyoidn
 
-from .models import Mesh
-from .parts import Part
+from .camera import Hits, Pinhole, Pose
+from .parts import Part, Surface
 
 mi.set_variant("llvm_ad_rgb")
 
 BOUNCES = 3
-
-
-@dataclass(frozen=True)
-class Pose:
-    """Position [3] of the camera, and ``axes`` [3,3], whose columns are right, down, forward."""
-
-    position: np.ndarray
-    axes: np.ndarray
-
-
-def look(position: np.ndarray, heading: float, pitch: float, roll: float) -> Pose:
-    """A pose by heading (0 = east, counter-clockwise), pitch (upwards) and roll, in radians."""
-    level = np.array([np.cos(heading), np.sin(heading), 0.0])
-    forward = np.cos(pitch) * level + np.sin(pitch) * np.array([0, 0, 1.0])
-    right = np.array([np.sin(heading), -np.cos(heading), 0.0])
-    lower = np.cross(forward, right)
-    columns = (
-        np.cos(roll) * right + np.sin(roll) * lower,
-        np.cos(roll) * lower - np.sin(roll) * right,
-        forward,
-    )
-    return Pose(position, np.stack(columns, 1))
-
-
-@dataclass(frozen=True)
-class Pinhole:
-    """An ideal camera: size and focal length in pixels, principal point in the middle."""
-
-    width: int
-    height: int
-    focal: float
-
-    def rays(self, supersampling: int = 1) -> np.ndarray:
-        """Viewing rays (x, y, 1) in the optical frame, float64 [N,3], row by row. One through
-        each pixel's centre, or a grid of ``supersampling`` x ``supersampling`` in each pixel."""
-        s = supersampling
-        v, u = np.mgrid[: self.height * s, : self.width * s].astype(np.float64)
-        u, v = (u + 0.5) / s - self.width / 2, (v + 0.5) / s - self.height / 2
-        return np.stack([u / self.focal, v / self.focal, np.ones_like(u)], -1).reshape(-1, 3)
-
-
-@dataclass
-class Hits:
-    """Where a bundle of rays meets the room, row by row: depth float32 [N] (metres along the
-    optical axis, inf where there is nothing), normals float32 [N,3] (optical frame, facing the
-    camera), labels uint8 [N] (255: nothing)."""
-
-    depth: np.ndarray
-    normals: np.ndarray
-    labels: np.ndarray
 
 
 @dataclass
@@ -87,22 +37,8 @@ class _Point:
     part: mi.UInt32
 
 
-def _linear(color: np.ndarray) -> np.ndarray:
-    return np.where(color <= 0.04045, color / 12.92, ((color + 0.055) / 1.055) ** 2.4)
-
-
-def _flat(mesh: Mesh) -> Mesh:
-    """A mesh with normals and uv; without normals of its own, its faces are flat."""
-    if mesh.normals is not None:
-        uv = np.zeros((len(mesh.vertices), 2)) if mesh.uv is None else mesh.uv
-        return Mesh(mesh.vertices, mesh.faces, mesh.normals, uv)
-    corners = mesh.faces.reshape(-1)
-    v = mesh.vertices[corners].reshape(-1, 3, 3)
-    n = np.cross(v[:, 1] - v[:, 0], v[:, 2] - v[:, 0])
-    n /= np.maximum(np.linalg.norm(n, axis=1, keepdims=True), 1e-12)
-    uv = np.zeros((len(corners), 2)) if mesh.uv is None else mesh.uv[corners]
-    faces = np.arange(len(corners)).reshape(-1, 3)
-    return Mesh(v.reshape(-1, 3), faces, np.repeat(n, 3, 0), uv)
+def _vector(kind: type, values: np.ndarray):
+    return kind(*[float(x) for x in values])
 
 
 class Room:
@@ -110,68 +46,64 @@ class Room:
     the parts named ``pane``, or None."""
 
     def __init__(self, parts: list[Part], sun: tuple[np.ndarray, np.ndarray] | None = None) -> None:
-        meshes = [_flat(part.mesh) for part in parts]
+        meshes = [part.mesh for part in parts]
         starts = np.cumsum([0] + [len(m.vertices) for m in meshes[:-1]])
-        vertices = np.concatenate([m.vertices for m in meshes]).astype(np.float32)
+        vertices = [m.vertices for m in meshes]
+        # Faces without normals of their own are flat.
+        normals = [np.zeros_like(m.vertices) if m.normals is None else m.normals for m in meshes]
+        uv = [np.zeros((len(m.vertices), 2)) if m.uv is None else m.uv for m in meshes]
+        self._vertices, self._normals, self._uv = (
+            mi.Float(np.concatenate(x).astype(np.float32).ravel()) for x in (vertices, normals, uv)
+        )
         faces = np.concatenate([m.faces + s for m, s in zip(meshes, starts)]).astype(np.uint32)
         owner = np.repeat(np.arange(len(parts)), [len(m.faces) for m in meshes]).astype(np.uint32)
-        self._owner = mi.UInt32(owner)
-        self._vertices, self._faces = mi.Float(vertices.ravel()), mi.UInt32(faces.ravel())
-        self._normals = mi.Float(
-            np.concatenate([m.normals for m in meshes]).astype(np.float32).ravel()
-        )  # type: ignore[misc]
-        self._uv = mi.Float(np.concatenate([m.uv for m in meshes]).astype(np.float32).ravel())  # type: ignore[misc]
+        self._owner, self._faces = mi.UInt32(owner), mi.UInt32(faces.ravel())
+        corners = np.concatenate([m.vertices[m.faces] for m in meshes]).astype(np.float32)
         self._labels = np.array([part.label for part in parts], np.uint8)
-        self._surfaces(parts)
-        self._emitters(parts, vertices, faces, owner)
-        mesh = mi.Mesh("room", len(vertices), len(faces))
+        self._surfaces([part.surface for part in parts])
+        self._emitters([part.surface for part in parts], corners, owner)
+        mesh = mi.Mesh("room", starts[-1] + len(vertices[-1]), len(faces))
         shape = mi.traverse(mesh)
         shape["vertex_positions"], shape["faces"] = self._vertices, self._faces
         shape.update()
         self._scene = mi.load_dict({"type": "scene", "mesh": mesh})
         self._sampler = mi.load_dict({"type": "independent"})
         toward, shine = sun or (np.array([0.0, 0, 1]), np.zeros(3))
-        self._sun = mi.Vector3f(*[float(x) for x in toward / np.linalg.norm(toward)])
-        self._shine = mi.Color3f(*[float(x) for x in shine])
+        self._sun = _vector(mi.Vector3f, toward / np.linalg.norm(toward))
+        self._shine = _vector(mi.Color3f, shine)
         self._pane = mi.UInt32(np.array([part.name == "pane" for part in parts], np.uint32))
         dr.make_opaque(self._sun, self._shine)
 
-    def _surfaces(self, parts: list[Part]) -> None:
+    def _surfaces(self, surfaces: list[Surface]) -> None:
         """The table of surfaces, and the buffer of textures: uint32 a texel, RGB."""
         texels, table, offset = [np.zeros(1, np.uint32)], [], 1
-        for part in parts:
-            s = part.surface
-            # Nothing real reflects more than 80 % or less than 2 %.
-            color = np.clip(_linear(np.asarray(s.color, float)), 0.02, 0.8)
+        for s in surfaces:
+            color = np.asarray(s.color, float)
+            color = np.where(color <= 0.04045, color / 12.92, ((color + 0.055) / 1.055) ** 2.4)
             width = height = start = 0
             if s.texture is not None:
-                image = s.texture.astype(np.uint32)
-                height, width = image.shape[:2]
-                texels.append((image @ np.array([1, 1 << 8, 1 << 16], np.uint32)).reshape(-1))
+                height, width = s.texture.shape[:2]
+                shifted = s.texture.astype(np.uint32) @ np.array([1, 1 << 8, 1 << 16], np.uint32)
+                texels.append(shifted.reshape(-1))
                 start, offset = offset, offset + width * height
-            light = np.zeros(3) if s.emission is None else np.asarray(s.emission)
-            table.append([*color, *light, s.gloss, start, width, height, *s.period])
+            # Nothing real reflects more than 80 % or less than 2 %.
+            table.append([*np.clip(color, 0.02, 0.8), *(s.emission or (0, 0, 0)), s.gloss,
+                          start, width, height, *s.period])  # fmt: skip
         self._texels = mi.UInt32(np.concatenate(texels))
         self._table = mi.Float(np.array(table, np.float32).ravel())
 
-    def _emitters(
-        self, parts: list[Part], vertices: np.ndarray, faces: np.ndarray, owner: np.ndarray
-    ) -> None:
-        power = np.array([0.0 if p.surface.emission is None else float(np.mean(p.surface.emission))
-                          for p in parts])  # fmt: skip
+    def _emitters(self, surfaces: list[Surface], corners: np.ndarray, owner: np.ndarray) -> None:
+        power = np.array([0.0 if s.emission is None else np.mean(s.emission) for s in surfaces])
         shining = np.flatnonzero(power[owner] > 0).astype(np.uint32)
-        if not len(shining):
-            shining = np.zeros(1, np.uint32)
-        a, b, c = (vertices[faces[shining, i]] for i in range(3))
+        shining = shining if len(shining) else np.zeros(1, np.uint32)
+        a, b, c = corners[shining].transpose(1, 0, 2)
         areas = np.linalg.norm(np.cross(b - a, c - a), axis=1) / 2 + 1e-12
         weight = areas * (power[owner[shining]] + 1e-9)
         self._shining = mi.UInt32(shining)
         self._choice = mi.DiscreteDistribution(mi.Float(weight.astype(np.float32)))
         self._density = mi.Float((weight / weight.sum() / areas).astype(np.float32))
 
-    def _at(
-        self, face: mi.UInt32, b1: mi.Float, b2: mi.Float, along: mi.Vector3f, ok: mi.Bool
-    ) -> _Point:
+    def _at(self, face: mi.UInt32, b1: mi.Float, b2: mi.Float, along: mi.Vector3f, ok: mi.Bool):
         """The points on ``face`` at barycentric coordinates, seen in direction ``along``."""
         index = [dr.gather(mi.UInt32, self._faces, face * 3 + i, ok) for i in range(3)]
         v = [dr.gather(mi.Point3f, self._vertices, i, ok) for i in index]
@@ -213,9 +145,8 @@ class Room:
                 total += c * (dr.select(i == 1, fx, 1 - fx) * dr.select(j == 1, fy, 1 - fy) / 255)
         return dr.power(total, 2.2)
 
-    def _nearest(
-        self, ray: mi.Ray3f, ok: mi.Bool, coherent: bool = False
-    ) -> tuple[_Point, mi.Bool, mi.Float]:
+    def _nearest(self, ray: mi.Ray3f, ok: mi.Bool, coherent: bool = False):
+        """The points that rays meet, whether they meet one, and how far away."""
         hit = self._scene.ray_intersect_preliminary(ray, coherent, active=ok)
         ok = ok & hit.is_valid()
         return self._at(hit.prim_index, hit.prim_uv.x, hit.prim_uv.y, ray.d, ok), ok, hit.t
@@ -250,7 +181,7 @@ class Room:
     def _rays(self, pose: Pose, local: np.ndarray) -> tuple[mi.Ray3f, np.ndarray]:
         length = np.linalg.norm(local, axis=1)
         world = ((local / length[:, None]) @ pose.axes.T).astype(np.float32)
-        origin = mi.Point3f(*[float(x) for x in pose.position])
+        origin = _vector(mi.Point3f, pose.position)
         dr.make_opaque(origin)  # else every pose would be compiled anew
         return mi.Ray3f(origin, mi.Vector3f(world.T)), length
 
@@ -302,10 +233,10 @@ class Room:
         light_ = np.nan_to_num(light_ + mirrored_ / np.clip(albedo, 0.05, 1))
         light_ = np.minimum(light_, 20 * np.median(light_) + 1e-3).reshape(shape).mean((1, 3))
         normals = (normals @ pose.axes).reshape(shape).mean((1, 3))
+        light_, normals = (np.ascontiguousarray(x, np.float32) for x in (light_, normals))
         smooth = pyoidn.denoise(
-            np.ascontiguousarray(light_, np.float32), np.full_like(light_, 0.7, np.float32),
-            np.ascontiguousarray(normals, np.float32), hdr=True, clean_aux=True,
-        )  # fmt: skip
+            light_, np.full_like(light_, 0.7), normals, hdr=True, clean_aux=True
+        )
         # Paths end after some bounces; what would follow is nearly even.
         smooth = smooth + 0.15 * np.median(smooth, (0, 1))
         fine = cv2.resize(smooth, (camera.width * s, camera.height * s))

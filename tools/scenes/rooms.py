@@ -3,43 +3,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import csv
+from functools import cache
+from pathlib import Path
 
 import numpy as np
 
 from . import groups
 from .plan import Opening, Plan
 
-Group = Callable[[Plan], None]
-STORAGE = groups.storing("shelf", "dresser", "shelf", "cabinet")
+WALL = 0.14
+"""Thickness of the walls, metres."""
 
-KINDS: dict[str, tuple[float, tuple[float, float], tuple[tuple[Group, float], ...]]] = {
-    # share, smallest and largest side in metres, groups with their chances
-    "living": (0.27, (3.2, 6.2), (
-        (groups.seating, 1.0), (groups.television, 1.0), (groups.seating, 0.6), (STORAGE, 0.9),
-        (groups.eating, 0.5), (STORAGE, 0.7), (groups.corner, 0.5), (groups.working, 0.2),
-        (groups.storing("big"), 0.4),
-    )),
-    "bed": (0.25, (2.8, 4.8), (
-        (groups.sleeping, 1.0), (groups.storing("wardrobe", "dresser", "rack"), 1.0),
-        (groups.sleeping, 0.4), (STORAGE, 1.0), (groups.television, 0.5), (groups.working, 0.4),
-        (groups.corner, 0.3),
-    )),
-    "dining": (0.11, (2.9, 5.4), (
-        (groups.eating, 1.0), (STORAGE, 1.0), (STORAGE, 0.6), (groups.seating, 0.3),
-        (groups.eating, 0.15), (groups.storing("big"), 0.2), (groups.corner, 0.2),
-    )),
-    "kitchen": (0.15, (2.3, 4.6), (
-        (groups.cooking, 1.0), (STORAGE, 0.6), (groups.eating, 0.6),
-    )),
-    "bath": (0.08, (1.8, 3.6), ((groups.washing, 1.0),)),
-    "office": (0.12, (2.6, 5.4), (
-        (groups.working, 1.0), (groups.working, 0.6), (STORAGE, 1.0), (STORAGE, 0.5),
-        (groups.working, 0.3), (groups.storing("cooler", "shelf"), 0.5), (groups.seating, 0.2),
-        (groups.eating, 0.15),
-    )),
-    "corridor": (0.02, (1.5, 6.0), ((groups.storing("shelf", "dresser", "rack"), 1.0),)),
-}  # fmt: skip
+
+@cache
+def kinds() -> dict[str, dict[str, str]]:
+    """The kinds of rooms: share, smallest and largest side in metres, groups with their chances."""
+    with Path(__file__).with_name("kinds.csv").open(encoding="utf-8", newline="") as file:
+        return {row["kind"]: row for row in csv.DictReader(file)}
 
 
 def clutter(plan: Plan) -> None:
@@ -73,37 +54,34 @@ def hang(plan: Plan) -> None:
         elif o.kind != "window":
             plan.against("switch", o.wall, o.end + 0.18, 1.1, 0.0, 2)
     for role, mean, low, high in (
-        ("picture", 5.0, 1.2, 1.7),
-        ("wallthing", 0.8, 1.3, 1.8),
-        ("switch", 0.8, 0.2, 0.25),
+        ("picture", 5.0, 1.2, 1.7), ("wallthing", 0.8, 1.3, 1.8), ("switch", 0.8, 0.2, 0.25),
         ("mirror", 0.2, 0.9, 1.2),
-    ):
+    ):  # fmt: skip
         for _ in range(int(rng.poisson(mean))):
-            plan.against(role, None, None, float(rng.uniform(low, high)), 0.0, 10)
+            plan.against(role, None, None, rng.uniform(low, high), 0.0, 10)
     for _ in range(1 + int(plan.width * plan.length > 16)):
-        lamp = plan.make("ceilinglamp", float(rng.uniform(-180, 180)))
-        x, y = (float(s * rng.uniform(0.35, 0.65)) for s in (plan.width, plan.length))
+        lamp = plan.make("ceilinglamp", rng.uniform(-180, 180))
+        x, y = (s * rng.uniform(0.35, 0.65) for s in (plan.width, plan.length))
         lamp.at = (x, y, plan.height - lamp.size[2])
-        if lamp.size[2] < 0.9 and plan.fits(lamp):
-            plan.items.append(lamp)
+        if lamp.size[2] < 0.9:
+            plan.put(lamp)
 
 
 def people(plan: Plan) -> None:
     rng = plan.rng
-    for _ in range(int(rng.choice((0, 1, 2), p=(0.66, 0.26, 0.08)))):
+    for _ in range(rng.choice((0, 1, 2), p=(0.66, 0.26, 0.08))):
         seats = [i for i in plan.items if i.role in ("sofa", "chair", "armchair", "officechair")]
         style = rng.random()
         if style < 0.3 and seats:
-            seat = seats[int(rng.integers(len(seats)))]
+            seat = seats[rng.integers(len(seats))]
             if any(i.parent is seat for i in plan.items):
                 continue
             sitter = plan.make("sit", seat.yaw, 1.0)
             sitter.parent = seat
             side = 0.3 * seat.size[0] if seat.role == "sofa" else 0.0
             front = sitter.size[1] / 2 - seat.size[1] / 2 + 0.12
-            sitter.at = (*seat.beside(float(rng.uniform(-side, side)), float(front)), 0.0)
-            if plan.fits(sitter, tuple(i for i in plan.items if i.role != "stand")):
-                plan.items.append(sitter)
+            sitter.at = (*seat.beside(rng.uniform(-side, side), front), 0.0)
+            plan.put(sitter, tuple(i for i in plan.items if i.role != "stand"))
         elif style < 0.45:
             plan.free("ground", 30)
         else:
@@ -114,9 +92,13 @@ def people(plan: Plan) -> None:
 
 def furnish(plan: Plan) -> None:
     for _ in range(1 + int(plan.width * plan.length > 30)):  # twice in a large room
-        for group, chance in KINDS[plan.kind][2]:
-            if plan.rng.random() < chance:
-                group(plan)
+        for word in kinds()[plan.kind]["groups"].split():
+            name, chance = word.split(":")
+            if plan.rng.random() < float(chance):
+                if name in groups.GROUPS:
+                    groups.GROUPS[name](plan)
+                else:
+                    groups.storing(plan, name.strip("/").split("/"))
     if plan.rng.random() < 0.15:
         plan.against("pillar")
     people(plan)
@@ -124,48 +106,36 @@ def furnish(plan: Plan) -> None:
     hang(plan)
 
 
-def _empty(kind: str, rng: np.random.Generator) -> Plan:
-    low, high = KINDS[kind][1]
-    width, length = (float(x) for x in rng.uniform(low, high, 2) * rng.choice((1, 1, 1, 1.5)))
+def _empty(rng: np.random.Generator) -> Plan:
+    shares = np.array([float(row["share"]) for row in kinds().values()])
+    kind = str(rng.choice(list(kinds()), p=shares / shares.sum()))
+    low, high = (float(kinds()[kind][key]) for key in ("low", "high"))
+    width, length = rng.uniform(low, high, 2) * rng.choice((1, 1, 1, 1.5))
     if kind == "corridor":
-        width = float(rng.uniform(1.2, 1.9))
-    height = float(np.clip(rng.normal(2.55, 0.18), 2.25, 3.3))
-    return Plan(kind, width, length, height, rng, kind == "bath" or rng.random() < 0.1)
+        width = rng.uniform(1.2, 1.9)
+    height = np.clip(rng.normal(2.55, 0.18), 2.25, 3.3)
+    return Plan(kind, width, length, height, rng, kind == "bath" or rng.random() < 0.04)
 
 
 def draw(seed: int) -> list[Plan]:
     """The room of a seed, and the rooms behind its doorways."""
-    rng = np.random.default_rng((seed, 20))
-    names = list(KINDS)
-    shares = np.array([KINDS[name][0] for name in names])
-    plan = _empty(str(rng.choice(names, p=shares / shares.sum())), rng)
+    plan = _empty(np.random.default_rng((seed, 20)))
     groups.openings(plan)
     furnish(plan)
-    plans = [plan]
-    for o in plan.openings:
-        if o.kind == "doorway":
-            plans.append(_annex(plan, o, str(rng.choice(names, p=shares / shares.sum()))))
-    return plans
+    return [plan, *(_annex(plan, o) for o in plan.openings if o.kind == "doorway")]
 
 
-WALL = 0.14
-"""Thickness of the walls, metres."""
-
-
-def _annex(plan: Plan, door: Opening, kind: str) -> Plan:
+def _annex(plan: Plan, door: Opening) -> Plan:
     """The room behind a doorway, which is a hole in its own opposite wall."""
-    other = _empty(kind, plan.rng)
+    other = _empty(plan.rng)
     other.height = max(other.height, door.top + 0.15)
-    wall = (door.wall + 2) % 4
-    size = door.end - door.start
-    start = float(plan.rng.uniform(0.1, other.wall_length(wall) - size - 0.1))
+    wall, size = (door.wall + 2) % 4, door.end - door.start
+    start = plan.rng.uniform(0.1, other.wall_length(wall) - size - 0.1)
     other.openings.append(Opening(wall, start, start + size, 0.0, door.top, "doorway", door.door))
     shift = door.start - start
     other.origin = (
-        (shift, plan.length + WALL),
-        (plan.width + WALL, shift),
-        (shift, -other.length - WALL),
+        (shift, plan.length + WALL), (plan.width + WALL, shift), (shift, -other.length - WALL),
         (-other.width - WALL, shift),
-    )[door.wall]
+    )[door.wall]  # fmt: skip
     furnish(other)
     return other

@@ -8,17 +8,14 @@ import hashlib
 from functools import cache
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from . import shell, skins
-from .catalogue import PROCEDURAL, held_out
-from .models import Mesh, Model, load_model
-from .parts import BED, CHAIR, FURNITURE, PERSON, SOFA, TABLE, Part, Surface
+from .models import PROCEDURAL, Model, held_out, load_model
+from .parts import BED, CHAIR, FURNITURE, PERSON, SOFA, TABLE, Mesh, Part, Surface, scaled
 from .plan import YAWS, Placed, Plan
 from .shapes import Shape, shape
 
-LIGHTS = ("tablelamp",)
 SOFT, HARD = (BED, SOFA), (FURNITURE, TABLE, CHAIR)
 
 
@@ -38,63 +35,49 @@ def digest(texture: np.ndarray) -> str:
     return hashlib.sha256(texture.tobytes()).hexdigest()
 
 
-def _tint(
-    rng: np.random.Generator, color: tuple[float, float, float], strength: float
-) -> tuple[float, ...]:
+def _tint(rng: np.random.Generator, color: tuple[float, ...], strength: float) -> tuple[float, ...]:
     h, s, v = colorsys.rgb_to_hsv(*color)
     if rng.random() < strength:
-        h = float(rng.uniform())
-        s = float(np.clip(s * rng.uniform(0.5, 1.2) + rng.uniform(0, 0.3), 0, 0.9))
-    return colorsys.hsv_to_rgb(h, s, float(np.clip(v * rng.uniform(0.7, 1.25), 0.03, 0.95)))
+        h = rng.uniform()
+        s = np.clip(s * rng.uniform(0.5, 1.2) + rng.uniform(0, 0.3), 0, 0.9)
+    return colorsys.hsv_to_rgb(h, s, np.clip(v * rng.uniform(0.7, 1.25), 0.03, 0.95))
 
 
 def dressed(
     item: Placed, folder: Path, rng: np.random.Generator, light: shell.Light
 ) -> list[Shape]:
     """A model's meshes at the item's size, recoloured."""
-    m = model(folder, item.entry.library, item.entry.name)
+    m, label = model(folder, item.entry.library, item.entry.name), item.entry.label
     scale = np.asarray(item.size) / np.asarray(m.size)
-    fixed = (
-        item.entry.label == PERSON or "plant" in item.role or item.role in ("pet", "kitchensmall")
-    )
+    fixed = label == PERSON or "plant" in item.role or item.role in ("pet", "kitchensmall")
     hue = rng.permutation(3) if not fixed and rng.random() < 0.05 else np.arange(3)
     gain = rng.uniform(0.75, 1.2) * (1 + rng.uniform(-0.1, 0.1, 3) * (not fixed))
-    strength = 0.0 if fixed else float(rng.choice((0.0, 0.0, 0.0, 0.4)))
-    shade = None
-    if item.role in LIGHTS and rng.random() < (0.7 if light.lamps else 0.2):
+    strength = 0.0 if fixed else rng.choice((0.0, 0.0, 0.0, 0.4))
+    shade = new = None
+    if item.role == "tablelamp" and rng.random() < (0.7 if light.lamps else 0.2):
         # The widest part in the upper half is the shade.
         shade = max(m.meshes, key=lambda k: (m.meshes[k].vertices[:, 2].mean() > m.size[2] / 2)
                     * np.ptp(m.meshes[k].vertices[:, 0]))  # fmt: skip
-    new = None
-    if item.entry.label in (*SOFT, *HARD) and rng.random() < 0.45:  # new cloth, new wood
+    if label in (*SOFT, *HARD) and rng.random() < 0.45:  # new cloth, new wood
         new = max(m.meshes, key=lambda k: _area(m.meshes[k]))
     out: list[Shape] = []
     for name, mesh in m.meshes.items():
-        material = m.materials.get(name)
-        surface = Surface() if material is None else Surface(color=material.color)
-        surface.color = _tint(rng, surface.color, strength)  # type: ignore[assignment]
-        texture = None if material is None or mesh.uv is None else material.texture
+        material = m.materials[name]
+        surface = Surface(color=_tint(rng, material.color, strength))
+        texture = None if mesh.uv is None else material.texture
         if texture is not None and digest(texture) not in hidden_textures(folder):
-            small = 512 / max(texture.shape[:2])
-            if small < 1:
-                texture = cv2.resize(
-                    texture, None, fx=small, fy=small, interpolation=cv2.INTER_AREA
-                )
-            surface.texture = np.clip(texture[..., hue] * gain, 0, 255).astype(np.uint8)
-        if rng.random() < 0.3 and item.entry.label != PERSON:
-            surface.gloss = float(rng.uniform(0.08, 0.3))
-        vertices, uv = mesh.vertices * scale, mesh.uv
+            surface.texture = np.clip(skins.small(texture)[..., hue] * gain, 0, 255)
+            surface.texture = surface.texture.astype(np.uint8)
+        if rng.random() < 0.3 and label != PERSON:
+            surface.gloss = rng.uniform(0.08, 0.3)
+        mesh = scaled(mesh, scale)
         if name == new:
-            surface = skins.fabric(rng) if item.entry.label in SOFT else skins.timber(rng)
+            surface = skins.fabric(rng) if label in SOFT else skins.timber(rng)
             # Planes of every direction get a pattern, some of them slanted.
-            uv = vertices[:, [0, 2]] + 0.7 * vertices[:, [1, 1]]
+            mesh.uv = mesh.vertices[:, [0, 2]] + 0.7 * mesh.vertices[:, [1, 1]]
         if name == shade:
             surface.texture, surface.emission = None, tuple(rng.uniform(1, 5) * light.tint)
-        normals = None
-        if mesh.normals is not None:
-            normals = mesh.normals / np.maximum(scale, 1e-6)
-            normals = normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
-        out.append((Mesh(vertices, mesh.faces, normals, uv), surface, None))
+        out.append((mesh, surface, None))
     return out
 
 
@@ -107,49 +90,39 @@ def top_at(meshes: list[Mesh], x: np.ndarray, y: np.ndarray, below: float) -> np
     """Height of the highest surface under ``below`` at x, y [N]; -inf where there is none."""
     best = np.full(len(x), -np.inf)
     for mesh in meshes:
-        a, b, c = (mesh.vertices[mesh.faces[:, i]] for i in range(3))
-        near = (np.minimum(np.minimum(a, b), c)[:, :2] <= (x.max(), y.max())).all(1)
-        near &= (np.maximum(np.maximum(a, b), c)[:, :2] >= (x.min(), y.min())).all(1)
-        a, b, c = a[near], b[near], c[near]
-        area = (b[:, 0] - a[:, 0]) * (c[:, 1] - a[:, 1]) - (b[:, 1] - a[:, 1]) * (c[:, 0] - a[:, 0])
+        corners = mesh.vertices[mesh.faces]
+        near = (corners.min(1)[:, :2] <= (x.max(), y.max())).all(1)
+        near &= (corners.max(1)[:, :2] >= (x.min(), y.min())).all(1)
+        a, b, c = corners[near].transpose(1, 2, 0)  # each x, y, z [F]
+        (bx, by, bz), (cx, cy, cz) = b - a, c - a
+        area = bx * cy - by * cx
         area = np.where(np.abs(area) < 1e-12, np.inf, area)
-        for i in range(len(x)):
-            u = (
-                (x[i] - a[:, 0]) * (c[:, 1] - a[:, 1]) - (y[i] - a[:, 1]) * (c[:, 0] - a[:, 0])
-            ) / area
-            v = (
-                (b[:, 0] - a[:, 0]) * (y[i] - a[:, 1]) - (b[:, 1] - a[:, 1]) * (x[i] - a[:, 0])
-            ) / area
-            z = a[:, 2] + u * (b[:, 2] - a[:, 2]) + v * (c[:, 2] - a[:, 2])
-            z = z[(u >= 0) & (v >= 0) & (u + v <= 1) & (z < below) & np.isfinite(area)]
-            best[i] = max(best[i], z.max(initial=-np.inf))
+        px, py = x[:, None] - a[0], y[:, None] - a[1]
+        u, v = (px * cy - py * cx) / area, (bx * py - by * px) / area
+        z = a[2] + u * bz + v * cz
+        ok = (u >= 0) & (v >= 0) & (u + v <= 1) & (z < below) & np.isfinite(area)
+        best = np.maximum(best, np.where(ok, z, -np.inf).max(1, initial=-np.inf))
     return best
 
 
 def _settle(item: Placed, parent: list[Mesh]) -> float | None:
     """The height at which an item lies on its parent's real surface; None if it would not lie."""
-    c, s = np.cos(np.radians(item.yaw)), np.sin(np.radians(item.yaw))
     w, d = item.size[0] * 0.35, item.size[1] * 0.35
-    corners = np.array([[0, 0], [-w, -d], [w, -d], [-w, d], [w, d]]) @ np.array([[c, s], [-s, c]])
-    heights = top_at(
-        parent, item.at[0] + corners[:, 0], item.at[1] + corners[:, 1], item.at[2] + 0.25
-    )
+    x, y = np.array([item.beside(i * w, j * d) for i, j in
+                     ((0, 0), (-1, 1), (1, 1), (-1, -1), (1, -1))]).T  # fmt: skip
+    heights = top_at(parent, x, y, item.at[2] + 0.25)
     soft = 0.08 if item.role in ("pillow", "cloth") else 0.025
-    if (
-        not np.isfinite(heights).all()
-        or np.ptp(heights) > soft
-        or heights.max() < item.at[2] - 0.35
-    ):
+    high = heights.max()
+    if not np.isfinite(heights).all() or np.ptp(heights) > soft or high < item.at[2] - 0.35:
         return None
-    return float(heights.max()) + 0.001
+    return float(high) + 0.001
 
 
 def build(
     plans: list[Plan], folder: Path, seed: int
 ) -> tuple[list[Part], shell.Light, list[Model]]:
     """The parts of a scene, its light, and the models in it (for the credits)."""
-    rng = np.random.default_rng((seed, 21))
-    light = shell.Light.draw(rng)
+    light = shell.Light.draw(np.random.default_rng((seed, 21)))
     parts: list[Part] = []
     models: list[Model] = []
     for plan in plans:
@@ -157,28 +130,22 @@ def build(
         placed: dict[int, list[Mesh]] = {}
         for item in [*plan.items, *_doors(plan)]:
             own = np.random.default_rng((item.seed, 22))
-            if item.entry.library == PROCEDURAL:
+            drawn = item.entry.library == PROCEDURAL
+            if item.parent is not None and item.role != "sit":
+                parent = placed.get(id(item.parent))
+                height = None if parent is None else _settle(item, parent)
+                if height is None:
+                    continue
+                item.at = (*item.at[:2], height)
+            if drawn:
                 shapes = shape(item.entry.name, own, item.size)
             else:
                 shapes = dressed(item, folder, own, light)
-            if item.parent is not None and item.role != "sit":
-                height = (
-                    None
-                    if id(item.parent) not in placed
-                    else _settle(item, placed[id(item.parent)])
-                )
-                if height is None:
-                    continue
-                item.at = (item.at[0], item.at[1], height)
-            if item.entry.library != PROCEDURAL:
                 models.append(model(folder, item.entry.library, item.entry.name))
-            meshes = []
-            for mesh, surface, label in shapes:
-                mesh = mesh.moved(item.at, item.yaw)
-                meshes.append(mesh)
+            placed[id(item)] = [mesh.moved(item.at, item.yaw) for mesh, _, _ in shapes]
+            for mesh, (_, surface, label) in zip(placed[id(item)], shapes):
                 there = mesh.moved((*plan.origin, 0.0), 0.0)
                 parts.append(Part("", there, surface, item.entry.label if label is None else label))
-            placed[id(item)] = meshes
     return parts, light, models
 
 
@@ -187,11 +154,7 @@ def _doors(plan: Plan) -> list[Placed]:
     out = []
     for o in plan.openings:
         if o.kind == "door" and o.door is not None:
-            size = o.door.size
+            size, seed = o.door.size, int(plan.rng.integers(1 << 30))
             at = (*plan.from_wall(o.wall, (o.start + o.end) / 2, 0.03 - size[1] / 2), 0.0)
-            out.append(
-                Placed(
-                    o.door, at, YAWS[o.wall], size, None, int(plan.rng.integers(1 << 30)), "door"
-                )
-            )
+            out.append(Placed(o.door, at, YAWS[o.wall], size, None, seed, "door"))
     return out

@@ -14,6 +14,7 @@ from . import textures
 from .parts import Surface
 
 Rng = np.random.Generator
+Pair = tuple[float, float]
 IMAGES: dict[str, tuple[str, ...]] = {
     "wall": ("brick_wall_1", "cinder_blocks_1", "drywall_1", "stucco_1", "concrete_1", "concrete_2",
              "wood_planks_1", "concrete_tiles_1"),
@@ -32,10 +33,10 @@ def seed(rng: Rng) -> int:
     return int(rng.integers(1000, 1 << 30))
 
 
-def color(rng: Rng, saturation: tuple[float, float], value: tuple[float, float]) -> textures.Color:
+def color(rng: Rng, saturation: Pair, value: Pair) -> textures.Color:
     """A random sRGB colour, warm hues more often than cold ones."""
-    hue = float(rng.choice((rng.uniform(0.02, 0.16), rng.uniform(0, 1))))
-    return colorsys.hsv_to_rgb(hue, float(rng.uniform(*saturation)), float(rng.uniform(*value)))
+    hue = rng.choice((rng.uniform(0.02, 0.16), rng.uniform(0, 1)))
+    return colorsys.hsv_to_rgb(hue, rng.uniform(*saturation), rng.uniform(*value))
 
 
 @cache
@@ -43,11 +44,13 @@ def _image(name: str) -> np.ndarray:
     image = cv2.imread(str(FOLDER[0] / f"{name}.png"), cv2.IMREAD_COLOR)
     if image is None:
         raise FileNotFoundError(f"{FOLDER[0] / name}.png: no such image of miniworld")
-    scale = 512 / max(image.shape[:2])
-    image = cv2.resize(
-        image, None, fx=min(scale, 1), fy=min(scale, 1), interpolation=cv2.INTER_AREA
-    )
-    return np.ascontiguousarray(image[..., ::-1])
+    return np.ascontiguousarray(small(image)[..., ::-1])
+
+
+def small(image: np.ndarray) -> np.ndarray:
+    """An image of at most 512 texels to a side."""
+    scale = min(512 / max(image.shape[:2]), 1)
+    return cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
 
 
 def image(rng: Rng, use: str, tint: float = 0.15) -> np.ndarray:
@@ -57,38 +60,42 @@ def image(rng: Rng, use: str, tint: float = 0.15) -> np.ndarray:
     return np.clip(picture * gain, 0, 255).astype(np.uint8)
 
 
+def hsv(rng: Rng, hue: Pair, saturation: Pair, value: Pair) -> textures.Color:
+    """A random sRGB colour between bounds of hue, saturation and value."""
+    return colorsys.hsv_to_rgb(*(rng.uniform(*pair) for pair in (hue, saturation, value)))
+
+
 def timber(rng: Rng) -> Surface:
     """Wood, veneer or paint of furniture."""
-    gloss = float(rng.choice((0.0, rng.uniform(0.08, 0.3))))
+    gloss = rng.choice((0.0, rng.uniform(0.08, 0.3)))
     if rng.random() < 0.65:
         h, s = rng.uniform(0.03, 0.10), rng.uniform(0.3, 0.75)
-        v = float(rng.choice((rng.uniform(0.12, 0.4), rng.uniform(0.3, 0.8))))
-        return Surface(texture=textures.wood(seed(rng), colorsys.hsv_to_rgb(h, s, v), 128, 256),
-                       period=(1.2, 0.6), gloss=gloss)  # fmt: skip
+        v = rng.choice((rng.uniform(0.12, 0.4), rng.uniform(0.3, 0.8)))
+        grain = textures.wood(seed(rng), colorsys.hsv_to_rgb(h, s, v), 128, 256)
+        return Surface(texture=grain, period=(1.2, 0.6), gloss=gloss)
     if rng.random() < 0.85:
-        grey = float(rng.choice((rng.uniform(0.75, 0.95), rng.uniform(0.04, 0.95))))
+        grey = rng.choice((rng.uniform(0.75, 0.95), rng.uniform(0.04, 0.95)))
         return Surface(color=(grey, grey * 0.99, grey * 0.96), gloss=gloss)
     return Surface(color=color(rng, (0.1, 0.6), (0.15, 0.9)), gloss=gloss)
 
 
 def metal(rng: Rng) -> Surface:
-    grey = float(rng.choice((0.08, 0.5, 0.75)))
+    grey = rng.choice((0.08, 0.5, 0.75))
     return Surface(color=(grey, grey, grey), gloss=0.12)
 
 
 def plastic(rng: Rng) -> Surface:
-    return Surface(color=color(rng, (0.0, 0.9), (0.1, 0.95)), gloss=float(rng.choice((0, 0.15))))
+    return Surface(color=color(rng, (0.0, 0.9), (0.1, 0.95)), gloss=rng.choice((0, 0.15)))
 
 
 def fabric(rng: Rng) -> Surface:
     if rng.random() < 0.3:
-        colors = [color(rng, (0.0, 0.5), (0.15, 0.9)) for _ in range(int(rng.integers(2, 5)))]
-        period = float(rng.uniform(0.1, 0.4))
+        colors = [color(rng, (0.0, 0.5), (0.15, 0.9)) for _ in range(rng.integers(2, 5))]
+        period = rng.uniform(0.1, 0.4)
         return Surface(texture=textures.stripes(seed(rng), colors, 128), period=(period, period))
-    tone = color(rng, (0.0, float(rng.choice((0.25, 0.7)))), (0.08, 0.95))
-    return Surface(
-        tone, textures.weave(seed(rng), tone, float(rng.uniform(0.04, 0.2)), 128), (0.4, 0.4)
-    )
+    tone = color(rng, (0.0, rng.choice((0.25, 0.7))), (0.08, 0.95))
+    threads = textures.weave(seed(rng), tone, rng.uniform(0.04, 0.2), 128)
+    return Surface(tone, threads, (0.4, 0.4))
 
 
 def carpet(rng: Rng) -> Surface:
@@ -96,40 +103,38 @@ def carpet(rng: Rng) -> Surface:
     if what < 0.35:
         return Surface(texture=textures.abstract(seed(rng), 256, 256), period=(1.5, 1.5))
     if what < 0.6:
-        return Surface(texture=textures.ornament(seed(rng), color(rng, (0.3, 0.8), (0.2, 0.6)),
-                                                 color(rng, (0.1, 0.5), (0.4, 0.9))))  # fmt: skip
+        ground = seed(rng), color(rng, (0.3, 0.8), (0.2, 0.6)), color(rng, (0.1, 0.5), (0.4, 0.9))
+        return Surface(texture=textures.ornament(*ground))
     surface = fabric(rng)
     surface.period = (0.8, 0.8)
     return surface
 
 
 def painting(rng: Rng) -> np.ndarray:
-    if rng.random() < 0.3 and FOLDER:
+    if rng.random() < 0.3:
         names = sorted((FOLDER[0] / "portraits").glob("*.png"))
-        picture = _image(f"portraits/{names[int(rng.integers(len(names)))].stem}")
+        picture = _image(f"portraits/{names[rng.integers(len(names))].stem}")
     elif rng.random() < 0.55:
         picture = textures.landscape(seed(rng), 192, 256)
     else:
         picture = textures.abstract(seed(rng), 256, 192)
-    return (
-        picture
-        if rng.random() < 0.85
-        else np.repeat(picture.mean(2, keepdims=True), 3, 2).astype(np.uint8)
-    )
+    if rng.random() < 0.85:
+        return picture
+    return np.repeat(picture.mean(2, keepdims=True), 3, 2).astype(np.uint8)
 
 
 def cover(rng: Rng, width: float, depth: float) -> Surface:
     """The cover of a book or magazine."""
     if rng.random() < 0.4:
         return Surface(texture=textures.abstract(seed(rng), 128, 96), period=(width, depth))
-    return Surface(color=color(rng, (0.0, 0.9), (0.1, 0.9)), gloss=float(rng.choice((0, 0.15))))
+    return Surface(color=color(rng, (0.0, 0.9), (0.1, 0.9)), gloss=rng.choice((0, 0.15)))
 
 
 def printed(rng: Rng) -> np.ndarray:
     """A page of text."""
-    page = np.full((96, 72, 3), int(rng.integers(215, 250)), np.uint8)
+    page = np.full((96, 72, 3), rng.integers(215, 250), np.uint8)
     for y in range(10, 88, 5):
-        page[y : y + 2, 8 : int(rng.integers(45, 66))] = 120
+        page[y : y + 2, 8 : rng.integers(45, 66)] = 120
     return page
 
 
@@ -138,61 +143,54 @@ def spines(rng: Rng, count: int) -> np.ndarray:
 
 
 def carton(rng: Rng) -> Surface:
-    if rng.random() < 0.55 and FOLDER:
+    if rng.random() < 0.55:
         return Surface(texture=image(rng, "carton"), period=(0.5, 0.5))
     return plastic(rng)
 
 
 def wall(rng: Rng, wet: bool) -> Surface:
     if wet:
-        return Surface(texture=textures.tiles(seed(rng), color(rng, (0.0, 0.35), (0.45, 0.95))),
-                       period=(1.2, 1.2), gloss=0.15)  # fmt: skip
+        tiles = textures.tiles(seed(rng), color(rng, (0.0, 0.35), (0.45, 0.95)))
+        return Surface(texture=tiles, period=(1.2, 1.2), gloss=0.15)
     what = rng.random()
-    if what < 0.05 and FOLDER:
+    if what < 0.05:
         return Surface(texture=image(rng, "wall", 0.06), period=(1.6, 1.6))
     if what < 0.1:
-        return Surface(texture=textures.ornament(
-            seed(rng), color(rng, (0.05, 0.4), (0.5, 0.9)), color(rng, (0.0, 0.4), (0.5, 0.95)), 128
-        ), period=(0.5, 0.5))  # fmt: skip
+        two = color(rng, (0.05, 0.4), (0.5, 0.9)), color(rng, (0.0, 0.4), (0.5, 0.95))
+        return Surface(texture=textures.ornament(seed(rng), *two, 128), period=(0.5, 0.5))
     tone = color(rng, (0.0, 0.1), (0.75, 0.95))
     if what < 0.5:  # cream, beige, sand
-        tone = colorsys.hsv_to_rgb(
-            rng.uniform(0.07, 0.14), rng.uniform(0.08, 0.35), rng.uniform(0.65, 0.95)
-        )
+        tone = hsv(rng, (0.07, 0.14), (0.08, 0.35), (0.65, 0.95))
     elif what > 0.9:
         tone = color(rng, (0.15, 0.6), (0.3, 0.85))
-    period = float(rng.uniform(1.5, 3.5))
+    period = rng.uniform(1.5, 3.5)
     return Surface(texture=textures.paint(seed(rng), tone, 256), period=(period, period))
 
 
 def floor(rng: Rng, wet: bool) -> Surface:
-    gloss = float(rng.choice((0.0, rng.uniform(0.08, 0.3))))
+    gloss = rng.choice((0.0, rng.uniform(0.08, 0.3)))
     what = rng.random() * (0.35 if wet else 1)
     if what < 0.25:
-        size = float(rng.uniform(0.8, 2.4))
-        return Surface(texture=textures.tiles(seed(rng), color(rng, (0.0, 0.4), (0.25, 0.9))),
-                       period=(size, size), gloss=gloss)  # fmt: skip
-    if what < 0.45 and FOLDER:
-        size = float(rng.uniform(1.0, 2.5))
-        return Surface(texture=image(rng, "floor"), period=(size, size), gloss=gloss)
-    if what < 0.65:
-        tone = color(rng, (0.0, 0.4), (0.2, 0.75))
-        return Surface(texture=textures.weave(seed(rng), tone, float(rng.uniform(0.1, 0.4))),
-                       period=(0.8, 0.8))  # fmt: skip
-    tone = colorsys.hsv_to_rgb(
-        rng.uniform(0.04, 0.11), rng.uniform(0.25, 0.65), rng.uniform(0.25, 0.8)
-    )
-    size = float(rng.uniform(1.6, 3.0))
-    planks = textures.plank_floor(seed(rng), tone, 768, int(rng.choice((8, 12, 16))))
-    return Surface(texture=planks, period=(size, size), gloss=gloss)
+        size = rng.uniform(0.8, 2.4)
+        texture = textures.tiles(seed(rng), color(rng, (0.0, 0.4), (0.25, 0.9)))
+    elif what < 0.45:
+        size = rng.uniform(1.0, 2.5)
+        texture = image(rng, "floor")
+    elif what < 0.65:
+        tone, size, gloss = color(rng, (0.0, 0.4), (0.2, 0.75)), 0.8, 0.0
+        texture = textures.weave(seed(rng), tone, rng.uniform(0.1, 0.4))
+    else:
+        tone = hsv(rng, (0.04, 0.11), (0.25, 0.65), (0.25, 0.8))
+        size = rng.uniform(1.6, 3.0)
+        texture = textures.plank_floor(seed(rng), tone, 768, rng.choice((8, 12, 16)))
+    return Surface(texture=texture, period=(size, size), gloss=gloss)
 
 
 def ceiling(rng: Rng) -> Surface:
-    if rng.random() < 0.12 and FOLDER:
+    if rng.random() < 0.12:
         return Surface(texture=image(rng, "ceiling", 0.04), period=(1.8, 1.8))
-    return Surface(
-        texture=textures.paint(seed(rng), color(rng, (0.0, 0.06), (0.8, 0.97)), 256), period=(3, 3)
-    )
+    plaster = textures.paint(seed(rng), color(rng, (0.0, 0.06), (0.8, 0.97)), 256)
+    return Surface(texture=plaster, period=(3, 3))
 
 
 SKIES: list[np.ndarray] = []
@@ -202,10 +200,10 @@ SKIES: list[np.ndarray] = []
 def outside(rng: Rng, width: float, height: float) -> tuple[np.ndarray, float]:
     """What is seen through a window of that size: a part of a panorama at the horizon, or a
     drawn garden; uint8, and the radiance of its brightest, where its mean is 1."""
-    if not SKIES or rng.random() < 0.25:
+    if rng.random() < 0.25:
         view = (textures.garden(seed(rng), 128, 128).astype(np.float32) / 255) ** 2.2
     else:
-        sky = SKIES[int(rng.integers(len(SKIES)))]
+        sky = SKIES[rng.integers(len(SKIES))]
         rows = int(min(sky.shape[0] * 0.35, sky.shape[0] * 0.15 * height + 20))
         columns = int(min(rows * width / height, sky.shape[1] // 2))
         top = int(sky.shape[0] * rng.uniform(0.4, 0.52)) - rows // 2

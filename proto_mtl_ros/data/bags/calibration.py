@@ -45,25 +45,25 @@ class Calibration:
         rectified: bool | None = None,
         registered: bool = False,
         extrinsics: np.ndarray | None = None,
-        camera: Camera | bool | None = None,
     ) -> Calibration:
         """Decide. ``rectified`` images: None goes by a word of their topic. ``registered``: depth
         pixels are those of the image, although their frames differ. ``extrinsics`` (4x4, depth's
-        frame to the image's) replace /tf_static, ``camera`` that of camera_info (False: none).
+        frame to the image's) replace /tf_static, a camera that was given camera_info.
         DataError where extrinsics lack a camera, or a given one is for images of another shape.
         """
         topics, size = recording.topics, recording.size_of(recording.topics.image)
-        notes = []
-        if isinstance(camera, Camera):
+        camera: Camera | None = None
+        given, notes = recording.camera, []
+        if isinstance(given, Camera):
+            camera = given
             if size and camera.fitted(*size) is None:
                 of, images = f"{camera.width}x{camera.height}", f"{size[0]}x{size[1]}"
                 raise DataError(
                     f"images are {images}, the camera is for {of}: another aspect ratio"
                 )
             notes.append(f"camera as given: {_numbers(camera)}")
-        elif camera is False:
+        elif given is False:
             notes.append("no camera, as said: depth has no metric scale")
-            camera = None
         else:
             camera, note = recorded_camera(
                 recording, topics.camera_info, rectified, topics.image, size

@@ -73,9 +73,13 @@ class BagFrames(DataSet):
         if not 0 <= near < far:
             raise DataError(f"near {near:g} must be less than far {far:g}, in metres")
         self.root = Path(root)
-        self._recording = BagRecording(self.root, image_topic, info_topic, depth_topic)
+        where = read_camera(Path(camera)) if isinstance(camera, str) else camera
+        given = camera_of(where, "camera") if isinstance(where, Mapping) else where
+        self._recording = BagRecording(self.root, image_topic, info_topic, depth_topic, given)
         self._depth_topic = self._recording.topics.depth and self._recording.topics.depth.name
-        self._calibration = self._calibrated(rectified, registered, camera)
+        self._calibration = Calibration.of(self._recording, rectified, registered)
+        if self._calibration.camera is None:
+            raise DataError(f"{self.root}: {self._calibration.notes[0]}; {_ADVICE}")
         self.frames = RecordedFrames(
             self._recording, self._calibration, None, tolerance, every, believed=(near, far)
         )
@@ -135,17 +139,6 @@ class BagFrames(DataSet):
 
     def close(self) -> None:
         self._recording.close()
-
-    def _calibrated(
-        self, rectified: bool | None, registered: bool, given: Mapping[str, Any] | str | None
-    ) -> Calibration:
-        own = given and (
-            read_camera(Path(given)) if isinstance(given, str) else camera_of(given, "camera")
-        )
-        found = Calibration.of(self._recording, rectified, registered, camera=own or None)
-        if found.camera is None:
-            raise DataError(f"{self.root}: {found.notes[0]}; {_ADVICE}")
-        return found
 
     def _check_depth(self) -> None:
         """Refuse depth of another shape, which nothing here can bring to the image's pixels."""

@@ -5,8 +5,7 @@ from __future__ import annotations
 
 import os
 import re
-from abc import abstractmethod
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,21 +13,22 @@ from typing import Any
 import cv2
 import numpy as np
 
-from proto_mtl_ros.data.bags.bag import BagMessage
-from proto_mtl_ros.data.bags.message_types import typestore
-from proto_mtl_ros.data.bags.recording import Recording, decode_picture
-from proto_mtl_ros.data.bags.topics import COMPRESSED_IMAGE, IMAGE, CameraTopics, Topic
+from proto_mtl_ros.data.bags.bag import BagMessage, Topic, stamped, stamped_picture
+from proto_mtl_ros.data.bags.pictures import COMPRESSED_IMAGE, IMAGE
+from proto_mtl_ros.data.bags.recording import GivenCamera, Recording, info_topic_of
+from proto_mtl_ros.data.bags.storage import refuse_pointer
+from proto_mtl_ros.data.bags.topics import CameraTopics
 from proto_mtl_ros.data.map_file import MAX_PICTURE_BYTES
-from proto_mtl_ros.encodings import MAX_PIXELS, EncodingError, decode_file, image_fields
+from proto_mtl_ros.encodings import MAX_PIXELS, EncodingError, decode_file
 from proto_mtl_ros.errors import BagError
 from proto_mtl_ros.files import check_inside, open_regular, read_bytes
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm")
 FOLDER_FPS = 10.0
-FRAME_ID = "camera_color_optical_frame"
 FIRST_STAMP = 1_000_000_000
 """Stamp of the first image in nanoseconds: such recordings carry no times, and 0 means "none"."""
 
+_MOST_FRAMES = 10_000_000
 _VIDEO = re.compile(
     rb"....(ftyp|moov|mdat|wide|free|skip)"  # MP4, MOV
     rb"|\x1a\x45\xdf\xa3"  # MKV, WebM
@@ -45,49 +45,27 @@ _NO_VIDEO = (
 
 
 class ImageSequence(Recording):
-    """Images at a constant rate; subclasses give them as messages."""
+    """Images without a bag; subclasses give them as messages, with the stamps of FIRST_STAMP on."""
 
-    fps: float
+    image_frame = "camera_color_optical_frame"
 
-    def _stamp(self, index: int) -> int:
-        return FIRST_STAMP + round(index * 1e9 / self.fps)
-
-    def _message(self, index: int, fields: dict[str, Any]) -> BagMessage:
-        types = typestore().types
-        stamp = self._stamp(index)
-        time = types["builtin_interfaces/msg/Time"](*divmod(stamp, 1_000_000_000))
-        header = types["std_msgs/msg/Header"](stamp=time, frame_id=FRAME_ID)
-        topic = self.topics.image
-        message = types[topic.type](header=header, **fields)
-        cdr = bytes(typestore().serialize_cdr(message, topic.type))
-        return BagMessage(topic.name, topic.type, stamp, cdr)
-
-    def pictures(self, stamps: Collection[int]) -> dict[int, np.ndarray]:
-        wanted = {i for i in range(self.frames) if self._stamp(i) in stamps}
-        return {message.stamp: decode_picture(message) for message in self._selected(wanted)}
-
-    def messages(self) -> Iterator[BagMessage]:
-        return self._selected(range(self.frames))
-
-    @abstractmethod
-    def _selected(self, wanted: Collection[int]) -> Iterator[BagMessage]:
-        """Yield the messages of these indices."""
+    def _describe(self, image: Topic, seconds: float, camera: GivenCamera) -> None:
+        self.frames, self.duration, self.camera = image.count, seconds, camera
+        self.topics = CameraTopics(image, info_topic_of(image, camera, None))
 
 
 class ImageFolder(ImageSequence):
-    """The images of a folder in the natural order of their names, published compressed: JPEG and
-    PNG files as they are, others as PNG.
+    """The images of a folder in the natural order of their names, at a constant rate, published
+    compressed: JPEG and PNG files as they are, others as PNG. What cannot be read is left out.
     """
 
     kind = "images"
 
-    def __init__(self, path: Path, fps: float | None = None) -> None:
-        self.path = path
-        self.fps = fps or FOLDER_FPS
+    def __init__(self, path: Path, fps: float | None = None, camera: GivenCamera = None) -> None:
+        self.path, self._period = path, 1e9 / (fps or FOLDER_FPS)
         self._files = sorted(
             (p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES), key=_natural_order
         )
-        self.frames = len(self._files)
         for file in self._files:
             check_inside(file, path, BagError)
         if not self._files:
@@ -95,16 +73,28 @@ class ImageFolder(ImageSequence):
                 f"{path} holds neither a rosbag2 nor images ({', '.join(IMAGE_SUFFIXES)}): "
                 "give a folder that does"
             )
-        self.duration = (self.frames - 1) / self.fps
-        name = "/camera/color/image_raw/compressed"
-        self.topics = CameraTopics(Topic(name, COMPRESSED_IMAGE, self.frames))
+        count = len(self._files)
+        image = Topic("/camera/color/image_raw/compressed", COMPRESSED_IMAGE, count)
+        self._describe(image, (count - 1) * self._period / 1e9, camera)
 
-    def _selected(self, wanted: Collection[int]) -> Iterator[BagMessage]:
-        for index in sorted(wanted):
-            yield self._message(index, self._read(self._files[index]))
+    def images(self) -> Iterator[BagMessage]:
+        unread: list[str] = []
+        for index, file in enumerate(self._files):
+            try:
+                fields = self._read(file)
+            except BagError as error:
+                unread.append(str(error))
+                continue
+            stamp, topic = FIRST_STAMP + round(index * self._period), self.topics.image
+            yield stamped(topic.name, topic.type, stamp, stamp, self.image_frame, **fields)
+        if len(unread) == self.frames:
+            raise BagError(f"none of the {self.frames} images can be read: {unread[0]}")
+        if unread:
+            self.notes = (f"{len(unread)} images are left out, the first: {unread[0]}",)
 
     @staticmethod
     def _read(file: Path) -> dict[str, Any]:
+        refuse_pointer(file)
         content = read_bytes(file, MAX_PICTURE_BYTES, BagError)
         stored = {".jpg": "jpeg", ".jpeg": "jpeg", ".png": "png"}.get(file.suffix.lower())
         if stored is not None:
@@ -117,30 +107,36 @@ class ImageFolder(ImageSequence):
 
 
 class VideoFile(ImageSequence):
-    """The frames of a video file, published as bgr8 images."""
+    """The frames of a video file to its end, published as rgb8 images at the times that it gives.
+
+    ``frames`` and ``duration`` are what its header says, counted where that is nothing.
+    """
 
     kind = "video"
 
-    def __init__(self, path: Path, fps: float | None = None) -> None:
-        self.path = path
+    def __init__(self, path: Path, fps: float | None = None, camera: GivenCamera = None) -> None:
+        self.path, self._fps = path, fps
         capture = self._open()
         try:
-            self.fps = fps or capture.get(cv2.CAP_PROP_FPS)
-            if not 0 < self.fps <= 1000:
+            self._stated = capture.get(cv2.CAP_PROP_FPS)
+            if not 0 < (fps or self._stated) <= 1000:
                 raise BagError(f"{path} does not say how many frames a second it has: give --fps")
             if not capture.read()[0]:
                 raise BagError(f"{path} has no readable frame: it is damaged, or copy it again")
             counted = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
         finally:
             capture.release()
-        self.frames = max(counted, 1)
-        self.duration = (self.frames - 1) / self.fps
-        self.topics = CameraTopics(Topic("/camera/color/image_raw", IMAGE, self.frames))
+        seconds = (counted - 1) / (fps or self._stated)
+        if not 0 < counted < _MOST_FRAMES:  # a stream that could not go back to write its header
+            stamps = [stamp for stamp, _ in self._grabbed()]
+            counted, seconds = len(stamps), (stamps[-1] - stamps[0]) / 1e9
+        self._describe(Topic("/camera/color/image_raw", IMAGE, counted), seconds, camera)
 
     def _open(self) -> cv2.VideoCapture:
         if self.path.suffix.lower() in IMAGE_SUFFIXES:
             raise BagError(f"{self.path} is a single image: give the folder that it is in")
         try:
+            refuse_pointer(self.path)
             with open_regular(self.path) as file:
                 head = file.read(16)
         except OSError as error:
@@ -158,23 +154,27 @@ class VideoFile(ImageSequence):
             raise BagError(f"{self.path} has frames above {MAX_PIXELS} pixels: scale it down")
         return capture
 
-    def _selected(self, wanted: Collection[int]) -> Iterator[BagMessage]:
-        last = max(wanted, default=-1)
+    def _grabbed(self) -> Iterator[tuple[int, cv2.VideoCapture]]:
+        """Yield the stamp of every frame, to the end, and what retrieves it."""
         capture = self._open()
         try:
-            for index in range(last + 1):
-                # The number of frames in a video's header is an estimate: it may end earlier.
-                if not capture.grab():
-                    return
-                if index in wanted:
-                    ok, frame = capture.retrieve()
-                    if ok:
-                        names = ("height", "width", "encoding", "is_bigendian", "step")
-                        fields = dict(zip(names, image_fields(frame, "bgr8")))
-                        data = np.ascontiguousarray(frame).reshape(-1)
-                        yield self._message(index, {**fields, "data": data})
+            index, last = 0, -1
+            while capture.grab():
+                at = round(index * 1e9 / (self._fps or self._stated))
+                if self._fps is None and capture.get(cv2.CAP_PROP_POS_MSEC) * 1e6 > last:
+                    at = round(capture.get(cv2.CAP_PROP_POS_MSEC) * 1e6)
+                index, last = index + 1, max(at, last + 1)
+                yield FIRST_STAMP + last, capture
         finally:
             capture.release()
+
+    def images(self) -> Iterator[BagMessage]:
+        for stamp, capture in self._grabbed():
+            ok, frame = capture.retrieve()
+            if ok:
+                rgb = cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+                name = self.topics.image.name
+                yield stamped_picture(name, stamp, stamp, self.image_frame, rgb)
 
 
 @contextmanager

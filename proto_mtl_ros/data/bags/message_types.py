@@ -20,6 +20,16 @@ ROS1 = "noetic"
 RENAMED = {"tf/msg/tfMessage": "tf2_msgs/msg/TFMessage"}
 """Types of ROS 1 that ROS 2 calls otherwise."""
 
+VIDEO_PACKET = "ffmpeg_image_transport_msgs/msg/FFMPEGPacket"
+# Not among the definitions that the reading library ships; the text is the wire contract.
+_EXTRA_TYPES = {
+    "vision_msgs/msg/VisionClass": "uint16 class_id\nstring class_name\n",
+    "vision_msgs/msg/LabelInfo": (
+        "std_msgs/Header header\nvision_msgs/VisionClass[] class_map\nfloat32 threshold\n"
+    ),
+    VIDEO_PACKET: "std_msgs/Header header\nint32 width\nint32 height\nstring encoding\n"
+    "uint64 pts\nuint8 flags\nbool is_bigendian\nuint8[] data\n",
+}
 _LONGEST_DEFINITION = 100_000
 _NAME = re.compile(r"[A-Za-z]\w*(/[A-Za-z]\w*)*", re.ASCII)
 _BUILT_IN = tuple(f"builtin_interfaces/msg/{name}" for name in ("Time", "Duration"))
@@ -30,7 +40,11 @@ _HEADER = "std_msgs/msg/Header"
 def typestore(distribution: str = "jazzy") -> Typestore:
     """Return the message definitions of a distribution; those of Jazzy for an unknown one."""
     known = {store.value: store for store in Stores} | {f"ros2_{ROS1}": Stores.ROS1_NOETIC}
-    return get_typestore(known.get(f"ros2_{distribution.lower()}", Stores.ROS2_JAZZY))
+    store = get_typestore(known.get(f"ros2_{distribution.lower()}", Stores.ROS2_JAZZY))
+    for name, text in _EXTRA_TYPES.items():
+        if name not in store.types:
+            store.register(get_types_from_msg(text, name))
+    return store
 
 
 @lru_cache

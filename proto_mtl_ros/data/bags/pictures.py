@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from proto_mtl_ros.data.bags.bag import BagMessage
+from proto_mtl_ros.data.bags.message_types import VIDEO_PACKET
 from proto_mtl_ros.encodings import (
     EncodingError,
     decode_compressed,
@@ -36,6 +37,8 @@ def image_arguments(image: Any) -> tuple[str, int, int, int, bool, Any]:
 
 def decode_picture(message: BagMessage) -> np.ndarray:
     """Return the image of a message as uint8 [H, W, 3] RGB; BagError where it is damaged."""
+    if message.type == VIDEO_PACKET:
+        raise BagError(f"a packet of {message.topic} cannot be decoded (needs the extra `video`)")
     with _one_line_errors(message) as image:
         if message.type == COMPRESSED_IMAGE:
             return decode_compressed(image.format, image.data)

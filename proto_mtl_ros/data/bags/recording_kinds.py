@@ -7,7 +7,7 @@ from pathlib import Path
 
 from proto_mtl_ros.data.bags.bag import is_bag
 from proto_mtl_ros.data.bags.image_sequence import ImageFolder, VideoFile
-from proto_mtl_ros.data.bags.recording import BagRecording, Recording
+from proto_mtl_ros.data.bags.recording import BagRecording, GivenCamera, Recording
 from proto_mtl_ros.errors import BagError
 
 
@@ -17,6 +17,7 @@ def open_recording(
     image_topic: str | None = None,
     info_topic: str | None = None,
     depth_topic: str | None = None,
+    camera: GivenCamera = None,
 ) -> Recording:
     """Open whatever ``path`` is: a rosbag2 folder or file, a folder of images, or a video file.
 
@@ -32,8 +33,8 @@ def open_recording(
     if is_bag(path):
         if fps is not None:
             raise BagError(f"{path} has times of its own: leave out --fps, or give --rate")
-        return BagRecording(path, image_topic, info_topic, depth_topic)
-    sequence = ImageFolder(path, fps) if path.is_dir() else VideoFile(path, fps)
+        return BagRecording(path, image_topic, info_topic, depth_topic, camera)
+    sequence = (ImageFolder if path.is_dir() else VideoFile)(path, fps, camera)
     own = sequence.topics.image.name
     for topic in (image_topic, info_topic, depth_topic):
         if topic not in (None, own):

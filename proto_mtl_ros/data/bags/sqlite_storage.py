@@ -39,6 +39,12 @@ class SqliteStorage:
             self.channels = list(self._channels.values())
             if self._cut:
                 self.notes.append(cut_note(path, self.channels, self.span))
+            log = path.with_name(f"{path.name}-wal")
+            if log.exists() and log.stat().st_size:
+                how = f'`sqlite3 {path.name} "PRAGMA wal_checkpoint"` puts them into it'
+                self.notes.append(
+                    f"{log.name} may hold further messages, which are not read: {how}"
+                )
         except BaseException:
             self.close()
             raise

@@ -13,7 +13,9 @@ from dataclasses import dataclass, replace
 from itertools import islice, takewhile
 from typing import Any
 
+from proto_mtl_ros.data.bags import video_packets
 from proto_mtl_ros.data.bags.bag import Bag, BagMessage, Topic
+from proto_mtl_ros.data.bags.message_types import VIDEO_PACKET
 from proto_mtl_ros.data.bags.pictures import (
     CAMERA_INFO,
     COMPRESSED_IMAGE,
@@ -32,7 +34,7 @@ _NOT_DEPTH = re.compile(
     r"infra|near_?ir|(\b|_)n?ir(\b|_)|therm|lwir|intens|reflec|signal|ambient|amplitude"
     r"|confid|dispar|label|segm|mask|normal|uncert|variance"
 )
-_LABELS = re.compile(r"label|segm|\bmask|_mask|semantic")
+_LABELS = re.compile(r"label|segment|semantic")
 _NO_LABELS = re.compile(r"confid|score|prob|overlay|colou?red|instance")
 _LABEL_ENCODINGS = ("mono8", "8UC1")
 
@@ -70,9 +72,11 @@ class TopicLook:
 def look_at(bag: Bag, topic: Topic) -> TopicLook:
     """Decode the first message of a camera's topic that is whole; nothing for other types."""
     found = TopicLook()
-    if topic.type not in (IMAGE, COMPRESSED_IMAGE, CAMERA_INFO):
+    if topic.type not in (IMAGE, COMPRESSED_IMAGE, CAMERA_INFO, VIDEO_PACKET):
         return found
-    for message in islice(bag.messages([topic.name]), _DAMAGED):
+    if topic.type == VIDEO_PACKET and video_packets.av is None:
+        return TopicLook(size="not readable (needs PyAV, extra video)")
+    for message in islice(video_packets.decoded_video(bag.messages([topic.name])), _DAMAGED):
         try:
             found = _look_at(message)
             if found.use in _DECODERS:
@@ -91,11 +95,13 @@ def look_at(bag: Bag, topic: Topic) -> TopicLook:
 def _look_at(message: BagMessage) -> TopicLook:
     content, name = message.decode(), message.topic.lower()
     frame = str(content.header.frame_id)
+    if message.type == VIDEO_PACKET:
+        return TopicLook(str(content.encoding), "", frame, "image")
     if message.type == COMPRESSED_IMAGE:
         return TopicLook(str(content.format), "", frame, _use_of_compressed(name, content))
     size = f"{content.width}x{content.height}"
     if message.type == CAMERA_INFO:
-        calibrated = content.k[0] > 0 or content.p[0] > 0
+        calibrated = content.k[0] > 0
         model = str(content.distortion_model) if calibrated else "not calibrated"
         return TopicLook(model, size, frame, "camera_info" if calibrated else "")
     encoding = str(content.encoding)
@@ -148,7 +154,7 @@ def choose_topics(
         return [topic for topic in topics if looks[topic.name].use == use]
 
     if image is not None:
-        chosen = _named(bag, image, (IMAGE, COMPRESSED_IMAGE))
+        chosen = _named(bag, image, (IMAGE, COMPRESSED_IMAGE, VIDEO_PACKET))
     else:
         candidates = used_as("image")
         if not candidates:

@@ -18,19 +18,10 @@ from rosbags.interfaces import (
     QosTime,
 )  # fmt: skip
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
-from rosbags.typesys import get_types_from_msg
 
 from proto_mtl_ros.data.bags.message_types import typestore
 from proto_mtl_ros.errors import BagError, file_trouble
 from proto_mtl_ros.files import NewFolder
-
-# Not among the definitions that the reading library ships; the text is the wire contract.
-_EXTRA_TYPES = {
-    "vision_msgs/msg/VisionClass": "uint16 class_id\nstring class_name\n",
-    "vision_msgs/msg/LabelInfo": (
-        "std_msgs/Header header\nvision_msgs/VisionClass[] class_map\nfloat32 threshold\n"
-    ),
-}
 
 _EMPTY_BYTES = 1024
 """A file smaller than this has its header alone: messages are written a megabyte at a time."""
@@ -73,9 +64,6 @@ class BagWriter:
         if name in self._connections:
             return
         store = typestore()
-        for extra, text in _EXTRA_TYPES.items():
-            if message_type.startswith("vision_msgs/") and extra not in store.types:
-                store.register(get_types_from_msg(text, extra))
         if message_type not in store.types:
             raise BagError(f"messages of type {message_type} cannot be recorded: unknown type")
         self._connections[name] = self._writer.add_connection(

@@ -24,10 +24,10 @@ from rosgraph_msgs.msg import Clock
 from std_srvs.srv import SetBool
 
 from proto_mtl_ros.data.bags.bag import BagMessage
-from proto_mtl_ros.data.bags.recording import Recording
+from proto_mtl_ros.data.bags.recording import Recording, given_camera
 from proto_mtl_ros.data.bags.recording_kinds import open_recording
 from proto_mtl_ros.data.bags.stamp_log import StampLog, shifted
-from proto_mtl_ros.errors import BagError, ConfigError
+from proto_mtl_ros.errors import INTERRUPTED, BagError, ConfigError
 from proto_mtl_ros.ros.replay.processes import exit_on_sigterm, message_class, run_process, say_json
 
 _HISTORY = 5
@@ -206,6 +206,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--fps", type=float)
     parser.add_argument("--image-topic")
     parser.add_argument("--info-topic")
+    parser.add_argument("--camera", type=Path, help="JSON in place of the recorded camera_info")
+    parser.add_argument("--no-camera", action="store_true")
     parser.add_argument("--start", type=float, default=0.0)
     parser.add_argument("--loops", type=int, default=1)
     parser.add_argument("--clock", action="store_true")
@@ -214,7 +216,8 @@ def main(argv: list[str] | None = None) -> int:
 
     def play(node: Node) -> None:
         topics = given.image_topic, given.info_topic
-        with open_recording(given.recording, given.fps, *topics) as recording:
+        camera = given_camera(given.camera, given.no_camera)
+        with open_recording(given.recording, given.fps, *topics, camera=camera) as recording:
             player = Player(node, recording, given.rate, given.clock)
             player.wait_for_subscriber(given.wait)
 
@@ -229,7 +232,8 @@ def main(argv: list[str] | None = None) -> int:
                     player.log.write(given.log)
 
     exit_on_sigterm()
-    return run_process("player", play)
+    status = run_process("player", play)
+    return 0 if status == INTERRUPTED else status  # to `ros2 launch` anything else is a crash
 
 
 if __name__ == "__main__":

@@ -56,7 +56,7 @@ class ReplayOptions:
 
     ``parameters`` of the node are by name, in YAML spelling; "model" must be among them. For rate,
     seconds, start and loops see ``Player.play``. ``fps`` is of a recording without times.
-    ``compare``: run the images offline as well. ``command``: the words that started it.
+    ``command``: the words that started it. For camera see ``given_camera``.
     """
 
     recording: Path
@@ -68,11 +68,10 @@ class ReplayOptions:
     loops: int = 1
     fps: float | None = None
     image_topic: str | None = None
-    info_topic: str | None = None
-    depth_topic: str | None = None
     domain_id: int | None = None
-    compare: bool = True
     command: tuple[str, ...] = ()
+    camera: Path | None = None
+    no_camera: bool = False
 
     @property
     def results(self) -> Path:
@@ -223,18 +222,19 @@ class ReplaySession:
         return [*arguments, f"--log={self._options.out / 'recorder.json'}", "--replace"]
 
     def _player_arguments(self) -> list[str]:
-        options, info = self._options, self._topics.camera_info
+        options = self._options
         given = {
             "log": options.out / "player.json",
             "rate": options.rate,
             "start": options.start,
             "loops": options.loops,
             "image-topic": self._topics.image.name,
-            "info-topic": None if info is None else info.name,
             "seconds": options.seconds,
             "fps": options.fps,
+            "camera": options.camera,
         }
         arguments = ["-m", "proto_mtl_ros.ros.replay.player", str(options.recording), "--clock"]
+        arguments += ["--no-camera"] if options.no_camera else []
         return arguments + [
             f"--{name}={value}" for name, value in given.items() if value is not None
         ]

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 
 import mcap.writer
@@ -14,12 +15,15 @@ from rosbags.rosbag1 import Writer as Ros1Writer
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from proto_mtl_ros.data.bags import storage as bag_storage
-from proto_mtl_ros.data.bags.bag import Bag
-from proto_mtl_ros.data.bags.calibration import recorded_transform
+from proto_mtl_ros.data.bags.bag import Bag, stamped
+from proto_mtl_ros.data.bags.calibration import Calibration, recorded_transform
+from proto_mtl_ros.data.bags.message_types import VIDEO_PACKET
+from proto_mtl_ros.data.bags.recorded_frames import RecordedFrames
 from proto_mtl_ros.data.bags.recording import BagRecording
+from proto_mtl_ros.data.bags.summary import summarise
 from proto_mtl_ros.data.bags.topics import choose_topics
 from proto_mtl_ros.errors import BagError
-from recordings import write_recording
+from recordings import START, write_messages, write_recording
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
 
@@ -77,12 +81,11 @@ def test_a_ros1_bag_is_read_as_if_it_were_of_ros2(kind: str, tmp_path: Path) -> 
                 writer.add_message(channel, 9, bytes(OLD.serialize_ros1(message, name)), 9)
             writer.finish()
     with Bag(path) as bag:
-        image, camera = bag.first("/image"), bag.first("/camera_info")
+        image, camera = (next(bag.messages([name])) for name in ("/image", "/camera_info"))
         assert {topic.name: topic.type for topic in bag.topics} == {
             "/image": "sensor_msgs/msg/Image",
             "/camera_info": "sensor_msgs/msg/CameraInfo",
         }
-    assert image is not None and camera is not None
     assert image.stamp == 5_000_000_007
     assert image.decode().header.frame_id == "cam"
     assert (image.decode().data.reshape(40, 60, 3) == PIXELS).all()
@@ -158,3 +161,39 @@ def test_a_packed_storage_is_read_without_its_metadata(name: str, tmp_path: Path
     (path / "metadata.yaml").unlink()
     with Bag(path / name) as bag:
         assert len(list(bag.messages())) == 8
+
+
+def test_packets_of_video_become_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As ffmpeg_image_transport sends them; the recording begins between two whole pictures."""
+    av = pytest.importorskip("av", reason="PyAV is not installed")
+    codec = av.CodecContext.create("libx264", "w")
+    codec.width, codec.height, codec.pix_fmt = 64, 48, "yuv420p"
+    codec.time_base, codec.gop_size = Fraction(1, 10), 6
+    codec.options = {"tune": "zerolatency"}
+    packets = []
+    for number in range(20):
+        frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 10 * number, np.uint8), "rgb24")
+        frame.pts = number
+        packets += [(packet.pts, bytes(packet)) for packet in codec.encode(frame)]
+    messages = []
+    for number, data in packets[3:]:
+        stamp = START + number * 100_000_000
+        data = data[:20] if number == 15 else data
+        content = np.frombuffer(data, np.uint8)
+        packet = stamped(
+            "/cam/image_raw/ffmpeg", VIDEO_PACKET, stamp, stamp, "cam", width=64, height=48,
+            encoding="h264", pts=number, flags=0, is_bigendian=False, data=content,
+        )  # fmt: skip
+        messages.append((packet.topic, stamp, packet.decode()))
+    path = write_messages(tmp_path / "bag", messages)
+    with BagRecording(path) as recording:
+        frames = RecordedFrames(recording, Calibration.of(recording))
+        found = {(one.stamp - START) // 100_000_000: one.rgb for one in frames}
+        assert set(found) >= {*range(6, 15), 18, 19} and len(found) < 17
+        assert all(abs(float(found[n].mean()) - 10 * n) < 3 for n in range(6, 15))
+        again = frames.at(START + 10 * 100_000_000)
+        assert (again.rgb == found[10]).all()
+    monkeypatch.setattr("proto_mtl_ros.data.bags.video_packets.av", None)
+    with Bag(path) as bag:
+        (topic,) = summarise(bag).topics
+        assert topic.look.size == "not readable (needs PyAV, extra video)" and not topic.look.use

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import os
 import struct
+from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import cv2
@@ -16,6 +18,7 @@ from proto_mtl_ros.data.bags.pictures import decode_depth, decode_picture
 from proto_mtl_ros.data.bags.recording_kinds import open_recording
 from proto_mtl_ros.data.bags.topics import choose_topics
 from proto_mtl_ros.errors import BagError
+from proto_mtl_ros.geometry import Camera
 from recordings import (
     COLOUR_FRAME,
     START,
@@ -33,12 +36,16 @@ os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 COMPRESSED = "sensor_msgs/msg/CompressedImage"
 RGB = np.zeros((4, 6, 3), np.uint8)
 DEPTH = np.full((4, 6), 1500, np.uint16)
+PNG = cv2.imencode(".png", DEPTH)[1].reshape(-1)
 MESSAGES = {
     "rgb8": image_message(RGB, "rgb8", START),
     "mono8": image_message(RGB[..., 0], "mono8", START),
     "16UC1": image_message(DEPTH, "16UC1", START),
     "32FC1": image_message(DEPTH.astype(np.float32), "32FC1", START),
     "jpeg": jpeg_message(RGB, START),
+    "mono16": image_message(DEPTH, "mono16", START),
+    "png": replace(jpeg_message(RGB, START), format="png", data=PNG),
+    "16UC1 png": replace(jpeg_message(RGB, START), format="16UC1; png compressed ", data=PNG),
     "info": info_message(6, 4, 5.0, START),
 }
 
@@ -76,6 +83,17 @@ REALSENSE = {
          "/c/color/image", None, "/c/depth/image"),
         ({"/cam/image": "rgb8", "/cam/segmentation/image": "mono8", "/cam/label": "mono8"},
          "/cam/image", None, None),
+        # 16 bits of one channel may be heat, infrared light, what a laser has got back, or depth
+        ({"/cam/color": "rgb8", "/thermal/image_raw": "mono16", "/c/infra/image": "16UC1",
+          "/ouster/signal_image": "mono16", "/ouster/reflec_image": "16UC1",
+          "/cam/depth/confidence": "mono16"}, "/cam/color", None, None),
+        ({"/cam/color": "rgb8", "/cam/depth": "mono16"}, "/cam/color", None, "/cam/depth"),
+        ({"/thermal/image_raw": "mono16"}, "/thermal/image_raw", None, None),
+        ({"/cam/color": "jpeg", "/cam/depth/compressed": "png"}, "/cam/color", None,
+         "/cam/depth/compressed"),
+        ({"/cam/color": "jpeg", "/cam/a/compressed": "16UC1 png"}, "/cam/color", None,
+         "/cam/a/compressed"),
+        ({"/cam/color": "jpeg", "/cam/ir/compressed": "png"}, "/cam/color", None, None),
         ({"/mono/image_raw": "mono8"}, "/mono/image_raw", None, None),
         ({"/cam/rgb": "rgb8", "/cam/rgb/depth": "16UC1"}, "/cam/rgb", None, "/cam/rgb/depth"),
         # As Gazebo names an RGB-D camera; what was made from its images comes after them.
@@ -161,6 +179,23 @@ def video(path: Path, frames: int | list[np.ndarray]) -> Path:
     return path
 
 
+@pytest.mark.parametrize("kind", ["images", "bag"])
+def test_a_camera_that_was_given_is_published_with_every_image(kind: str, tmp_path: Path) -> None:
+    if kind == "bag":
+        path = write_topics(tmp_path / "bag", {"/c/image": "rgb8", "/c/camera_info": "info"})
+    else:
+        path = tmp_path
+        cv2.imwrite(str(path / "a.png"), RGB)
+    camera = Camera(np.array([[9.0, 0, 3], [0, 9, 2], [0, 0, 1]]), 6, 4)
+    with open_recording(path, camera=camera) as recording:
+        info, image = recording.messages()
+    assert recording.topics.camera_info is not None
+    assert info.topic == recording.topics.camera_info.name and info.stamp == image.stamp
+    assert info.decode().k[0] == 9 and info.decode().header.frame_id == COLOUR_FRAME
+    with open_recording(path, camera=False) as recording:
+        assert len(list(recording.messages())) == 1 and recording.topics.camera_info is None
+
+
 def test_a_video_plays_at_its_own_rate(tmp_path: Path) -> None:
     path = tmp_path / "clip.avi"
     video(path, [np.full((48, 64, 3), level, np.uint8) for level in (40, 120, 200)])
@@ -169,7 +204,7 @@ def test_a_video_plays_at_its_own_rate(tmp_path: Path) -> None:
         pictures = recording.pictures({messages[2].stamp})
     assert recording.frames == len(messages) == 3
     assert messages[1].stamp - messages[0].stamp == 50_000_000
-    assert messages[0].decode().encoding == "bgr8"
+    assert messages[0].decode().encoding == "rgb8"
     assert messages[0].decode().header.frame_id == COLOUR_FRAME
     assert abs(float(pictures[messages[2].stamp].mean()) - 200) < 4
 
@@ -195,6 +230,36 @@ def test_a_video_of_no_possible_rate_needs_one(tmp_path: Path) -> None:
         open_recording(path)
     with open_recording(path, fps=100) as recording:
         assert recording.rate == pytest.approx(100)
+
+
+@pytest.mark.parametrize("count", [0, 2, 50, 1 << 31])
+def test_a_video_plays_to_its_end_whatever_its_header_says(count: int, tmp_path: Path) -> None:
+    path = video(tmp_path / "clip.avi", 5)
+    content = bytearray(path.read_bytes())
+    for place in (content.index(b"avih") + 24, content.index(b"strh") + 40):
+        struct.pack_into("<I", content, place, count)
+    path.write_bytes(content)
+    with open_recording(path) as recording:
+        stamps = [message.stamp for message in recording.messages()]
+        assert list(recording.pictures(stamps)) == stamps
+    assert np.diff(stamps).tolist() == [50_000_000] * 4
+
+
+def test_a_video_of_a_varying_rate_keeps_its_times(tmp_path: Path) -> None:
+    av = pytest.importorskip("av", reason="PyAV is not installed")
+    path, times = tmp_path / "clip.mkv", [0, 33, 66, 166, 266]
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("mpeg4", rate=30)
+        stream.width, stream.height, stream.codec_context.time_base = 64, 48, Fraction(1, 1000)
+        for time in (*times, None):
+            frame = None
+            if time is not None:
+                frame = av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8), "rgb24")
+                frame.pts, frame.time_base = time, Fraction(1, 1000)
+            out.mux(stream.encode(frame))
+    with open_recording(path) as recording:
+        stamps = [message.stamp for message in recording.messages()]
+    assert [(stamp - stamps[0]) // 1_000_000 for stamp in stamps] == times
 
 
 def test_a_single_image_and_a_pipe_are_no_video(
@@ -260,11 +325,16 @@ def test_options_that_do_not_fit_the_kind_of_recording_are_refused(tmp_path: Pat
     images.mkdir()
     cv2.imwrite(str(images / "a.png"), RGB)
     (images / "b.bmp").write_bytes(b"BM but no more")
+    with open_recording(images) as recording:
+        assert len(list(recording.messages())) == 1
+        assert "1 images are left out, the first: " in recording.notes[0]
+        (images / "a.png").rename(tmp_path / "a.png")
     with (
-        pytest.raises(BagError, match=r"b\.bmp is not a readable image"),
+        pytest.raises(BagError, match=r"none of the 1 images.*b\.bmp is not a readable image"),
         open_recording(images) as recording,
     ):
         list(recording.messages())
+    (tmp_path / "a.png").rename(images / "a.png")
     (images / "b.bmp").unlink()
     own = open_recording(images).topics.image.name
     assert open_recording(images, image_topic=own).frames == 1

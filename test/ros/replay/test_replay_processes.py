@@ -30,8 +30,8 @@ from proto_mtl_ros.data.bags.bag import Bag
 from proto_mtl_ros.data.bags.recording_kinds import open_recording
 from proto_mtl_ros.data.bags.stamp_log import StampLog
 from proto_mtl_ros.data.bags.writer import BagWriter
-from proto_mtl_ros.errors import INPUT, INTERRUPTED, USAGE, BagError, ProtoMtlError
-from proto_mtl_ros.ros.replay import player, processes, recorder
+from proto_mtl_ros.errors import INPUT, USAGE, BagError, ProtoMtlError
+from proto_mtl_ros.ros.replay import player, processes, recorder, rosbag2_play
 from proto_mtl_ros.ros.replay.processes import (
     DDS_PROFILE_VARIABLES,
     Child,
@@ -110,10 +110,21 @@ def test_a_player_tells_how_it_went(
 
     thread = threading.Thread(target=interrupt)
     thread.start()
-    assert player.main([str(bag), "--loops", "0", "--log", str(log)]) == INTERRUPTED
+    assert player.main([str(bag), "--loops", "0", "--log", str(log)]) == 0  # Ctrl-C is no error
     thread.join()
     (stamps,) = StampLog.read(log).stamps.values()
     assert len(stamps) > 2 and infos.stamps()
+
+
+@pytest.mark.parametrize(("ended", "status"), [(True, 0), (False, 3)])
+def test_rosbag2_may_be_interrupted(ended: bool, status: int) -> None:
+    """As its player does, this one ends with a status of its own."""
+    waits = "import sys, time\ntry: time.sleep(60)\nexcept KeyboardInterrupt: sys.exit(2)"
+    program = waits if ended else "raise SystemExit(3)"
+    timer = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGTERM))
+    if ended:
+        timer.start()
+    assert rosbag2_play.main([sys.executable, "-c", program]) == status
 
 
 def test_a_player_that_was_held_up_goes_on_at_its_rate(tmp_path: Path, node: Any) -> None:
