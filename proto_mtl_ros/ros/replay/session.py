@@ -56,8 +56,7 @@ class ReplayOptions:
 
     ``parameters`` of the node are by name, in YAML spelling; "model" must be among them. For rate,
     seconds, start and loops see ``Player.play``. ``fps`` is of a recording without times.
-    ``compare``: run the images offline as well. ``command``: the words that started it. For camera
-    see ``given_camera``.
+    ``command``: the words that started it. For camera see ``given_camera``.
     """
 
     recording: Path
@@ -69,10 +68,7 @@ class ReplayOptions:
     loops: int = 1
     fps: float | None = None
     image_topic: str | None = None
-    info_topic: str | None = None
-    depth_topic: str | None = None
     domain_id: int | None = None
-    compare: bool = True
     command: tuple[str, ...] = ()
     camera: Path | None = None
     no_camera: bool = False
@@ -141,7 +137,6 @@ class ReplaySession:
 
     def __init__(self, options: ReplayOptions, recording: Recording, progress: Progress) -> None:
         self._options, self._topics = options, recording.topics
-        self._given = recording.camera
         self._progress, self._images = progress, options.images(recording)
         self._children: list[Child] = []
         self._stage = ""
@@ -227,14 +222,13 @@ class ReplaySession:
         return [*arguments, f"--log={self._options.out / 'recorder.json'}", "--replace"]
 
     def _player_arguments(self) -> list[str]:
-        options, info = self._options, self._topics.camera_info
+        options = self._options
         given = {
             "log": options.out / "player.json",
             "rate": options.rate,
             "start": options.start,
             "loops": options.loops,
             "image-topic": self._topics.image.name,
-            "info-topic": info.name if info and self._given is None else None,
             "seconds": options.seconds,
             "fps": options.fps,
             "camera": options.camera,

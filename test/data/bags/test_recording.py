@@ -18,6 +18,7 @@ from proto_mtl_ros.data.bags.pictures import decode_depth, decode_picture
 from proto_mtl_ros.data.bags.recording_kinds import open_recording
 from proto_mtl_ros.data.bags.topics import choose_topics
 from proto_mtl_ros.errors import BagError
+from proto_mtl_ros.geometry import Camera
 from recordings import (
     COLOUR_FRAME,
     START,
@@ -178,6 +179,23 @@ def video(path: Path, frames: int | list[np.ndarray]) -> Path:
     return path
 
 
+@pytest.mark.parametrize("kind", ["images", "bag"])
+def test_a_camera_that_was_given_is_published_with_every_image(kind: str, tmp_path: Path) -> None:
+    if kind == "bag":
+        path = write_topics(tmp_path / "bag", {"/c/image": "rgb8", "/c/camera_info": "info"})
+    else:
+        path = tmp_path
+        cv2.imwrite(str(path / "a.png"), RGB)
+    camera = Camera(np.array([[9.0, 0, 3], [0, 9, 2], [0, 0, 1]]), 6, 4)
+    with open_recording(path, camera=camera) as recording:
+        info, image = recording.messages()
+    assert recording.topics.camera_info is not None
+    assert info.topic == recording.topics.camera_info.name and info.stamp == image.stamp
+    assert info.decode().k[0] == 9 and info.decode().header.frame_id == COLOUR_FRAME
+    with open_recording(path, camera=False) as recording:
+        assert len(list(recording.messages())) == 1 and recording.topics.camera_info is None
+
+
 def test_a_video_plays_at_its_own_rate(tmp_path: Path) -> None:
     path = tmp_path / "clip.avi"
     video(path, [np.full((48, 64, 3), level, np.uint8) for level in (40, 120, 200)])
@@ -186,7 +204,7 @@ def test_a_video_plays_at_its_own_rate(tmp_path: Path) -> None:
         pictures = recording.pictures({messages[2].stamp})
     assert recording.frames == len(messages) == 3
     assert messages[1].stamp - messages[0].stamp == 50_000_000
-    assert messages[0].decode().encoding == "bgr8"
+    assert messages[0].decode().encoding == "rgb8"
     assert messages[0].decode().header.frame_id == COLOUR_FRAME
     assert abs(float(pictures[messages[2].stamp].mean()) - 200) < 4
 
