@@ -170,24 +170,22 @@ def learn(
     steps: Annotated[
         int, typer.Option(min=10, help="Optimiser steps, about, whatever the number of frames.")
     ] = 600,
-    seeds: Annotated[str, typer.Option(help="With commas between.")] = "0,1",
-    keep: Annotated[
-        Path | None, typer.Option(help="NYUv2 pack: is what the model knew of classes still there?")
-    ] = None,
+    seeds: Annotated[str, typer.Option(help="With commas between.")] = "0",
     registered: Registered = False,
 ) -> None:
     """Fine-tune a model on the first part of a recording and judge it by the last part.
 
-    Depth and the normals derived from it are what the recording teaches; the classes stay exactly
-    as they are. Beside the fine-tuned models stand honest rivals: the model as it was, the same
-    with one scale that fits the first part best, and both with every frame scaled to fit. What is
-    finished is not done again. The folder of --out gets recordings.json, all its figures.
+    Depth and the normals derived from it are what the recording teaches; the classes are taught by
+    the model as it was. Beside the fine-tuned models stand honest rivals: the model as it was, the
+    same with one scale that fits the first part best, and both with every frame scaled to fit. What
+    is finished is not done again. The folder of --out gets recordings.json, all its figures, and a
+    report of each training.
     """
     from proto_mtl_ros.training.learn import Lesson, learn_from_bag, summary
 
     numbers = tuple(comma_list.numbers(seeds, "--seeds"))
     run = config or own_robot_config()
-    lesson = Lesson(run, init, learn_from, judge, motion, steps, numbers, keep, registered)
+    lesson = Lesson(run, init, learn_from, judge, motion, steps, numbers, registered)
     for line in summary(learn_from_bag(recording, out, lesson, typer.echo)):
         typer.echo(line)
 

@@ -3,24 +3,18 @@
 
 from __future__ import annotations
 
-import csv
-from functools import cache
-from pathlib import Path
-
 import numpy as np
 
 from . import groups
+from .parts import rows
 from .plan import Opening, Plan
 
 WALL = 0.14
 """Thickness of the walls, metres."""
 
 
-@cache
-def kinds() -> dict[str, dict[str, str]]:
-    """The kinds of rooms: share, smallest and largest side in metres, groups with their chances."""
-    with Path(__file__).with_name("kinds.csv").open(encoding="utf-8", newline="") as file:
-        return {row["kind"]: row for row in csv.DictReader(file)}
+KINDS = {row["kind"]: row for row in rows("kinds.csv")}
+"""The kinds of rooms: share, smallest and largest side in metres, groups with their chances."""
 
 
 def clutter(plan: Plan) -> None:
@@ -92,7 +86,7 @@ def people(plan: Plan) -> None:
 
 def furnish(plan: Plan) -> None:
     for _ in range(1 + int(plan.width * plan.length > 30)):  # twice in a large room
-        for word in kinds()[plan.kind]["groups"].split():
+        for word in KINDS[plan.kind]["groups"].split():
             name, chance = word.split(":")
             if plan.rng.random() < float(chance):
                 if name in groups.GROUPS:
@@ -107,9 +101,9 @@ def furnish(plan: Plan) -> None:
 
 
 def _empty(rng: np.random.Generator) -> Plan:
-    shares = np.array([float(row["share"]) for row in kinds().values()])
-    kind = str(rng.choice(list(kinds()), p=shares / shares.sum()))
-    low, high = (float(kinds()[kind][key]) for key in ("low", "high"))
+    shares = np.array([float(row["share"]) for row in KINDS.values()])
+    kind = str(rng.choice(list(KINDS), p=shares / shares.sum()))
+    low, high = (float(KINDS[kind][key]) for key in ("low", "high"))
     width, length = rng.uniform(low, high, 2) * rng.choice((1, 1, 1, 1.5))
     if kind == "corridor":
         width = rng.uniform(1.2, 1.9)

@@ -12,30 +12,25 @@ import numpy as np
 
 from . import shell, skins
 from .models import PROCEDURAL, Model, held_out, load_model
-from .parts import BED, CHAIR, FURNITURE, PERSON, SOFA, TABLE, Mesh, Part, Surface, scaled
+from .parts import Mesh, Part, Rng, Surface, scaled
 from .plan import YAWS, Placed, Plan
 from .shapes import Shape, shape
 
-SOFT, HARD = (BED, SOFA), (FURNITURE, TABLE, CHAIR)
-
-
-@cache
-def model(folder: Path, library: str, name: str) -> Model:
-    return load_model(folder, library, name)
+SOFT, HARD = ("bed", "sofa"), ("furniture", "table", "chair")
 
 
 @cache
 def hidden_textures(folder: Path) -> frozenset[str]:
     """Digests of the textures of the recording's models, which other models may share."""
-    found = (m for key in held_out() for m in model(folder, *key).materials.values())
-    return frozenset(digest(m.texture) for m in found if m.texture is not None)
+    found = (s for key in held_out() for _, s in load_model(folder, *key).shapes.values())
+    return frozenset(digest(s.texture) for s in found if s.texture is not None)
 
 
 def digest(texture: np.ndarray) -> str:
     return hashlib.sha256(texture.tobytes()).hexdigest()
 
 
-def _tint(rng: np.random.Generator, color: tuple[float, ...], strength: float) -> tuple[float, ...]:
+def _tint(rng: Rng, color: tuple[float, ...], strength: float) -> tuple[float, ...]:
     h, s, v = colorsys.rgb_to_hsv(*color)
     if rng.random() < strength:
         h = rng.uniform()
@@ -43,32 +38,30 @@ def _tint(rng: np.random.Generator, color: tuple[float, ...], strength: float) -
     return colorsys.hsv_to_rgb(h, s, np.clip(v * rng.uniform(0.7, 1.25), 0.03, 0.95))
 
 
-def dressed(
-    item: Placed, folder: Path, rng: np.random.Generator, light: shell.Light
-) -> list[Shape]:
+def dressed(item: Placed, folder: Path, rng: Rng, light: shell.Light) -> list[Shape]:
     """A model's meshes at the item's size, recoloured."""
-    m, label = model(folder, item.entry.library, item.entry.name), item.entry.label
+    m, label = load_model(folder, item.entry.library, item.entry.name), item.entry.label
     scale = np.asarray(item.size) / np.asarray(m.size)
-    fixed = label == PERSON or "plant" in item.role or item.role in ("pet", "kitchensmall")
+    fixed = label == "person" or "plant" in item.role or item.role in ("pet", "kitchensmall")
     hue = rng.permutation(3) if not fixed and rng.random() < 0.05 else np.arange(3)
     gain = rng.uniform(0.75, 1.2) * (1 + rng.uniform(-0.1, 0.1, 3) * (not fixed))
     strength = 0.0 if fixed else rng.choice((0.0, 0.0, 0.0, 0.4))
     shade = new = None
     if item.role == "tablelamp" and rng.random() < (0.7 if light.lamps else 0.2):
         # The widest part in the upper half is the shade.
-        shade = max(m.meshes, key=lambda k: (m.meshes[k].vertices[:, 2].mean() > m.size[2] / 2)
-                    * np.ptp(m.meshes[k].vertices[:, 0]))  # fmt: skip
+        points = {key: mesh.vertices for key, (mesh, _) in m.shapes.items()}
+        shade = max(points, key=lambda k: (points[k][:, 2].mean() > m.size[2] / 2)
+                    * np.ptp(points[k][:, 0]))  # fmt: skip
     if label in (*SOFT, *HARD) and rng.random() < 0.45:  # new cloth, new wood
-        new = max(m.meshes, key=lambda k: _area(m.meshes[k]))
+        new = max(m.shapes, key=lambda k: _area(m.shapes[k][0]))
     out: list[Shape] = []
-    for name, mesh in m.meshes.items():
-        material = m.materials[name]
+    for name, (mesh, material) in m.shapes.items():
         surface = Surface(color=_tint(rng, material.color, strength))
         texture = None if mesh.uv is None else material.texture
         if texture is not None and digest(texture) not in hidden_textures(folder):
             surface.texture = np.clip(skins.small(texture)[..., hue] * gain, 0, 255)
             surface.texture = surface.texture.astype(np.uint8)
-        if rng.random() < 0.3 and label != PERSON:
+        if rng.random() < 0.3 and label != "person":
             surface.gloss = rng.uniform(0.08, 0.3)
         mesh = scaled(mesh, scale)
         if name == new:
@@ -118,9 +111,7 @@ def _settle(item: Placed, parent: list[Mesh]) -> float | None:
     return float(high) + 0.001
 
 
-def build(
-    plans: list[Plan], folder: Path, seed: int
-) -> tuple[list[Part], shell.Light, list[Model]]:
+def build(plans: list[Plan], folder: Path, seed: int):
     """The parts of a scene, its light, and the models in it (for the credits)."""
     light = shell.Light.draw(np.random.default_rng((seed, 21)))
     parts: list[Part] = []
@@ -141,11 +132,11 @@ def build(
                 shapes = shape(item.entry.name, own, item.size)
             else:
                 shapes = dressed(item, folder, own, light)
-                models.append(model(folder, item.entry.library, item.entry.name))
+                models.append(load_model(folder, item.entry.library, item.entry.name))
             placed[id(item)] = [mesh.moved(item.at, item.yaw) for mesh, _, _ in shapes]
             for mesh, (_, surface, label) in zip(placed[id(item)], shapes):
                 there = mesh.moved((*plan.origin, 0.0), 0.0)
-                parts.append(Part("", there, surface, item.entry.label if label is None else label))
+                parts.append(Part(there, surface, item.entry.label if label is None else label))
     return parts, light, models
 
 

@@ -4,25 +4,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from . import skins
-from .parts import (
-    CEILING,
-    FLOOR,
-    OBJECTS,
-    WALL,
-    WINDOW,
-    Mesh,
-    Part,
-    Surface,
-    block,
-    box,
-    cloth,
-    join,
-    quad,
-)
+from .parts import Mesh, Pair, Part, Rng, Surface, block, box, cloth, join, quad
 from .plan import EAST, SOUTH, YAWS, Opening, Plan
 from .rooms import WALL as THICK
 
@@ -38,7 +25,7 @@ class Light:
     sun: tuple[np.ndarray, np.ndarray] | None
 
     @staticmethod
-    def draw(rng: np.random.Generator) -> Light:
+    def draw(rng: Rng) -> Light:
         sky = rng.choice((0.05, rng.uniform(2, 6), rng.uniform(4, 16)), p=(0.25, 0.35, 0.4))
         warm, sun = rng.uniform(0, 1), None
         if sky > 1 and rng.random() < 0.6:
@@ -50,9 +37,7 @@ class Light:
         return Light(sky, sky < 1 or rng.random() < 0.5, tint, sun)
 
 
-def facing(
-    plan: Plan, wall: int, t: tuple[float, float], z: tuple[float, float], away: float
-) -> Mesh:
+def facing(plan: Plan, wall: int, t: Pair, z: Pair, away: float) -> Mesh:
     """A rectangle parallel to a wall, ``away`` metres in front of it, that faces the room; u runs
     to the right for somebody who looks at it."""
     right = t[::-1] if wall in (EAST, SOUTH) else t
@@ -60,8 +45,7 @@ def facing(
     return quad(a, b - a, (0, 0, z[1] - z[0]))
 
 
-def slab(plan: Plan, wall: int, t: tuple[float, float], z: tuple[float, float],
-         away: tuple[float, float]) -> Mesh:  # fmt: skip
+def slab(plan: Plan, wall: int, t: Pair, z: Pair, away: Pair) -> Mesh:
     """A box along a wall, between two distances in front of it."""
     a, b = (np.array(plan.from_wall(wall, x, y)) for x, y in zip(t, away))
     return box((*np.minimum(a, b), z[0]), (*np.maximum(a, b), z[1]))
@@ -82,16 +66,11 @@ def wall(plan: Plan, k: int) -> Mesh:
     return join(cells)
 
 
-def _window(
-    plan: Plan, o: Opening, rng: np.random.Generator, light: Light
-) -> list[tuple[Mesh, Surface]]:
+def _window(plan: Plan, o: Opening, rng: Rng, light: Light) -> list[Part]:
     frame = skins.timber(rng) if rng.random() < 0.3 else Surface(color=(0.9, 0.9, 0.88))
     t, z, thick = (o.start, o.end), (o.bottom, o.top), rng.uniform(0.03, 0.07)
     wide, high, half = t[1] - t[0], z[1] - z[0], thick / 2
-
-    def across(x: tuple[float, float], y: tuple[float, float], away: tuple[float, float]) -> Mesh:
-        return slab(plan, o.wall, x, y, away)
-
+    across = partial(slab, plan, o.wall)
     bars = [across(t, (a, a + thick), (-0.12, -0.06)) for a in (z[0], z[1] - thick)]
     columns = max(round(wide / rng.uniform(0.35, 1.1)), 1)
     for x in np.linspace(t[0] + half, t[1] - half, columns + 1):
@@ -104,8 +83,9 @@ def _window(
     sill = [across(t, (z[0] - 0.02, z[0] + 0.005), (-THICK, 0.02 + 0.1 * rng.random())),
             *(across((a, a + 0.002), z, (-THICK, 0.0)) for a in (t[0], t[1] - 0.002)),
             across(t, (z[1] - 0.002, z[1]), (-THICK, 0.0))]  # fmt: skip
-    out = [(facing(plan, o.wall, t, z, -0.1), pane), (join(bars), frame),
-           (join(sill), Surface(color=(0.88, 0.88, 0.86)))]  # fmt: skip
+    out = [Part(facing(plan, o.wall, t, z, -0.1), pane, "window", True)]
+    out.append(Part(join(bars), frame, "window"))
+    out.append(Part(join(sill), Surface(color=(0.88, 0.88, 0.86)), "window"))
     top, end = min(z[1] + rng.uniform(0.05, 0.25), plan.height - 0.02), plan.wall_length(o.wall)
     style = rng.random()
     if style < 0.55:  # curtains, more or less closed
@@ -116,15 +96,17 @@ def _window(
             x0, x1 = max(x0, 0.02), min(x0 + width, end - 0.02)
             sheet = cloth(x1 - x0, top - low, max(int(width / 0.13), 2), 0.03)
             corner = plan.from_wall(o.wall, x1 if o.wall in (EAST, SOUTH) else x0, 0.075)
-            out.append((sheet.moved((*corner, low), YAWS[o.wall]), stuff))
+            out.append(Part(sheet.moved((*corner, low), YAWS[o.wall]), stuff, "window"))
         ends = max(t[0] - 0.2, 0), min(t[1] + 0.2, end)
-        out.append((across(ends, (top, top + 0.02), (0.065, 0.085)), skins.metal(rng)))
+        rod = across(ends, (top, top + 0.02), (0.065, 0.085))
+        out.append(Part(rod, skins.metal(rng), "window"))
     elif style < 0.75:  # a blind, let down part of the way
         low = z[1] - high * rng.uniform(0.1, 0.8)
         step = rng.choice((0.03, z[1] - low))
         slats = [across(t, (h, h + step * 0.75), (-0.05, -0.04))
                  for h in np.arange(low, z[1] - step / 2, step)]  # fmt: skip
-        out.append((join(slats), skins.plastic(rng) if rng.random() < 0.2 else skins.fabric(rng)))
+        stuff = skins.plastic(rng) if rng.random() < 0.2 else skins.fabric(rng)
+        out.append(Part(join(slats), stuff, "window"))
     return out
 
 
@@ -133,41 +115,40 @@ def shell(plan: Plan, light: Light) -> list[Part]:
     rng = np.random.default_rng(int(plan.rng.integers(1 << 40)))
     w, le, h = plan.width, plan.length, plan.height
     low, high = quad((0, 0, 0), (w, 0, 0), (0, le, 0)), quad((0, le, h), (w, 0, 0), (0, -le, 0))
-    parts = [Part("", low, skins.floor(rng, plan.wet), FLOOR)]
-    parts.append(Part("", high, skins.ceiling(rng), CEILING))
+    parts = [Part(low, skins.floor(rng, plan.wet), "floor")]
+    parts.append(Part(high, skins.ceiling(rng), "ceiling"))
     main = skins.wall(rng, plan.wet)
     odd = rng.integers(20)  # one wall in five rooms has a colour of its own
     for k in range(4):
         surface = skins.wall(rng, False) if k == odd else main
-        parts.append(Part("", wall(plan, k), surface, WALL))
+        parts.append(Part(wall(plan, k), surface, "wall"))
     skirting = skins.timber(rng) if rng.random() < 0.4 else Surface(color=(0.88, 0.88, 0.86))
     if not plan.wet and rng.random() < 0.8:
         height, runs = rng.uniform(0.05, 0.13), []
         for k in range(4):
-            doors = sorted(
-                (o.start, o.end) for o in plan.openings if o.wall == k and o.bottom < height
+            doors = [o for o in plan.openings if o.wall == k and o.bottom < height]
+            edges = sorted(
+                [0.0, *(x for o in doors for x in (o.start, o.end)), plan.wall_length(k)]
             )
-            edges = [0.0, *(x for o in doors for x in o), plan.wall_length(k)]
             runs += [slab(plan, k, (a, b), (0, height), (0.0, 0.014))
                      for a, b in zip(edges[::2], edges[1::2]) if b - a > 0.01]  # fmt: skip
-        parts.append(Part("", join(runs), skirting, WALL))
+        parts.append(Part(join(runs), skirting, "wall"))
     if rng.random() < 0.08:
         beams = [box((x, 0, h - 0.16), (x + 0.1, le, h)) for x in np.arange(0.3, w - 0.2, 0.9)]
-        parts.append(Part("", join(beams), skins.timber(rng), CEILING))
+        parts.append(Part(join(beams), skins.timber(rng), "ceiling"))
     for o in plan.openings:
         t = (o.start, o.end)
         if o.kind == "window":
-            for mesh, surface in _window(plan, o, rng, light):
-                parts.append(Part("pane" if surface.emission else "", mesh, surface, WINDOW))
+            parts += _window(plan, o, rng, light)
             continue
         deep = -THICK if o.kind == "doorway" else -0.02
         sides = [slab(plan, o.wall, (a, b), (0, o.top + 0.06), (deep, 0.015))
                  for a, b in ((t[0] - 0.06, t[0]), (t[1], t[1] + 0.06))]  # fmt: skip
         sides.append(slab(plan, o.wall, t, (o.top, o.top + 0.06), (-THICK, 0.015)))
-        parts.append(Part("", join(sides), skirting, WALL))
+        parts.append(Part(join(sides), skirting, "wall"))
         if o.kind == "doorway":
             sill = slab(plan, o.wall, t, (-0.02, 0.002), (-THICK, 0.0))
-            parts.append(Part("", sill, skins.timber(rng), FLOOR))
+            parts.append(Part(sill, skins.timber(rng), "floor"))
     if light.lamps or not any(o.kind == "window" for o in plan.openings):  # never dark
         parts += _lamps(plan, light, rng)
     for part in parts:
@@ -175,7 +156,7 @@ def shell(plan: Plan, light: Light) -> list[Part]:
     return parts
 
 
-def _lamps(plan: Plan, light: Light, rng: np.random.Generator) -> list[Part]:
+def _lamps(plan: Plan, light: Light, rng: Rng) -> list[Part]:
     """What shines from the ceiling: the lamps that hang there, else lights in it."""
     w, le, h = plan.width, plan.length, plan.height
     hung = [i.at for i in plan.items if i.role == "ceilinglamp"]
@@ -195,4 +176,4 @@ def _lamps(plan: Plan, light: Light, rng: np.random.Generator) -> list[Part]:
         return []
     gain = rng.uniform(0.3, 1.0) * w * le * 0.12 / max(area, 0.01)
     color = tuple(np.minimum(gain, 120.0) * light.tint)
-    return [Part("", join(meshes), Surface(emission=color), OBJECTS)]
+    return [Part(join(meshes), Surface(emission=color), "objects")]

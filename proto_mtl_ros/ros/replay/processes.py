@@ -190,23 +190,19 @@ class Child:
 
     @property
     def pid(self) -> int:
-        """Process id."""
         return self._process.pid
 
     @property
     def status(self) -> int | None:
-        """Exit status, None while it runs."""
         return self._process.poll()
 
     def events(self) -> list[dict[str, Any]]:
-        """Return what it has told since the last call."""
         found = []
         while not self._events.empty():
             found.append(self._events.get())
         return found
 
     def last_lines(self, count: int = 4) -> str:
-        """Return the end of its log in one line."""
         text = self._log_path.read_text(encoding="utf-8", errors="replace")
         lines = [_LOG_PREFIX.sub("", line.strip()) for line in text.splitlines() if line.strip()]
         return " | ".join(lines[-count:]) or "it left no log"
@@ -240,7 +236,6 @@ class Child:
         self._log.close()
 
     def wait(self, timeout: float) -> bool:
-        """Wait for its end; False when it still runs after ``timeout`` seconds."""
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout)
         return self.status is not None
@@ -289,7 +284,6 @@ class LifecycleClient:
         return future.result()
 
     def close(self) -> None:
-        """Stop serving the caller's node."""
         self._executor.shutdown()
 
     def _until(self, done: Callable[[], bool], end: float, problem: str) -> None:
