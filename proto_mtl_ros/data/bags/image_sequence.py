@@ -21,6 +21,7 @@ from proto_mtl_ros.data.bags.recording import GivenCamera, Recording
 from proto_mtl_ros.data.bags.storage import refuse_pointer
 from proto_mtl_ros.data.map_file import MAX_PICTURE_BYTES
 from proto_mtl_ros.encodings import MAX_PIXELS, EncodingError, decode_file, image_fields
+from proto_mtl_ros.encodings.orientation import exif_orientation
 from proto_mtl_ros.errors import BagError
 from proto_mtl_ros.files import check_inside, open_regular, read_bytes
 
@@ -73,7 +74,8 @@ class ImageSequence(Recording):
 
 class ImageFolder(ImageSequence):
     """The images of a folder in the natural order of their names, at a constant rate, published
-    compressed: JPEG and PNG files as they are, others as PNG. What cannot be read is left out.
+    compressed: JPEG and PNG files as they are, others and what EXIF turns as PNG. What cannot be
+    read is left out.
     """
 
     kind = "images"
@@ -116,10 +118,10 @@ class ImageFolder(ImageSequence):
         refuse_pointer(file)
         content = read_bytes(file, MAX_PICTURE_BYTES, BagError)
         stored = {".jpg": "jpeg", ".jpeg": "jpeg", ".png": "png"}.get(file.suffix.lower())
-        if stored is not None:
+        if stored is not None and exif_orientation(content) == 1:
             return {"format": stored, "data": np.frombuffer(content, np.uint8)}
         try:
-            image = decode_file(content, cv2.IMREAD_COLOR)
+            image = decode_file(content, cv2.IMREAD_COLOR)  # turned as its EXIF data say
         except EncodingError as error:
             raise BagError(f"{file} is not a readable image ({error}): remove it") from None
         return {"format": "png", "data": cv2.imencode(".png", image)[1].reshape(-1)}
