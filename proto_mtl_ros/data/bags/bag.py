@@ -82,7 +82,6 @@ def stamped(topic: str, kind: str, time: int, stamp: int, frame: str, **fields: 
 
 
 def stamped_picture(topic: str, time: int, stamp: int, frame: str, rgb: np.ndarray) -> BagMessage:
-    """Return an Image message of pixels uint8 [H, W, 3]."""
     height, width = rgb.shape[:2]
     return stamped(
         topic, "sensor_msgs/msg/Image", time, stamp, frame, height=height, width=width,
@@ -154,7 +153,8 @@ class Bag:
                 unpack_file(file, self._scratch.path / file.stem)
                 file = self._scratch.path / file.stem
             if _kind_of(file) not in _STORAGES:
-                raise ValueError(f"{file.name} is neither .mcap nor .db3")
+                hint = "videos and folders of images are for `bag replay`"
+                raise BagError(f"{file} is neither .mcap, .db3 nor .bag: {hint}")
             self._storages.append(_STORAGES[_kind_of(file)](file))
         return metadata
 
@@ -223,7 +223,6 @@ class Bag:
 
     @property
     def duration(self) -> float:
-        """Seconds from the first message to the last."""
         return (self.span[1] - self.span[0]) / 1e9
 
     def messages(

@@ -28,6 +28,7 @@ FOLDER_FPS = 10.0
 FIRST_STAMP = 1_000_000_000
 """Stamp of the first image in nanoseconds: such recordings carry no times, and 0 means "none"."""
 
+_HEAD_BYTES = 1 << 16
 _MOST_FRAMES = 10_000_000
 _VIDEO = re.compile(
     rb"....(ftyp|moov|mdat|wide|free|skip)"  # MP4, MOV
@@ -97,12 +98,17 @@ class ImageFolder(ImageSequence):
         refuse_pointer(file)
         content = read_bytes(file, MAX_PICTURE_BYTES, BagError)
         stored = {".jpg": "jpeg", ".jpeg": "jpeg", ".png": "png"}.get(file.suffix.lower())
-        if stored is not None:
-            return {"format": stored, "data": np.frombuffer(content, np.uint8)}
+        as_it_is = {"format": stored, "data": np.frombuffer(content, np.uint8)}
+        if stored is not None and b"Exif\0" not in content[:_HEAD_BYTES]:
+            return as_it_is
         try:
             image = decode_file(content, cv2.IMREAD_COLOR)
+            plain = decode_file(content, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
         except EncodingError as error:
             raise BagError(f"{file} is not a readable image ({error}): remove it") from None
+        if stored is not None and np.array_equal(image, plain):
+            return as_it_is
+        # nobody on the way turns a picture as its camera says
         return {"format": "png", "data": cv2.imencode(".png", image)[1].reshape(-1)}
 
 
@@ -192,7 +198,6 @@ def _quiet_opencv() -> Iterator[None]:
 
 
 def _natural_order(path: Path) -> list[int | str]:
-    """Sort key that puts ``frame10`` behind ``frame9``."""
     parts = re.split(r"(\d+)", path.name)
     # what stands between numbers comes first, so text meets text; "²" is a digit and no number
     return [int(part) if place % 2 else part.lower() for place, part in enumerate(parts)]

@@ -57,7 +57,6 @@ class Recording(ABC):
 
     @property
     def rate(self) -> float:
-        """Colour images per second."""
         return (self.frames - 1) / self.duration if self.duration > 0 and self.frames > 1 else 0.0
 
     @property
@@ -94,7 +93,6 @@ class Recording(ABC):
         return iter(())
 
     def _info_of(self, camera: Camera, image: BagMessage) -> BagMessage:
-        """Return a camera's CameraInfo for an image."""
         assert self.topics.camera_info is not None
         everything = typestore().types["sensor_msgs/msg/RegionOfInterest"](0, 0, 0, 0, False)
         return stamped(
@@ -137,7 +135,7 @@ class BagRecording(Recording):
     ) -> None:
         self._bag = path if isinstance(path, Bag) else Bag(path)
         self.path = self._bag.path
-        self._by_time: frozenset[str] = frozenset()
+        self.by_time: frozenset[str] = frozenset()
         self._whole: set[int] = set()
         self._has_video = any(topic.type == VIDEO_PACKET for topic in self._bag.topics)
         try:
@@ -163,7 +161,7 @@ class BagRecording(Recording):
         constant = [name for name in pictures if self._has_one_stamp(name)]
         if constant:
             infos = (topics.camera_info, topics.depth and self._nearest_info(topics.depth))
-            self._by_time = frozenset((*pictures, *(info.name for info in infos if info)))
+            self.by_time = frozenset((*pictures, *(info.name for info in infos if info)))
             names = " and ".join(constant)
             yield f"all messages of {names} have one stamp: times of recording are used"
 
@@ -182,7 +180,7 @@ class BagRecording(Recording):
         for message in decoded_video(self._bag.messages(names, begin, stop), self._whole):
             if start is not None and message.time < start:
                 continue  # needed to decode what comes later
-            if message.topic in self._by_time:
+            if message.topic in self.by_time:
                 cdr = shifted(message.cdr, message.time - message.stamp)
                 message = replace(message, cdr=cdr)
             yield message
@@ -199,7 +197,6 @@ class BagRecording(Recording):
 
     @property
     def depth_info(self) -> Topic | None:
-        """The CameraInfo of the depth topic, None where there is none."""
         return self._nearest_info(self.topics.depth) if self.topics.depth else None
 
     def size_of(self, topic: Topic) -> tuple[int, int] | None:

@@ -46,8 +46,6 @@ _DECODERS = {"image": decode_picture, "depth": decode_depth, "labels": decode_id
 
 @dataclass(frozen=True)
 class CameraTopics:
-    """The topics of one camera; None where the recording has none."""
-
     image: Topic
     camera_info: Topic | None = None
     depth: Topic | None = None
@@ -228,7 +226,6 @@ def _named(bag: Bag, name: str, types: tuple[str, ...]) -> Topic:
 
 
 def _inventory(bag: Bag) -> str:
-    """Say what is in a recording, for an error."""
     held = [f"{t.name} ({t.type.rsplit('/', 1)[-1]})" for t in bag.topics if t.count]
     if not held and bag.passed_over:
         return f"it holds {', '.join(bag.passed_over[:12])}: only CDR and ROS 1 messages are read"

@@ -120,7 +120,6 @@ class ResultReader:
         return not self._period or stamp < self._first + self._period
 
     def read(self, results: Path, progress: Progress = lambda done, of: None) -> None:
-        """Read everything; ``results``: rosbag2 of the results."""
         with Bag(results) as bag:
             present = {topic.name for topic in bag.topics if topic.count}
             topics = {
@@ -213,7 +212,6 @@ class ResultReader:
             self._different.append(stamp)
 
     def _seconds(self, stamp: int) -> float:
-        """Return the time in the run."""
         return round((stamp - self._first) / 1e9, 6)
 
     def figures(self) -> dict[str, Any]:
