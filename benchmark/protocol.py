@@ -28,7 +28,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 import benchmark.methods  # noqa: F401  configurations may name them
 from proto_mtl_ros.errors import ConfigError
 from proto_mtl_ros.files import read_yaml
-from proto_mtl_ros.training.config import TrainConfig, checked, first_error
+from proto_mtl_ros.training.config import TrainConfig
+from proto_mtl_ros.training.keys import checked, first_error
 
 _NAME = r"^[A-Za-z0-9+][A-Za-z0-9_.+-]*$"
 """Of everything that becomes a part of a file's name."""
@@ -148,7 +149,7 @@ class Protocol(_Section):
             TrainConfig.model_validate(merged(self.base, {**overrides, "name": "x"}))
         except ValidationError as error:
             owner = key if _has(overrides, error.errors()[0]["loc"]) else "base"
-            raise ValueError(f"{owner}.{first_error(error)}") from None
+            raise ValueError(first_error(error, TrainConfig, f"{owner}.")) from None
 
     @property
     def shared(self) -> TrainConfig:

@@ -83,7 +83,7 @@ def recorded(path: Path, image: str, info: str) -> tuple[str, str, bool, str, bo
                 topics.image.name,
                 topics.camera_info.name if topics.camera_info else "",
                 topics.image.type.endswith("/CompressedImage"),
-                recording.image_frame(),
+                recording.image_frame,
                 recording.kind == "bag",
             )
     except ProtoMtlError as error:

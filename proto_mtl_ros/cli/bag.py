@@ -31,7 +31,7 @@ Rectified = Annotated[
     typer.Option(help="Use P of CameraInfo, or K and D; by a word of the topic without it."),
 ]
 CameraFile = Annotated[
-    Path | None, typer.Option(help="Camera as JSON, in place of the recording's CameraInfo.")
+    Path | None, typer.Option(help="Camera (JSON, or ROS calibration YAML) in place of CameraInfo.")
 ]
 NoCamera = Annotated[bool, typer.Option("--no-camera", help="Use no CameraInfo.")]
 Out = Annotated[Path, typer.Option(help="Folder of the results.")]
@@ -170,24 +170,22 @@ def learn(
     steps: Annotated[
         int, typer.Option(min=10, help="Optimiser steps, about, whatever the number of frames.")
     ] = 600,
-    seeds: Annotated[str, typer.Option(help="With commas between.")] = "0,1",
-    keep: Annotated[
-        Path | None, typer.Option(help="NYUv2 pack: is what the model knew of classes still there?")
-    ] = None,
+    seeds: Annotated[str, typer.Option(help="With commas between.")] = "0",
     registered: Registered = False,
 ) -> None:
     """Fine-tune a model on the first part of a recording and judge it by the last part.
 
-    Depth and the normals derived from it are what the recording teaches; the classes stay exactly
-    as they are. Beside the fine-tuned models stand honest rivals: the model as it was, the same
-    with one scale that fits the first part best, and both with every frame scaled to fit. What is
-    finished is not done again. The folder of --out gets recordings.json, all its figures.
+    Depth and the normals derived from it are what the recording teaches; the classes are taught by
+    the model as it was. Beside the fine-tuned models stand honest rivals: the model as it was, the
+    same with one scale that fits the first part best, and both with every frame scaled to fit. What
+    is finished is not done again. The folder of --out gets recordings.json, all its figures, and a
+    report of each training.
     """
     from proto_mtl_ros.training.learn import Lesson, learn_from_bag, summary
 
     numbers = tuple(comma_list.numbers(seeds, "--seeds"))
     run = config or own_robot_config()
-    lesson = Lesson(run, init, learn_from, judge, motion, steps, numbers, keep, registered)
+    lesson = Lesson(run, init, learn_from, judge, motion, steps, numbers, registered)
     for line in summary(learn_from_bag(recording, out, lesson, typer.echo)):
         typer.echo(line)
 
@@ -210,15 +208,10 @@ def replay(
     ] = 0.0,
     seconds: Annotated[float | None, typer.Option(min=0, help="Play only so many seconds.")] = None,
     loops: Annotated[int, typer.Option(min=1, help="Play it so many times.")] = 1,
-    compare: Annotated[
-        bool, typer.Option(help="Run the images offline as well, and compare every value.")
-    ] = True,
     fps: Annotated[
         float | None, typer.Option(help="Images a second of a folder (10) or a video (its own).")
     ] = None,
     image_topic: ImageTopic = None,
-    info_topic: InfoTopic = None,
-    depth_topic: DepthTopic = None,
     camera: CameraFile = None,
     no_camera: NoCamera = False,
     param: Annotated[
@@ -246,8 +239,8 @@ def replay(
             raise ConfigError(f"--param {item} is not name:=value")
         parameters[name] = value
     options = ReplayOptions(
-        recording, out, parameters, rate, seconds, start, loops, fps, image_topic, info_topic,
-        depth_topic, domain_id, compare, _command(context), camera, no_camera,
+        recording, out, parameters, rate, seconds, start, loops, fps, image_topic, domain_id,
+        _command(context), camera, no_camera,
     )  # fmt: skip
     with progress_bar("starting") as tell:
         report = run_replay(options, typer.echo, tell)

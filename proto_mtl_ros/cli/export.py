@@ -98,4 +98,5 @@ def command(
     size = sum(path.stat().st_size for path in bundle.path.iterdir()) / 1e6
     typer.echo(f"wrote {bundle.path} ({size:.1f} MB)")
     if result is not None:
-        typer.echo(result.markdown(f"{bundle.name}, on frames that were not trained on"))
+        typer.echo(result.after.markdown(f"{bundle.name}, on frames that were not trained on"))
+        typer.echo("\n".join(result.lines()))

@@ -13,15 +13,31 @@ from typing import Any
 import numpy as np
 
 from proto_mtl_ros.errors import DataError, one_line
-from proto_mtl_ros.files import read_json
+from proto_mtl_ros.files import read_json, read_yaml
 from proto_mtl_ros.geometry import Camera
 
 _NEEDED = ("fx", "fy", "cx", "cy", "width", "height")
 
 
 def read_camera(path: Path) -> Camera:
-    """Return the camera of a JSON file; DataError where it is none."""
-    return camera_of(read_json(path, DataError), path)
+    """Return the camera of a JSON file, or of the YAML that camera_calibration of ROS writes;
+    DataError where it is none.
+    """
+    if path.suffix not in (".yaml", ".yml"):
+        return camera_of(read_json(path, DataError), path)
+    content = read_yaml(path, DataError)
+    try:
+        rows = {name: content[f"{name}_matrix"]["data"] for name in ("camera", "projection")}
+        camera = Camera.from_info(
+            content["image_height"], content["image_width"], rows["camera"],
+            content["distortion_coefficients"]["data"], rows["projection"],
+            content["distortion_model"],
+        )  # fmt: skip
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{path} is no calibration of ROS: {one_line(error)}") from None
+    if camera is None:
+        raise DataError(f"{path} is not calibrated: K[0] is 0")
+    return camera
 
 
 def camera_of(content: Any, where: object) -> Camera:

@@ -13,7 +13,7 @@ from proto_mtl_ros.encodings.compressed import (
     is_png_of_16_bits,
 )
 from proto_mtl_ros.encodings.encoding import ENCODINGS, Encoding, EncodingError, find_encoding
-from proto_mtl_ros.encodings.image import decode_image, image_fields, to_depth, to_rgb
+from proto_mtl_ros.encodings.image import decode_image, to_depth, to_rgb
 from proto_mtl_ros.encodings.picture_size import MAX_PIXELS
 
 __all__ = [
@@ -27,7 +27,6 @@ __all__ = [
     "decode_image",
     "encode_compressed",
     "find_encoding",
-    "image_fields",
     "is_png_of_16_bits",
     "to_depth",
     "to_rgb",

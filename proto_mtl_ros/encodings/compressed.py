@@ -100,7 +100,6 @@ def decode_compressed_depth(format: str, data: Any) -> npt.NDArray[np.float32]:
 
 
 def _rvl(content: bytes) -> npt.NDArray[np.uint16]:
-    """Return uint16 [H, W] of RVL data with its size before it."""
     if len(content) < _RVL_SIZE.size:
         raise EncodingError("bad_rvl", "depth is too short to say its size")
     width, height = _RVL_SIZE.unpack_from(content)
@@ -140,7 +139,6 @@ def decode_file(content: bytes, flags: int) -> npt.NDArray[Any]:
 
 
 def _decode(content: bytes, flags: int, size: tuple[int, int], cause: str) -> npt.NDArray[Any]:
-    """Decode a picture whose header says size (height, width)."""
     check_size(*size)
     try:
         picture: Any = cv2.imdecode(np.frombuffer(content, np.uint8), flags)

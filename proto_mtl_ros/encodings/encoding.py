@@ -96,7 +96,6 @@ ENCODINGS: dict[str, Encoding] = {encoding.name: encoding for encoding in _TABLE
 
 
 def find_encoding(name: str) -> Encoding:
-    """The encoding of that name; EncodingError ``unknown_encoding`` without one."""
     if name not in ENCODINGS:
         raise EncodingError("unknown_encoding", f"encoding '{name}' is not known")
     return ENCODINGS[name]

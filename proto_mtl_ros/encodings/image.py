@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import cv2
@@ -82,19 +81,3 @@ def to_depth(
         depth[stored == np.iinfo(np.uint16).max] = np.nan  # what a sensor has not measured
     depth[~((depth > 0) & (depth < np.inf))] = np.nan
     return depth
-
-
-def image_fields(pixels: npt.NDArray[Any], encoding: str) -> tuple[int, int, str, int, int]:
-    """Fields (height, width, encoding, is_bigendian, step) of an Image with these pixels, unpadded;
-    ValueError where they are not of the encoding's type, EncodingError for an empty array.
-    """
-    layout = find_encoding(encoding)
-    channels = pixels.shape[2] if pixels.ndim == 3 else 1
-    dtype = pixels.dtype.newbyteorder("=")
-    if pixels.ndim not in (2, 3) or channels != layout.channels or dtype != layout.dtype:
-        raise ValueError(f"{pixels.dtype} {pixels.shape} cannot be {encoding}")
-    height, width = int(pixels.shape[0] / layout.rows), pixels.shape[1]
-    if height < 1 or width < 1:
-        raise EncodingError("zero_size", f"image has size {width}x{height}")
-    big = dtype.itemsize > 1 and (sys.byteorder == "big") == pixels.dtype.isnative
-    return height, width, encoding, int(big), width * layout.pixel_bytes

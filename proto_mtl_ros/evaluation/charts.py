@@ -29,14 +29,16 @@ class Chart:
     bars: list[tuple[float, float, float, float, str]] = field(default_factory=list)
 
 
-def time_series(points: Sequence[tuple[float, float | None]], title: str) -> Chart | None:
-    """Return values over seconds as a line from zero upwards; None for fewer than two values."""
+def time_series(
+    points: Sequence[tuple[float, float | None]], title: str, x_label: str = "time in s"
+) -> Chart | None:
+    """Return values as a line from zero upwards; None for fewer than two values."""
     known = [(x, y) for x, y in points if y is not None]
     if len(known) < 2:
         return None
     x, y = _Axis.over(min(x for x, _ in known), max(x for x, _ in known)), _Axis.upwards(known)
     line = " ".join(f"{x.place(a, across=True):.1f},{y.place(b):.1f}" for a, b in known)
-    return Chart(title, "time in s", x.ticks(across=True), y.ticks(), line)
+    return Chart(title, x_label, x.ticks(across=True), y.ticks(), line)
 
 
 def histogram(

@@ -7,6 +7,8 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from proto_mtl_ros.data.sample import Sample
 from proto_mtl_ros.errors import DataError
 from proto_mtl_ros.runtime.predictor import Predictor
@@ -42,6 +44,30 @@ def _table(figures: Mapping[str, float]) -> str:
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
+class Tally:
+    """Compares maps of a model with labels, frame by frame; ``classes`` are those of the ids."""
+
+    def __init__(self, tasks: Iterable[str], classes: tuple[str, ...]) -> None:
+        self.tasks, self.classes, self.frames = tuple(tasks), classes, 0
+        self._metrics: dict[str, Metric] = {}
+
+    def add(self, maps: Mapping[str, np.ndarray], labels: Mapping[str, np.ndarray]) -> None:
+        self.frames += 1
+        for name in self.tasks:
+            if name in labels:
+                metric = self._metrics.setdefault(name, named_task(name, self.classes).metric())
+                metric.update(maps[name], labels[name])
+
+    def result(self) -> Evaluation:
+        found = Evaluation(self.frames)
+        for name in (name for name in self.tasks if name in self._metrics):
+            metric = self._metrics[name]
+            found.metrics[name] = metric.compute()
+            if isinstance(metric, SegmentationMetric):
+                found.per_class = metric.per_class()
+        return found
+
+
 def evaluate(
     predictor: Predictor,
     samples: Iterable[Sample],
@@ -59,22 +85,10 @@ def evaluate(
         raise DataError(
             f"model {manifest.name} has other classes than the data; map one to the other first"
         )
-    metrics: dict[str, Metric] = {}
-    result = Evaluation()
+    tally = Tally(manifest.tasks, classes)
     for sample in samples:
-        prediction = predictor.predict(sample.rgb, sample.camera)
-        for name in manifest.tasks:
-            label = sample.labels.get(name)
-            if label is not None:
-                metric = metrics.setdefault(name, named_task(name, classes).metric())
-                metric.update(prediction[name], label)
-        result.frames += 1
-        progress(result.frames)
-    if not result.frames:
+        tally.add(predictor.predict(sample.rgb, sample.camera), sample.labels)
+        progress(tally.frames)
+    if not tally.frames:
         raise DataError("there is no frame to evaluate on")
-    for name in (name for name in manifest.tasks if name in metrics):
-        metric = metrics[name]
-        result.metrics[name] = metric.compute()
-        if isinstance(metric, SegmentationMetric):
-            result.per_class = metric.per_class()
-    return result
+    return tally.result()

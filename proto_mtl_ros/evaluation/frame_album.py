@@ -7,8 +7,9 @@ They are chosen while the frames pass by once, and kept at the size at which the
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ class FrameAlbum:
 
     def __init__(self, count: int) -> None:
         """Choose evenly spread ones of ``count`` frames, about, that will come."""
+        self._count = count
         self._through = spread(range(count), THROUGH)
         self._ranked: list[tuple[float, int]] = []
         self._rows: dict[int, SheetRow] = {}
@@ -41,17 +43,23 @@ class FrameAlbum:
         """
         keep = place in self._through
         if error is not None:
-            before = self._extremes()
             insort(self._ranked, (error, place))
-            after = self._extremes()
-            keep = keep or place in after
-            for left in before - after - set(self._through):
-                self._rows.pop(left, None)
+            kept = {*self._through, *chain.from_iterable(self._extremes(2).values())}
+            keep = place in kept
+            for left in self._rows.keys() - kept:
+                del self._rows[left]
         if keep and row is not None:
             self._rows[place] = small_row(row())
 
-    def _extremes(self) -> set[int]:
-        return {place for _, place in (*self._ranked[:EXTREMES], *self._ranked[-EXTREMES:])}
+    def _extremes(self, times: int = 1) -> dict[str, list[int]]:
+        """Return the best and the worst frames, those of a kind apart in time.
+
+        Twice as many are kept: a frame that is displaced may come back when its rival is.
+        """
+        count = min(EXTREMES * times, len(self._ranked) // 2)
+        best = apart((place for _, place in self._ranked), count, self._count)
+        rest = (place for _, place in reversed(self._ranked) if place not in best)
+        return {"best": best, "worst": apart(rest, count, self._count)}
 
     def chosen(
         self, again: Callable[[int], SheetRow | None] = lambda place: None
@@ -60,9 +68,7 @@ class FrameAlbum:
 
         ``again`` returns a frame that was taken without a row, None where it cannot.
         """
-        count = min(EXTREMES, len(self._ranked) // 2)
-        ranked = [place for _, place in self._ranked]
-        places = {"through": self._through, "best": ranked[:count], "worst": ranked[::-1][:count]}
+        places = {"through": self._through, **self._extremes()}
         for place in {one for own in places.values() for one in own} - self._rows.keys():
             row = again(place)
             if row is not None:
@@ -71,6 +77,18 @@ class FrameAlbum:
             name: [self._rows[place] for place in own if place in self._rows]
             for name, own in places.items()
         }
+
+
+def apart(ranked: Iterable[int], count: int, of: int) -> list[int]:
+    """Return the first ``count`` places that are a tenth of ``of`` apart from one another: what
+    neighbours show is the same."""
+    found: list[int] = []
+    for place in ranked:
+        if len(found) == count:
+            break
+        if all(abs(place - other) > of // 10 for other in found):
+            found.append(place)
+    return found
 
 
 def spread(items: Sequence[int], count: int) -> list[int]:

@@ -52,8 +52,8 @@ def _environment() -> jinja2.Environment:
 
 
 def number(value: float | None, decimals: int = 3) -> str:
-    """Return a number with so many decimals, "-" for None."""
-    return "-" if value is None else f"{value:.{decimals}f}"
+    """Return a number with so many decimals, "-" for None and NaN."""
+    return "-" if value is None or value != value else f"{value:.{decimals}f}"
 
 
 def percent(part: float | None) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from proto_mtl_ros.data.nyuv2 import LICENCE, NAME
-from proto_mtl_ros.evaluation.dataset import Evaluation
+from proto_mtl_ros.evaluation.before_after import BeforeAfter
 from proto_mtl_ros.model import ProtoMTL
 from proto_mtl_ros.model.network import SIZE_MULTIPLE
 from proto_mtl_ros.runtime.manifest import ModelManifest, Normalisation, TrainingRecord
@@ -102,17 +102,17 @@ def model_card(
     record: ModelManifest,
     config: TrainConfig,
     parity: Sequence[str],
-    result: Evaluation | None,
-    reported_on: str,
+    result: BeforeAfter | None,
 ) -> str:
-    """Return the bundle's README: ``parity`` are lines on how far ONNX is from torch, ``result``
-    the figures on the frames ``reported_on``."""
+    """Return the bundle's README: ``parity`` are lines on how far ONNX is from torch."""
     training = record.training.model_dump()
     figures, border = "Not evaluated.", ""
     if result is not None:
-        figures = result.markdown(f"{reported_on}, one pass, input {list(record.input_size)}")
+        title = f"{result.reported_on}, one pass, input {list(record.input_size)}"
+        figures = f"{result.markdown()}\n\n{result.after.markdown(title)}"
     if config.data.kind == "nyuv2":
         border = " The border of 10 pixels, where labels are extrapolated, is left out."
+    steps = f"{config.steps} steps in " if config.steps else ""
     command = "\n".join(training["command"].split(" && "))
     return f"""# {record.name}
 
@@ -134,9 +134,9 @@ confidence temperature.
 
 Learnt with: {_learnt_from(config)}.
 
-Seed {config.seed}; {config.epochs} epochs at {config.input_height}x{config.input_width} (height x \
-width of the crops), of which {training["epochs"]} were run; averaged weights of the last epoch, \
-no selection by any figure.
+Seed {config.seed}; {steps}{config.epochs} epochs at {config.input_height}x{config.input_width} \
+(height x width of the crops), of which {training["epochs"]} were run; averaged weights of the \
+last epoch, no selection by any figure.
 
 {config.notes.strip() + chr(10) + chr(10) if config.notes else ""}## Figures
 

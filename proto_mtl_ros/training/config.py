@@ -5,11 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, model_validator
 
-from proto_mtl_ros.errors import ConfigError, one_line
+from proto_mtl_ros.errors import ConfigError
 from proto_mtl_ros.files import read_yaml
 from proto_mtl_ros.model.backbones import BACKBONES
 from proto_mtl_ros.model.network import NETWORKS
@@ -21,6 +21,7 @@ from proto_mtl_ros.training.auxiliary import (
     auxiliary_losses,
 )
 from proto_mtl_ros.training.auxiliary.auxiliary_loss import TEACHER, TEACHER_FEATURES
+from proto_mtl_ros.training.keys import checked, first_error, meant
 from proto_mtl_ros.training.losses import WEIGHTINGS
 from proto_mtl_ros.training.upgrade import refuse_removed
 
@@ -68,6 +69,9 @@ class DataConfig(_Section):
 
     held_out_blocks: int = Field(5, ge=1)
     held_out_length: int = Field(8, ge=1)
+    held_out: tuple[str, ...] = ()
+    """Frames that are held out, in place of those blocks."""
+
     label_set: str | None = None
     """Name of the classes that labels are wanted in, such as nyu13; None: the data set's own."""
 
@@ -136,15 +140,17 @@ def _options(name: str, content: Any) -> Options:
     if isinstance(content, Options):
         return content
     if name not in AUXILIARY_LOSSES:
+        there = (*LossConfig.model_fields, *known_tasks(), *AUXILIARY_LOSSES)
         raise ValueError(
-            f"{name!r} is neither a task nor an auxiliary loss; there are"
-            f" {', '.join((*known_tasks(), *AUXILIARY_LOSSES))}"
+            f"{name!r} is neither a task nor an auxiliary loss"
+            + (meant(name, there) or f"; there are {', '.join(there[2:])}")
         )
     try:
         section = content if isinstance(content, Mapping) else {"weight": content}
         return AUXILIARY_LOSSES[name].Options.model_validate(section)
     except ValidationError as error:
-        raise ValueError(f"{name}.{first_error(error)}") from None
+        reason = first_error(error, AUXILIARY_LOSSES[name].Options, f"{name}.")
+        raise ValueError(reason) from None
 
 
 class DistillationConfig(_Section):
@@ -155,7 +161,8 @@ class DistillationConfig(_Section):
     """
 
     teachers: dict[str, str] = {}
-    """Task to a checkpoint, or to a bundle's name or folder."""
+    """Task to a checkpoint, or to a bundle's name or folder; where this is not said, the model that
+    the training starts from teaches the tasks without a label."""
 
 
 class OptimiserConfig(_Section):
@@ -212,7 +219,10 @@ class TrainConfig(_Section):
     canonical_fx: float = Field(gt=0)
     input_height: Size
     input_width: Size
-    epochs: int = Field(ge=1)
+    epochs: int = Field(12, ge=1)
+    steps: int | None = Field(None, ge=1)
+    """Of the whole run, shared among the epochs; None: an epoch goes through the frames once."""
+
     seed: int = 0
     validations: int = Field(8, ge=1)
     """How often the held-out frames are looked at in the whole run, about."""
@@ -313,25 +323,6 @@ class TrainConfig(_Section):
         content = read_yaml(Path(path), ConfigError)
         refuse_removed(content, path, auxiliary_losses())
         return checked(cls, content, str(path))
-
-
-_Model = TypeVar("_Model", bound=BaseModel)
-
-
-def checked(kind: type[_Model], content: Any, where: str) -> _Model:
-    """Return the object; ConfigError says ``where`` and which key is wrong first."""
-    try:
-        return kind.model_validate(content)
-    except ValidationError as error:
-        raise ConfigError(f"{where}: {first_error(error)}") from error
-
-
-def first_error(error: ValidationError) -> str:
-    """Return the first thing that is wrong, in one line that begins with its key."""
-    first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"])
-    reason = one_line(first["msg"].removeprefix("Value error, "))
-    return f"{key}: {reason}" if key else reason
 
 
 def _known(key: str, names: Iterable[str], there: Iterable[str]) -> None:

@@ -13,7 +13,7 @@ import safetensors.torch
 import torch
 from torch.nn import functional as F
 
-from proto_mtl_ros.evaluation.dataset import Evaluation, evaluate
+from proto_mtl_ros.evaluation.before_after import BeforeAfter, compare_models
 from proto_mtl_ros.evaluation.engine_check import compare
 from proto_mtl_ros.files import ScratchFolder
 from proto_mtl_ros.model import ProtoMTL
@@ -42,8 +42,9 @@ def export_checkpoint(
     figures: bool = True,
     say: Callable[[str], None] = print,
     progress: Progress = lambda what, done, of: None,
-) -> tuple[Bundle, Evaluation | None]:
-    """Write the bundle of a checkpoint to ``out``; return it, and its figures where asked for.
+) -> tuple[Bundle, BeforeAfter | None]:
+    """Write the bundle of a checkpoint to ``out``; return it, and where asked for what it is worth
+    beside the model that it started from.
 
     Figures are of the val split, without one of the held-out frames. EngineError where ONNX and
     torch differ: nothing is written then.
@@ -52,7 +53,8 @@ def export_checkpoint(
     network, epochs = network_from_checkpoint(checkpoint, settings)
     frames, held_out = split_frames(settings, data)
     loader = evaluation_loader(held_out_store(settings, held_out), settings)
-    before = Bundle.load(settings.start_from).manifest.temperature if settings.start_from else 1.0
+    start = Bundle.load(settings.start_from) if settings.start_from else None
+    before = 1.0 if start is None else start.manifest.temperature
     temperature = fit_temperature(network, loader, settings.seed, before)
     say(f"{epochs} of {settings.epochs} epochs; confidence temperature {temperature}")
     files: dict[str, Path | bytes] = {
@@ -60,13 +62,13 @@ def export_checkpoint(
         ONNX: onnx_file(network, temperature, *settings.size),
     }
     made_by = (
-        f"proto-mtl train --config {config} --data <data> --out {checkpoint.parent}"
+        f"proto-mtl train <data> --config {config} --out {checkpoint.parent}"
         f" && proto-mtl export --config {config} --checkpoint {checkpoint} --data <data>"
         f" --out {out}"
     )
     counts = len(frames), len(held_out)
     record = manifest(settings, network, temperature, epochs, counts, made_by)
-    result, reported_on = None, ""
+    result = None
     with ScratchFolder("export") as folder:
         # judged as a robot would load it; only then written to where a robot finds it
         draft = Bundle.write(folder / settings.name, record, files)
@@ -77,15 +79,16 @@ def export_checkpoint(
         parity.check()
         if figures:
             samples, reported_on = reported_frames(settings, data)
-            count = len(samples)
-            result = evaluate(
+            rival = None if start is None else Predictor(start, create_engine(start, "onnxruntime"))
+            result = compare_models(
+                rival,
                 Predictor(draft, engine),
-                (samples[index] for index in range(count)),
-                samples.label_set.classes,
-                lambda done: progress(reported_on, done, count),
+                samples,
+                reported_on,
+                lambda done: progress(reported_on, done, len(samples)),
             )
-            record = record.model_copy(update={"metrics": result.metrics})
-    files[CARD] = model_card(record, settings, parity.lines(), result, reported_on).encode()
+            record = record.model_copy(update={"metrics": result.after.metrics})
+    files[CARD] = model_card(record, settings, parity.lines(), result).encode()
     return Bundle.write(out, record, files), result
 
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,19 +12,18 @@ from proto_mtl_ros.data.bags.calibration import Calibration
 from proto_mtl_ros.data.bags.conversion import convert_recording
 from proto_mtl_ros.data.bags.recording import BagRecording
 from proto_mtl_ros.data.folder import Folder
-from proto_mtl_ros.data.nyuv2 import NYUv2
 from proto_mtl_ros.errors import ConfigError
 from proto_mtl_ros.evaluation.bag_evaluation import RECORDS
 from proto_mtl_ros.evaluation.bag_pass import BagPass, PassOptions
-from proto_mtl_ros.evaluation.dataset import evaluate
 from proto_mtl_ros.evaluation.depth_error import fair_mask
 from proto_mtl_ros.files import sole_use, write_json_part
-from proto_mtl_ros.training.config import CONFIG, TrainConfig
-from proto_mtl_ros.training.export import export_checkpoint
+from proto_mtl_ros.training.config import TrainConfig
+from proto_mtl_ros.training.plan import planned
+from proto_mtl_ros.training.run import Say, train_model
 from proto_mtl_ros.training.start import continued_from
-from proto_mtl_ros.training.trainer import train
 
 FIGURES = "recordings.json"
+_LEAST = 5
 
 
 @dataclass(frozen=True)
@@ -38,14 +36,11 @@ class Lesson:
     judge: float = 1 / 3
     motion: float = 0.008
     steps: int = 600
-    seeds: tuple[int, ...] = (0, 1)
-    keep: Path | None = None
+    seeds: tuple[int, ...] = (0,)
     registered: bool = False
 
 
-def learn_from_bag(
-    recording: Path, out: Path, lesson: Lesson, say: Callable[[str], None] = print
-) -> dict[str, Any]:
+def learn_from_bag(recording: Path, out: Path, lesson: Lesson, say: Say = print) -> dict[str, Any]:
     """Do what is not done yet; return the figures, which are in ``out/recordings.json`` then.
 
     ConfigError where the recording has no depth, or too few frames.
@@ -58,60 +53,31 @@ def learn_from_bag(
     with sole_use(out):
         between = 1 - lesson.learn - lesson.judge
         skip = [("skip", round(between, 6))] if between > 0.01 else []
-        blocks = [("train", round(lesson.learn, 6)), *skip, ("test", round(lesson.judge, 6))]
+        blocks = [("train", round(lesson.learn, 6)), *skip, ("val", round(lesson.judge, 6))]
         options = {"registered": lesson.registered}
         convert_recording(recording, out / "data", blocks, lesson.motion, options, say=say)
-        models = [
-            str(fine_tune(lesson.config, lesson.init, out / "data", out, seed, lesson.steps))
-            for seed in lesson.seeds
-        ]
+        count = len(Folder(out / "data", "train"))
+        if count < _LEAST:
+            raise ConfigError(
+                f"only {count} frames to learn from: take more with a smaller --motion, or a larger"
+                " part with --learn"
+            )
+        models = [str(fine_tune(out / "data", out, lesson, seed, say)) for seed in lesson.seeds]
         found = _compared(recording, out, lesson, models)
-        if lesson.keep is not None:
-            before, *after = (_miou(lesson.keep, name) for name in (lesson.init, *models))
-            found |= {"nyuv2_val_miou_before": before, "nyuv2_val_miou_after": after}
         write_json_part(out / FIGURES, "fine_tune", found)
     return found
 
 
-def fine_tune(config: Path, init: str, data: Path, out: Path, seed: int, steps: int) -> Path:
-    """Return the bundle ``out/models/seed<seed>``, after making it where it is not there yet.
-
-    It learns from the train split of the folder data set ``data``, a tenth of which is held out, in
-    about ``steps`` steps of the optimiser.
-    """
+def fine_tune(data: Path, out: Path, lesson: Lesson, seed: int, say: Say) -> Path:
+    """Return the bundle ``out/models/seed<seed>``, after making it where it is not there yet."""
     bundle = out / "models" / f"seed{seed}"
     if not (bundle / "model.json").is_file():
-        settings = continued_from(TrainConfig.read(config), init)
-        settings = for_few_frames(settings, len(Folder(data, "train")), steps)
+        settings = continued_from(TrainConfig.read(lesson.config), lesson.init)
         name = f"{settings.name}-seed{seed}"
-        settings = settings.model_copy(update={"seed": seed, "name": name})
-        run = out / f"seed{seed}"
-        checkpoint = train(settings, data, run)
-        export_checkpoint(run / CONFIG, checkpoint, data, bundle, figures=False)
+        update = {"seed": seed, "name": name, "steps": lesson.steps}
+        plan = planned(settings.model_copy(update=update), data)
+        train_model(plan, data, out / f"seed{seed}", say, bundle)
     return bundle
-
-
-def for_few_frames(settings: TrainConfig, frames: int, steps: int) -> TrainConfig:
-    """Return a run of so many steps, a tenth of the frames held out, and the last half decaying."""
-    held_out = max(1, frames // 20)
-    batch, learnt = settings.optimiser.batch, frames - 2 * held_out
-    if learnt < batch:
-        raise ConfigError(
-            f"only {frames} frames to learn from: take more with a smaller --motion, or a larger"
-            " part with --learn"
-        )
-    epochs = max(2, round(steps * batch / max(1, learnt)))
-    data = {"held_out_blocks": 2, "held_out_length": held_out}
-    return settings.model_copy(
-        update={
-            "epochs": epochs,
-            "validations": 3,
-            "data": settings.data.model_copy(update=data),
-            "optimiser": settings.optimiser.model_copy(
-                update={"decay_epochs": max(1, epochs // 2)}
-            ),
-        }
-    )
 
 
 def _compared(recording: Path, out: Path, lesson: Lesson, models: list[str]) -> dict[str, Any]:
@@ -176,15 +142,6 @@ def _judged(
     }
 
 
-def _miou(data: Path, model: str) -> float:
-    frames = NYUv2(data, "val")
-    predictor = proto_mtl_ros.load(model, "onnxruntime", "cpu")
-    samples = (frames[index] for index in range(len(frames)))
-    result = evaluate(predictor, samples, frames.label_set.classes)
-    predictor.close()
-    return result.metrics["segmentation"]["miou"]
-
-
 def summary(found: dict[str, Any]) -> list[str]:
     lines = [
         f"depth, {found['before']['pixels']}: {found['depth_abs_err_before']:.3f} m before,"
@@ -200,8 +157,4 @@ def summary(found: dict[str, Any]) -> list[str]:
             f"normals: {found['normals_mean_deg_before']:.1f} degrees before,"
             f" {found['normals_mean_deg_after']:.1f} after"
         )
-    if "nyuv2_val_miou_before" in found:
-        after = ", ".join(f"{value:.3f}" for value in found["nyuv2_val_miou_after"])
-        before = found["nyuv2_val_miou_before"]
-        lines.append(f"mIoU on NYUv2 val: {before:.3f} before, {after} after")
     return lines

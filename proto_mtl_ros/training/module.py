@@ -222,7 +222,8 @@ class MultiTaskModule(L.LightningModule):
     def on_validation_epoch_end(self) -> None:
         for name, metric in self.metrics.items():
             for figure, value in metric.compute().items():
-                self._note(f"held_out/{name}/{figure}", value)
+                if not math.isnan(value):  # no held-out frame has such a label
+                    self._note(f"held_out/{name}/{figure}", value)
         if self.trainer.is_global_zero and isinstance(self.logger, TensorBoardLogger):
             for tag, picture in self.pictures.drawn().items():
                 self.logger.experiment.add_image(tag, picture, self.global_step, dataformats="HWC")

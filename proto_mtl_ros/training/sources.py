@@ -11,23 +11,35 @@ import numpy as np
 
 from proto_mtl_ros.data.label_set import LABEL_SETS
 from proto_mtl_ros.data.registry import open_source
-from proto_mtl_ros.data.sample import FrameSource, Sample
+from proto_mtl_ros.data.sample import ClassMapped, FrameSource, Sample
 from proto_mtl_ros.data.table import NoSplitError, hold_out
 from proto_mtl_ros.errors import ConfigError
 from proto_mtl_ros.geometry import height_at, resize
 from proto_mtl_ros.geometry.normals import depth_to_normals
+from proto_mtl_ros.runtime.bundle import Bundle
+from proto_mtl_ros.tasks import LabelSet
 from proto_mtl_ros.training.config import TrainConfig
 
 
 def split_frames(config: TrainConfig, data: Path) -> tuple[FrameSource, FrameSource]:
     """Return (train, held out) of the train split; held-out frames keep every label."""
     options = config.data
-    ids = _open(config, data, "train").frame_ids[: options.limit]
-    kept, held = hold_out(ids, options.held_out_blocks, options.held_out_length)
-    manifest = None
-    if options.manifest is not None:  # an absolute path stands alone
-        manifest = (data if data.is_dir() else data.parent) / options.manifest
-    return _open(config, data, "train", kept, manifest), _open(config, data, "train", held)
+    ids = open_split(config, data, "train").frame_ids[: options.limit]
+    if options.held_out:
+        held = [frame for frame in ids if frame in {*options.held_out}]
+        kept = [frame for frame in ids if frame not in {*options.held_out}]
+    else:
+        kept, held = hold_out(ids, options.held_out_blocks, options.held_out_length)
+    return (
+        open_split(config, data, "train", kept, manifest_of(config, data)),
+        open_split(config, data, "train", held),
+    )
+
+
+def manifest_of(config: TrainConfig, data: Path) -> Path | None:
+    """Return the label manifest of a run; an absolute path stands alone."""
+    name = config.data.manifest
+    return None if name is None else (data if data.is_dir() else data.parent) / name
 
 
 def reported_frames(config: TrainConfig, data: Path) -> tuple[FrameSource, str]:
@@ -37,7 +49,7 @@ def reported_frames(config: TrainConfig, data: Path) -> tuple[FrameSource, str]:
     """
     train, held_out = split_frames(config, data)
     try:
-        val = _open(config, data, "val")
+        val = open_split(config, data, "val")
     except NoSplitError:
         val = train
     if set(val.frame_ids) & {*train.frame_ids, *held_out.frame_ids}:
@@ -45,19 +57,20 @@ def reported_frames(config: TrainConfig, data: Path) -> tuple[FrameSource, str]:
     return val, "val split"
 
 
-def _open(
+def open_split(
     config: TrainConfig,
     data: Path,
     split: str,
     frame_ids: list[str] | None = None,
     manifest: Path | None = None,
 ) -> FrameSource:
+    """Return frames of a split; without masks their classes are those of the starting model."""
     options = config.data
     if options.label_set is not None and options.label_set not in LABEL_SETS:
         raise ConfigError(
             f"data.label_set: {options.label_set!r} is not known; there are {', '.join(LABEL_SETS)}"
         )
-    return open_source(
+    source = open_source(
         options.kind,
         data,
         split,
@@ -67,6 +80,11 @@ def _open(
         label_set=LABEL_SETS[options.label_set] if options.label_set else None,
         options=options.options,
     )
+    if config.start_from is not None and "segmentation" not in source.tasks:
+        start = Bundle.load(config.start_from).manifest
+        label_set = LabelSet(start.name, start.classes, start.palette)
+        return ClassMapped(source, label_set, None) if start.classes else source
+    return source
 
 
 _WIDTH = 320  # a quarter of the time of 640 pixels, and more than a training looks at

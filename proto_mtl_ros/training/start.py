@@ -15,7 +15,7 @@ from proto_mtl_ros.files.tensors import read_safetensors
 from proto_mtl_ros.model import ProtoMTL, build_network
 from proto_mtl_ros.runtime.bundle import Bundle
 from proto_mtl_ros.tasks import Task
-from proto_mtl_ros.training.config import ModelConfig, TrainConfig
+from proto_mtl_ros.training.config import DistillationConfig, ModelConfig, TrainConfig
 
 _LOG = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ def continued_from(config: TrainConfig, where: str) -> TrainConfig:
             "input_width": width,
             "canonical_fx": manifest.canonical_fx,
             "model": ModelConfig.model_validate(own),
-            "distillation": config.distillation.model_copy(update={"teachers": teachers}),
+            **({"distillation": DistillationConfig(teachers=teachers)} if teachers else {}),
         }
     )
 
@@ -77,7 +77,7 @@ def _take_over(network: ProtoMTL, bundle: Bundle) -> None:
             wanted[key].copy_(value)
     fresh = sorted({".".join(key.split(".")[:3]) for key in wanted if key not in taken})
     if fresh:
-        _LOG.warning("start_from %s: learnt anew: %s", bundle.name, ", ".join(fresh))
+        _LOG.info("start_from %s: learnt anew: %s", bundle.name, ", ".join(fresh))
 
 
 def _by_task(state: Mapping[str, Tensor], tasks: Sequence[str]) -> dict[str, Tensor]:

@@ -18,8 +18,9 @@ from proto_mtl_ros.runtime.torch import network_of
 from proto_mtl_ros.tasks import Task
 from proto_mtl_ros.training.auxiliary.auxiliary_loss import TEACHER, TEACHER_FEATURES
 from proto_mtl_ros.training.checkpoint import network_from_checkpoint
-from proto_mtl_ros.training.config import CONFIG, TrainConfig, checked
+from proto_mtl_ros.training.config import CONFIG, TrainConfig
 from proto_mtl_ros.training.frames import whole_frames
+from proto_mtl_ros.training.keys import checked
 from proto_mtl_ros.training.store import FrameStore
 from proto_mtl_ros.training.upgrade import upgraded
 

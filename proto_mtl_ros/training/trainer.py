@@ -39,6 +39,9 @@ from proto_mtl_ros.training.teachers import attach_teachers
 EMA_EVERY = 4
 """Steps between two updates of the averaged weights: each costs a sixth of a step on a CPU."""
 
+_NO_NEWS = ("does not have many workers", "LeafSpec", "exists and is not empty", "in eval mode")
+"""What Lightning warns of and is meant so: batch norms that keep their statistics, say."""
+
 _PRECISION: dict[str, Any] = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
 
@@ -92,14 +95,16 @@ def train(config: TrainConfig, data: Path, output: Path, max_epochs: int | None 
 def _train(config: TrainConfig, data: Path, output: Path, max_epochs: int | None) -> Path:
     # what Lightning says of its own inside
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    for said in (".*does not have many workers.*", ".*LeafSpec.*", ".*exists and is not empty.*"):
-        warnings.filterwarnings("ignore", message=said)
+    for said in _NO_NEWS:
+        warnings.filterwarnings("ignore", message=f".*{said}")
     config.check()
     seed_and_threads(config)
     last = output / LAST
     check_resumable(config, output)
     frames, held_out = split_frames(config, data)
     steps = len(frames) // config.optimiser.batch
+    if config.steps is not None:
+        steps = max(1, config.steps // config.epochs)
     if steps == 0:
         raise ConfigError(
             f"optimiser.batch is {config.optimiser.batch}, but there are {len(frames)} frames"

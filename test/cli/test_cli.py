@@ -114,7 +114,7 @@ def test_advice_asks_for_the_versions_that_the_package_does() -> None:
         (0, ("--version",)),
         (USAGE, ("no-such-command",)),
         (USAGE, ("bag", "info", "--no-such-option")),
-        (USAGE, ("train", "--data", "x", "--out", "y")),  # neither --config nor --init
+        (USAGE, ("train", "--out", "y")),  # no data
         (INPUT, ("bag", "info", "no_such_recording")),
         (INPUT, ("bag", "info", "x" * 300)),  # the system refuses the path
         (INPUT, ("demo", "--recording", "no_such_recording", "--out", "{out}")),

@@ -64,8 +64,9 @@ class Frames:
 
     def __init__(self, labels: Mapping[str, Sequence[str]], classes: Sequence[str] = CLASSES):
         self.labels = {frame_id: tuple(tasks) for frame_id, tasks in labels.items()}
+        self.classes = tuple(classes)
         self.frame_ids = list(labels)
-        self.label_set = LabelSet("drawn", tuple(classes), PALETTE[: len(classes)])
+        self.label_set = LabelSet("drawn", tuple(classes), (*PALETTE, (9, 9, 9))[: len(classes)])
         order = ("segmentation", "depth", "normals")
         self.tasks = tuple(t for t in order if any(t in have for have in self.labels.values()))
 

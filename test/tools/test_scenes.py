@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import csv
 import importlib.util
 import os
 from pathlib import Path
@@ -15,8 +14,8 @@ from proto_mtl_ros.data.folder import Folder
 from proto_mtl_ros.geometry import Camera
 from proto_mtl_ros.geometry.normals import depth_to_normals
 from tools.scenes import models, rooms
-from tools.scenes.models import LIBRARY_TERMS
-from tools.scenes.parts import CLASSES, Part, Surface, box
+from tools.scenes.dataset import LIBRARIES
+from tools.scenes.parts import CLASSES, Part, Surface, box, rows
 from tools.scenes.plan import Placed, Plan
 
 SEEDS = range(40)
@@ -51,14 +50,13 @@ def test_a_seed_is_one_room() -> None:
 
 
 def test_every_line_of_the_table_has_a_class_terms_and_a_size() -> None:
-    with models.TABLE.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert len({(row["library"], row["model"]) for row in rows}) == len(rows)
-    for row in rows:
+    table = rows("models.csv")
+    assert len({(row["library"], row["model"]) for row in table}) == len(table)
+    for row in table:
         assert row["class"] in CLASSES
-        assert row["library"] in {*LIBRARY_TERMS, models.PROCEDURAL}, "only CC0 and CC BY"
+        assert row["library"] in {*LIBRARIES, models.PROCEDURAL}, "only CC0 and CC BY"
         assert all(0 < float(row[key]) < 4 for key in ("width", "depth", "height")) and row["roles"]
-    assert {row["class"] for row in rows} == set(CLASSES) - {"ceiling", "window"}
+    assert {row["class"] for row in table} == set(CLASSES) - {"ceiling", "window"}
 
 
 def test_nothing_of_the_recording_that_ships_is_drawn(plans: list[Plan]) -> None:
@@ -99,14 +97,13 @@ def test_furniture_stands_apart_and_leaves_the_doors_free(plans: list[Plan]) -> 
 
 def test_rooms_differ_and_people_are_in_some(plans: list[Plan]) -> None:
     assert len({plan.kind for plan in plans}) >= 6
-    person = CLASSES.index("person")
-    share = np.mean([any(i.entry.label == person for i in plan.items) for plan in plans])
+    share = np.mean([any(i.entry.label == "person" for i in plan.items) for plan in plans])
     assert 0.2 < share < 0.8
 
 
 @needs_models
 def test_no_texture_of_the_recording_that_ships_is_on_another_model() -> None:
-    from tools.scenes import scene, shell
+    from tools.scenes import scene
 
     folder = Path(FURNITURE)
     hidden = scene.hidden_textures(folder)
@@ -114,14 +111,14 @@ def test_no_texture_of_the_recording_that_ships_is_on_another_model() -> None:
     rng = np.random.default_rng(0)
     entry = next(e for e in models.entries() if e.name == "beige_sofa_2seats")
     item = Placed(entry, (0, 0, 0), 0.0, entry.size)
-    loaded = scene.model(folder, entry.library, entry.name)
+    loaded = models.load_model(folder, entry.library, entry.name)
     shared = [
         name
-        for name, m in loaded.materials.items()
-        if m.texture is not None and scene.digest(m.texture) in hidden
+        for name, (_, s) in loaded.shapes.items()
+        if s.texture is not None and scene.digest(s.texture) in hidden
     ]
-    shapes = scene.dressed(item, folder, rng, shell.Light.draw(rng))
-    for name, (_, surface, _) in zip(loaded.meshes, shapes):
+    shapes = scene.dressed(item, folder, rng, scene.Light.draw(rng))
+    for name, (_, surface, _) in zip(loaded.shapes, shapes):
         assert name not in shared or surface.texture is None
 
 
@@ -133,9 +130,9 @@ def test_a_frame_is_exact_and_the_folder_reader_takes_it(tmp_path: Path) -> None
 
     lamp = Surface(emission=(9.0, 9.0, 9.0))
     parts = [
-        Part("", box((0, 0, 0), (4, 3, 2.5)), Surface(), CLASSES.index("wall")),
-        Part("", box((2.5, 1, 0), (3.5, 2, 0.75)), Surface(gloss=0.1), CLASSES.index("table")),
-        Part("", box((1.5, 1.2, 2.3), (1.9, 1.6, 2.4)), lamp, CLASSES.index("objects")),
+        Part(box((0, 0, 0), (4, 3, 2.5)), Surface(), "wall"),
+        Part(box((2.5, 1, 0), (3.5, 2, 0.75)), Surface(gloss=0.1), "table"),
+        Part(box((1.5, 1.2, 2.3), (1.9, 1.6, 2.4)), lamp, "objects"),
     ]
     room, camera = Room(parts), Pinhole(128, 96, 100.0)
     pose = look(np.array([0.3, 1.4, 1.3]), 0.1, -0.2, 0.05)

@@ -4,13 +4,11 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from nyuv2_pack import write_pack
 from typer.testing import CliRunner
 
 from proto_mtl_ros.cli import bag
@@ -28,11 +26,10 @@ start_share: 0.5
 canonical_fx: 207.5431604
 input_height: 192
 input_width: 256
-epochs: 1
 data: {kind: folder, label_set: nyu13}
 loss: {normals: 3.0}
 optimiser:
-  {batch: 2, lr: 3.0e-4, warmup_steps: 2, decay_epochs: 1, freeze_norm: true,
+  {batch: 2, lr: 3.0e-4, freeze_norm: true,
    frozen_tasks: [segmentation]}
 """
 
@@ -53,8 +50,7 @@ def test_a_model_learns_from_the_first_part_and_is_judged_by_the_last(
     out = tmp_path / "out"
     arguments = [room_recording, "--out", out, "--config", tmp_path / "quick.yaml"]
     arguments += ["--learn", 0.4, "--judge", 0.2, "--motion", 0.03, "--steps", 10, "--seeds", "3"]
-    pack = write_pack(tmp_path / "pack", train=1, val=2)
-    printed = run(*arguments, "--keep", pack)
+    printed = run(*arguments)
     found: dict[str, Any] = json.loads((out / "recordings.json").read_text())["fine_tune"]
     assert found["seeds"] == [3] and len(found["after"]) == 1
     assert found["before"]["frames"] == found["after"][0]["frames"] == 12  # a fifth of 5 s
@@ -71,15 +67,12 @@ def test_a_model_learns_from_the_first_part_and_is_judged_by_the_last(
     assert found["depth_reduction_percent"] == pytest.approx(100 * (1 - after / before))
     assert f"{before:.3f} m before" in printed
 
-    # the classes of other data are kept: nothing here teaches any
-    (miou,) = found["nyuv2_val_miou_after"]
-    assert miou == pytest.approx(found["nyuv2_val_miou_before"], rel=1e-3)
-    assert re.search(rf"mIoU on NYUv2 val: 0\.\d+ before, {miou:.3f} after", printed)
-
     # learnt from the first part alone, and the bundle runs
     splits = (out / "data" / "splits.csv").read_text().splitlines()[1:]
-    assert {line.rpartition(",")[2] for line in splits} == {"train", "test"}
-    assert (out / "models" / "seed3" / "model.onnx").is_file()
+    assert {line.rpartition(",")[2] for line in splits} == {"train", "val"}
+    assert "segmentation stays exactly as it is; " in printed and "; 10 steps, about" in printed
+    assert "kept: against what it said before" in printed and "verdict: " in printed
+    assert "perception.launch.py model:=" in (out / "seed3" / "report.html").read_text()
     assert "50 % is kept" in (out / "models" / "seed3" / "README.md").read_text()
 
     # what the recording has no label for is exactly as it was, its confidence as well

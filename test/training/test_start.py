@@ -62,6 +62,7 @@ def test_network_starts_as_the_bundle_that_it_starts_from():
 
 
 def test_tasks_keep_their_weights_in_another_order_and_with_other_classes(caplog):
+    caplog.set_level("INFO")
     config = _config(tasks=("normals", "segmentation"))
     network = starting_network(config, tasks_over(config.tasks, OWN))
     stored = safetensors.torch.load_file(MODEL / "weights.safetensors")
@@ -178,18 +179,14 @@ def _train(*arguments: object) -> None:
         raise done.exception
 
 
-def test_train_without_config_and_bundle_says_what_to_give(tmp_path):
-    with pytest.raises(ConfigError, match="give --config with a YAML file, or --init"):
-        _train("--data", tmp_path, "--out", tmp_path / "out")
-
-
-def test_a_bundle_alone_is_taught_with_the_configuration_for_own_recordings(tmp_path, monkeypatch):
-    arguments = ("--init", MODEL, "--data", tmp_path, "--out", tmp_path / "out")
-    with pytest.raises(DataError, match="images holds no images"):
-        _train(*arguments)
+def test_train_without_data_or_what_it_needs_says_so(tmp_path, monkeypatch):
+    with pytest.raises(ConfigError, match="give the data set: proto-mtl train DATA"):
+        _train()
+    with pytest.raises(DataError, match="looks like no data set"):
+        _train(tmp_path, "--out", tmp_path / "out")
     monkeypatch.setattr("proto_mtl_ros.files.installation.shared_file", lambda name: None)
     with pytest.raises(ConfigError, match="own_robot.yaml is not installed: give --config"):
-        _train(*arguments)
+        _train(tmp_path)
 
 
 def test_a_share_of_the_start_stays_in_what_was_learnt(tmp_path):

@@ -26,15 +26,20 @@ PLAIN = {"tke": 0.0, "tc": 0.0}
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"optimizer": {}}, "optimizer"),
+        ({"epoch": 3}, "config.yaml: unknown key `epoch`, did you mean `epochs`?"),
+        ({"optimiser": {"warmup": 3}}, "unknown key `optimiser.warmup`, .* `warmup_steps`?"),
+        ({"data": {"zzz": 3}}, "unknown key `data.zzz`$"),
         ({"input_height": 60}, "input_height"),
         ({"tasks": ["segmentation", "smell"]}, "tasks: unknown 'smell'; there are segmentation"),
         ({"model": {"backbone": "vgg"}}, "model.backbone: unknown 'vgg'; there are efficientnet"),
         ({"model": {"retrieval": "all"}}, "model.retrieval: unknown 'all'; there are prototypes"),
         ({"loss": {"weighting": "dwaa"}}, "loss.weighting: unknown 'dwaa'; there are equal"),
-        ({"loss": {"tkee": 0.1}}, "loss: 'tkee' is neither a task nor an auxiliary loss; .*tke"),
+        ({"loss": {"tkee": 0.1}}, "loss: 'tkee' is neither a task nor .*, did you mean `tke`?"),
         ({"loss": {"tke": -0.1}}, "loss: tke.weight: .*greater than or equal to 0"),
-        ({"loss": {"reconstruction": {"weight": 1, "codes": 4}}}, "loss: reconstruction.codes: "),
+        (
+            {"loss": {"reconstruction": {"weight": 1, "codes": 4}}},
+            "unknown key `reconstruction.codes`",
+        ),
         ({"loss": {"depth": -1}}, "loss.tasks.depth"),
         ({"stages": []}, "stages is no longer a key: write epochs"),
         ({"optimiser": {"clip_norm": 1.0}}, "optimiser.clip_norm is no longer a key: it is 1.0"),

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from .parts import CLASSES, WALL
+from .parts import CLASSES, Rng
 from .plan import Plan, touch
 
 WORTH = np.array([3.2, 0.5, 0.2, 1.7, 0.35, 1.6, 2.1, 1.0, 1.4, 2.4, 1.6, 0.65, 1.0, 0.2])
@@ -61,13 +61,13 @@ class Hits:
     labels: np.ndarray
 
 
-def pinhole(rng: np.random.Generator, width: int, height: int) -> Pinhole:
+def pinhole(rng: Rng, width: int, height: int) -> Pinhole:
     """A camera of 45 to 100 degrees across, mostly those of depth cameras and phones."""
     degrees = rng.normal(63, 8) if rng.random() < 0.7 else rng.uniform(45, 100)
     return Pinhole(width, height, width / 2 / np.tan(np.radians(np.clip(degrees, 45, 100) / 2)))
 
 
-def pose(rng: np.random.Generator, plan: Plan) -> Pose | None:
+def pose(rng: Rng, plan: Plan) -> Pose | None:
     """A pose in free space, which looks at something; None where the draw was inside a thing."""
     kinds = ((0.08, 0.3, 4.0), (0.3, 1.0, -2.0), (1.0, 1.8, -11.0), (1.8, 2.3, -25.0))
     low, high, usual = kinds[rng.choice(4, p=(0.1, 0.18, 0.67, 0.05))]
@@ -88,7 +88,7 @@ def pose(rng: np.random.Generator, plan: Plan) -> Pose | None:
         away = np.array([np.hypot(i.at[0] - x, i.at[1] - y) for i in things])
         sides = np.array([np.hypot(*i.size[:2]) * (0.3 + i.size[2]) for i in things])
         weights = np.clip(sides, 0.05, 2.0) * np.clip(away / 2, 0.1, 1.0)
-        item = things[int(rng.choice(len(things), p=weights / weights.sum()))]
+        item = things[rng.choice(len(things), p=weights / weights.sum())]
         target = np.array(item.at) + (0, 0, item.size[2] / 2)
     else:
         target = rng.uniform((0, 0, 0), (plan.width, plan.length, plan.height))
@@ -99,11 +99,11 @@ def pose(rng: np.random.Generator, plan: Plan) -> Pose | None:
     aim = np.degrees(np.arctan2(ahead[2], flat))
     pitch = np.radians(np.clip(0.5 * aim + 0.5 * usual + rng.normal(0, 9), -75, 55))
     heading = np.arctan2(ahead[1], ahead[0]) + np.radians(rng.normal(0, 8))
-    roll = np.radians(rng.normal(0, float(rng.choice((1.0, 4.0, 12.0), p=(0.65, 0.3, 0.05)))))
+    roll = np.radians(rng.normal(0, rng.choice((1.0, 4.0, 12.0), p=(0.65, 0.3, 0.05))))
     return look(here + np.array([*plan.origin, 0.0]), heading, pitch, roll)
 
 
-def worth(hits: Hits, rng: np.random.Generator) -> bool:
+def worth(hits: Hits, rng: Rng) -> bool:
     """Whether a view shows enough: things at a distance, several classes; a few dull ones pass."""
     nothing = (hits.labels == 255).mean()
     near, middle = np.percentile(hits.depth, (2, 50))
@@ -112,12 +112,11 @@ def worth(hits: Hits, rng: np.random.Generator) -> bool:
     if nothing:
         return False
     counts = np.bincount(hits.labels, minlength=256)[: len(CLASSES)] / len(hits.labels)
-    if counts[WALL] > 0.48 and rng.random() < 0.7:
+    if counts[CLASSES.index("wall")] > 0.48 and rng.random() < 0.7:
         return False
-    return bool(
-        rng.random() < 0.04
-        or (counts @ WORTH > rng.uniform(0.8, 1.2) and (counts > 0.01).sum() >= 4)
-    )
+    if rng.random() < 0.04:
+        return True
+    return bool(counts @ WORTH > rng.uniform(0.8, 1.2) and (counts > 0.01).sum() >= 4)
 
 
 @dataclass(frozen=True)
@@ -141,29 +140,27 @@ def film(exposed: np.ndarray) -> np.ndarray:
     return np.where(film < 0.0031308, film * 12.92, 1.055 * film ** (1 / 2.4) - 0.055)
 
 
-def lens(color: np.ndarray, rng: np.random.Generator) -> Lens:
+def lens(color: np.ndarray, rng: Rng) -> Lens:
     """A random way to take a picture of linear ``color`` [H,W,3]: automatic exposure, mostly."""
     grey = np.sort((color[::4, ::4] @ np.array([0.2126, 0.7152, 0.0722], np.float32)).reshape(-1))
     grey = grey[: int(len(grey) * rng.uniform(0.75, 1.0))]  # windows may be white
-    target, low, high = float(np.clip(rng.normal(0.43, 0.08), 0.2, 0.6)), -12.0, 12.0
+    target, low, high = np.clip(rng.normal(0.43, 0.08), 0.2, 0.6), -12.0, 12.0
     for _ in range(10):
         middle = (low + high) / 2
         low, high = (low, middle) if film(grey * 2**middle).mean() > target else (middle, high)
-    exposure = 2**low
     # Automatic white balance takes a part of the light's tint away.
     mean = color.mean((0, 1)) + 1e-3
     balance = (mean.mean() / mean) ** rng.uniform(0.1, 0.7) * (1 + rng.normal(0, 0.04, 3))
     balance *= np.array([1.13, 1.0, 1.05]) ** rng.uniform(-0.5, 2.0)
     motion = rng.normal(0, 1.2, 2) if rng.random() < 0.12 else np.zeros(2)
-    return Lens(
-        exposure * balance, float(rng.uniform(0.25, 0.5 if rng.random() < 0.85 else 1.2)),
-        (float(motion[0]), float(motion[1])), float(rng.choice((0.15, 0.3, 0.6, 1.5))),
-        float(rng.uniform(0, 0.3)), float(rng.uniform(1.15, 1.7)), float(rng.uniform(0.8, 1.4)),
-        float(rng.uniform(0.0, 1.0)),
-    )  # fmt: skip
+    blur = rng.uniform(0.25, 0.5 if rng.random() < 0.85 else 1.2)
+    noise, vignette = rng.choice((0.15, 0.3, 0.6, 1.5)), rng.uniform(0, 0.3)
+    contrast, saturation, sharpening = rng.uniform((1.15, 0.8, 0.0), (1.7, 1.4, 1.0))
+    gain = 2**low * balance
+    return Lens(gain, blur, tuple(motion), noise, vignette, contrast, saturation, sharpening)
 
 
-def develop(color: np.ndarray, lens: Lens, rng: np.random.Generator) -> np.ndarray:
+def develop(color: np.ndarray, lens: Lens, rng: Rng) -> np.ndarray:
     """Linear colour to an 8-bit sRGB photograph: vignette, sensor noise, soft highlights."""
     height, width = color.shape[:2]
     y, x = np.mgrid[:height, :width].astype(np.float32)
@@ -172,11 +169,7 @@ def develop(color: np.ndarray, lens: Lens, rng: np.random.Generator) -> np.ndarr
     exposed = cv2.GaussianBlur(exposed.astype(np.float32), (0, 0), lens.blur)
     if any(lens.motion):
         kernel = np.zeros((13, 13), np.float32)
-        dx, dy = lens.motion
-        ends = (
-            (round((6 - dx) * 16), round((6 - dy) * 16)),
-            (round((6 + dx) * 16), round((6 + dy) * 16)),
-        )
+        ends = (tuple(round((6 + s * x) * 16) for x in lens.motion) for s in (-1, 1))
         cv2.line(kernel, *ends, 1.0, 1, cv2.LINE_AA, 4)
         exposed = cv2.filter2D(exposed, -1, kernel / max(kernel.sum(), 1e-6))
     # Shot noise grows with light, read noise does not.

@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,37 +19,21 @@ from proto_mtl_ros.files import write_text
 from proto_mtl_ros.geometry import Camera
 
 from .camera import Hits, Pinhole
-from .models import LIBRARY_TERMS, Model
-from .parts import CLASSES
+from .models import Model
+from .parts import CLASSES, rows
 
 VAL_EVERY = 10
 """Every tenth scene is for validation: frames of one room are never in both splits."""
-AUTHORS = {
-    "Reallusion": "Reallusion (http://www.reallusion.com)",
-    "KatorLegaz": "Andrew Kator & Jennifer Legaz (https://www.katorlegaz.com)",
-    "Scopia": "Scopia Visual Interfaces Systems, s.l. (http://www.scopia.es) and "
-    "Emmanuel Puybaret / eTeks",
-}
+LIBRARIES = {row["library"]: row for row in rows("libraries.csv")}
+"""Terms and authors; where no author stands, each model has its own."""
 NOTES = {
     "tvStand": "; its wood texture by Emmanuel Puybaret / eTeks",
     "radiator": " (Knyghtfall13x in its licence file)",
 }
-CREDITS = """\
-# Rendered rooms: content and credits
-
-Renderings of random rooms by `tools/scenes/render.py`: no photograph, no real place, no person.
-Textures are procedural or from the package miniworld (Apache-2.0); what is seen through
-windows is procedural or from the package @pmndrs/assets (CC0). The models below come from the
-Sweet Home 3D furniture libraries 1.8 as packaged by Debian (`sweethome3d-furniture`), where the
-Blend Swap models were cleaned and converted by Emmanuel Puybaret / eTeks. All were changed: scaled,
-placed, lit, recoloured. Their authors endorse neither this project nor its use. Whoever passes the
-frames on keeps these credits, which the terms of the CC BY models ask for.
-
-"""
+CREDITS = Path(__file__).with_name("rooms_credits.md")
 
 
-@dataclass(frozen=True)
-class SceneRecord:
+class SceneRecord(NamedTuple):
     """A line of ``scenes.csv``: a scene that was drawn, and what came of it."""
 
     seed: int
@@ -67,9 +52,8 @@ class Chunk:
         self.scenes: list[SceneRecord] = []
         if (root / "scenes.csv").exists():
             with (root / "scenes.csv").open(encoding="utf-8", newline="") as file:
-                for row in csv.DictReader(file):
-                    seed, frames = int(row.pop("seed")), int(row.pop("frames"))
-                    self.scenes.append(SceneRecord(seed=seed, frames=frames, **row))
+                for seed, kind, frames, *more in list(csv.reader(file))[1:]:
+                    self.scenes.append(SceneRecord(int(seed), kind, int(frames), *more))
         for folder in ("cameras", "depth", "normals", "segmentation", "images"):
             (root / folder).mkdir(parents=True, exist_ok=True)
         names = {"name": "nyu13-person", "classes": CLASSES}
@@ -97,13 +81,10 @@ class Chunk:
     def finish_scene(self, record: SceneRecord, models: Iterable[Model]) -> None:
         """Note a scene, with its frames in a split, and the credits of all models so far."""
         self.scenes.append(record)
-        write_credits(models, self.root / "CREDITS.md", CREDITS)
-        temporary = self.root / ".scenes.csv"
-        with temporary.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, list(asdict(record)), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(asdict(scene) for scene in self.scenes)
-        temporary.replace(self.root / "scenes.csv")
+        write_credits(models, self.root / "CREDITS.md", CREDITS.read_text(encoding="utf-8"))
+        table = io.StringIO()
+        csv.writer(table, lineterminator="\n").writerows([SceneRecord._fields, *self.scenes])
+        write_text(self.root / "scenes.csv", table.getvalue())
         splits: dict[str, list[str]] = {"train": [], "val": []}
         for scene in self.scenes:
             split = "val" if scene.seed % VAL_EVERY == 0 else "train"
@@ -117,11 +98,12 @@ def frame_id(seed: int, index: int) -> str:
 
 def write_credits(models: Iterable[Model], path: Path, head: str) -> None:
     """Write ``head`` and who made the models, under which terms, each once."""
-    rows = {}
+    lines = {}
     for m in models:
-        terms, link = LIBRARY_TERMS[m.library]
-        author = AUTHORS.get(m.library, m.author) + NOTES.get(m.name, "")
-        cells = f"{m.title} (`{m.library}/{m.name}`)", author, f"[{terms}]({link})", m.source or "-"
-        rows[m.library, m.name] = f"| {' | '.join(cells)} |\n"
+        library = LIBRARIES[m.library]
+        author = (library["author"] or m.author) + NOTES.get(m.name, "")
+        terms = f"[{library['terms']}]({library['link']})"
+        cells = f"{m.title} (`{m.library}/{m.name}`)", author, terms, m.source or "-"
+        lines[m.library, m.name] = f"| {' | '.join(cells)} |\n"
     table = "| model | author | terms | published at |\n|---|---|---|---|\n"
-    write_text(path, head + table + "".join(rows[key] for key in sorted(rows)))
+    write_text(path, head + table + "".join(lines[key] for key in sorted(lines)))

@@ -6,13 +6,12 @@
 placed as), width, depth, height in metres, and ``rest``, the height that things on it lie at: empty
 for its top, -1 for nothing lies on it.
 
-A model stands on z = 0, is centred in
-x and y, has the size its catalogue states, and faces -y (south) before it is turned.
+A model stands on z = 0, is centred in x and y, has the size its catalogue states, and faces -y
+(south) before it is turned.
 """
 
 from __future__ import annotations
 
-import csv
 import io
 import re
 import zipfile
@@ -22,42 +21,23 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from .parts import CLASSES, Mesh, scaled
+from .parts import Mesh, Point, Surface, rows, scaled
 
-Size = tuple[float, float, float]
-
-TABLE = Path(__file__).with_name("models.csv")
 SHOWN = Path(__file__).parents[2] / "recordings" / "room" / "CREDITS.md"
 PROCEDURAL = "procedural"
-LIBRARY_TERMS = {
-    "BlendSwap-CC-0": ("CC0 1.0", "https://creativecommons.org/publicdomain/zero/1.0/"),
-    "BlendSwap-CC-BY": ("CC BY 3.0", "https://creativecommons.org/licenses/by/3.0/"),
-    "Reallusion": ("CC BY 3.0 US", "https://creativecommons.org/licenses/by/3.0/us/"),
-    "KatorLegaz": ("CC BY 3.0 US", "https://creativecommons.org/licenses/by/3.0/us/"),
-    "Scopia": ("CC BY 3.0", "https://creativecommons.org/licenses/by/3.0/"),
-}
-
-
-@dataclass
-class Material:
-    """What an MTL file says of a surface; ``color`` is sRGB, 0..1."""
-
-    color: tuple[float, float, float] = (0.6, 0.6, 0.6)
-    texture: np.ndarray | None = None  # uint8 [H,W,3], RGB
 
 
 @dataclass
 class Model:
-    """A furniture model: one mesh per material, and who made it."""
+    """A furniture model, who made it, and its shapes by the names of their materials."""
 
     library: str
     name: str
     title: str
     author: str
-    size: Size  # width, depth, height in metres
+    size: Point  # width, depth, height in metres
     source: str = ""  # where the author published it, from the licence file beside the model
-    meshes: dict[str, Mesh] = field(default_factory=dict)
-    materials: dict[str, Material] = field(default_factory=dict)
+    shapes: dict[str, tuple[Mesh, Surface]] = field(default_factory=dict)
 
 
 @cache
@@ -73,7 +53,8 @@ def catalogue(path: Path) -> dict[str, dict[str, str]]:
     return {PurePosixPath(e["model"]).stem: e for e in entries.values() if "model" in e}
 
 
-def load_model(folder: Path, library: str, name: str, size: Size | None = None) -> Model:
+@cache
+def load_model(folder: Path, library: str, name: str, size: Point | None = None) -> Model:
     """Read model ``name`` of ``library`` below ``folder``; ``size`` overrides the catalogue's."""
     import trimesh
     from trimesh.resolvers import ZipResolver
@@ -81,8 +62,7 @@ def load_model(folder: Path, library: str, name: str, size: Size | None = None) 
     path = folder / f"{library}.sh3f"
     entry = catalogue(path)[name]
     if size is None:
-        width, depth, height = (float(entry[k]) / 100 for k in ("width", "depth", "height"))
-        size = width, depth, height
+        size = tuple(float(entry[key]) / 100 for key in ("width", "depth", "height"))
     model = Model(library, name, entry["name"], entry.get("creator", library), size)
     obj = PurePosixPath(entry["model"].lstrip("/"))
     with zipfile.ZipFile(path) as archive:
@@ -95,51 +75,36 @@ def load_model(folder: Path, library: str, name: str, size: Size | None = None) 
         for name in re.findall(r"map_Kd\s+(.+?)\s*$", data.decode("latin1"), re.MULTILINE):
             if name not in files and len(images) == 1:
                 files[name] = images[0]
-    loaded = trimesh.load_scene(
-        io.BytesIO(files[obj.name]), file_type="obj", resolver=ZipResolver(files),
-        process=False, group_material=True,
-    )  # fmt: skip
-    meshes, smooth = {}, b"\nvn " in files[obj.name]
+    how = dict(file_type="obj", resolver=ZipResolver(files), process=False, group_material=True)
+    loaded = trimesh.load_scene(io.BytesIO(files[obj.name]), **how)
+    scene, smooth = loaded.geometry.values(), b"\nvn " in files[obj.name]
+    # From OBJ axes (y up, facing +z, any unit) to the room's (z up, facing -y, metres).
+    points = np.concatenate([part.vertices for part in scene])
+    low, high = points.min(0), points.max(0)
+    middle = np.array([(low[0] + high[0]) / 2, low[1], (low[2] + high[2]) / 2])
+    scale = np.array([size[0], size[2], size[1]]) / np.maximum(high - low, 1e-9)
+    axes = np.array([[1.0, 0, 0], [0, 0, 1.0], [0, -1.0, 0]])
     for key, part in loaded.geometry.items():
         uv, material = (getattr(part.visual, name, None) for name in ("uv", "material"))
         image = getattr(material, "image", None)
-        model.materials[key] = Material(texture=image and np.array(image.convert("RGB")))
+        surface = Surface((0.6, 0.6, 0.6), image and np.array(image.convert("RGB")))
         if material is not None:
-            model.materials[key].color = tuple((np.asarray(material.diffuse[:3]) / 255).tolist())
+            surface.color = tuple((np.asarray(material.diffuse[:3]) / 255).tolist())
         normals = np.asarray(part.vertex_normals) if smooth else None
         uv = None if uv is None else np.nan_to_num(uv)
-        meshes[key] = Mesh(np.asarray(part.vertices), np.asarray(part.faces), normals, uv)
-    model.meshes = _stand_up(meshes, size)
+        mesh = scaled(Mesh(part.vertices - middle, np.asarray(part.faces), normals, uv), scale)
+        normals = None if mesh.normals is None else mesh.normals @ axes
+        model.shapes[key] = Mesh(mesh.vertices @ axes, mesh.faces, normals, uv), surface
     return model
 
 
 def _source(files: dict[str, bytes]) -> str:
-    for name in sorted(files):
-        if "licen" in name.lower():
-            text = files[name].decode("utf-8", "replace")
-            link = re.search(r"blendswap\.com/blends/view/\d+", text)
-            number = re.match(r"(\d+) - ", name)
-            if link:
-                return f"https://www.{link[0]}"
-            if number:
-                return f"https://www.blendswap.com/blends/view/{number[1]}"
+    for name in sorted(name for name in files if "licen" in name.lower()):
+        text = files[name].decode("utf-8", "replace")
+        found = re.search(r"blendswap\.com/blends/view/(\d+)", text) or re.match(r"(\d+) - ", name)
+        if found:
+            return f"https://www.blendswap.com/blends/view/{found[1]}"
     return ""
-
-
-def _stand_up(meshes: dict[str, Mesh], size: Size) -> dict[str, Mesh]:
-    """From OBJ axes (y up, facing +z, any unit) to the room's (z up, facing -y, metres)."""
-    points = np.concatenate([m.vertices for m in meshes.values()])
-    low, high = points.min(0), points.max(0)
-    middle = np.array([(low[0] + high[0]) / 2, low[1], (low[2] + high[2]) / 2])
-    width, depth, height = size
-    scale = np.array([width, height, depth]) / np.maximum(high - low, 1e-9)
-    axes = np.array([[1.0, 0, 0], [0, 0, -1.0], [0, 1.0, 0]])
-    result = {}
-    for name, mesh in meshes.items():
-        new = scaled(Mesh(mesh.vertices - middle, mesh.faces, mesh.normals, mesh.uv), scale)
-        normals = None if new.normals is None else new.normals @ axes.T
-        result[name] = Mesh(new.vertices @ axes.T, mesh.faces, normals, mesh.uv)
-    return result
 
 
 @dataclass(frozen=True)
@@ -149,9 +114,9 @@ class Entry:
 
     library: str
     name: str
-    label: int
+    label: str
     roles: tuple[str, ...]
-    size: tuple[float, float, float]
+    size: Point
     rest: float | None
 
 
@@ -164,28 +129,19 @@ def held_out() -> frozenset[tuple[str, str]]:
 @cache
 def entries() -> tuple[Entry, ...]:
     """All models that may be drawn, in the order of the table."""
-    out = []
-    hidden = held_out()
-    with TABLE.open(encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
-            if (row["library"], row["model"]) in hidden:
-                continue
-            size = (float(row["width"]), float(row["depth"]), float(row["height"]))
-            rest = float(row["rest"] or size[2])
-            out.append(
-                Entry(row["library"], row["model"], CLASSES.index(row["class"]),
-                      tuple(row["roles"].split()), size, None if rest < 0 else rest)
-            )  # fmt: skip
+    out, hidden = [], held_out()
+    for row in rows("models.csv"):
+        if (row["library"], row["model"]) not in hidden:
+            size = tuple(float(row[key]) for key in ("width", "depth", "height"))
+            rest, roles = float(row["rest"] or size[2]), tuple(row["roles"].split())
+            rest = None if rest < 0 else rest
+            out.append(Entry(row["library"], row["model"], row["class"], roles, size, rest))
     return tuple(out)
 
 
 @cache
 def by_role(role: str) -> tuple[Entry, ...]:
-    """The models that may be placed as ``role``; never empty.
-
-    Raises:
-        KeyError: no model has the role.
-    """
+    """The models that may be placed as ``role``; never empty. KeyError where no model has it."""
     found = tuple(e for e in entries() if role in e.roles)
     if not found:
         raise KeyError(role)

@@ -6,8 +6,10 @@ World frame: metres, x east, y north, z up.
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -18,22 +20,22 @@ CLASSES = (
 """The 13 classes of NYU by alphabet, then people. After the usual mapping of NYU's 40 classes to
 13: rugs are floor, doors wall, curtains and blinds window, desks table, counters and shelves
 furniture; lamps, plants, pillows, mirrors, baths and toilets objects; skirting boards wall."""
-BED, BOOKS, CEILING, CHAIR, FLOOR, FURNITURE, OBJECTS = range(7)
-PICTURE, SOFA, TABLE, TV, WALL, WINDOW, PERSON = range(7, 14)
-
+Rng = np.random.Generator
+Pair = tuple[float, float]
 Point = tuple[float, float, float]
 
 
 @dataclass
 class Mesh:
-    """Triangles: vertices [N,3] in metres, faces [F,3]; per vertex normals [N,3] and uv [N,2]."""
+    """Triangles: vertices [N,3] in metres, faces [F,3]; per vertex normals [N,3] (None or 0: flat)
+    and uv [N,2]."""
 
     vertices: np.ndarray
     faces: np.ndarray
     normals: np.ndarray | None = None
     uv: np.ndarray | None = None
 
-    def moved(self, at: tuple[float, float, float], yaw: float) -> Mesh:
+    def moved(self, at: Point, yaw: float) -> Mesh:
         """The mesh turned by ``yaw`` degrees (counter-clockwise from above), then shifted."""
         c, s = np.cos(np.radians(yaw)), np.sin(np.radians(yaw))
         turn = np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])
@@ -47,19 +49,25 @@ class Surface:
 
     color: Point = (0.7, 0.7, 0.7)
     texture: np.ndarray | None = None  # uint8 [H,W,3] RGB; float32: linear
-    period: tuple[float, float] = (1.0, 1.0)
+    period: Pair = (1.0, 1.0)
     emission: Point | None = None  # radiance; with a texture: its factor
     gloss: float = 0.0  # roughness of a coat of varnish; 0: matt
 
 
 @dataclass
 class Part:
-    """One shape of the scene: one mesh, one surface, one class."""
+    """One shape of the scene: one mesh, one surface, one class. The sun shines through panes."""
 
-    name: str
     mesh: Mesh
     surface: Surface
-    label: int
+    label: str
+    pane: bool = False
+
+
+def rows(name: str) -> list[dict[str, str]]:
+    """The lines of a table that lies here."""
+    with Path(__file__).with_name(name).open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def scaled(mesh: Mesh, scale: np.ndarray) -> Mesh:
@@ -90,11 +98,9 @@ def box(low: Sequence[float], high: Sequence[float]) -> Mesh:
     ])  # fmt: skip
 
 
-def block(
-    width: float, depth: float, low: float, high: float, x: float = 0.0, y: float = 0.0
-) -> Mesh:
+def block(wide: float, deep: float, low: float, high: float, x: float = 0, y: float = 0) -> Mesh:
     """A box between two heights, its middle at x, y."""
-    w, d = width / 2, depth / 2
+    w, d = wide / 2, deep / 2
     return box((x - w, y - d, low), (x + w, y + d, high))
 
 
@@ -106,14 +112,13 @@ def grid(rows: int, columns: int) -> np.ndarray:
 
 
 def join(meshes: list[Mesh]) -> Mesh:
-    """Several meshes with uv as one."""
+    """Several meshes as one; where one has no normals or uv, they are 0."""
     starts = np.cumsum([0] + [len(m.vertices) for m in meshes[:-1]])
-    return Mesh(
-        np.concatenate([m.vertices for m in meshes]),
-        np.concatenate([m.faces + s for m, s in zip(meshes, starts)]),
-        None,
-        np.concatenate([m.uv for m in meshes if m.uv is not None]),
-    )
+    faces = np.concatenate([m.faces + s for m, s in zip(meshes, starts)])
+    normals = [np.zeros_like(m.vertices) if m.normals is None else m.normals for m in meshes]
+    uv = [np.zeros((len(m.vertices), 2)) if m.uv is None else m.uv for m in meshes]
+    vertices = np.concatenate([m.vertices for m in meshes])
+    return Mesh(vertices, faces, np.concatenate(normals), np.concatenate(uv))
 
 
 def cloth(width: float, height: float, folds: int, depth: float = 0.035) -> Mesh:

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .models import Entry, by_role
+from .models import PROCEDURAL, Entry, by_role
+from .parts import Pair, Point, Rng
 
 YAWS = (0.0, -90.0, 180.0, 90.0)
 NORTH, EAST, SOUTH, WEST = range(4)
@@ -38,9 +39,9 @@ class Placed:
     lies on, None for the floor; ``seed`` decides its looks."""
 
     entry: Entry
-    at: tuple[float, float, float]
+    at: Point
     yaw: float
-    size: tuple[float, float, float]
+    size: Point
     parent: Placed | None = None
     seed: int = 0
     role: str = ""
@@ -54,7 +55,7 @@ class Placed:
         x, y, z = self.at
         return x - dx, y - dy, z, x + dx, y + dy, z + h
 
-    def beside(self, right: float, front: float) -> tuple[float, float]:
+    def beside(self, right: float, front: float) -> Pair:
         """The point ``right`` and ``front`` metres from the middle, as the item faces."""
         c, s = np.cos(np.radians(self.yaw)), np.sin(np.radians(self.yaw))
         return self.at[0] + right * c + front * s, self.at[1] + right * s - front * c
@@ -74,16 +75,16 @@ class Plan:
     width: float
     length: float
     height: float
-    rng: np.random.Generator
+    rng: Rng
     wet: bool = False
-    origin: tuple[float, float] = (0.0, 0.0)
+    origin: Pair = (0.0, 0.0)
     openings: list[Opening] = field(default_factory=list)
     items: list[Placed] = field(default_factory=list)
 
     def wall_length(self, wall: int) -> float:
         return self.width if wall in (NORTH, SOUTH) else self.length
 
-    def from_wall(self, wall: int, along: float, away: float) -> tuple[float, float]:
+    def from_wall(self, wall: int, along: float, away: float) -> Pair:
         """The point ``away`` metres in front of a wall."""
         return (
             (along, self.length - away), (self.width - away, along), (along, away), (away, along),
@@ -118,11 +119,10 @@ class Plan:
         """An item of a role, at no place yet, its size varied."""
         choice = by_role(role)
         entry = choice[int(self.rng.integers(len(choice)))]
-        common = self.rng.uniform(0.92, 1.08) if scale is None else scale
-        spread = 0.25 if entry.library == "procedural" else 0.04
-        w, d, h = (float(x * common * (1 + self.rng.uniform(-spread, spread))) for x in entry.size)
-        seed = int(self.rng.integers(1 << 30))
-        return Placed(entry, (0.0, 0.0, 0.0), yaw, (w, d, h), None, seed, role)
+        scale = self.rng.uniform(0.92, 1.08) if scale is None else scale
+        spread = 0.25 if entry.library == PROCEDURAL else 0.04
+        size = tuple(x * scale * (1 + self.rng.uniform(-spread, spread)) for x in entry.size)
+        return Placed(entry, (0, 0, 0), yaw, size, None, int(self.rng.integers(1 << 30)), role)
 
     def against(self, role: str, wall: int | None = None, along: float | None = None,
                 z: float = 0.0, gap: float = 0.02, tries: int = 14) -> Placed | None:  # fmt: skip
@@ -137,10 +137,8 @@ class Plan:
             if z == 0.0:  # half of all furniture stands in a corner or near one
                 share = self.rng.choice((0.02, 0.98, share, share))
             t = item.size[0] / 2 + span * share if along is None else along
-            item.at = (
-                *self.from_wall(k, t, item.size[1] / 2 + gap + self.rng.exponential(0.01)),
-                z,
-            )
+            away = item.size[1] / 2 + gap + self.rng.exponential(0.01)
+            item.at = (*self.from_wall(k, t, away), z)
             if self.put(item):
                 return item
         return None

@@ -2,20 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Render `rooms`, frames of random rooms to learn from, or `room`, the recording that ships.
 
-Needs, beside this repository:
-  pip install "mitsuba==3.9.*" pyoidn trimesh scipy pillow numpy opencv-python-headless tqdm rosbags
-  apt-get install libllvm19
-  apt-get download sweethome3d-furniture && dpkg-deb -x sweethome3d-furniture_*.deb furniture
-  pip download --no-deps miniworld && unzip miniworld-*.whl 'miniworld/textures/*' -d miniworld
-  npm pack @pmndrs/assets && tar xzf pmndrs-assets-*.tgz
-Run:
-  export DRJIT_LIBLLVM_PATH=/usr/lib/x86_64-linux-gnu/libLLVM.so.19.1
   python -m tools.scenes.render rooms --output rooms --chunks 10
   python -m tools.scenes.render room --output recordings/room
-`rooms`: each chunk is a data set of the kind `folder` of 1,000 frames, with its credits; frames
-depend on the seed alone, and never show what recordings/room shows. `room` needs the furniture
-alone; the recording that ships was lit by an earlier version: another rendering of its colours, the
-same depth, normals and labels. Stopped, either command goes on where it was.
+
+tools/scenes/README.md says what they need. Stopped, either command goes on where it was.
 """
 
 from __future__ import annotations
@@ -34,9 +24,8 @@ WIDTH, HEIGHT = 256, 192
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    kind = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=kind)
     parser.add_argument("what", choices=("rooms", "room"))
     for name, default, files in (
         ("furniture", "furniture/usr/share/sweethome3d/furniture", ".sh3f files"),
@@ -98,12 +87,12 @@ def render_scene(furniture: Path, chunk, seed: int):
 def render_chunk(furniture: Path, folder: Path, number: int) -> None:
     from tqdm import tqdm
 
-    from . import scene
     from .dataset import Chunk, SceneRecord
+    from .models import load_model
 
     chunk = Chunk(folder)
     used = {name for record in chunk.scenes for name in record.models.split()}
-    models = [scene.model(furniture, *name.split("/")) for name in sorted(used)]
+    models = [load_model(furniture, *name.split("/")) for name in sorted(used)]
     done = {record.seed for record in chunk.scenes}
     seeds = (s for s in range(number * SCENES + 1, (number + 1) * SCENES) if s not in done)
     with tqdm(desc=folder.name, total=FRAMES, initial=chunk.frames, unit="frame") as bar:
@@ -119,34 +108,32 @@ def render_chunk(furniture: Path, folder: Path, number: int) -> None:
             bar.update(record.frames)
 
 
-def main() -> int:
+def main() -> None:
     args = arguments()
     needed = (args.furniture, args.textures, args.panoramas)[: 1 if args.what == "room" else 3]
-    for path in needed:
-        if not path.is_dir():
-            print(f"{path}: no such folder; see --help for where it comes from", file=sys.stderr)
-            return 2
+    if missing := [path for path in needed if not path.is_dir()]:
+        sys.exit(f"{missing[0]}: no such folder; tools/scenes/README.md says where it comes from")
     if "DRJIT_LIBLLVM_PATH" not in os.environ:
-        print("set DRJIT_LIBLLVM_PATH to the LLVM 19 library; see --help", file=sys.stderr)
-        return 2
+        sys.exit("set DRJIT_LIBLLVM_PATH to the LLVM 19 library, see tools/scenes/README.md")
     import cv2
     import drjit as dr
 
-    from . import recording, skins
+    from . import skins
 
     skies = panoramas(args.panoramas) if args.what == "rooms" else []
     # Not before: Mitsuba reads EXR files with its threads, and one waits for itself.
     dr.set_thread_count(args.threads)
     cv2.setNumThreads(args.threads)
     if args.what == "room":
-        recording.render(args.furniture, args.output)
-        return 0
+        from . import room
+
+        room.render(args.furniture, args.output)
+        return
     skins.FOLDER.append(args.textures)
     skins.SKIES.extend(skies)
     for number in range(args.first, args.first + args.chunks):
         render_chunk(args.furniture, args.output / f"chunk_{number:03d}", number)
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -16,7 +16,7 @@ import numpy as np
 import pyoidn
 
 from .camera import Hits, Pinhole, Pose
-from .parts import Part, Surface
+from .parts import CLASSES, Part, Surface, join
 
 mi.set_variant("llvm_ad_rgb")
 
@@ -37,41 +37,30 @@ class _Point:
     part: mi.UInt32
 
 
-def _vector(kind: type, values: np.ndarray):
-    return kind(*[float(x) for x in values])
-
-
 class Room:
     """The loaded scene. ``sun``: direction towards it [3] and radiance [3] of what falls through
-    the parts named ``pane``, or None."""
+    panes, or None."""
 
     def __init__(self, parts: list[Part], sun: tuple[np.ndarray, np.ndarray] | None = None) -> None:
-        meshes = [part.mesh for part in parts]
-        starts = np.cumsum([0] + [len(m.vertices) for m in meshes[:-1]])
-        vertices = [m.vertices for m in meshes]
-        # Faces without normals of their own are flat.
-        normals = [np.zeros_like(m.vertices) if m.normals is None else m.normals for m in meshes]
-        uv = [np.zeros((len(m.vertices), 2)) if m.uv is None else m.uv for m in meshes]
-        self._vertices, self._normals, self._uv = (
-            mi.Float(np.concatenate(x).astype(np.float32).ravel()) for x in (vertices, normals, uv)
-        )
-        faces = np.concatenate([m.faces + s for m, s in zip(meshes, starts)]).astype(np.uint32)
-        owner = np.repeat(np.arange(len(parts)), [len(m.faces) for m in meshes]).astype(np.uint32)
-        self._owner, self._faces = mi.UInt32(owner), mi.UInt32(faces.ravel())
-        corners = np.concatenate([m.vertices[m.faces] for m in meshes]).astype(np.float32)
-        self._labels = np.array([part.label for part in parts], np.uint8)
+        whole = join([part.mesh for part in parts])
+        flat = (x.astype(np.float32).ravel() for x in (whole.vertices, whole.normals, whole.uv))
+        self._vertices, self._normals, self._uv = map(mi.Float, flat)
+        owner = np.repeat(np.arange(len(parts)), [len(part.mesh.faces) for part in parts])
+        self._owner, self._faces = mi.UInt32(owner), mi.UInt32(whole.faces.ravel())
+        corners = whole.vertices[whole.faces].astype(np.float32)
+        self._labels = np.array([CLASSES.index(part.label) for part in parts], np.uint8)
         self._surfaces([part.surface for part in parts])
         self._emitters([part.surface for part in parts], corners, owner)
-        mesh = mi.Mesh("room", starts[-1] + len(vertices[-1]), len(faces))
+        mesh = mi.Mesh("room", len(whole.vertices), len(whole.faces))
         shape = mi.traverse(mesh)
         shape["vertex_positions"], shape["faces"] = self._vertices, self._faces
         shape.update()
         self._scene = mi.load_dict({"type": "scene", "mesh": mesh})
         self._sampler = mi.load_dict({"type": "independent"})
         toward, shine = sun or (np.array([0.0, 0, 1]), np.zeros(3))
-        self._sun = _vector(mi.Vector3f, toward / np.linalg.norm(toward))
-        self._shine = _vector(mi.Color3f, shine)
-        self._pane = mi.UInt32(np.array([part.name == "pane" for part in parts], np.uint32))
+        self._sun = mi.Vector3f(*(toward / np.linalg.norm(toward)).tolist())
+        self._shine = mi.Color3f(*shine.tolist())
+        self._pane = mi.UInt32(np.array([part.pane for part in parts], np.uint32))
         dr.make_opaque(self._sun, self._shine)
 
     def _surfaces(self, surfaces: list[Surface]) -> None:
@@ -181,7 +170,7 @@ class Room:
     def _rays(self, pose: Pose, local: np.ndarray) -> tuple[mi.Ray3f, np.ndarray]:
         length = np.linalg.norm(local, axis=1)
         world = ((local / length[:, None]) @ pose.axes.T).astype(np.float32)
-        origin = _vector(mi.Point3f, pose.position)
+        origin = mi.Point3f(*pose.position.tolist())
         dr.make_opaque(origin)  # else every pose would be compiled anew
         return mi.Ray3f(origin, mi.Vector3f(world.T)), length
 
@@ -234,9 +223,8 @@ class Room:
         light_ = np.minimum(light_, 20 * np.median(light_) + 1e-3).reshape(shape).mean((1, 3))
         normals = (normals @ pose.axes).reshape(shape).mean((1, 3))
         light_, normals = (np.ascontiguousarray(x, np.float32) for x in (light_, normals))
-        smooth = pyoidn.denoise(
-            light_, np.full_like(light_, 0.7), normals, hdr=True, clean_aux=True
-        )
+        even = np.full_like(light_, 0.7)
+        smooth = pyoidn.denoise(light_, even, normals, hdr=True, clean_aux=True)
         # Paths end after some bounces; what would follow is nearly even.
         smooth = smooth + 0.15 * np.median(smooth, (0, 1))
         fine = cv2.resize(smooth, (camera.width * s, camera.height * s))

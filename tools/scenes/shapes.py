@@ -12,28 +12,22 @@ from collections.abc import Callable
 import numpy as np
 
 from . import skins
-from .parts import BOOKS, OBJECTS, PICTURE, Mesh, Surface, block, box, grid, join, quad
+from .parts import Mesh, Point, Rng, Surface, block, box, grid, join, quad
 
-Size = tuple[float, float, float]
 Shape = tuple[Mesh, Surface, int | None]
 """Mesh, surface, class; None: the class of the whole."""
-Rng = np.random.Generator
 
 
 def disc(radius: float, low: float, high: float, top: float | None = None) -> Mesh:
     """A cylinder, or a cone whose upper radius is ``top``, closed above and below."""
     t = np.linspace(0, 2 * np.pi, 25)
     ring = np.stack([np.cos(t), np.sin(t)], 1)
-    rows = [(radius, low), (radius if top is None else top, high)]
-    sides = np.concatenate([np.c_[ring * r, np.full(25, z)] for r, z in rows])
-    i = np.arange(24)
-    faces = [(i, i + 1, i + 26), (i, i + 26, i + 25), (i + 1, i, i * 0 + 50)]
-    faces = [np.stack(f, 1) for f in (*faces, (i + 25, i + 26, i * 0 + 51))]
-    vertices = np.concatenate([sides, [[0, 0, low], [0, 0, high]]])
-    return Mesh(vertices, np.concatenate(faces), None, vertices[:, [0, 2]].copy())
+    rows = ((0, low), (radius, low), (radius if top is None else top, high), (0, high))
+    vertices = np.concatenate([np.c_[ring * r, np.full(25, z)] for r, z in rows])
+    return Mesh(vertices, grid(4, 25), None, vertices[:, [0, 2]])
 
 
-def books(rng: Rng, low: Size, high: Size, fill: float = 1.0) -> list[Shape]:
+def books(rng: Rng, low: Point, high: Point, fill: float = 1.0) -> list[Shape]:
     """A row of books that stand in a box, their backs to the front."""
     x, meshes, n = low[0], [], 16
     while x < low[0] + fill * (high[0] - low[0]):
@@ -47,10 +41,10 @@ def books(rng: Rng, low: Size, high: Size, fill: float = 1.0) -> list[Shape]:
         mesh.uv[:, 1] = (mesh.vertices[:, 2] - low[2]) / tall
         meshes.append(mesh)
         x += thick + 0.001
-    return [(join(meshes), Surface(texture=skins.spines(rng, n)), BOOKS)] if meshes else []
+    return [(join(meshes), Surface(texture=skins.spines(rng, n)), "books")] if meshes else []
 
 
-def bookcase(rng: Rng, size: Size) -> list[Shape]:
+def bookcase(rng: Rng, size: Point) -> list[Shape]:
     w, d, h = size
     t, body = 0.02, skins.timber(rng)
     shelves = np.linspace(0.05, h - t, max(int(h / rng.uniform(0.28, 0.42)), 2) + 1)
@@ -74,12 +68,12 @@ def bookcase(rng: Rng, size: Size) -> list[Shape]:
                     r = min(wide, d) * 0.3
                     mesh = disc(r, a, a + tall, r * rng.uniform(0.5, 1.2))
                     mesh = mesh.moved((middle, 0, 0), 0)
-                out.append((mesh, skins.plastic(rng), OBJECTS))
+                out.append((mesh, skins.plastic(rng), "objects"))
             x += wide + 0.01
     return out
 
 
-def cabinet(rng: Rng, size: Size) -> list[Shape]:
+def cabinet(rng: Rng, size: Point) -> list[Shape]:
     w, d, h = size
     foot, front = rng.choice((0.0, 0.06, 0.12)), -d / 2 + 0.02
     shell = [block(w, d - 0.02, foot, h, 0, 0.01)]
@@ -104,7 +98,7 @@ def cabinet(rng: Rng, size: Size) -> list[Shape]:
             (join(handles), skins.metal(rng), None)]  # fmt: skip
 
 
-def table(rng: Rng, size: Size) -> list[Shape]:
+def table(rng: Rng, size: Point) -> list[Shape]:
     w, d, h = size
     top, t = skins.timber(rng), rng.uniform(0.02, 0.05)
     leg, inset = rng.uniform(0.025, 0.08), rng.uniform(0.0, 0.08)
@@ -120,7 +114,7 @@ def table(rng: Rng, size: Size) -> list[Shape]:
     return [(block(w, d, h - t, h), top, None), (join(legs), under, None)]
 
 
-def screen(rng: Rng, size: Size) -> list[Shape]:
+def screen(rng: Rng, size: Point) -> list[Shape]:
     w, d, h = size
     low = 0.0 if d < 0.1 else rng.uniform(0.04, 0.1)
     y, thick = 0.0 if low else d / 2 - 0.02, 0.02
@@ -139,14 +133,14 @@ def screen(rng: Rng, size: Size) -> list[Shape]:
     return [(join(panel), body, None), (glass, face, None)]
 
 
-def rug(rng: Rng, size: Size) -> list[Shape]:
+def rug(rng: Rng, size: Point) -> list[Shape]:
     surface = skins.carpet(rng)
     if surface.texture is not None and rng.random() < 0.5:
         surface.period = size[:2]
     return [(block(*size[:2], 0.0, 0.008), surface, None)]
 
 
-def pillow(rng: Rng, size: Size) -> list[Shape]:
+def pillow(rng: Rng, size: Point) -> list[Shape]:
     w, d, h = size
     u, v = np.meshgrid(np.linspace(-1, 1, 13), np.linspace(-1, 1, 13))
     swell = ((1 - u**4) * (1 - v**4)) ** 0.6 * h / 2
@@ -158,7 +152,7 @@ def pillow(rng: Rng, size: Size) -> list[Shape]:
     return [(Mesh(points, faces, None, uv), skins.fabric(rng), None)]
 
 
-def books_stack(rng: Rng, size: Size) -> list[Shape]:
+def books_stack(rng: Rng, size: Point) -> list[Shape]:
     w, d, h = size
     out, z = [], 0.0
     while z < h - 0.015 and len(out) < 6:
@@ -168,12 +162,7 @@ def books_stack(rng: Rng, size: Size) -> list[Shape]:
     return out
 
 
-def books_row(rng: Rng, size: Size) -> list[Shape]:
-    w, d, h = size
-    return books(rng, (-w / 2, -d / 2, 0), (w / 2, d / 2, h), 0.9)
-
-
-def books_open(rng: Rng, size: Size) -> list[Shape]:
+def books_open(rng: Rng, size: Point) -> list[Shape]:
     w, d, h = size
     page = Surface(texture=skins.printed(rng), period=(w / 2, d))
     t = np.linspace(0, 1, 8)
@@ -188,11 +177,7 @@ def books_open(rng: Rng, size: Size) -> list[Shape]:
     return [(join(leaves), page, None), (block(w, d, 0, h * 0.3), skins.cover(rng, w, d), None)]
 
 
-def crate(rng: Rng, size: Size) -> list[Shape]:
-    return [(block(*size[:2], 0, size[2]), skins.carton(rng), None)]
-
-
-def lamp(rng: Rng, size: Size) -> list[Shape]:
+def lamp(rng: Rng, size: Point) -> list[Shape]:
     w, _, h = size
     tall = rng.uniform(0.2, 0.35)
     post = join([disc(0.013, 0.02, h - tall), disc(w * 0.35, 0, 0.025)])
@@ -204,40 +189,42 @@ def lamp(rng: Rng, size: Size) -> list[Shape]:
     return [(post, skins.metal(rng), None), (cone, shade, None)]
 
 
-def framed(size: Size, thick: float, border: float) -> tuple[Mesh, Mesh]:
+def framed(size: Point, thick: float, border: float) -> tuple[Mesh, Mesh]:
     """A flat box, and the sheet in front of it."""
     (w, d, h), b = size, border
     sheet = quad((-w / 2 + b, -d / 2, b), (w - 2 * b, 0, 0), (0, 0, h - 2 * b))
     return block(w, d - thick, 0, h, 0, thick / 2), sheet
 
 
-def picture(rng: Rng, size: Size) -> list[Shape]:
+def picture(rng: Rng, size: Point) -> list[Shape]:
     border = rng.uniform(0.0, 0.05)
     back, canvas = framed(size, 0.006, border)
     art = skins.painting(rng)
     period = (size[0] - 2 * border, size[2] - 2 * border)
     art = Surface(texture=art, period=period, gloss=rng.choice((0, 0.1)))
-    return [(back, skins.timber(rng), PICTURE), (canvas, art, PICTURE)]
+    return [(back, skins.timber(rng), "picture"), (canvas, art, "picture")]
 
 
-def mirror(rng: Rng, size: Size) -> list[Shape]:
+def mirror(rng: Rng, size: Point) -> list[Shape]:
     back, glass = framed(size, 0.004, 0.03)
     face = Surface(color=(0.55, 0.58, 0.6), gloss=0.05)
     return [(back, skins.timber(rng), None), (glass, face, None)]
 
 
-def pillar(rng: Rng, size: Size) -> list[Shape]:
-    return [(block(*size[:2], 0, size[2]), skins.wall(rng, False), None)]
+def plain(surface: Surface, size: Point) -> list[Shape]:
+    return [(block(*size[:2], 0, size[2]), surface, None)]
 
 
-SHAPES: dict[str, Callable[[Rng, Size], list[Shape]]] = {
+SHAPES: dict[str, Callable[[Rng, Point], list[Shape]]] = {
     "bookcase": bookcase, "cabinet": cabinet, "table": table, "screen": screen, "rug": rug,
-    "pillow": pillow, "books_stack": books_stack, "books_row": books_row,
-    "books_open": books_open, "box": crate, "lamp": lamp, "picture": picture, "mirror": mirror,
-    "pillar": pillar,
+    "pillow": pillow, "books_stack": books_stack, "books_open": books_open, "lamp": lamp,
+    "picture": picture, "mirror": mirror, "box": lambda rng, s: plain(skins.carton(rng), s),
+    "pillar": lambda rng, s: plain(skins.wall(rng, False), s),
+    "books_row": lambda rng, s: books(
+        rng, (-s[0] / 2, -s[1] / 2, 0), (s[0] / 2, s[1] / 2, s[2]), 0.9),
 }  # fmt: skip
 
 
-def shape(name: str, rng: Rng, size: Size) -> list[Shape]:
+def shape(name: str, rng: Rng, size: Point) -> list[Shape]:
     """The procedural model of the table's ``name``, such as bookcase_high or books_row."""
     return SHAPES[name if name in SHAPES else name.split("_")[0]](rng, size)

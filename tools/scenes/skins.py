@@ -11,10 +11,8 @@ import cv2
 import numpy as np
 
 from . import textures
-from .parts import Surface
+from .parts import Pair, Rng, Surface
 
-Rng = np.random.Generator
-Pair = tuple[float, float]
 IMAGES: dict[str, tuple[str, ...]] = {
     "wall": ("brick_wall_1", "cinder_blocks_1", "drywall_1", "stucco_1", "concrete_1", "concrete_2",
              "wood_planks_1", "concrete_tiles_1"),

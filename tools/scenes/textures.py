@@ -24,39 +24,33 @@ def _image(values: np.ndarray) -> np.ndarray:
     return np.clip(values * 255 + 0.5, 0, 255).astype(np.uint8)
 
 
+def _shaded(color: Color | np.ndarray, shade: np.ndarray) -> np.ndarray:
+    return _image(np.asarray(color) * shade[..., None])
+
+
 def wood(seed: int, color: Color, height: int = 256, width: int = 512) -> np.ndarray:
     """Grain along the width."""
     rng = np.random.default_rng(seed)
     rings = noise(rng, height, width, 2, 14) + 0.35 * noise(rng, height, width, 4, 60)
     fibre = noise(rng, height, width, 10, 110)
-    shade = 1 + 0.10 * np.sin(3.0 * rings) + 0.05 * fibre
-    return _image(np.asarray(color)[None, None] * shade[..., None])
+    return _shaded(color, 1 + 0.10 * np.sin(3.0 * rings) + 0.05 * fibre)
 
 
 def plank_floor(seed: int, color: Color, size: int = 1536, rows: int = 16) -> np.ndarray:
     """Staggered planks, ``rows`` of them over the height, with dark joints."""
     rng = np.random.default_rng(seed)
-    out = np.empty((size, size, 3))
-    row_height = size // rows
+    out, high = np.empty((size, size, 3)), size // rows
     for row in range(rows):
-        band = slice(row * row_height, (row + 1) * row_height)
-        grain = (
-            1
-            + 0.07 * noise(rng, row_height, size, 6, 9)
-            + 0.04 * noise(rng, row_height, size, 14, 40)
-        )
-        tone = np.ones((size, 3))
-        start = int(rng.integers(size))
+        grain = 0.07 * noise(rng, high, size, 6, 9) + 0.04 * noise(rng, high, size, 14, 40) + 1
+        tone, joint, start = np.ones((size, 3)), np.ones(size), int(rng.integers(size))
         cuts = start + np.cumsum(rng.integers(size // 5, size // 2, 4))
-        cuts = np.concatenate([[start], cuts[cuts < start + size - size // 6], [start + size]])
-        joint = np.ones(size)
+        cuts = [start, *cuts[cuts < start + size - size // 6], start + size]
         for a, b in zip(cuts[:-1], cuts[1:]):
-            columns = np.arange(a, b) % size
-            tone[columns] = rng.normal(1, 0.10) * (1 + rng.normal(0, 0.02, 3))
+            tone[np.arange(a, b) % size] = rng.normal(1, 0.10) * (1 + rng.normal(0, 0.02, 3))
             joint[(a + np.arange(3)) % size] = 0.55
-        plank = np.asarray(color) * tone[None] * (grain * joint[None])[..., None]
+        plank = np.asarray(color) * tone * (grain * joint)[..., None]
         plank[:2] *= 0.55
-        out[band] = plank
+        out[row * high : (row + 1) * high] = plank
     return _image(out)
 
 
@@ -64,25 +58,22 @@ def weave(seed: int, color: Color, contrast: float = 0.08, size: int = 256) -> n
     """Woven cloth."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:size, :size] * (2 * np.pi * 40 / size)
-    thread = np.sin(x) * np.sin(y)
-    shade = 1 + contrast * (0.5 * thread + 0.5 * noise(rng, size, size, 60, 60))
-    shade += 0.5 * contrast * noise(rng, size, size, 4, 4)
-    return _image(np.asarray(color) * shade[..., None])
+    thread = np.sin(x) * np.sin(y) + noise(rng, size, size, 60, 60)
+    return _shaded(color, 1 + 0.5 * contrast * (thread + noise(rng, size, size, 4, 4)))
 
 
 def stripes(seed: int, colors: list[Color], size: int = 256) -> np.ndarray:
     """Cloth with stripes along the width."""
-    rng = np.random.default_rng(seed)
     index = (np.arange(size) * 2 * len(colors) // size) % len(colors)
-    shade = 1 + 0.05 * noise(rng, size, size, 60, 60)
-    return _image(np.asarray(colors)[index][:, None] * shade[..., None])
+    shade = 1 + 0.05 * noise(np.random.default_rng(seed), size, size, 60, 60)
+    return _shaded(np.asarray(colors)[index][:, None], shade)
 
 
 def paint(seed: int, color: Color, size: int = 512) -> np.ndarray:
     """A painted wall: nearly even, slightly mottled."""
     rng = np.random.default_rng(seed)
-    shade = 1 + 0.012 * noise(rng, size, size, 3, 3) + 0.012 * noise(rng, size, size, 90, 90)
-    return _image(np.asarray(color) * shade[..., None])
+    mottle = noise(rng, size, size, 3, 3) + noise(rng, size, size, 90, 90)
+    return _shaded(color, 1 + 0.012 * mottle)
 
 
 def landscape(seed: int, height: int = 384, width: int = 512) -> np.ndarray:

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from proto_mtl_ros.data.bags.mcap_storage import McapStorage
 from proto_mtl_ros.data.bags.message_types import RENAMED, decode, from_ros1, typestore
 from proto_mtl_ros.data.bags.ros1 import Ros1Storage
@@ -69,6 +71,22 @@ class BagMessage:
 
     def decode(self) -> Any:
         return decode(self.type, self.cdr, self.definition, self.distribution)
+
+
+def stamped(topic: str, kind: str, time: int, stamp: int, frame: str, **fields: Any) -> BagMessage:
+    """Return a message, recorded at ``time``, of a type that begins with a header."""
+    types = typestore().types
+    sent = types["builtin_interfaces/msg/Time"](*divmod(stamp, 1_000_000_000))
+    message = types[kind](header=types["std_msgs/msg/Header"](sent, frame), **fields)
+    return BagMessage(topic, kind, time, bytes(typestore().serialize_cdr(message, kind)))
+
+
+def stamped_picture(topic: str, time: int, stamp: int, frame: str, rgb: np.ndarray) -> BagMessage:
+    height, width = rgb.shape[:2]
+    return stamped(
+        topic, "sensor_msgs/msg/Image", time, stamp, frame, height=height, width=width,
+        encoding="rgb8", is_bigendian=0, step=3 * width, data=rgb.reshape(-1),
+    )  # fmt: skip
 
 
 def is_bag(path: Path) -> bool:
@@ -135,7 +153,8 @@ class Bag:
                 unpack_file(file, self._scratch.path / file.stem)
                 file = self._scratch.path / file.stem
             if _kind_of(file) not in _STORAGES:
-                raise ValueError(f"{file.name} is neither .mcap nor .db3")
+                hint = "videos and folders of images are for `bag replay`"
+                raise BagError(f"{file} is neither .mcap, .db3 nor .bag: {hint}")
             self._storages.append(_STORAGES[_kind_of(file)](file))
         return metadata
 
@@ -190,8 +209,6 @@ class Bag:
         if _kind_of(self.path) == ".bag":
             what = "cut off or was never closed" if "not indexed" in text else f"damaged: {text}"
             return f"{self.path} is {what}: make its index with `rosbag reindex {self.path}`"
-        if "files are missing" in text:
-            return f"{self.path} is incomplete: {text.rstrip('.')}: copy the whole folder again"
         return f"{self.path} cannot be read as a recording, it is damaged: {text}"
 
     @property
@@ -206,7 +223,6 @@ class Bag:
 
     @property
     def duration(self) -> float:
-        """Seconds from the first message to the last."""
         return (self.span[1] - self.span[0]) / 1e9
 
     def messages(
@@ -245,10 +261,6 @@ class Bag:
                         raise ValueError(f"a message of {channel.topic} has {len(data)} bytes")
                     of = definition, "" if channel.encoding == "ros1" else distribution
                     yield BagMessage(channel.topic, kind, time, bytes(data), *of)
-
-    def first(self, name: str) -> BagMessage | None:
-        """Return the first message of a topic, None when it has none."""
-        return next(self.messages([name]), None)
 
     def close(self) -> None:
         for storage in self._storages:

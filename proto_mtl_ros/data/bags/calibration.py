@@ -96,7 +96,6 @@ class Calibration:
         return cls(camera, depth_camera, registration, transform, tuple(notes))
 
     def fitted(self, width: int, height: int) -> Camera | None:
-        """Return the camera of an image of this size; None where it has another shape."""
         return None if self.camera is None else self.camera.fitted(width, height)
 
     def depth_of_image(self, depth: np.ndarray, width: int, height: int) -> np.ndarray:

@@ -14,6 +14,7 @@ import numpy as np
 
 from proto_mtl_ros.data.bags.frame_selection import FrameLook, choose_frames, time_blocks
 from proto_mtl_ros.data.bags.frames import BagFrames
+from proto_mtl_ros.data.folder import Folder
 from proto_mtl_ros.data.folder_writer import write_folder
 from proto_mtl_ros.data.registry import open_source
 from proto_mtl_ros.errors import ConfigError, DataError
@@ -70,7 +71,8 @@ def _write_split(
     written = write_folder(
         source, out, split, images, lambda _: progress(split, next(done), number)
     )
-    having = Counter(task for frame_id in source.frame_ids for task in source.has(frame_id))
+    folder = Folder(out, split)  # what is there: a label may have been damaged
+    having = Counter(task for frame_id in folder.frame_ids for task in folder.has(frame_id))
     said = ", ".join(f"{task} {having[task]}" for task in source.tasks)
     say(f"{split}: {number} frames ({said}), {written} written now")
 

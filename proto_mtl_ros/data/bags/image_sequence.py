@@ -5,32 +5,30 @@ from __future__ import annotations
 
 import os
 import re
-from abc import abstractmethod
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
-from proto_mtl_ros.data.bags.bag import BagMessage, Topic
-from proto_mtl_ros.data.bags.message_types import stamped_header, typestore
-from proto_mtl_ros.data.bags.pictures import COMPRESSED_IMAGE, IMAGE, decode_picture
-from proto_mtl_ros.data.bags.recording import GivenCamera, Recording
+from proto_mtl_ros.data.bags.bag import BagMessage, Topic, stamped, stamped_picture
+from proto_mtl_ros.data.bags.pictures import COMPRESSED_IMAGE, IMAGE
+from proto_mtl_ros.data.bags.recording import GivenCamera, Recording, info_topic_of
 from proto_mtl_ros.data.bags.storage import refuse_pointer
+from proto_mtl_ros.data.bags.topics import CameraTopics
 from proto_mtl_ros.data.map_file import MAX_PICTURE_BYTES
-from proto_mtl_ros.encodings import MAX_PIXELS, EncodingError, decode_file, image_fields
-from proto_mtl_ros.encodings.orientation import exif_orientation
+from proto_mtl_ros.encodings import MAX_PIXELS, EncodingError, decode_file
 from proto_mtl_ros.errors import BagError
 from proto_mtl_ros.files import check_inside, open_regular, read_bytes
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm")
 FOLDER_FPS = 10.0
-FRAME_ID = "camera_color_optical_frame"
 FIRST_STAMP = 1_000_000_000
 """Stamp of the first image in nanoseconds: such recordings carry no times, and 0 means "none"."""
 
+_HEAD_BYTES = 1 << 16
 _MOST_FRAMES = 10_000_000
 _VIDEO = re.compile(
     rb"....(ftyp|moov|mdat|wide|free|skip)"  # MP4, MOV
@@ -50,32 +48,16 @@ _NO_VIDEO = (
 class ImageSequence(Recording):
     """Images without a bag; subclasses give them as messages, with the stamps of FIRST_STAMP on."""
 
-    @abstractmethod
-    def _chosen(self, stamps: Collection[int] | None) -> Iterator[BagMessage]:
-        """Yield the images of these stamps, None: all that can be read."""
+    image_frame = "camera_color_optical_frame"
 
-    def _message(self, stamp: int, fields: dict[str, Any]) -> BagMessage:
-        topic = self.topics.image
-        header = stamped_header(stamp, FRAME_ID)
-        message = typestore().types[topic.type](header=header, **fields)
-        cdr = bytes(typestore().serialize_cdr(message, topic.type))
-        return BagMessage(topic.name, topic.type, stamp, cdr)
-
-    def pictures(self, stamps: Collection[int]) -> dict[int, np.ndarray]:
-        found: dict[int, np.ndarray] = {}
-        for message in self._chosen(stamps):
-            with suppress(BagError):  # one that cannot be decoded is not shown
-                found[message.stamp] = decode_picture(message)
-        return found
-
-    def messages(self) -> Iterator[BagMessage]:
-        return self._with_camera(self._chosen(None))
+    def _describe(self, image: Topic, seconds: float, camera: GivenCamera) -> None:
+        self.frames, self.duration, self.camera = image.count, seconds, camera
+        self.topics = CameraTopics(image, info_topic_of(image, camera, None))
 
 
 class ImageFolder(ImageSequence):
     """The images of a folder in the natural order of their names, at a constant rate, published
-    compressed: JPEG and PNG files as they are, others and what EXIF turns as PNG. What cannot be
-    read is left out.
+    compressed: JPEG and PNG files as they are, others as PNG. What cannot be read is left out.
     """
 
     kind = "images"
@@ -85,7 +67,6 @@ class ImageFolder(ImageSequence):
         self._files = sorted(
             (p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES), key=_natural_order
         )
-        self.frames = len(self._files)
         for file in self._files:
             check_inside(file, path, BagError)
         if not self._files:
@@ -93,21 +74,20 @@ class ImageFolder(ImageSequence):
                 f"{path} holds neither a rosbag2 nor images ({', '.join(IMAGE_SUFFIXES)}): "
                 "give a folder that does"
             )
-        self.duration = (self.frames - 1) * self._period / 1e9
-        name = "/camera/color/image_raw/compressed"
-        self._take_camera(Topic(name, COMPRESSED_IMAGE, self.frames), camera)
+        count = len(self._files)
+        image = Topic("/camera/color/image_raw/compressed", COMPRESSED_IMAGE, count)
+        self._describe(image, (count - 1) * self._period / 1e9, camera)
 
-    def _chosen(self, stamps: Collection[int] | None) -> Iterator[BagMessage]:
+    def images(self) -> Iterator[BagMessage]:
         unread: list[str] = []
         for index, file in enumerate(self._files):
-            stamp = FIRST_STAMP + round(index * self._period)
-            if stamps is None or stamp in stamps:
-                try:
-                    fields = self._read(file)
-                except BagError as error:
-                    unread.append(str(error))
-                    continue
-                yield self._message(stamp, fields)
+            try:
+                fields = self._read(file)
+            except BagError as error:
+                unread.append(str(error))
+                continue
+            stamp, topic = FIRST_STAMP + round(index * self._period), self.topics.image
+            yield stamped(topic.name, topic.type, stamp, stamp, self.image_frame, **fields)
         if len(unread) == self.frames:
             raise BagError(f"none of the {self.frames} images can be read: {unread[0]}")
         if unread:
@@ -118,17 +98,22 @@ class ImageFolder(ImageSequence):
         refuse_pointer(file)
         content = read_bytes(file, MAX_PICTURE_BYTES, BagError)
         stored = {".jpg": "jpeg", ".jpeg": "jpeg", ".png": "png"}.get(file.suffix.lower())
-        if stored is not None and exif_orientation(content) == 1:
-            return {"format": stored, "data": np.frombuffer(content, np.uint8)}
+        as_it_is = {"format": stored, "data": np.frombuffer(content, np.uint8)}
+        if stored is not None and b"Exif\0" not in content[:_HEAD_BYTES]:
+            return as_it_is
         try:
-            image = decode_file(content, cv2.IMREAD_COLOR)  # turned as its EXIF data say
+            image = decode_file(content, cv2.IMREAD_COLOR)
+            plain = decode_file(content, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
         except EncodingError as error:
             raise BagError(f"{file} is not a readable image ({error}): remove it") from None
+        if stored is not None and np.array_equal(image, plain):
+            return as_it_is
+        # nobody on the way turns a picture as its camera says
         return {"format": "png", "data": cv2.imencode(".png", image)[1].reshape(-1)}
 
 
 class VideoFile(ImageSequence):
-    """The frames of a video file to its end, published as bgr8 images at the times that it gives.
+    """The frames of a video file to its end, published as rgb8 images at the times that it gives.
 
     ``frames`` and ``duration`` are what its header says, counted where that is nothing.
     """
@@ -147,11 +132,11 @@ class VideoFile(ImageSequence):
             counted = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
         finally:
             capture.release()
-        self._take_camera(Topic("/camera/color/image_raw", IMAGE, counted), camera)
-        self.frames, self.duration = counted, max(0, counted - 1) / (fps or self._stated)
+        seconds = (counted - 1) / (fps or self._stated)
         if not 0 < counted < _MOST_FRAMES:  # a stream that could not go back to write its header
             stamps = [stamp for stamp, _ in self._grabbed()]
-            self.frames, self.duration = len(stamps), (stamps[-1] - stamps[0]) / 1e9
+            counted, seconds = len(stamps), (stamps[-1] - stamps[0]) / 1e9
+        self._describe(Topic("/camera/color/image_raw", IMAGE, counted), seconds, camera)
 
     def _open(self) -> cv2.VideoCapture:
         if self.path.suffix.lower() in IMAGE_SUFFIXES:
@@ -189,19 +174,13 @@ class VideoFile(ImageSequence):
         finally:
             capture.release()
 
-    def _chosen(self, stamps: Collection[int] | None) -> Iterator[BagMessage]:
-        end = None if stamps is None else max(stamps, default=0)
+    def images(self) -> Iterator[BagMessage]:
         for stamp, capture in self._grabbed():
-            if end is not None and stamp > end:
-                return
-            if stamps is not None and stamp not in stamps:
-                continue
             ok, frame = capture.retrieve()
             if ok:
-                names = ("height", "width", "encoding", "is_bigendian", "step")
-                fields = dict(zip(names, image_fields(frame, "bgr8")))
-                data = np.ascontiguousarray(frame).reshape(-1)
-                yield self._message(stamp, {**fields, "data": data})
+                rgb = cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+                name = self.topics.image.name
+                yield stamped_picture(name, stamp, stamp, self.image_frame, rgb)
 
 
 @contextmanager
@@ -219,7 +198,6 @@ def _quiet_opencv() -> Iterator[None]:
 
 
 def _natural_order(path: Path) -> list[int | str]:
-    """Sort key that puts ``frame10`` behind ``frame9``."""
     parts = re.split(r"(\d+)", path.name)
     # what stands between numbers comes first, so text meets text; "²" is a digit and no number
     return [int(part) if place % 2 else part.lower() for place, part in enumerate(parts)]

@@ -189,7 +189,6 @@ class McapStorage:
         self._pieces[-1] = _Piece(run.place, end, first, last, end - run.place, is_run=True)
 
     def _count(self, message: bytes | memoryview) -> int:
-        """Count a message and return its time."""
         id, _, time, _ = _MESSAGE.unpack_from(message)
         if id in self._known:  # of a channel that is not announced the type is unknown
             self._known[id].count += 1
@@ -233,7 +232,6 @@ class McapStorage:
                 raise ValueError(f"chunks of more than {MAX_OPEN} bytes overlap in time")
 
     def _content(self, piece: _Piece) -> Iterator[tuple[int, int, memoryview]]:
-        """Yield channel, time and data of the messages of a piece."""
         self._file.seek(piece.place)
         content = self._file.read(piece.end - piece.place)
         for opcode, record in _records_in(content):

@@ -47,13 +47,6 @@ def typestore(distribution: str = "jazzy") -> Typestore:
     return store
 
 
-def stamped_header(stamp: int, frame: str) -> Any:
-    """Return a std_msgs/Header with a stamp in nanoseconds."""
-    types = typestore().types
-    time = types["builtin_interfaces/msg/Time"](*divmod(stamp, 1_000_000_000))
-    return types["std_msgs/msg/Header"](stamp=time, frame_id=frame)
-
-
 @lru_cache
 def types_of(message_type: str, definition: str, distribution: str) -> Typestore:
     """Return a store with a type as a recording defines it, else as its distribution does."""

@@ -74,7 +74,8 @@ class RecordedFrames:
         self._depth_topic = depth.name if depth is not None else None
         self._labels_topic = labels_topic
         self._partners = [name for name in (self._depth_topic, labels_topic) if name]
-        self._limit = round(tolerance * _NS)
+        # times of recording are as late as the way of a message was long
+        self._limit = round(max(tolerance, 0.05 if recording.by_time else 0) * _NS)
         self._every, self._believed = every, believed
         self._part = None if part == (0.0, 1.0) else part
         count = recording.topics.image.count
@@ -112,7 +113,6 @@ class RecordedFrames:
         return [image.stamp for image, _ in self._chosen()]
 
     def has_partner(self, stamp: int, topic: str) -> bool:
-        """Tell whether a frame that has passed has a partner in a topic."""
         return topic in self._places[stamp][1]
 
     def at(self, stamp: int, only: Collection[str] | None = None) -> RecordedFrame:
@@ -153,7 +153,6 @@ class RecordedFrames:
         return notes
 
     def _chosen(self) -> Iterator[tuple[BagMessage, dict[str, BagMessage]]]:
-        """Yield the images that are asked for, each with its partners."""
         self._reset()
         first, last = 0, None
         if self._part is not None:

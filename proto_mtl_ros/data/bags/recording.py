@@ -17,8 +17,8 @@ from typing import Literal, TypeVar
 
 import numpy as np
 
-from proto_mtl_ros.data.bags.bag import Bag, BagMessage, Topic
-from proto_mtl_ros.data.bags.message_types import VIDEO_PACKET, stamped_header, typestore
+from proto_mtl_ros.data.bags.bag import Bag, BagMessage, Topic, stamped
+from proto_mtl_ros.data.bags.message_types import VIDEO_PACKET, typestore
 from proto_mtl_ros.data.bags.pictures import CAMERA_INFO, IMAGE, decode_picture
 from proto_mtl_ros.data.bags.stamp_log import shifted
 from proto_mtl_ros.data.bags.topics import (
@@ -57,47 +57,53 @@ class Recording(ABC):
 
     @property
     def rate(self) -> float:
-        """Colour images per second."""
         return (self.frames - 1) / self.duration if self.duration > 0 and self.frames > 1 else 0.0
 
+    @property
     @abstractmethod
-    def messages(self) -> Iterator[BagMessage]:
-        """Yield colour images and their camera_info in the order of their times."""
+    def image_frame(self) -> str:
+        """Frame of the colour images without a leading slash, "" where it is unknown."""
 
     @abstractmethod
+    def images(self) -> Iterator[BagMessage]:
+        """Yield the colour images, and what is recorded of their camera, in the order of time."""
+
+    def messages(self) -> Iterator[BagMessage]:
+        """Yield colour images and their camera_info, recorded or given, in the order of time."""
+        for message in self.images():
+            if isinstance(self.camera, Camera):
+                yield self._info_of(self.camera, message)
+            yield message
+
     def pictures(self, stamps: Collection[int]) -> dict[int, np.ndarray]:
-        """Return the colour images of these stamps, uint8[H, W, 3] RGB, by stamp (ns)."""
+        """Return the colour images of these stamps, uint8[H, W, 3] RGB, by stamp (ns); what cannot
+        be decoded is left out.
+        """
+        found: dict[int, np.ndarray] = {}
+        for message in self.images():
+            if message.topic == self.topics.image.name and message.stamp in stamps:
+                with suppress(BagError):
+                    found.setdefault(message.stamp, decode_picture(message))
+            if len(found) == len(stamps):
+                break
+        return found
 
     def depth_frames(self) -> Iterator[BagMessage]:
         """Yield the measured depth images in the order of their times, if there are any."""
         return iter(())
 
-    def _take_camera(
-        self, image: Topic, camera: GivenCamera, recorded: Topic | None = None
-    ) -> CameraTopics:
-        """Return the image and the topic of its camera."""
-        self.camera = camera
-        if camera is None:
-            self.topics = CameraTopics(image, recorded)
-        elif camera is False:
-            self.topics = CameraTopics(image)
-        else:
-            name = image.name.removesuffix("/compressed").rsplit("/", 1)[0] + "/camera_info"
-            self.topics = CameraTopics(image, recorded or Topic(name, CAMERA_INFO, image.count))
-        return self.topics
-
-    def _with_camera(self, messages: Iterator[BagMessage]) -> Iterator[BagMessage]:
-        """Yield, before each image, a camera_info of the camera that was given."""
-        for message in messages:
-            if isinstance(self.camera, Camera):
-                assert self.topics.camera_info is not None
-                yield _info_of(self.camera, self.topics.camera_info.name, message)
-            yield message
-
-    def image_frame(self) -> str:
-        """Return the frame of the colour images without a leading slash, "" when it is unknown."""
-        name = self.topics.image.name
-        return _frame_of(one for one in self.messages() if one.topic == name)
+    def _info_of(self, camera: Camera, image: BagMessage) -> BagMessage:
+        assert self.topics.camera_info is not None
+        everything = typestore().types["sensor_msgs/msg/RegionOfInterest"](0, 0, 0, 0, False)
+        return stamped(
+            self.topics.camera_info.name, CAMERA_INFO, image.time, image.stamp, self.image_frame,
+            height=camera.height, width=camera.width,
+            distortion_model=camera.distortion_model or "plumb_bob",
+            d=np.zeros(5) if camera.D is None else camera.D,
+            k=camera.K.reshape(-1), r=np.eye(3).reshape(-1),
+            p=np.hstack([camera.K, np.zeros((3, 1))]).reshape(-1),
+            binning_x=0, binning_y=0, roi=everything,
+        )  # fmt: skip
 
     def close(self) -> None:  # noqa: B027 (most have nothing to close)
         """Close the files."""
@@ -129,7 +135,7 @@ class BagRecording(Recording):
     ) -> None:
         self._bag = path if isinstance(path, Bag) else Bag(path)
         self.path = self._bag.path
-        self._by_time: frozenset[str] = frozenset()
+        self.by_time: frozenset[str] = frozenset()
         self._whole: set[int] = set()
         self._has_video = any(topic.type == VIDEO_PACKET for topic in self._bag.topics)
         try:
@@ -143,9 +149,9 @@ class BagRecording(Recording):
         image = topics.image
         if image.type == VIDEO_PACKET:
             image = replace(image, type=IMAGE)  # which is what becomes of it
-        own = self._take_camera(image, camera, topics.camera_info)
-        self.topics = replace(own, depth=topics.depth, labels=topics.labels)
-        self._looks = looks
+        self.camera, self._looks = camera, looks
+        info = info_topic_of(image, camera, topics.camera_info)
+        self.topics = replace(topics, image=image, camera_info=info)
         self.frames = self.topics.image.count
         self.duration = self._bag.duration
 
@@ -155,7 +161,7 @@ class BagRecording(Recording):
         constant = [name for name in pictures if self._has_one_stamp(name)]
         if constant:
             infos = (topics.camera_info, topics.depth and self._nearest_info(topics.depth))
-            self._by_time = frozenset((*pictures, *(info.name for info in infos if info)))
+            self.by_time = frozenset((*pictures, *(info.name for info in infos if info)))
             names = " and ".join(constant)
             yield f"all messages of {names} have one stamp: times of recording are used"
 
@@ -174,16 +180,16 @@ class BagRecording(Recording):
         for message in decoded_video(self._bag.messages(names, begin, stop), self._whole):
             if start is not None and message.time < start:
                 continue  # needed to decode what comes later
-            if message.topic in self._by_time:
+            if message.topic in self.by_time:
                 cdr = shifted(message.cdr, message.time - message.stamp)
                 message = replace(message, cdr=cdr)
             yield message
 
-    def messages(self) -> Iterator[BagMessage]:
+    def images(self) -> Iterator[BagMessage]:
         names = [self.topics.image.name]
         if self.topics.camera_info is not None and self.camera is None:
             names.append(self.topics.camera_info.name)
-        return self._with_camera(self.messages_of(names))
+        return self.messages_of(names)
 
     def _nearest_info(self, topic: Topic) -> Topic | None:
         infos = [t for t in self._bag.topics if t.type == CAMERA_INFO and t.count]
@@ -191,7 +197,6 @@ class BagRecording(Recording):
 
     @property
     def depth_info(self) -> Topic | None:
-        """The CameraInfo of the depth topic, None where there is none."""
         return self._nearest_info(self.topics.depth) if self.topics.depth else None
 
     def size_of(self, topic: Topic) -> tuple[int, int] | None:
@@ -201,7 +206,11 @@ class BagRecording(Recording):
 
     def frame_of(self, topic: Topic | None) -> str:
         """Return the frame of a topic's images without a leading slash, "" when it is not known."""
-        return _frame_of(self.messages_of([topic.name] if topic else []))
+        return self._looks[topic.name].frame_id.lstrip("/") if topic else ""
+
+    @property
+    def image_frame(self) -> str:
+        return self.frame_of(self.topics.image)
 
     def image_span(self) -> tuple[int, int]:
         """Return the first and the last stamp of an image, ns; only both ends are read."""
@@ -213,16 +222,6 @@ class BagRecording(Recording):
             if all(found) or start + reach > end:
                 return min(found[0], default=0), max(found[1], default=0)
             reach *= 8
-
-    def pictures(self, stamps: Collection[int]) -> dict[int, np.ndarray]:
-        found: dict[int, np.ndarray] = {}
-        for message in self.messages_of([self.topics.image.name]):
-            if message.stamp in stamps and message.stamp not in found:
-                with suppress(BagError):  # one that cannot be decoded is not shown
-                    found[message.stamp] = decode_picture(message)
-                if len(found) == len(stamps):
-                    break
-        return found
 
     def depth_frames(self) -> Iterator[BagMessage]:
         return self.messages_of([self.topics.depth.name] if self.topics.depth else [])
@@ -240,32 +239,9 @@ def given_camera(file: Path | None, none: bool) -> GivenCamera:
     return None if file is None else read_camera(file)
 
 
-def _frame_of(messages: Iterator[BagMessage]) -> str:
-    for message in messages:
-        with suppress(BagError):
-            return str(message.decode().header.frame_id).lstrip("/")
-    return ""
-
-
-def _info_of(camera: Camera, topic: str, image: BagMessage) -> BagMessage:
-    """Return a camera's CameraInfo for an image."""
-    types = typestore().types
-    try:
-        frame = str(image.decode().header.frame_id)
-    except BagError:
-        frame = ""
-    info = types[CAMERA_INFO](
-        header=stamped_header(image.stamp, frame),
-        height=camera.height,
-        width=camera.width,
-        distortion_model=camera.distortion_model or "plumb_bob",
-        d=np.zeros(5) if camera.D is None else camera.D,
-        k=camera.K.reshape(-1),
-        r=np.eye(3).reshape(-1),
-        p=np.hstack([camera.K, np.zeros((3, 1))]).reshape(-1),
-        binning_x=0,
-        binning_y=0,
-        roi=types["sensor_msgs/msg/RegionOfInterest"](0, 0, 0, 0, False),
-    )
-    cdr = bytes(typestore().serialize_cdr(info, CAMERA_INFO))
-    return BagMessage(topic, CAMERA_INFO, image.time, cdr)
+def info_topic_of(image: Topic, camera: GivenCamera, recorded: Topic | None) -> Topic | None:
+    """Return the topic of the CameraInfo of images, whether it is recorded or given."""
+    if camera is None or camera is False:
+        return recorded if camera is None else None
+    name = image.name.removesuffix("/compressed").rsplit("/", 1)[0] + "/camera_info"
+    return recorded or Topic(name, CAMERA_INFO, image.count)

@@ -61,5 +61,4 @@ def shifted(cdr: bytes, nanoseconds: int) -> bytes:
 
 
 def write_json(path: Path, content: Mapping[str, object]) -> None:
-    """Write an object as JSON; the file appears whole or not at all."""
     write_text(path, json.dumps(content, indent=1, allow_nan=False))

@@ -158,6 +158,7 @@ def read_metadata(folder: Path) -> Metadata:
     folder, is a bomb, or lacks something.
     """
     path = folder / "metadata.yaml"
+    refuse_pointer(path)
     text = read_text(path, 4_000_000, BagError)
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     depth = 0

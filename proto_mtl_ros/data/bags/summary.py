@@ -78,7 +78,6 @@ class BagSummary:
 
 
 def summarise(bag: Bag) -> BagSummary:
-    """Read a recording once and return what is in it."""
     found = {topic.name: TopicSummary(topic) for topic in bag.topics}
     for message in bag.messages():
         stamp = message.stamp if message.type in _CAMERA_TYPES else None

@@ -34,7 +34,7 @@ _NOT_DEPTH = re.compile(
     r"infra|near_?ir|(\b|_)n?ir(\b|_)|therm|lwir|intens|reflec|signal|ambient|amplitude"
     r"|confid|dispar|label|segm|mask|normal|uncert|variance"
 )
-_LABELS = re.compile(r"label|segm|\bmask|_mask|semantic")
+_LABELS = re.compile(r"label|segment|semantic")
 _NO_LABELS = re.compile(r"confid|score|prob|overlay|colou?red|instance")
 _LABEL_ENCODINGS = ("mono8", "8UC1")
 
@@ -46,8 +46,6 @@ _DECODERS = {"image": decode_picture, "depth": decode_depth, "labels": decode_id
 
 @dataclass(frozen=True)
 class CameraTopics:
-    """The topics of one camera; None where the recording has none."""
-
     image: Topic
     camera_info: Topic | None = None
     depth: Topic | None = None
@@ -101,7 +99,7 @@ def _look_at(message: BagMessage) -> TopicLook:
         return TopicLook(str(content.format), "", frame, _use_of_compressed(name, content))
     size = f"{content.width}x{content.height}"
     if message.type == CAMERA_INFO:
-        calibrated = content.k[0] > 0 or content.p[0] > 0
+        calibrated = content.k[0] > 0
         model = str(content.distortion_model) if calibrated else "not calibrated"
         return TopicLook(model, size, frame, "camera_info" if calibrated else "")
     encoding = str(content.encoding)
@@ -228,7 +226,6 @@ def _named(bag: Bag, name: str, types: tuple[str, ...]) -> Topic:
 
 
 def _inventory(bag: Bag) -> str:
-    """Say what is in a recording, for an error."""
     held = [f"{t.name} ({t.type.rsplit('/', 1)[-1]})" for t in bag.topics if t.count]
     if not held and bag.passed_over:
         return f"it holds {', '.join(bag.passed_over[:12])}: only CDR and ROS 1 messages are read"

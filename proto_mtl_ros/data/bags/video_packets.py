@@ -11,9 +11,8 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
-from proto_mtl_ros.data.bags.bag import BagMessage
-from proto_mtl_ros.data.bags.message_types import VIDEO_PACKET, stamped_header, typestore
-from proto_mtl_ros.data.bags.pictures import IMAGE
+from proto_mtl_ros.data.bags.bag import BagMessage, stamped_picture
+from proto_mtl_ros.data.bags.message_types import VIDEO_PACKET
 from proto_mtl_ros.encodings import MAX_PIXELS
 from proto_mtl_ros.errors import BagError
 
@@ -70,11 +69,4 @@ class _Decoder:
         topic, time, stamp, frame_id = self._packets[frame.pts]
         if frame.key_frame and self._whole is not None:
             self._whole.add(time)
-        pixels = frame.to_ndarray(format="rgb24")
-        height, width = pixels.shape[:2]
-        header = stamped_header(stamp, frame_id)
-        image = typestore().types[IMAGE](
-            header, height, width, "rgb8", 0, 3 * width, pixels.reshape(-1)
-        )
-        cdr = bytes(typestore().serialize_cdr(image, IMAGE))
-        return BagMessage(topic, IMAGE, time, cdr)
+        return stamped_picture(topic, time, stamp, frame_id, frame.to_ndarray(format="rgb24"))

@@ -81,7 +81,7 @@ class MapComparison:
 class ResultReader:
     """Goes through the images that were sent, with what was measured and what was answered.
 
-    With a predictor like the node's, live results are held against its offline pass. The ``album``
+    Live results are held against the offline pass of a predictor like the node's. The ``album``
     has frames to show, of the first round: later ones show the same again. ``parameters`` are the
     node's, by name.
     """
@@ -90,7 +90,7 @@ class ResultReader:
         self,
         recording: Recording,
         logs: ReplayLogs,
-        predictor: Predictor | None = None,
+        predictor: Predictor,
         parameters: Mapping[str, Any] | None = None,
     ) -> None:
         parameters = parameters or {}
@@ -120,7 +120,6 @@ class ResultReader:
         return not self._period or stamp < self._first + self._period
 
     def read(self, results: Path, progress: Progress = lambda done, of: None) -> None:
-        """Read everything; ``results``: rosbag2 of the results."""
         with Bag(results) as bag:
             present = {topic.name for topic in bag.topics if topic.count}
             topics = {
@@ -128,8 +127,7 @@ class ResultReader:
                 for name in RESULT_IMAGES
                 if name in present
             }
-            if self._predictor is not None:
-                self._maps = {n: MapComparison(_UNITS.get(n, "of 255")) for n in topics}
+            self._maps = {n: MapComparison(_UNITS.get(n, "of 255")) for n in topics}
             for stamp, frame in self._sent_frames():
                 number = self._place[stamp]
                 found = {name: topic.at(number) for name, topic in topics.items()}
@@ -177,8 +175,7 @@ class ResultReader:
         seconds, error = self._seconds(stamp), None
         if CONFIDENCE in live:
             self._confidence.append([seconds, float(live[CONFIDENCE].mean()) / 255])
-        if self._predictor is not None:
-            self._compare(self._predictor, stamp, frame, live)
+        self._compare(stamp, frame, live)
         if frame.depth is not None and DEPTH in live:
             of_frame = depth_error(live[DEPTH], frame.depth)
             self._depth.add(stamp, of_frame)
@@ -198,10 +195,8 @@ class ResultReader:
             )
             self._shown += 1
 
-    def _compare(
-        self, predictor: Predictor, stamp: int, frame: RecordedFrame, live: Mapping[str, np.ndarray]
-    ) -> None:
-        prediction = predictor.predict(frame.rgb, frame.camera)
+    def _compare(self, stamp: int, frame: RecordedFrame, live: Mapping[str, np.ndarray]) -> None:
+        prediction = self._predictor.predict(frame.rgb, frame.camera)
         equal = [
             self._maps[topic.name].add(
                 live[topic.name],
@@ -217,14 +212,13 @@ class ResultReader:
             self._different.append(stamp)
 
     def _seconds(self, stamp: int) -> float:
-        """Return the time in the run."""
         return round((stamp - self._first) / 1e9, 6)
 
     def figures(self) -> dict[str, Any]:
         """Return all figures, ready for JSON; frames are told by their time in the run."""
         calibration = self._calibration
         return {
-            "live_and_offline": None if self._predictor is None else self._live_figures(),
+            "live_and_offline": self._live_figures(),
             "confidence_by_s": self._confidence,
             "depth": self._depth.figures() if self._depth.scales else None,
             "registration": "" if calibration is None else calibration.registration,

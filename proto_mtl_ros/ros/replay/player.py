@@ -119,7 +119,6 @@ class Player:
         (self._going.clear if paused else self._going.set)()
 
     def _stretch(self, start: float, seconds: float | None) -> Iterator[BagMessage]:
-        """Yield the messages of a part of the recording."""
         first: int | None = None
         for message in self._recording.messages():
             first = message.time if first is None else first
@@ -162,7 +161,6 @@ class Player:
 
 
 def check_rate(rate: float) -> None:
-    """Raise ConfigError for a playing speed that is not between 0.01 and 100."""
     if not 0.01 <= rate <= 100:
         raise ConfigError(f"a rate of {rate:g} cannot be played: give --rate between 0.01 and 100")
 
@@ -197,7 +195,6 @@ def pausable(node: Node, player: Player) -> Iterator[None]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the player process; 0 after the whole recording, else the status of an error."""
     parser = argparse.ArgumentParser(prog="player", description="Play a recording over ROS.")
     parser.add_argument("recording", type=Path)
     parser.add_argument("--log", type=Path, help="JSON of stamps and times of sending")

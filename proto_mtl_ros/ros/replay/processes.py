@@ -36,6 +36,7 @@ from proto_mtl_ros.errors import (
     file_trouble,
 )
 from proto_mtl_ros.files.installation import shared_file
+from proto_mtl_ros.own_path import module_command
 from proto_mtl_ros.runtime.orphans import end_with_parent
 
 DDS_PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
@@ -145,8 +146,9 @@ _LOG_PREFIX = re.compile(r"^\[\w+\] \[[\d.]+\] \[[^\]]*\]: ")
 class Child:
     """A Python process that tells what it does by JSON objects on stdout.
 
-    The file ``log`` takes what it writes on stderr, and on stdout besides. One that ``ends`` does
-    so by itself when its work is done; otherwise only :meth:`stop` may end it.
+    ``arguments`` begin with a module. The file ``log`` takes what it writes on stderr, and on
+    stdout besides. One that ``ends`` does so by itself when its work is done; otherwise only
+    :meth:`stop` may end it.
     """
 
     def __init__(
@@ -165,7 +167,7 @@ class Child:
         # A session of its own: Ctrl-C reaches this process alone, which then ends its children in
         # order. Should it be killed, the kernel ends them.
         self._process = subprocess.Popen(
-            [sys.executable, *arguments],
+            module_command(*arguments),
             env=dict(environment),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -188,23 +190,19 @@ class Child:
 
     @property
     def pid(self) -> int:
-        """Process id."""
         return self._process.pid
 
     @property
     def status(self) -> int | None:
-        """Exit status, None while it runs."""
         return self._process.poll()
 
     def events(self) -> list[dict[str, Any]]:
-        """Return what it has told since the last call."""
         found = []
         while not self._events.empty():
             found.append(self._events.get())
         return found
 
     def last_lines(self, count: int = 4) -> str:
-        """Return the end of its log in one line."""
         text = self._log_path.read_text(encoding="utf-8", errors="replace")
         lines = [_LOG_PREFIX.sub("", line.strip()) for line in text.splitlines() if line.strip()]
         return " | ".join(lines[-count:]) or "it left no log"
@@ -238,7 +236,6 @@ class Child:
         self._log.close()
 
     def wait(self, timeout: float) -> bool:
-        """Wait for its end; False when it still runs after ``timeout`` seconds."""
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout)
         return self.status is not None
@@ -287,7 +284,6 @@ class LifecycleClient:
         return future.result()
 
     def close(self) -> None:
-        """Stop serving the caller's node."""
         self._executor.shutdown()
 
     def _until(self, done: Callable[[], bool], end: float, problem: str) -> None:

@@ -121,7 +121,6 @@ def _topics(items: Iterable[str]) -> dict[str, str]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the recorder process; 0 when it was ended by a signal, else the status of an error."""
     parser = argparse.ArgumentParser(prog="recorder", description="Record topics into a rosbag2.")
     parser.add_argument("out", type=Path, help="folder of the new recording")
     parser.add_argument("topics", nargs="+", metavar="NAME=TYPE")

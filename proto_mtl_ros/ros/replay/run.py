@@ -56,9 +56,8 @@ def run_replay(options: ReplayOptions, say: Callable[[str], None], progress: Pro
     """
     options.check()
     bundle = Bundle.load(options.parameters["model"])
-    topics = (options.image_topic, options.info_topic, options.depth_topic)
     given = given_camera(options.camera, options.no_camera)
-    recording = open_recording(options.recording, options.fps, *topics, given)
+    recording = open_recording(options.recording, options.fps, options.image_topic, camera=given)
     if recording.kind == "bag" and given is None:  # one rule for all commands
         rectified = str(is_rectified(recording.topics.image.name)).lower()
         options = replace(options, parameters={"rectified": rectified, **options.parameters})
@@ -69,11 +68,10 @@ def run_replay(options: ReplayOptions, say: Callable[[str], None], progress: Pro
             say(f"note: {note}")
         logs = ReplaySession(options, recording, progress).run()
         settings = {name: yaml.safe_load(value) for name, value in options.parameters.items()}
-        predictor = _predictor(bundle, logs, settings) if options.compare else None
+        predictor = _predictor(bundle, logs, settings)
         reader = ResultReader(recording, logs, predictor, settings)
         reader.read(options.results, lambda done, of: progress("comparing", done, of))
-        if predictor is not None:
-            predictor.close()
+        predictor.close()
         figures = {
             "title": f"{bundle.name} on {recording.path.name or recording.path}",
             "recording": _description(recording),
@@ -82,8 +80,7 @@ def run_replay(options: ReplayOptions, say: Callable[[str], None], progress: Pro
             **reader.figures(),
         }
         report = _report(options.out, figures, reader, bundle)
-    if options.compare:
-        say(live_verdict(figures["live_and_offline"]))
+    say(live_verdict(figures["live_and_offline"]))
     return report
 
 

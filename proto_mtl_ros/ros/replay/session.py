@@ -56,8 +56,7 @@ class ReplayOptions:
 
     ``parameters`` of the node are by name, in YAML spelling; "model" must be among them. For rate,
     seconds, start and loops see ``Player.play``. ``fps`` is of a recording without times.
-    ``compare``: run the images offline as well. ``command``: the words that started it. For camera
-    see ``given_camera``.
+    ``command``: the words that started it. For camera see ``given_camera``.
     """
 
     recording: Path
@@ -69,21 +68,16 @@ class ReplayOptions:
     loops: int = 1
     fps: float | None = None
     image_topic: str | None = None
-    info_topic: str | None = None
-    depth_topic: str | None = None
     domain_id: int | None = None
-    compare: bool = True
     command: tuple[str, ...] = ()
     camera: Path | None = None
     no_camera: bool = False
 
     @property
     def results(self) -> Path:
-        """The rosbag2 of the results."""
         return self.out / "results"
 
     def check(self) -> None:
-        """Raise ConfigError for what cannot be done."""
         check_rate(self.rate)
         if self.seconds is not None and self.seconds <= 0:
             raise ConfigError(f"--seconds {self.seconds:g} plays nothing: give more than 0")
@@ -94,7 +88,6 @@ class ReplayOptions:
                 raise ConfigError(f"parameter {name} is set by the replay itself: leave it out")
 
     def images(self, recording: Recording) -> int:
-        """Return about how many images will be played."""
         frames = recording.frames
         if recording.rate:
             frames = max(1, frames - round(self.start * recording.rate))
@@ -137,11 +130,8 @@ class ReplayState:
 
 
 class ReplaySession:
-    """Runs the three processes of a replay, and ends them all."""
-
     def __init__(self, options: ReplayOptions, recording: Recording, progress: Progress) -> None:
         self._options, self._topics = options, recording.topics
-        self._given = recording.camera
         self._progress, self._images = progress, options.images(recording)
         self._children: list[Child] = []
         self._stage = ""
@@ -214,7 +204,7 @@ class ReplaySession:
             **{name: _yaml(name, value) for name, value in self._options.parameters.items()},
         }
         # debug: its log tells of every image
-        arguments = ["-m", "proto_mtl_ros.cli", "node", "--ros-args"]
+        arguments = ["proto_mtl_ros.cli", "node", "--ros-args"]
         arguments += ["--log-level", f"{NODE_NAME}:=debug"]
         renamed = [f"{source}:={name}" for source, name in remappings.items() if source != name]
         arguments += [word for one in renamed for word in ("-r", one)]
@@ -222,24 +212,23 @@ class ReplaySession:
 
     def _recorder_arguments(self) -> list[str]:
         topics = {k: v for k, v in RESULT_TOPICS.items() if find_spec(v.split("/")[0])}
-        arguments = ["-m", "proto_mtl_ros.ros.replay.recorder", str(self._options.results)]
+        arguments = ["proto_mtl_ros.ros.replay.recorder", str(self._options.results)]
         arguments += [f"{name}={kind}" for name, kind in topics.items()]
         return [*arguments, f"--log={self._options.out / 'recorder.json'}", "--replace"]
 
     def _player_arguments(self) -> list[str]:
-        options, info = self._options, self._topics.camera_info
+        options = self._options
         given = {
             "log": options.out / "player.json",
             "rate": options.rate,
             "start": options.start,
             "loops": options.loops,
             "image-topic": self._topics.image.name,
-            "info-topic": info.name if info and self._given is None else None,
             "seconds": options.seconds,
             "fps": options.fps,
             "camera": options.camera,
         }
-        arguments = ["-m", "proto_mtl_ros.ros.replay.player", str(options.recording), "--clock"]
+        arguments = ["proto_mtl_ros.ros.replay.player", str(options.recording), "--clock"]
         arguments += ["--no-camera"] if options.no_camera else []
         return arguments + [
             f"--{name}={value}" for name, value in given.items() if value is not None
@@ -268,7 +257,6 @@ class ReplaySession:
             child.check()
 
     def _update(self) -> None:
-        """Take in what the processes have told."""
         for child in self._children:
             for event in child.events():
                 self._state = replace(self._state, **event)

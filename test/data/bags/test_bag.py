@@ -61,8 +61,7 @@ def test_sqlite3_storage_is_read(mode: CompressionMode | None, tmp_path: Path) -
         topic = writer.add_connection("/image", kind, typestore=typestore())
         writer.write(topic, 5, typestore().serialize_cdr(message, kind))
     with Bag(path) as bag:
-        first = bag.first("/image")
-    assert first is not None
+        first = next(bag.messages(["/image"]))
     assert first.stamp == 5
     assert first.decode().width == 6
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import struct
 from collections.abc import Callable
 from dataclasses import replace
@@ -74,7 +75,9 @@ def test_a_camera_can_be_given_where_the_recording_has_none(
         with pytest.raises(DataError, match=f"{said}.*give camera"):
             open_source("bag", path, "train")
         camera = {"fx": 90.0, "fy": 90.0, "cx": 79.5, "cy": 59.5, "width": 160, "height": 120}
-        frames = open_source("bag", path, "train", options={"camera": camera})
+        (tmp_path / "camera.json").write_text(json.dumps(camera))
+        given = camera if number else str(tmp_path / "camera.json")
+        frames = open_source("bag", path, "train", options={"camera": given})
         assert frames[0].camera.fx == 90.0 and "depth" in frames[0].labels
 
 

@@ -203,6 +203,13 @@ def test_a_camera_is_given_or_left_out(model: Path, tmp_path: Path) -> None:
         camera_json(Camera(np.array([[FX, 0, 79.5], [0, FX, 59.5], [0, 0, 1]]), 160, 120))
     )
     assert_exact(evaluated(bag, model, "--camera", file))
+    calibration = tmp_path / "camera.yaml"
+    calibration.write_text(
+        "image_width: 160\nimage_height: 120\ndistortion_model: plumb_bob\n"
+        f"camera_matrix: {{rows: 3, cols: 3, data: [{FX}, 0, 79.5, 0, {FX}, 59.5, 0, 0, 1]}}\n"
+        "distortion_coefficients: {data: [0, 0, 0, 0, 0]}\nprojection_matrix: {data: []}\n"
+    )
+    assert_exact(evaluated(bag, model, "--camera", calibration, out=tmp_path / "yaml"))
     bag = write(tmp_path / "calibrated")
     assert not evaluated(bag, model, "--no-camera", out=tmp_path / "none")["metric"]
 
