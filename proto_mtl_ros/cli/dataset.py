@@ -24,14 +24,13 @@ Place = Annotated[
     Path,
     typer.Argument(
         help="A recording (rosbag2, ROS 1 bag), a folder (images/, depth/, segmentation/,"
-        " normals/), the compact NYUv2 pack, numbered .npy files of NYUv2 or Cityscapes, or a YAML"
-        " file that joins several."
+        " normals/), the compact NYUv2 pack, or a YAML file that joins several."
     ),
 ]
 Data = Annotated[Path, typer.Option(help="Folder of the data set, recording, or YAML file.")]
 Kind = Annotated[
     str | None,
-    typer.Option(help="bag, folder, nyuv2, preprocessed or joined; told by its look without it."),
+    typer.Option(help="bag, folder, nyuv2 or joined; told by its look without it."),
 ]
 Split = Annotated[str, typer.Option(help="Which split, usually train or val.")]
 Manifest = Annotated[
@@ -90,8 +89,11 @@ def convert(
     if (kind or kind_of(data)) != "bag":
         source = open_dataset(data, kind, split, manifest, option)
         with typer.progressbar(length=len(source), label=f"{split} to {out.name}") as bar:
-            written = write_folder(source, out, split, images or "png", bar.update)
-        typer.echo(f"{out}: {len(source)} frames of {split}, {written} written now")
+            damaged: list[str] = []
+            written = write_folder(source, out, split, images or "png", bar.update, damaged)
+        say_notes(source, damaged)
+        number = len(source) - len(damaged)
+        typer.echo(f"{out}: {number} frames of {split}, {written} written now")
         return
     values = option_values(option or [])
     if manifest is not None:
@@ -101,6 +103,56 @@ def convert(
             data, out, blocks_of(blocks), motion, values, images or "jpg", typer.echo, progress
         )
     typer.echo(f"wrote {out}; look at it with: proto-mtl dataset report {out}")
+
+
+@app.command("import")
+def import_(
+    photos: Annotated[Path, typer.Argument(help="Folder of images.")],
+    masks: Annotated[
+        Path,
+        typer.Argument(
+            help="What a labelling tool wrote for some of them, a file or a folder: LabelMe, COCO,"
+            " CVAT (images 1.1), Pascal VOC, Label Studio, or PNG files with classes.txt,"
+            " classes.json or labelmap.txt."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder to write; can be continued.")],
+    hfov: Annotated[
+        float | None, typer.Option(help="Degrees that the longer side of an image sees.")
+    ] = None,
+    camera: Annotated[
+        Path | None, typer.Option(help="Camera as JSON (fx, fy, cx, cy, width, height).")
+    ] = None,
+) -> None:
+    """Write photos and the masks that people drew for some of them as a folder to train from.
+
+    A mask belongs to the photo of its name. Where no camera is given, classes and normals can be
+    learnt from the folder, but no depth in metres. What is passed over is counted and named.
+    """
+    from proto_mtl_ros.data.folder_writer import write_folder
+    from proto_mtl_ros.data.photos import Photos
+
+    if hfov is not None and camera is not None:
+        raise ConfigError("--hfov and --camera exclude each other")
+    source = Photos(photos, masks, hfov, camera)
+    damaged: list[str] = []
+    with typer.progressbar(length=len(source), label=f"photos to {out.name}") as bar:
+        write_folder(source, out, "train", source.image_kind, bar.update, damaged)
+    say_notes(source, damaged)
+    number, masked = len(source) - len(damaged), sum(bool(source.has(i)) for i in source.frame_ids)
+    names = ", ".join(source.label_set.classes)
+    typer.echo(f"{out}: {number} photos, {masked} with a mask, classes {names}")
+    typer.echo(f"look at it with: proto-mtl dataset report {out} --out report.html")
+    typer.echo(f"train with: proto-mtl train {out}")
+
+
+def say_notes(source: FrameSource, damaged: list[str]) -> None:
+    from proto_mtl_ros.data.sample import notes_of
+
+    for note in notes_of(source):
+        typer.echo(f"note: {note}")
+    if damaged:
+        typer.echo(f"note: {len(damaged)} frames cannot be read and are left out: {damaged[0]}")
 
 
 @app.command()
@@ -137,8 +189,10 @@ def report(
     with typer.progressbar(length=len(chosen), label="frames") as bar:
         pixels = count_pixels(source, chosen, bar.update)
     typer.echo(dataset_table(counts, pixels, source.label_set))
-    for note in notes_of(source):
-        typer.echo(f"note: {note}")
+    say_notes(source, [])
+    unseen = [name for name, here in zip(source.label_set.classes, pixels.class_pixels) if not here]
+    if unseen and counts.labelled.get("segmentation"):
+        typer.echo(f"warning: {', '.join(unseen)}: no pixel in {len(chosen)} frames")
     if out is None:
         return
     samples = [source[index] for index in examples(source, 9)]
@@ -163,10 +217,6 @@ def manifest(
             "--setting", help="one_label: one per frame, balanced. random_label: 1 to T - 1."
         ),
     ] = "one_label",
-    mtpsl: Annotated[
-        Path | None,
-        typer.Option(help="Instead of a draw: the rows of a label file of MTPSL (.pth, .npy)."),
-    ] = None,
     kind: Kind = None,
     split: Split = "train",
     option: Options = None,
@@ -181,27 +231,21 @@ def manifest(
     one_label gives every frame one label; the tasks get equally many frames, or one more.
     random_label gives every frame 1 to T - 1 of its T labels. The same seed and frames give the
     same manifest. Frames are named by their id, so the order of files does not matter.
-
-    In a label file of MTPSL row i belongs to the i-th frame of the split, so the data set must be
-    the preprocessed one that the file was made for. Nothing pickled is loaded.
     """
-    from proto_mtl_ros.data.manifest import DRAWS, import_mtpsl, write_manifest
+    from proto_mtl_ros.data.manifest import DRAWS, write_manifest
 
     if draw not in DRAWS:
         raise ConfigError(f"--setting {draw!r} is not known; there are: {', '.join(DRAWS)}")
     source = open_dataset(data, kind, split, None, option)
     names = _tasks(tasks, source)
-    if mtpsl is not None:
-        drawn = import_mtpsl(mtpsl, source.frame_ids, names)
-    else:
-        for frame_id, name in product(source.frame_ids, names):
-            if name not in source.has(frame_id):
-                raise DataError(
-                    f"frame {frame_id} has no label of {name}, so none can be withheld: labels are"
-                    " drawn for frames that have all of --tasks; without a manifest every label"
-                    " that is there is used"
-                )
-        drawn = DRAWS[draw](source.frame_ids, names, seed)
+    for frame_id, name in product(source.frame_ids, names):
+        if name not in source.has(frame_id):
+            raise DataError(
+                f"frame {frame_id} has no label of {name}, so none can be withheld: labels are"
+                " drawn for frames that have all of --tasks; without a manifest every label"
+                " that is there is used"
+            )
+    drawn = DRAWS[draw](source.frame_ids, names, seed)
     write_manifest(out, drawn)
     counts = ", ".join(f"{task} {sum(row[task] for row in drawn.values())}" for task in names)
     typer.echo(f"wrote {out}: {len(drawn)} frames; {counts}")

@@ -35,6 +35,7 @@ from proto_mtl_ros.errors import (
     ProtoMtlError,
     file_trouble,
 )
+from proto_mtl_ros.own_path import leave_current_folder
 
 # Threads that spin for each other beside a busy process cost ten times what they compute. It counts
 # only if it is set before torch is imported.
@@ -229,6 +230,7 @@ for _name, _summary in COMMANDS.items():
 
 def main(command: str | None = None) -> None:
     """Entry point. With `command` (the scripts for `ros2 run`) all arguments belong to it."""
+    leave_current_folder()
     try:
         if command is not None:
             run_command(command, sys.argv[1:])
