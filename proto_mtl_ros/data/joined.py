@@ -27,6 +27,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from proto_mtl_ros.data.label_set import LABEL_SETS, NO_CLASSES, named_label_set
 from proto_mtl_ros.data.registry import data_set, open_source
 from proto_mtl_ros.data.sample import ClassMapped, DataSet, FrameSource, Sample, notes_of
+from proto_mtl_ros.data.table import NoSplitError
 from proto_mtl_ros.errors import DataError, one_line
 from proto_mtl_ros.files import read_yaml
 from proto_mtl_ros.tasks import LabelSet, known_tasks
@@ -47,6 +48,7 @@ class SourceConfig(BaseModel):
     manifest: Path | None = None
     class_map: dict[str, str] | None = None
     options: dict[str, Any] = Field(default_factory=dict)
+    repeat: int = Field(1, ge=1)
 
 
 class JoinConfig(BaseModel):
@@ -97,7 +99,8 @@ class Joined(DataSet):
     """Several sources one behind the other; frame ids become ``<name>/<frame id>``.
 
     Without ``label_set`` it is that of the first source with segmentation. A source without a class
-    map must have the same classes. The manifest counts beside those of the sources.
+    map must have the same classes. The manifest counts beside those of the sources; ``repeats`` are
+    how often a training sees a source's frames in one pass.
     """
 
     def __init__(
@@ -107,7 +110,9 @@ class Joined(DataSet):
         class_maps: Mapping[str, Mapping[str, str] | None] | None = None,
         manifest: Path | str | None = None,
         frame_ids: Sequence[str] | None = None,
+        repeats: Mapping[str, int] | None = None,
     ) -> None:
+        self._repeats = repeats or {}
         if not sources:
             raise DataError("nothing to join: give at least one source")
         maps = class_maps or {}
@@ -130,6 +135,10 @@ class Joined(DataSet):
         self.notes = tuple(
             f"{name}: {note}" for name, s in self._sources.items() for note in notes_of(s)
         )
+
+    def repeats(self, frame_id: str) -> int:
+        """Return how often a training sees a frame in one pass."""
+        return self._repeats.get(frame_id.partition("/")[0], 1)
 
     def labelled(self, frame_id: str, may: Collection[str]) -> Collection[str]:
         name, _, own_id = frame_id.partition("/")
@@ -154,15 +163,17 @@ def open_joined(
 ) -> FrameSource:
     """Open the data sets that a YAML file lists as one."""
     config = JoinConfig.read(Path(root))
-    sources = {
-        entry.name: open_source(
-            entry.kind,
-            entry.root,
-            (entry.split or {}).get(split, split),
-            manifest=entry.manifest,
-            options=entry.options,
-        )
-        for entry in config.sources
-    }
+    sources: dict[str, FrameSource] = {}
+    for entry in config.sources:
+        own = (entry.split or {}).get(split, split)
+        try:
+            sources[entry.name] = open_source(
+                entry.kind, entry.root, own, manifest=entry.manifest, options=entry.options
+            )
+        except NoSplitError:  # a set without a val split, say, adds nothing to it
+            continue
+    if not sources:
+        raise NoSplitError(f"{root}: none of its sources has a split {split!r}")
     class_maps = {entry.name: entry.class_map for entry in config.sources}
-    return Joined(sources, config.common_label_set(), class_maps, manifest, frame_ids)
+    repeats = {entry.name: entry.repeat for entry in config.sources}
+    return Joined(sources, config.common_label_set(), class_maps, manifest, frame_ids, repeats)

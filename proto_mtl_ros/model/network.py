@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from proto_mtl_ros.model.answers import AnswerHead
 from proto_mtl_ros.model.backbones import build_backbone
 from proto_mtl_ros.model.decoder import SeparableBlock, TaskDecoder, conv_norm, upsample
 from proto_mtl_ros.model.retrieval import KnowledgeRetrievalBlock, TaskPrototypes
@@ -63,6 +64,7 @@ class NetworkOutput:
             for retrieval; None for a network without prototypes.
         pyramid: the backbone's features at strides 2, 4, 8, 16 and 32.
         features: task name to what its head reads, [B, d, H/16, W/16].
+        logits: task name to the logits of its answer prototypes [B, M, H/4, W/4], where it has any.
     """
 
     raw: dict[str, Tensor]
@@ -70,6 +72,7 @@ class NetworkOutput:
     affinity: Tensor | None
     pyramid: tuple[Tensor, ...]
     features: dict[str, Tensor] = field(default_factory=dict)
+    logits: dict[str, Tensor] = field(default_factory=dict)
 
 
 NETWORKS: dict[str, type[ProtoMTL]] = {}
@@ -189,6 +192,38 @@ class ProtoMTL(nn.Module):
             pooled.append(tokens.mean(1))
         together = torch.stack(affinities, 1) if affinities else None
         return NetworkOutput(raw, torch.stack(pooled, 1), together, pyramid, read)
+
+
+@network("answers")
+class AnswerMTL(ProtoMTL):
+    """Every head predicts a mean of answer prototypes; nothing stands between decoder and head."""
+
+    has_prototypes = False
+
+    def __init__(
+        self,
+        tasks: Sequence[Task],
+        *,
+        width: int = 192,
+        head_width: int = 48,
+        blocks: int = 0,
+        **options: Any,
+    ) -> None:
+        super().__init__(tasks, width=width, head_width=head_width, blocks=0, **options)
+        self.heads = nn.ModuleList(
+            AnswerHead(task, self.channels, width, head_width) for task in tasks
+        )
+
+    def forward(self, image: Tensor) -> NetworkOutput:
+        pyramid = tuple(self.backbone(image))
+        read = {n: decoder(pyramid) for n, decoder in zip(self.names, self.decoders, strict=True)}
+        raw, logits = {}, {}
+        for name, head in zip(self.names, self.heads, strict=True):
+            raw[name], found = head(read[name], pyramid)
+            if found is not None:
+                logits[name] = found
+        pooled = torch.stack([features.mean((2, 3)) for features in read.values()], 1)
+        return NetworkOutput(raw, pooled, None, pyramid, read, logits)
 
 
 @network("none")

@@ -19,7 +19,7 @@ from proto_mtl_ros.training.config import TrainConfig
 from proto_mtl_ros.training.store import FrameStore
 
 Key = tuple[int, int]
-"""Pass over the frames, index of the frame."""
+"""Pass over the frames, place in the store's draws."""
 
 
 class EpochBatches(Sampler[list[Key]]):
@@ -86,7 +86,8 @@ def training_batch(store: FrameStore, config: TrainConfig, keys: Sequence[Key]) 
         )
         for number, index in keys
     ]
-    batch = store.batch([index for _, index in keys], crops, config.canonical_fx)
+    indices = [store.draws[index] for _, index in keys]
+    batch = store.batch(indices, crops, config.canonical_fx)
     batch["image"] = jitter_colours(batch["image"], crops, data.colour)
     return batch
 
@@ -110,7 +111,7 @@ def training_loader(
     batch, parts = config.optimiser.batch, config.optimiser.accumulate
     return DataLoader(
         _Keys(),
-        batch_sampler=EpochBatches(len(store), steps, batch, config.seed, rank, world, parts),
+        batch_sampler=EpochBatches(len(store.draws), steps, batch, config.seed, rank, world, parts),
         collate_fn=partial(training_batch, store, config),
     )
 

@@ -128,6 +128,7 @@ class MultiTaskModule(L.LightningModule):
             None if out.affinity is None else out.affinity.float(),
             tuple(level.float() for level in out.pyramid),
             {name: features.float() for name, features in out.features.items()},
+            {name: logits.float() for name, logits in out.logits.items()},
         )
 
     def losses(

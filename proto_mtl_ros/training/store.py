@@ -159,7 +159,7 @@ class FrameStore:
     """Frames of a source, decoded once.
 
     ``derive`` gives the normals float32 [H, W, 3] of a sample's depth label, for frames without a
-    normals label; ``frames`` are those to keep.
+    normals label; ``frames`` are those to keep. ``draws`` are the frames of one pass, by index.
     """
 
     def __init__(
@@ -175,6 +175,8 @@ class FrameStore:
         self.size, self.derives = size, derive is not None
         place = {frame_id: index for index, frame_id in enumerate(source.frame_ids)}
         self.frame_ids = list(source.frame_ids if frames is None else frames)
+        repeats = getattr(source, "repeats", lambda frame_id: 1)
+        self.draws = [i for i, f in enumerate(self.frame_ids) for _ in range(repeats(f))]
         self.labelled = torch.zeros(len(self.frame_ids), len(tasks), dtype=torch.bool)
         self._place: list[tuple[FrameBlock, int]] = []
         self._blocks: dict[tuple[int, int], FrameBlock] = {}

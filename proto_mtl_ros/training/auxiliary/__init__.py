@@ -2,9 +2,11 @@
 """What is learnt from beside the labels: one file per idea, found by name."""
 
 from proto_mtl_ros.training.auxiliary import (  # noqa: F401  they register themselves
+    answers,
     distillation,
     geometry,
     prototype_knowledge,
+    surface,
 )
 from proto_mtl_ros.training.auxiliary.auxiliary_loss import (
     AUXILIARY_LOSSES,
