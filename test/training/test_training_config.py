@@ -137,7 +137,7 @@ def test_figures_are_reported_on_val_or_on_what_was_held_out(tmp_path):
     (folder / "splits.csv").write_text("frame_id,split\na,train\nb,train\nc,test\n")
     frames, what = reported_frames(config, folder)
     _, held_out = split_frames(config, folder)
-    assert (frames.frame_ids, what) == (held_out.frame_ids, "1 frames held out of training")
+    assert (frames.frame_ids, what) == (held_out.frame_ids, "1 frame held out of training")
 
 
 def test_a_label_set_that_is_not_known_is_refused(tmp_path):
