@@ -43,6 +43,7 @@ def run(*arguments: object) -> str:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_a_model_learns_from_the_first_part_and_is_judged_by_the_last(
     room_recording: Path, tmp_path: Path
 ) -> None:
