@@ -34,7 +34,9 @@ from proto_mtl_ros.errors import (
     NO_ROOM,
     ProtoMtlError,
     file_trouble,
+    one_line,
 )
+from proto_mtl_ros.own_path import leave_current_folder
 
 # Threads that spin for each other beside a busy process cost ten times what they compute. It counts
 # only if it is set before torch is imported.
@@ -46,6 +48,7 @@ GROUPS = {
     "Use": {
         "node": "Run the ROS 2 perception node.",
         "demo": "Play a recording through the node and write a report.",
+        "predict": "Write what a model sees in images, videos, bags.",
         "bag": "Look into a recording, evaluate, replay, learn from it.",
         "engine": "Build engines ahead of time, check those of this machine.",
     },
@@ -133,8 +136,7 @@ def _root(
 
 def _fail(name: str, message: str, status: int) -> None:
     """Print one line on stderr and exit."""
-    line = " ".join(message.split())
-    print(f"{name}: {line}", file=sys.stderr)
+    print(f"{name}: {one_line(message, 2000)}", file=sys.stderr)
     raise SystemExit(status)
 
 
@@ -229,6 +231,7 @@ for _name, _summary in COMMANDS.items():
 
 def main(command: str | None = None) -> None:
     """Entry point. With `command` (the scripts for `ros2 run`) all arguments belong to it."""
+    leave_current_folder()
     try:
         if command is not None:
             run_command(command, sys.argv[1:])

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 import threading
 
 import typer
@@ -32,5 +34,10 @@ def command(context: typer.Context) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):  # before the imports, which take a second
         signal.signal(number, lambda *_: stopping.set())
     from proto_mtl_ros.ros.process import run
+
+    for name in ("DEFAULT_FASTRTPS_PROFILES.xml", "DEFAULT_FASTDDS_PROFILES.xml"):
+        if os.environ.get("SKIP_DEFAULT_XML_FILE") == "1" and os.path.exists(name):
+            remedy = "name a profile in FASTRTPS_DEFAULT_PROFILES_FILE"
+            print(f"{name} of the current folder is not read: {remedy}", file=sys.stderr)
 
     raise typer.Exit(run(context.args, stopping))

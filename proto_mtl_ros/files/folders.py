@@ -56,6 +56,9 @@ class NewFolder:
     def commit(self) -> None:
         """Put the folder in its place; raises OSError as ``replace_folder`` does."""
         try:
+            if not is_at(self._descriptor, self._part):
+                text = "what was written for it has been taken away or exchanged"
+                raise OSError(errno.EPERM, text, str(self.target))
             replace_folder(self.path, self.target)
         finally:
             self.discard()
@@ -64,8 +67,9 @@ class NewFolder:
         """Remove what was written, unless it is in its place already."""
         if self._descriptor >= 0:
             with suppress(OSError):
-                _clear(self._part)
-                self._part.rmdir()
+                if is_at(self._descriptor, self._part):
+                    _clear(self._part)
+                    self._part.rmdir()
             os.close(self._descriptor)
             self._descriptor = -1
 

@@ -8,12 +8,13 @@ place. Where a file system has no locks, every process takes a name of its own.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -91,25 +92,25 @@ def claim(target: Path, folder: bool) -> tuple[int, Path]:
     part = target.with_name(f".{target.name}{PART}")
     kind = os.O_RDONLY | os.O_DIRECTORY if folder else os.O_WRONLY | os.O_CREAT
     while True:
-        made = False
         try:
             if folder:
-                part.mkdir(mode=0o700, exist_ok=True)
-                made = True
+                with suppress(FileExistsError):
+                    part.mkdir(mode=0o700)
             descriptor = os.open(part, kind | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
         except OSError as error:
             if part.is_symlink():  # somebody has laid it there
                 part.unlink(missing_ok=True)
-            elif not (
-                (made and isinstance(error, FileNotFoundError))
-                or (isinstance(error, FileExistsError) and not os.path.lexists(part))
-            ):
+            elif not (folder and target.parent.is_dir() and isinstance(error, FileNotFoundError)):
                 raise  # else another process has just finished
             continue
         try:
             locked = lock(descriptor, target, PATIENCE_SECONDS)
             if is_at(descriptor, part):  # else another process has just put it in its place
-                if locked and (folder or _is_our_own(os.fstat(descriptor))):
+                ours = _is_our_own(os.fstat(descriptor), folder)
+                if folder and not ours:  # it could be exchanged while it is written
+                    text = f"{part.name} is in its place and belongs to another user"
+                    raise OSError(errno.EPERM, text, str(target))
+                if locked and ours:
                     if not folder:
                         os.ftruncate(descriptor, 0)
                     return descriptor, part
@@ -118,15 +119,15 @@ def claim(target: Path, folder: bool) -> tuple[int, Path]:
         except BaseException:
             os.close(descriptor)
             raise
-        if locked:
-            os.close(descriptor)
-        elif folder:
-            return descriptor, Path(tempfile.mkdtemp(PART, f".{target.name}.", target.parent))
-        else:
-            os.close(descriptor)
+        os.close(descriptor)
+        if not locked and folder:
+            part = Path(tempfile.mkdtemp(PART, f".{target.name}.", target.parent))
+            return os.open(part, kind), part
+        if not locked:
             descriptor, name = tempfile.mkstemp(PART, f".{target.name}.", target.parent)
             return descriptor, Path(name)
 
 
-def _is_our_own(status: os.stat_result) -> bool:
-    return stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid() and status.st_nlink == 1
+def _is_our_own(status: os.stat_result, folder: bool) -> bool:
+    plain = folder or (stat.S_ISREG(status.st_mode) and status.st_nlink == 1)
+    return plain and status.st_uid == os.geteuid()

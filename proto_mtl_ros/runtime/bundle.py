@@ -215,20 +215,23 @@ def find_bundle(path_or_name: str | os.PathLike[str]) -> Path:
     if not text or "\0" in text:
         raise BundleError(f"no model is named: give a folder or one of {_known()}")
     path = Path(text).expanduser()
+    # a bare name is an installed model, whatever lies in the current folder
+    bare = os.sep not in text and text not in (".", "..", "~")
     try:
+        if bare and (shipped := shared_file(f"models/{text}/{MANIFEST}")) is not None:
+            return shipped.parent
+        if bare:
+            here = f"./{text} for the folder here, " if path.exists() else ""
+            raise BundleError(f"there is no model {text}: give {here}a folder or one of {_known()}")
         if path.name == MANIFEST and path.is_file():
             return path.parent
         if (path / MANIFEST).is_file():
             return path
-        shipped = shared_file(f"models/{text}/{MANIFEST}") if text == path.name else None
-        if shipped is not None:
-            return shipped.parent
         if path.is_dir():
             raise BundleError(f"{path} has no {MANIFEST}: give the folder of a model bundle")
     except OSError as error:
         raise BundleError(f"cannot read {path} ({error.strerror}): check the path") from None
-    what = "model" if text == path.name else "folder"
-    raise BundleError(f"there is no {what} {text}: give a folder or one of {_known()}")
+    raise BundleError(f"there is no folder {text}: give a folder or one of {_known()}")
 
 
 def _identity(folder: Path) -> tuple[int, ...] | None:

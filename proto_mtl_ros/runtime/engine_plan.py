@@ -9,13 +9,13 @@ keeps running on another engine meanwhile.
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from proto_mtl_ros.errors import EngineError, one_line
 from proto_mtl_ros.files import ScratchFolder
+from proto_mtl_ros.own_path import module_command
 from proto_mtl_ros.runtime.backend import EngineNotBuilt
 from proto_mtl_ros.runtime.bundle import Bundle
 from proto_mtl_ros.runtime.engine_cache import EngineCache, EngineKey
@@ -116,7 +116,7 @@ class EnginePlan:
         report: Callable[[float, str], None],
         stop: Callable[[], bool],
     ) -> None:
-        command = [sys.executable, "-m", "proto_mtl_ros.runtime.tensorrt_build", *words]
+        command = module_command("proto_mtl_ros.runtime.tensorrt_build", *words)
         with (
             log.open("w+") as errors,
             subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True) as child,

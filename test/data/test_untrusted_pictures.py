@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from encoded import png_chunk
 
-from proto_mtl_ros.data.bags.masks import read_masks
 from proto_mtl_ros.data.bags.recording_kinds import open_recording
+from proto_mtl_ros.data.drawn.masks import read_masks
 from proto_mtl_ros.data.map_file import read_array, read_image
 from proto_mtl_ros.encodings import EncodingError, decode_file
 from proto_mtl_ros.encodings.picture_size import picture_size

@@ -83,6 +83,29 @@ def test_what_lies_in_the_place_of_the_hidden_file_is_not_written_through(
     assert names(tmp_path) == ["report", "victim"]
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files to others")
+@pytest.mark.parametrize("half", ["before", "target"])
+def test_a_hidden_folder_of_another_user_is_refused(tmp_path: Path, half: str) -> None:
+    part = tmp_path / ".target.part"
+    folder_of(part / half, "a stranger's")
+    os.chown(part, 65534, 65534)
+    with pytest.raises(OSError, match="belongs to another user") as refused:
+        NewFolder(tmp_path / "target")
+    assert "give another place" in file_trouble(refused.value)
+    assert names(tmp_path) == [".target.part"] and names(part) == [half]
+
+
+def test_a_folder_that_was_exchanged_while_it_was_written_is_not_committed(tmp_path: Path) -> None:
+    new = NewFolder(tmp_path / "target")
+    folder_of(new.path, "mine")
+    (tmp_path / ".target.part").rename(tmp_path / "away")
+    for name in ("target", "before"):
+        folder_of(tmp_path / ".target.part" / name, "a stranger's")
+    with pytest.raises(OSError, match="exchanged"):
+        new.commit()
+    assert not (tmp_path / "target").exists()
+
+
 def test_a_device_is_written_into_and_never_replaced(tmp_path: Path) -> None:
     full = Path("/dev/full")
     before = os.stat(full)

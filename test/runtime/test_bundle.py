@@ -230,8 +230,12 @@ def test_names_are_found_where_ros_installs_models(
     assert ".tiny.new-x" not in available_models()
     assert "no model tiny-in-shar:" in refusal("tiny-in-shar")
     assert "tiny-in-share" in refusal("tiny-in-shar")
-    mine = write_tiny_bundle(tmp_path, "tiny-in-share")
-    assert find_bundle("tiny-in-share").resolve() == mine.resolve()  # a folder before a name
+    shipped = find_bundle("tiny-in-share")
+    mine = write_tiny_bundle(tmp_path, "tiny-in-share")  # what lies here is named by a path alone
+    assert find_bundle("tiny-in-share") == shipped != find_bundle("./tiny-in-share")
+    assert find_bundle("./tiny-in-share").resolve() == mine.resolve()
+    mine.rename("mine")
+    assert "./mine" in refusal("mine")
 
 
 @pytest.mark.parametrize("path", ["./nothing", "/nowhere/at/all", "", "a\0b", "x" * 5000, "~"])

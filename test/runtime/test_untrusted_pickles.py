@@ -17,7 +17,7 @@ import pytest
 import yaml
 from fuzz_targets import KEY
 from nyuv2_pack import write_pack
-from sources import write_by_hand, write_preprocessed
+from sources import write_by_hand
 from tiny_bundle import write_tiny_bundle
 
 from recordings import START, write_recording
@@ -65,7 +65,6 @@ def originals(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "hand" / "manifest.csv").write_text(
         "frame_id,segmentation,depth,normals\na,1,1,1\nb,1,1,1\nc,1,1,1\n"
     )
-    write_preprocessed(root / "numbered", "train", 1)
     write_tiny_bundle(root)
     write_recording(root / "bag", 2)
     (root / "masks").mkdir()
@@ -75,7 +74,6 @@ def originals(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "train.yaml").write_text(yaml.safe_dump(CONFIG))
     (root / "joined.yaml").write_text("sources: [{name: a, kind: folder, root: hand}]\n")
     (root / "extrinsics.yaml").write_text("translation: [0, 0, 0]\n")
-    (root / "labels.npy").touch()
     (root / "figures").mkdir()
     (root / "figures" / "engine.json").write_text("{}")
     (root / "run").mkdir()
@@ -83,14 +81,12 @@ def originals(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 REPORT = ["dataset", "report", "--split", "train"]
-BY_HAND, NUMBERED = [*REPORT, "hand", "--kind", "folder"], [*REPORT, "numbered"]
-NUMBERED += ["--kind", "preprocessed"]
+BY_HAND = [*REPORT, "hand", "--kind", "folder"]
 EVALUATE = ["evaluate", "--data", "pack", "--model", "tiny", "--split", "val"]
 BAG = ["bag", "evaluate", "bag", "--model", "tiny", "--out", "out", "--backend", "onnxruntime"]
 MASKS = ["dataset", "convert", "bag", "--out", "out", "--option", "masks=masks"]
 TRAIN = ["train", "--config", "train.yaml", "--data", "pack", "--out", "run"]
 EXPORT = ["export", "--config", "train.yaml", "--data", "pack", "--out", "made"]
-IMPORT = ["dataset", "manifest", "pack", "--kind", "preprocessed", "--out", "m.csv", "--mtpsl"]
 DRAW = ["dataset", "manifest", "hand", "--kind", "folder", "--split", "train", "--out", "m"]
 
 PLACES: dict[str, list[str]] = {
@@ -114,14 +110,7 @@ PLACES: dict[str, list[str]] = {
     "hand/splits.csv": BY_HAND,
     "hand/manifest.csv": BY_HAND,
     "own.csv": [*BY_HAND, "--manifest", "own.csv"],
-    "numbered/train/image/0.npy": NUMBERED,
-    "numbered/train/label/0.npy": NUMBERED,
-    "numbered/train/depth/0.npy": NUMBERED,
-    "numbered/train/normal/0.npy": NUMBERED,
     "joined.yaml": [*REPORT, "joined.yaml", "--kind", "joined"],
-    "labels.npy": [*IMPORT, "labels.npy"],
-    "labels.pth": [*IMPORT, "labels.pth"],
-    "labels.csv": [*IMPORT, "labels.csv"],
     "bag/metadata.yaml": BAG,
     "bag/bag.mcap": BAG,
     "one.mcap": ["bag", "info", "one.mcap"],

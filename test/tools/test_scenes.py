@@ -103,7 +103,7 @@ def test_rooms_differ_and_people_are_in_some(plans: list[Plan]) -> None:
 
 @needs_models
 def test_no_texture_of_the_recording_that_ships_is_on_another_model() -> None:
-    from tools.scenes import scene, shell
+    from tools.scenes import scene
 
     folder = Path(FURNITURE)
     hidden = scene.hidden_textures(folder)
@@ -117,7 +117,7 @@ def test_no_texture_of_the_recording_that_ships_is_on_another_model() -> None:
         for name, (_, s) in loaded.shapes.items()
         if s.texture is not None and scene.digest(s.texture) in hidden
     ]
-    shapes = scene.dressed(item, folder, rng, shell.Light.draw(rng))
+    shapes = scene.dressed(item, folder, rng, scene.Light.draw(rng))
     for name, (_, surface, _) in zip(loaded.shapes, shapes):
         assert name not in shared or surface.texture is None
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import rclpy
 from rclpy.node import Node
@@ -21,6 +22,8 @@ from proto_mtl_ros.ros.replay.processes import Child, LifecycleClient, adopt_env
 from tools.performance.cameras import Load
 from tools.performance.node_figures import LoadFigures, load_figures
 from tools.processes import cpu_seconds, process_use, to_word
+
+REPOSITORY = Path(__file__).resolve().parents[2]
 
 RESULTS = {
     "segmentation": ("segmentation/image", "sensor_msgs/msg/Image"),
@@ -87,7 +90,11 @@ class NodeBench:
 
     def _open(self) -> None:
         self.folder = self._stack.enter_context(ScratchFolder("bench"))
-        self._environment = adopt_environment() | {"OMP_WAIT_POLICY": "passive"}
+        self._environment = {
+            **adopt_environment(),
+            "OMP_WAIT_POLICY": "passive",
+            "PYTHONPATH": str(REPOSITORY),  # these tools are not installed
+        }
         rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
         self._stack.callback(rclpy.try_shutdown)
         node = Node("bench")
@@ -101,7 +108,7 @@ class NodeBench:
         names = [f"node{number}" for number in range(len(self.setting.parameters))]
         cameras = f"[{', '.join(self.setting.cameras)}]"
         for name, parameters in zip(names, self.setting.parameters, strict=True):
-            arguments = ["-m", "proto_mtl_ros.cli", "node", "--ros-args", "-r", f"__node:={name}"]
+            arguments = ["proto_mtl_ros.cli", "node", "--ros-args", "-r", f"__node:={name}"]
             for key, value in {"cameras": cameras, **parameters}.items():
                 arguments += ["-p", f"{key}:={value}"]
             if self.setting.tell_fates:
@@ -125,7 +132,7 @@ class NodeBench:
         path = self.folder / f"sent{self._loads}.json"
         load = replace(load, cameras=self.setting.cameras, log=str(path))
         before = self.fresh_status()
-        words = ["-m", "tools.performance.cameras", to_word(load)]
+        words = ["tools.performance.cameras", to_word(load)]
         cameras = self.start("cameras", words, self.setting.peer_cores, ends=True)
         clock, used = time.monotonic(), self._used()
         limit = clock + _APPEAR_SECONDS + 2 * load.seconds
@@ -166,7 +173,7 @@ class NodeBench:
             for of_camera in self.topics.values()
             for topic, name in zip(of_camera, self.setting.results, strict=True)
         ]
-        return ["-m", "tools.performance.listener", str(self.folder / log), *topics]
+        return ["tools.performance.listener", str(self.folder / log), *topics]
 
     def check(self) -> None:
         """Raise ProtoMtlError when a process has failed."""

@@ -6,8 +6,8 @@
 placed as), width, depth, height in metres, and ``rest``, the height that things on it lie at: empty
 for its top, -1 for nothing lies on it.
 
-A model stands on z = 0, is centred in
-x and y, has the size its catalogue states, and faces -y (south) before it is turned.
+A model stands on z = 0, is centred in x and y, has the size its catalogue states, and faces -y
+(south) before it is turned.
 """
 
 from __future__ import annotations
@@ -62,8 +62,7 @@ def load_model(folder: Path, library: str, name: str, size: Point | None = None)
     path = folder / f"{library}.sh3f"
     entry = catalogue(path)[name]
     if size is None:
-        width, depth, height = (float(entry[k]) / 100 for k in ("width", "depth", "height"))
-        size = width, depth, height
+        size = tuple(float(entry[key]) / 100 for key in ("width", "depth", "height"))
     model = Model(library, name, entry["name"], entry.get("creator", library), size)
     obj = PurePosixPath(entry["model"].lstrip("/"))
     with zipfile.ZipFile(path) as archive:
@@ -76,10 +75,8 @@ def load_model(folder: Path, library: str, name: str, size: Point | None = None)
         for name in re.findall(r"map_Kd\s+(.+?)\s*$", data.decode("latin1"), re.MULTILINE):
             if name not in files and len(images) == 1:
                 files[name] = images[0]
-    loaded = trimesh.load_scene(
-        io.BytesIO(files[obj.name]), file_type="obj", resolver=ZipResolver(files),
-        process=False, group_material=True,
-    )  # fmt: skip
+    how = dict(file_type="obj", resolver=ZipResolver(files), process=False, group_material=True)
+    loaded = trimesh.load_scene(io.BytesIO(files[obj.name]), **how)
     scene, smooth = loaded.geometry.values(), b"\nvn " in files[obj.name]
     # From OBJ axes (y up, facing +z, any unit) to the room's (z up, facing -y, metres).
     points = np.concatenate([part.vertices for part in scene])

@@ -27,7 +27,8 @@ Point = tuple[float, float, float]
 
 @dataclass
 class Mesh:
-    """Triangles: vertices [N,3] in metres, faces [F,3]; per vertex normals [N,3] and uv [N,2]."""
+    """Triangles: vertices [N,3] in metres, faces [F,3]; per vertex normals [N,3] (None or 0: flat)
+    and uv [N,2]."""
 
     vertices: np.ndarray
     faces: np.ndarray
@@ -111,11 +112,13 @@ def grid(rows: int, columns: int) -> np.ndarray:
 
 
 def join(meshes: list[Mesh]) -> Mesh:
-    """Several meshes with uv as one."""
+    """Several meshes as one; where one has no normals or uv, they are 0."""
     starts = np.cumsum([0] + [len(m.vertices) for m in meshes[:-1]])
     faces = np.concatenate([m.faces + s for m, s in zip(meshes, starts)])
-    vertices, uv = (np.concatenate([getattr(m, key) for m in meshes]) for key in ("vertices", "uv"))
-    return Mesh(vertices, faces, None, uv)
+    normals = [np.zeros_like(m.vertices) if m.normals is None else m.normals for m in meshes]
+    uv = [np.zeros((len(m.vertices), 2)) if m.uv is None else m.uv for m in meshes]
+    vertices = np.concatenate([m.vertices for m in meshes])
+    return Mesh(vertices, faces, np.concatenate(normals), np.concatenate(uv))
 
 
 def cloth(width: float, height: float, folds: int, depth: float = 0.035) -> Mesh:

@@ -118,13 +118,15 @@ def main() -> None:
     import cv2
     import drjit as dr
 
-    from . import room, skins
+    from . import skins
 
     skies = panoramas(args.panoramas) if args.what == "rooms" else []
     # Not before: Mitsuba reads EXR files with its threads, and one waits for itself.
     dr.set_thread_count(args.threads)
     cv2.setNumThreads(args.threads)
     if args.what == "room":
+        from . import room
+
         room.render(args.furniture, args.output)
         return
     skins.FOLDER.append(args.textures)

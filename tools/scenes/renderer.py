@@ -16,7 +16,7 @@ import numpy as np
 import pyoidn
 
 from .camera import Hits, Pinhole, Pose
-from .parts import CLASSES, Part, Surface
+from .parts import CLASSES, Part, Surface, join
 
 mi.set_variant("llvm_ad_rgb")
 
@@ -42,22 +42,16 @@ class Room:
     panes, or None."""
 
     def __init__(self, parts: list[Part], sun: tuple[np.ndarray, np.ndarray] | None = None) -> None:
-        meshes = [part.mesh for part in parts]
-        starts = np.cumsum([0] + [len(m.vertices) for m in meshes[:-1]])
-        vertices = [m.vertices for m in meshes]
-        # Faces without normals of their own are flat.
-        normals = [np.zeros_like(m.vertices) if m.normals is None else m.normals for m in meshes]
-        uv = [np.zeros((len(m.vertices), 2)) if m.uv is None else m.uv for m in meshes]
-        flat = (np.concatenate(x).astype(np.float32).ravel() for x in (vertices, normals, uv))
+        whole = join([part.mesh for part in parts])
+        flat = (x.astype(np.float32).ravel() for x in (whole.vertices, whole.normals, whole.uv))
         self._vertices, self._normals, self._uv = map(mi.Float, flat)
-        faces = np.concatenate([m.faces + s for m, s in zip(meshes, starts)]).astype(np.uint32)
-        owner = np.repeat(np.arange(len(parts)), [len(m.faces) for m in meshes]).astype(np.uint32)
-        self._owner, self._faces = mi.UInt32(owner), mi.UInt32(faces.ravel())
-        corners = np.concatenate([m.vertices[m.faces] for m in meshes]).astype(np.float32)
+        owner = np.repeat(np.arange(len(parts)), [len(part.mesh.faces) for part in parts])
+        self._owner, self._faces = mi.UInt32(owner), mi.UInt32(whole.faces.ravel())
+        corners = whole.vertices[whole.faces].astype(np.float32)
         self._labels = np.array([CLASSES.index(part.label) for part in parts], np.uint8)
         self._surfaces([part.surface for part in parts])
         self._emitters([part.surface for part in parts], corners, owner)
-        mesh = mi.Mesh("room", starts[-1] + len(vertices[-1]), len(faces))
+        mesh = mi.Mesh("room", len(whole.vertices), len(whole.faces))
         shape = mi.traverse(mesh)
         shape["vertex_positions"], shape["faces"] = self._vertices, self._faces
         shape.update()

@@ -15,7 +15,8 @@ import numpy as np
 from backports import zstd
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 
-from proto_mtl_ros.data.bags.message_types import stamped_header, typestore
+from proto_mtl_ros.data.bags.bag import stamped
+from proto_mtl_ros.data.bags.message_types import typestore
 from proto_mtl_ros.files import NewFolder
 
 from . import textures
@@ -25,7 +26,7 @@ from .models import Model, load_model
 from .parts import Part, Point, Surface, box, cloth, join, quad, rows
 from .plan import EAST, WEST, Opening, Plan
 from .renderer import Room
-from .shell import wall
+from .scene import wall
 
 PLAN = Plan("living", 6.4, 5.2, 2.6, np.random.default_rng(0))
 PLAN.openings.append(Opening(WEST, 1.75, 3.55, 0.85, 2.2, "window"))
@@ -175,45 +176,40 @@ def exposures(frames: list[Path]) -> np.ndarray:
 def _write(frames: list[Path], folder: Path) -> None:
     width, height, f = CAMERA.width, CAMERA.height, CAMERA.focal
     cx, cy = (width - 1) / 2, (height - 1) / 2
-    store = typestore()
-    names = ("Image", "CompressedImage", "CameraInfo", "RegionOfInterest")
-    kinds = {name: store.types[f"sensor_msgs/msg/{name}"] for name in names}
-    k = np.array([f, 0, cx, 0, f, cy, 0, 0, 1.0])
-    p = np.array([f, 0, cx, 0, 0, f, cy, 0, 0, 0, 1.0, 0])
-    roi = kinds["RegionOfInterest"](0, 0, 0, 0, False)
-    rng = np.random.default_rng(7)
+    info = dict(
+        height=height, width=width, distortion_model="plumb_bob", d=np.zeros(5),
+        k=np.array([f, 0, cx, 0, f, cy, 0, 0, 1.0]), r=np.eye(3).reshape(-1), binning_x=0,
+        p=np.array([f, 0, cx, 0, 0, f, cy, 0, 0, 0, 1.0, 0]), binning_y=0,
+        roi=typestore().types["sensor_msgs/msg/RegionOfInterest"](0, 0, 0, 0, False),
+    )  # fmt: skip
+    rng, connections = np.random.default_rng(7), {}
     writer = Writer(folder, version=8, storage_plugin=StoragePlugin.MCAP)
     writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
     with writer:
         # The default level leaves the depth a third larger.
         writer.storage.compressor = lambda data: zstd.compress(data, 19)
-        connections = {}
         for i, (path, gain) in enumerate(zip(frames, exposures(frames))):
             stamp = START_NS + round(i * 1e9 / RATE)
-            header = stamped_header(stamp, FRAME_ID)
             with np.load(path) as data:
                 photo = develop(data["color"], Lens(np.full(3, gain)), rng)
-                images = {
-                    "depth/image_rect_raw": ("16UC1", data["depth"]),
-                    "segmentation/image": ("mono8", data["labels"]),
-                    "normals/image": ("8SC3", data["normals"]),  # unit vector x 127
-                }
+                images = (("depth/image_rect_raw", "16UC1", data["depth"]),
+                          ("segmentation/image", "mono8", data["labels"]),
+                          ("normals/image", "8SC3", data["normals"]))  # fmt: skip
             jpeg = cv2.imencode(".jpg", photo[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 80])[1]
-            info = kinds["CameraInfo"](header, height, width, "plumb_bob", np.zeros(5), k,
-                                       np.eye(3).reshape(-1), p, 0, 0, roi)  # fmt: skip
-            messages = {
-                "color/image_raw/compressed": kinds["CompressedImage"](
-                    header, "jpeg", jpeg.reshape(-1)
-                ),
-                "color/camera_info": info,
-                "depth/camera_info": info,
-            }
-            for topic, (encoding, array) in images.items():
-                pixels, step = array.view(np.uint8).reshape(-1), array.strides[0]
-                messages[topic] = kinds["Image"](header, height, width, encoding, 0, step, pixels)
-            for topic, message in messages.items():
-                kind = message.__msgtype__
+            jpeg = dict(format="jpeg", data=jpeg.reshape(-1))
+            sent = [("color/image_raw/compressed", "CompressedImage", jpeg),
+                    ("color/camera_info", "CameraInfo", info),
+                    ("depth/camera_info", "CameraInfo", info)]  # fmt: skip
+            for topic, encoding, array in images:
+                sent.append((topic, "Image", dict(
+                    height=height, width=width, encoding=encoding, is_bigendian=0,
+                    step=array.strides[0], data=array.view(np.uint8).reshape(-1),
+                )))  # fmt: skip
+            for topic, kind, fields in sent:
+                message = stamped(f"/camera/{topic}", f"sensor_msgs/msg/{kind}", stamp, stamp,
+                                  FRAME_ID, **fields)  # fmt: skip
                 if topic not in connections:
-                    name = f"/camera/{topic}"
-                    connections[topic] = writer.add_connection(name, kind, typestore=store)
-                writer.write(connections[topic], stamp, store.serialize_cdr(message, kind))
+                    connections[topic] = writer.add_connection(
+                        message.topic, message.type, typestore=typestore()
+                    )
+                writer.write(connections[topic], stamp, message.cdr)

@@ -84,7 +84,7 @@ class Soak:
         setting = self._setting
         stopped = bench.start("stopped_subscriber", bench.listener_arguments("stopped.json"))
         sent = bench.folder / "sent.json"
-        words = ["-m", "tools.soak.camera", to_word(setting), str(sent)]
+        words = ["tools.soak.camera", to_word(setting), str(sent)]
         camera = bench.start("camera", words, ends=True)
         started: dict[str, Any] = {}
 

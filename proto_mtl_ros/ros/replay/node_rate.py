@@ -32,7 +32,7 @@ def node_rate(bundle: Bundle, threads: int, seconds: float) -> dict[str, Any]:
     """
     names = [name for name in _RESULTS if name.partition("/")[0] in bundle.manifest.tasks]
     environment = adopt_environment() | {"OMP_WAIT_POLICY": "passive"}
-    arguments = ["-m", "proto_mtl_ros.cli", "node", "--ros-args"]
+    arguments = ["proto_mtl_ros.cli", "node", "--ros-args"]
     for key, value in (("model", bundle.path), ("threads", threads), ("cameras", "[camera]")):
         arguments += ["-p", f"{key}:={value}"]
     with own_node("bench") as node, ScratchFolder("bench") as folder:

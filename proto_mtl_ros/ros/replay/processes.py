@@ -36,6 +36,7 @@ from proto_mtl_ros.errors import (
     file_trouble,
 )
 from proto_mtl_ros.files.installation import shared_file
+from proto_mtl_ros.own_path import module_command
 from proto_mtl_ros.runtime.orphans import end_with_parent
 
 DDS_PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
@@ -145,8 +146,9 @@ _LOG_PREFIX = re.compile(r"^\[\w+\] \[[\d.]+\] \[[^\]]*\]: ")
 class Child:
     """A Python process that tells what it does by JSON objects on stdout.
 
-    The file ``log`` takes what it writes on stderr, and on stdout besides. One that ``ends`` does
-    so by itself when its work is done; otherwise only :meth:`stop` may end it.
+    ``arguments`` begin with a module. The file ``log`` takes what it writes on stderr, and on
+    stdout besides. One that ``ends`` does so by itself when its work is done; otherwise only
+    :meth:`stop` may end it.
     """
 
     def __init__(
@@ -165,7 +167,7 @@ class Child:
         # A session of its own: Ctrl-C reaches this process alone, which then ends its children in
         # order. Should it be killed, the kernel ends them.
         self._process = subprocess.Popen(
-            [sys.executable, *arguments],
+            module_command(*arguments),
             env=dict(environment),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

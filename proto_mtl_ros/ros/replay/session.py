@@ -204,7 +204,7 @@ class ReplaySession:
             **{name: _yaml(name, value) for name, value in self._options.parameters.items()},
         }
         # debug: its log tells of every image
-        arguments = ["-m", "proto_mtl_ros.cli", "node", "--ros-args"]
+        arguments = ["proto_mtl_ros.cli", "node", "--ros-args"]
         arguments += ["--log-level", f"{NODE_NAME}:=debug"]
         renamed = [f"{source}:={name}" for source, name in remappings.items() if source != name]
         arguments += [word for one in renamed for word in ("-r", one)]
@@ -212,7 +212,7 @@ class ReplaySession:
 
     def _recorder_arguments(self) -> list[str]:
         topics = {k: v for k, v in RESULT_TOPICS.items() if find_spec(v.split("/")[0])}
-        arguments = ["-m", "proto_mtl_ros.ros.replay.recorder", str(self._options.results)]
+        arguments = ["proto_mtl_ros.ros.replay.recorder", str(self._options.results)]
         arguments += [f"{name}={kind}" for name, kind in topics.items()]
         return [*arguments, f"--log={self._options.out / 'recorder.json'}", "--replace"]
 
@@ -228,7 +228,7 @@ class ReplaySession:
             "fps": options.fps,
             "camera": options.camera,
         }
-        arguments = ["-m", "proto_mtl_ros.ros.replay.player", str(options.recording), "--clock"]
+        arguments = ["proto_mtl_ros.ros.replay.player", str(options.recording), "--clock"]
         arguments += ["--no-camera"] if options.no_camera else []
         return arguments + [
             f"--{name}={value}" for name, value in given.items() if value is not None

@@ -265,7 +265,9 @@ time.sleep(60)
 
 
 def test_a_process_that_ignores_signals_is_killed(tmp_path: Path) -> None:
-    child = Child("worker", ["-c", STUBBORN], os.environ, tmp_path / "log")
+    (tmp_path / "stubborn.py").write_text(STUBBORN)
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    child = Child("worker", ["stubborn"], environment, tmp_path / "log")
     events: list[dict[str, Any]] = []
     wait_for(lambda: events.extend(child.events()) or events, "its first line")
     wait_for(lambda: "else" in child.last_lines(), "its second line")
