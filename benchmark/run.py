@@ -22,6 +22,7 @@ import numpy as np
 import torch
 
 import benchmark.methods  # noqa: F401  configurations may name them
+from benchmark.methods.krt import PaperOutput, entropy
 from benchmark.runs import TRAINED, difference, recorded
 from proto_mtl_ros.data.nyuv2 import NYUv2
 from proto_mtl_ros.data.sample import FrameSource
@@ -32,7 +33,6 @@ from proto_mtl_ros.files.tensors import read_torch
 from proto_mtl_ros.model import ProtoMTL
 from proto_mtl_ros.model.deploy import DeployGraph
 from proto_mtl_ros.model.network import NetworkOutput
-from proto_mtl_ros.model.retrieval import entropy
 from proto_mtl_ros.runtime.backend import Engine
 from proto_mtl_ros.runtime.bundle import Bundle
 from proto_mtl_ros.runtime.machine import processor
@@ -61,7 +61,7 @@ class NetworkEngine(Engine):
         self._hook = network.register_forward_hook(self._record)
 
     def _record(self, _network: Any, _arguments: Any, out: NetworkOutput) -> None:
-        if out.affinity is not None:
+        if isinstance(out, PaperOutput) and out.affinity.numel():
             self.entropies += entropy(out.affinity).flatten(1).mean(1).tolist()
 
     def _run(self, images: np.ndarray) -> dict[str, np.ndarray]:

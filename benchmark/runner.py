@@ -235,7 +235,7 @@ def frames_per_second(config: TrainConfig, threads: int) -> float:
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    network = build_network(tasks_over(config.tasks, NYU13), **config.model.model_dump())
+    network = build_network(tasks_over(config.tasks, NYU13), **config.model.arguments)
     network.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     if config.optimiser.frozen_blocks:
         for part in network.backbone.parts()[: 1 + config.optimiser.frozen_blocks]:  # type: ignore[operator]

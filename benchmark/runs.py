@@ -166,8 +166,13 @@ def difference(before: Mapping[str, Any], config: TrainConfig) -> str | None:
 
 
 def _renamed(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a record with the retrievals that were options of their own in the first release."""
+    """Return a record of the first release with today's names of the networks."""
     model = dict(record.get("model", {}))
+    if "slots" in model:
+        model["retrieval"] = {"none": "self_attention"}.get(model["retrieval"], model["retrieval"])
+        options = {k: model.pop(k, v) for k, v in (("blocks", 1), ("heads", 4))}
+        model["options"] = {"slots": model.pop("slots")}
+        model["options"] |= {k: v for k, v in options.items() if v != {"blocks": 1, "heads": 4}[k]}
     if model.pop("class_chain", False):
         model["retrieval"] = "class_chain"
     if model.pop("attention", "softmax") == "linear":

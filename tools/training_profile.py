@@ -86,7 +86,6 @@ def profile(config: TrainConfig, data: Path, steps: int) -> dict[str, Any]:
     parts: list[tuple[nn.Module, str]] = [(network.backbone, "forward: backbone")]
     for name, layers in (("decoders", network.decoders), ("heads", network.heads)):
         parts += [(layer, f"forward: {name}") for layer in layers]
-    parts += [(b, "forward: KRT") for blocks in network.krt for b in blocks]  # type: ignore[attr-defined]
     parts += [(loss, f"losses: {name}") for name, loss in module.auxiliary.items()]
     for part, name in parts:
         watch.watch(part, name)

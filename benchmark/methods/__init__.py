@@ -5,6 +5,8 @@ from benchmark.methods import (  # noqa: F401
     cross_task,
     gradients,
     joint_task,
+    krt,
+    prototype_knowledge,
     reconstruction,
     retrievals,
     weightings,

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from proto_mtl_ros.model.network import ProtoMTL, network
-from proto_mtl_ros.model.retrieval import Attention, KnowledgeRetrievalBlock
+from benchmark.methods.krt import Attention, KnowledgeRetrievalBlock, PaperMTL
+from proto_mtl_ros.model.network import network
 from proto_mtl_ros.tasks import Categorical, Task
 
 _POOL = 4
@@ -65,7 +65,7 @@ class ClassChain(nn.Module):
 
 
 @network("class_chain")
-class ClassChainMTL(ProtoMTL):
+class ClassChainMTL(PaperMTL):
     """The network with a class chain."""
 
     def __init__(self, tasks: Sequence[Task], **options: Any) -> None:
@@ -79,7 +79,7 @@ class ClassChainMTL(ProtoMTL):
 
 
 @network("one_hot")
-class OneHotRetrieval(ProtoMTL):
+class OneHotRetrieval(PaperMTL):
     """Each task retrieves from its own prototypes alone; its slots are weighted as ever."""
 
     def retrieve(self, tokens: Tensor, index: int) -> tuple[Tensor, Tensor]:
@@ -113,7 +113,7 @@ class LinearBlock(KnowledgeRetrievalBlock):
 
 
 @network("linear_attention")
-class LinearAttentionMTL(ProtoMTL):
+class LinearAttentionMTL(PaperMTL):
     """The network with linear attention."""
 
     block = LinearBlock

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
@@ -35,24 +36,26 @@ _SLOTS = 3
 _LARGEST_LOGIT = 40.0
 
 
+@lru_cache(1)
 def unit_vectors() -> Tensor:
     """Return unit vectors [M, 3] that face the camera, evenly spread; m + M/2 mirrors m."""
-    generator = torch.Generator().manual_seed(0)
-    points = torch.randn(_VECTORS // 2, 3, generator=generator, dtype=torch.float64)
-    points[:, 0].abs_()
-    points[:, 2] = -points[:, 2].abs()
-    mirror = points.new_tensor([-1.0, 1.0, 1.0])
-    itself = torch.arange(len(points))
-    for step in range(600):  # repulsion on the part of the sphere that a camera sees
+    with torch.device("cpu"):  # not where a network without values is being built
+        generator = torch.Generator().manual_seed(0)
+        points = torch.randn(_VECTORS // 2, 3, generator=generator, dtype=torch.float64)
+        points[:, 0].abs_()
+        points[:, 2] = -points[:, 2].abs()
+        mirror = points.new_tensor([-1.0, 1.0, 1.0])
+        itself = torch.arange(len(points))
+        for step in range(600):  # repulsion on the part of the sphere that a camera sees
+            points = F.normalize(points, dim=1)
+            apart = points[:, None] - torch.cat([points, points * mirror])[None]
+            square = apart.square().sum(-1).clamp_min(1e-6)
+            square[itself, itself] = torch.inf
+            points = points + 0.02 * 0.995**step * (apart / square[..., None] ** 1.5).sum(1)
+            points[:, 0].clamp_(min=0.05)
+            points[:, 2].clamp_(max=0.3)
         points = F.normalize(points, dim=1)
-        apart = points[:, None] - torch.cat([points, points * mirror])[None]
-        square = apart.square().sum(-1).clamp_min(1e-6)
-        square[itself, itself] = torch.inf
-        points = points + 0.02 * 0.995**step * (apart / square[..., None] ** 1.5).sum(1)
-        points[:, 0].clamp_(min=0.05)
-        points[:, 2].clamp_(max=0.3)
-    points = F.normalize(points, dim=1)
-    return torch.cat([points, points * mirror]).float()
+        return torch.cat([points, points * mirror]).float()
 
 
 def answers_of(task: Task) -> Tensor | None:
@@ -76,14 +79,21 @@ def assignment(task: Task, values: Tensor, answers: Tensor) -> Tensor:
     return torch.softmax(-0.5 * (apart / _STEP).square(), -1)
 
 
-class AnswerHead(nn.Module):
+class TaskHead(nn.Module):
     """Tokens [B, d, H/16, W/16] and the pyramid to (raw prediction, logits of the answers).
 
-    Both are at a quarter of the input's size. A task without answers has the residual alone, and
-    logits None.
+    Both are at a quarter of the input's size. A task without answers, or a head that is not to have
+    them (``answered``), has the residual alone, and logits None.
     """
 
-    def __init__(self, task: Task, channels: Sequence[int], tokens: int, width: int) -> None:
+    def __init__(
+        self,
+        task: Task,
+        channels: Sequence[int],
+        tokens: int,
+        width: int,
+        answered: bool = True,
+    ) -> None:
         super().__init__()
         _, c4, c8, _, _ = channels
         self.reduce = conv_norm(tokens, width)
@@ -97,8 +107,8 @@ class AnswerHead(nn.Module):
         kind = torch_task(task)
         self.activate = kind.activate
         self.classes = isinstance(task, Categorical)
-        answers = answers_of(task)
-        self.register_buffer("answers", answers, persistent=False)
+        answers = answers_of(task) if answered else None
+        self.register_buffer("answers", answers)  # stored: weights are of no use without them
         if answers is None:
             nn.init.normal_(self.residual.weight, std=0.01)
             kind.start(self.residual.bias)

@@ -58,7 +58,7 @@ def manifest(
     )
     return ModelManifest(
         name=config.name,
-        architecture={**architecture, **config.model.model_dump()},
+        architecture={**architecture, **config.model.arguments},
         tasks=config.tasks,
         classes=classes,
         palette=getattr(categorical, "palette", ()),
@@ -82,9 +82,9 @@ def _initialisation(config: TrainConfig) -> str:
 
 def _learnt_from(config: TrainConfig) -> str:
     """Return which losses were used, in the words of ``docs/method.md``."""
-    network = f"prototypes with {config.model.slots} slots per task and retrieval"
-    if config.model.retrieval == "none":
-        network = "multi-task network without prototypes"
+    network = "answer prototypes"
+    if config.model.retrieval != "answers":
+        network = f"multi-task network (retrieval: {config.model.retrieval})"
     parts = [kind.title or name for name, (kind, _) in config.loss.active.items()]
     if config.loss.logit_adjustment:
         parts.append("logit adjustment for rare classes")

@@ -104,7 +104,7 @@ def network_from_checkpoint(path: Path, config: TrainConfig) -> tuple[ProtoMTL, 
         ) from None
     if config.start_share:
         state = _mixed(state, starting_network(config, tasks).state_dict(), config.start_share)
-    network = build_network(tasks, **config.model.model_dump())
+    network = build_network(tasks, **config.model.arguments)
     try:
         network.load_state_dict(
             {k: v.half().float() if is_half(v) else v for k, v in state.items()}

@@ -44,14 +44,19 @@ class _Section(BaseModel):
 
 
 class ModelConfig(_Section):
-    """Arguments of ``model.build_network``."""
+    """The network."""
 
     backbone: str = "efficientnet_lite0"
     width: int = Field(192, ge=16, le=2048)
-    slots: int = Field(4, ge=1, le=64)
-    retrieval: str = "prototypes"
-    blocks: int = Field(1, ge=0, le=8)
-    heads: int = Field(4, ge=1)
+    retrieval: str = "answers"
+    options: dict[str, Any] = {}
+    """What the network of a plug-in takes beside these."""
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Arguments of ``model.build_network``."""
+        own = {"backbone": self.backbone, "width": self.width, "retrieval": self.retrieval}
+        return {**own, **self.options}
 
 
 class DataConfig(_Section):
@@ -194,8 +199,8 @@ class OptimiserConfig(_Section):
     """The stem and this many blocks of the backbone keep their weights (0: nothing is frozen)."""
 
     frozen_tasks: tuple[str, ...] = ()
-    """Tasks whose results stay exactly what they are at the start: their decoders, retrieval and
-    heads keep their weights, and so do the backbone and the prototypes; needs ``freeze_norm``."""
+    """Tasks whose results stay exactly what they are at the start: their decoders and
+    heads keep their weights, and so does the backbone; needs ``freeze_norm``."""
 
 
 class HardwareConfig(_Section):
@@ -275,11 +280,7 @@ class TrainConfig(_Section):
 
     def check(self) -> None:
         """Raise ConfigError where keys cannot work together, before the data set is read."""
-        model, options = self.model, self.optimiser
-        if model.width % model.heads:
-            raise ConfigError(
-                f"model.heads: {model.heads} does not divide model.width {model.width}"
-            )
+        options = self.optimiser
         for name, (kind, _) in self.loss.active.items():
             missing = kind.needs_tasks - set(self.tasks)
             if missing or len(self.tasks) < kind.least_tasks:
@@ -287,10 +288,6 @@ class TrainConfig(_Section):
                     f"loss.{name} needs "
                     + (f"the task {sorted(missing)[0]}" if missing else f"{kind.least_tasks} tasks")
                     + "; set it to 0"
-                )
-            if kind.needs_prototypes and not NETWORKS[model.retrieval].has_prototypes:
-                raise ConfigError(
-                    f"loss.{name} needs model.retrieval: prototypes; set it to 0, or the retrieval"
                 )
             if kind.wants & {TEACHER, TEACHER_FEATURES}:
                 self._check_teachers(name)

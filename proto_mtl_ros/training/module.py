@@ -10,11 +10,11 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
+from lightning.fabric.utilities.apply_func import apply_to_collection
 from torch import Tensor, nn
 
 from proto_mtl_ros.model.deploy import decode
 from proto_mtl_ros.model.network import NetworkOutput
-from proto_mtl_ros.model.retrieval import entropy
 from proto_mtl_ros.tasks import NYU13, LabelSet, Metric, tasks_over
 from proto_mtl_ros.training.auxiliary import Setup
 from proto_mtl_ros.training.checkpoint import LABEL_SET
@@ -77,10 +77,10 @@ class MultiTaskModule(L.LightningModule):
         if options.frozen_blocks:
             frozen += network.backbone.parts()[: 1 + options.frozen_blocks]  # type: ignore[operator]
         if options.frozen_tasks:
-            frozen += [network.backbone, *filter(None, [network.prototypes])]
+            frozen.append(network.backbone)
         for name in options.frozen_tasks:
             place = network.names.index(name)
-            frozen += [parts[place] for parts in (network.decoders, network.krt, network.heads)]
+            frozen += [parts[place] for parts in (network.decoders, network.heads)]
         for part in frozen:
             part.requires_grad_(False)
 
@@ -111,8 +111,6 @@ class MultiTaskModule(L.LightningModule):
         if self._logs_this_step:
             for name, value in averaged(values, self.parts).items():
                 self._note("loss" if name == TOTAL else f"loss/{name}", value)
-            if out.affinity is not None:
-                self._log_affinity(out.affinity.detach())
         return loss
 
     def forward(self, images: Tensor) -> NetworkOutput:
@@ -120,14 +118,7 @@ class MultiTaskModule(L.LightningModule):
         out = self.network(self.network.normalise(images))
         if self.config.hardware.precision == "fp32":
             return out
-        return NetworkOutput(
-            {name: raw.float() for name, raw in out.raw.items()},
-            out.pooled.float(),
-            None if out.affinity is None else out.affinity.float(),
-            tuple(level.float() for level in out.pyramid),
-            {name: features.float() for name, features in out.features.items()},
-            {name: logits.float() for name, logits in out.logits.items()},
-        )
+        return apply_to_collection(out, Tensor, Tensor.float)
 
     def losses(
         self, batch: dict[str, Any], out: NetworkOutput
@@ -144,7 +135,7 @@ class MultiTaskModule(L.LightningModule):
                 adjusted.raw, batch, batch["labelled"], self.tasks, self.weights
             )
             # every parameter has a gradient in every step, if a zero one: processes wait for it
-            touched = (*out.raw.values(), out.pooled, *self.weighting.parameters())
+            touched = (*out.raw.values(), *self.weighting.parameters())
             extra = torch.stack([tensor.sum() for tensor in touched]).sum() * 0.0
             for name, part in self.auxiliary.items():
                 value = part(batch, adjusted if part.adjusted else out)
@@ -186,14 +177,6 @@ class MultiTaskModule(L.LightningModule):
         # all processes have the same value
         self.log(name, value, rank_zero_only=True)
 
-    def _log_affinity(self, affinity: Tensor) -> None:
-        """Log the entropy of the affinity and the T x T association (collapse shows in both)."""
-        self._note("affinity/entropy", entropy(affinity).mean())
-        association = affinity.mean((0, 2))
-        for row, of in enumerate(self.config.tasks):
-            for column, to in enumerate(self.config.tasks):
-                self._note(f"association/{of}/{to}", association[row, column])
-
     def on_validation_epoch_start(self) -> None:
         self.metrics = {task.name: task.metric() for task in self.tasks}
 
@@ -219,8 +202,8 @@ class MultiTaskModule(L.LightningModule):
         groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
         for name, parameter in self.named_parameters():
             if parameter.requires_grad:
-                # norms, biases and prototypes are not decayed
-                decay = parameter.ndim > 1 and "prototypes" not in name
+                # norms, biases, keys and prototypes are not decayed
+                decay = parameter.ndim > 1 and not name.endswith((".keys", "prototypes.vectors"))
                 backbone = name.startswith("network.backbone.")
                 groups.setdefault((backbone, decay), []).append(parameter)
         optimiser = torch.optim.AdamW(

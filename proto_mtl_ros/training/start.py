@@ -19,14 +19,13 @@ from proto_mtl_ros.training.config import DistillationConfig, ModelConfig, Train
 
 _LOG = logging.getLogger(__name__)
 
-_OF_A_TASK = re.compile(r"(decoders|krt|heads)\.(\d+)\.(.*)")
-_PROTOTYPES = "prototypes.vectors"
+_OF_A_TASK = re.compile(r"(decoders|heads)\.(\d+)\.(.*)")
 
 
 def starting_network(config: TrainConfig, tasks: Sequence[Task]) -> ProtoMTL:
     """Return the network as it is before the first step; ConfigError or BundleError where there is
     none."""
-    options = config.model.model_dump()
+    options = config.model.arguments
     options["backbone_weights"] = config.backbone_weights
     try:
         network = build_network(tasks, pretrained=config.start_from is None, **options)
@@ -44,7 +43,10 @@ def continued_from(config: TrainConfig, where: str) -> TrainConfig:
     what the bundle before it was to teach.
     """
     manifest = Bundle.load(where).manifest
-    own = {k: v for k, v in manifest.architecture.items() if k in ModelConfig.model_fields}
+    given = {k: v for k, v in manifest.architecture.items() if k not in ("tasks", "classes")}
+    if "slots" in given:  # a network of before 0.3: what today's has of it
+        given = {k: given[k] for k in ("backbone", "width") if k in given}
+    own = {k: given.pop(k) for k in ("backbone", "width", "retrieval") if k in given}
     height, width = manifest.input_size
     teachers = {
         task: where if teacher == config.start_from else teacher
@@ -56,7 +58,7 @@ def continued_from(config: TrainConfig, where: str) -> TrainConfig:
             "input_height": height,
             "input_width": width,
             "canonical_fx": manifest.canonical_fx,
-            "model": ModelConfig.model_validate(own),
+            "model": ModelConfig.model_validate({**own, "options": given}),
             **({"distillation": DistillationConfig(teachers=teachers)} if teachers else {}),
         }
     )
@@ -88,8 +90,6 @@ def _by_task(state: Mapping[str, Tensor], tasks: Sequence[str]) -> dict[str, Ten
         if match:
             part, place, rest = match.groups()
             named[f"{part}.{tasks[int(place)]}.{rest}"] = value
-        elif key == _PROTOTYPES:
-            named |= {f"prototypes.{task}": value[row] for row, task in enumerate(tasks)}
         else:
             named[key] = value
     return named

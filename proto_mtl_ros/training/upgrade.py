@@ -15,6 +15,7 @@ _REMOVED: dict[str, Any] = {
     "data.val_split": "val", "data.store": "auto", "loss.gradients": "sum", "loss.margin": 0.3,
     "loss.entropy_floor": 0.7, "loss.codebook_size": 512, "loss.codebook_width": 128,
     "loss.cross_task": 0.0, "loss.joint_task": 0.0, "loss.reconstruction": 0.0,
+    "model.slots": 4, "model.blocks": 1, "model.heads": 4,
     "optimiser.clip_norm": 1.0, "optimiser.freeze_backbone_norm": False,
 }  # fmt: skip
 """Key to what it was where nobody set it, and mostly still is."""

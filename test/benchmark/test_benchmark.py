@@ -23,15 +23,15 @@ PROTOCOL = {
         "input_height": 64,
         "input_width": 96,
         "epochs": 2,
-        "model": {"retrieval": "none", "width": 16, "heads": 2},
-        "loss": {"tke": 0.0, "tc": 0.0, "normals": 3.0},
+        "model": {"retrieval": "none", "width": 16},
+        "loss": {"answers": 0.0, "normals": 3.0},
     },
     "manifests": {"one_label": "manifests/one_label.csv", "all": None},
     "seeds": [0, 1],
     "methods": {
         "single_task": {"label": "single-task", "per_task": True},
         "multi_task": {"label": "multi-task"},
-        "ours": {"teachers": "single_task", "loss": {"tke": 0.1, "distillation": 1.0}},
+        "ours": {"teachers": "single_task", "loss": {"geometry": 0.1, "distillation": 1.0}},
     },
     "ablations": {
         "manifest": "one_label",
@@ -82,13 +82,15 @@ def test_a_row_is_the_base_with_its_own_keys_laid_over_it(tmp_path):
     by_key = {run.key: run for run in runs_of(_read(tmp_path, PROTOCOL))}
     ours = by_key["one_label/ours-all-seed1"].config({"depth": Path("d.ckpt")})
     assert (ours.seed, ours.data.manifest) == (1, "manifests/one_label.csv")
-    assert set(ours.loss.active) == {"tke", "distillation"} and ours.loss.weight("normals") == 3.0
+    assert (
+        set(ours.loss.active) == {"geometry", "distillation"} and ours.loss.weight("normals") == 3.0
+    )
     assert ours.distillation.teachers == {"depth": "d.ckpt"}
     assert "d.ckpt" not in json.dumps(recorded(ours))
     assert by_key["all/ours-all-seed0"].config().data.manifest is None
     alone = by_key["one_label/ablation/alone-all-seed0"]
     assert not alone.teachers
-    assert set(alone.config().loss.active) == {"tke"}
+    assert set(alone.config().loss.active) == {"geometry"}
 
 
 def test_only_takes_the_teachers_along_and_refuses_what_names_nothing(tmp_path):

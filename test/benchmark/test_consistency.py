@@ -45,7 +45,7 @@ def _out(frames, seed=0):
     pyramid = tuple(randn(frames, WIDTH, 64 // 2**k, 64 // 2**k) for k in range(1, 6))
     for tensor in (*raw.values(), *pyramid):
         tensor.requires_grad_(True)
-    return NetworkOutput(raw, randn(frames, 3, 8), None, pyramid)
+    return NetworkOutput(raw, pyramid)
 
 
 @pytest.fixture

@@ -43,7 +43,7 @@ def test_with_one_task_there_is_no_conflict_and_gradients_are_plain(pack, tmp_pa
         config = train_config(
             tasks=["segmentation"],
             model={"retrieval": "none"},
-            loss={"tke": 0.0, "tc": 0.0, **loss},
+            loss={"answers": 0.0, **loss},
         )
         return torch.load(train(config, pack, tmp_path / name, 1), weights_only=True)["state_dict"]
 
@@ -59,10 +59,9 @@ METHODS: dict[str, dict] = {
     "multi_task": {"model": {"retrieval": "none"}},
     "mtpsl": {"model": {"retrieval": "none"}, "loss": {"cross_task": 0.5}},
     "jtr": {"model": {"retrieval": "none"}, "loss": {"joint_task": 0.2}},
-    "paper": {"model": {"slots": 1},
+    "paper": {"model": {"retrieval": "prototypes", "options": {"slots": 1}},
               "loss": {"tke": 0.1, "tc": 0.1, "reconstruction": SMALL_CODEBOOK}},
-    "ours": {"model": {"slots": 4}, "loss": {"tke": 0.1, "tc": 0.1, "entropy": 0.1,
-                                             "geometry": 0.1}},
+    "ours": {"model": {}, "loss": {"answers": 0.3, "surface": 0.5, "geometry": 0.1}},
 }  # fmt: skip
 
 
@@ -75,7 +74,7 @@ def test_four_frames_can_be_learnt_by_heart(method, pack):
         input_width=64,
         **{key: value for key, value in row.items() if key == "tasks"},
         model={"width": 32, **row["model"]},
-        loss={"tke": 0.0, "tc": 0.0, **row.get("loss", {})},
+        loss={"answers": 0.0, **row.get("loss", {})},
         optimiser={"lr": 5e-3, "warmup_steps": 1, "decay_epochs": 10},
     )
     frames, _ = split_frames(config, pack)

@@ -16,7 +16,7 @@ from proto_mtl_ros.tasks import DEPTH
 @pytest.fixture
 def network() -> ProtoMTL:
     torch.manual_seed(0)
-    return ProtoMTL([DEPTH], width=16, slots=1, heads=2, blocks=0, head_width=8)
+    return ProtoMTL([DEPTH], width=16, head_width=8)
 
 
 @pytest.fixture

@@ -6,12 +6,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
 
-from proto_mtl_ros.model import ProtoMTL, build_from_manifest
+from proto_mtl_ros.model import ProtoMTL, build_from_manifest, build_network
+from proto_mtl_ros.model.answers import answers_of, assignment
 from proto_mtl_ros.model.backbones import build_backbone
 from proto_mtl_ros.model.deploy import DeployGraph
-from proto_mtl_ros.model.retrieval import TaskPrototypes, entropy
-from proto_mtl_ros.tasks import DEPTH, SEGMENTATION, TASKS
+from proto_mtl_ros.tasks import DEPTH, NORMALS, SEGMENTATION, TASKS
+
+STRIDES = (2, 4, 8, 16, 32)
+ANSWERS = {"segmentation": 39, "depth": 32, "normals": 48}
 
 
 @pytest.fixture(scope="module")
@@ -54,9 +58,8 @@ def test_raw_maps_have_stride_four_for_any_multiple_of_32(network, height, width
         out = network(torch.randn(1, 3, height, width))
     for task in TASKS.values():
         assert out.raw[task.name].shape == (1, task.channels, height // 4, width // 4)
-    tokens = height * width // 256
-    assert out.affinity.shape == (1, 3, tokens, 3)
-    assert out.pooled.shape[:2] == (1, 3)
+        assert out.features[task.name].shape[2:] == (height // 16, width // 16)
+    assert {name: logits.shape[1] for name, logits in out.logits.items()} == ANSWERS
     assert (out.raw["depth"] > 0).all()
 
 
@@ -70,7 +73,7 @@ def test_frames_of_a_batch_do_not_touch_each_other(network):
 
 
 def test_deployed_graph_of_two_tasks_gives_their_maps_only():
-    small = ProtoMTL([SEGMENTATION, DEPTH], width=16, slots=1, heads=2, head_width=8).eval()
+    small = ProtoMTL([SEGMENTATION, DEPTH], width=16, head_width=8).eval()
     graph = DeployGraph(small)
     with torch.no_grad():
         maps = graph(torch.zeros(1, 32, 64, 3, dtype=torch.uint8))
@@ -97,19 +100,59 @@ def test_deployed_graph_decodes_what_the_network_predicts(network):
     assert np.allclose(np.linalg.norm(normals.numpy(), axis=-1), 1, atol=1e-4)
 
 
-@pytest.mark.parametrize("slots", [1, 4])
-def test_affinity_is_soft_and_retrieval_is_a_mean_of_prototypes(slots):
+def test_what_the_heads_retrieve_is_a_mean_of_the_answers(network):
     torch.manual_seed(0)
-    prototypes = TaskPrototypes(3, slots, 16, 0.5)
-    tokens = torch.randn(2, 5, 16)
-    knowledge, affinity = prototypes.retrieve(tokens)
-    assert torch.allclose(affinity.sum(-1), torch.ones(2, 5))
-    similarity = prototypes.similarity(tokens)
-    within = torch.softmax(similarity / 0.5, -1)
-    expected = torch.einsum("bnt,bntm,tmd->bnd", affinity, within, prototypes.vectors)
-    assert torch.allclose(knowledge, expected, atol=1e-5)
-    # a token that equals a prototype cannot make the affinity one-hot
-    own = prototypes.affinity(prototypes.similarity(prototypes.vectors[0, 0])).detach()
-    assert own.argmax() == 0
-    assert float(own.max()) < 0.97
-    assert float(entropy(own)) > 0.1
+    pyramid = [torch.randn(1, c, 64 // s, 96 // s) for c, s in zip(network.channels, STRIDES)]
+    tokens = torch.randn(1, network.width, 4, 6)
+    for task, head in zip(TASKS.values(), network.heads):
+        with torch.no_grad():
+            h = head.features(tokens, pyramid)
+            logits = head.match(h)
+            found = head.retrieve(logits)
+        at = h[0, :, 3, 5]
+        cosine = F.cosine_similarity(at[None], head.keys.detach())
+        scale = float(head.log_scale.detach().exp())
+        assert torch.allclose(logits[0, :, 3, 5], scale * cosine, atol=1e-4)
+        weights = torch.softmax(scale * cosine, 0)
+        expected = weights @ answers_of(task)
+        if task is SEGMENTATION:  # up to a constant: the logarithm of probabilities
+            assert torch.allclose(found[0, :, 3, 5].softmax(0), expected, atol=1e-5)
+        else:
+            assert torch.allclose(found[0, :, 3, 5], expected, atol=1e-5)
+
+
+def test_the_answers_of_a_mirror_image_are_those_of_the_image_in_another_order():
+    vectors = answers_of(NORMALS)
+    assert torch.allclose(vectors.norm(dim=1), torch.ones(48), atol=1e-6)
+    mirrored = vectors * torch.tensor([-1.0, 1.0, 1.0])
+    assert torch.equal(mirrored, vectors.roll(24, 0))
+    # evenly spread: every direction that a camera sees has an answer within 20 degrees
+    seen = F.normalize(torch.randn(2000, 3), dim=1)
+    seen = seen[seen[:, 2] < 0]
+    assert float((seen @ vectors.t()).amax(1).min()) > np.cos(np.radians(25))
+
+
+@pytest.mark.parametrize("depth", [0.5, 1.7, 6.0])
+def test_a_depth_is_assigned_to_the_answers_around_it(depth):
+    answers = answers_of(DEPTH)
+    weights = assignment(DEPTH, torch.tensor([depth]), answers)
+    assert float(weights.sum()) == pytest.approx(1)
+    assert float((weights @ answers).exp()) == pytest.approx(depth, rel=0.02)
+    normal = F.normalize(torch.tensor([0.2, -0.5, -0.8]), dim=0)
+    mean = assignment(NORMALS, normal, answers_of(NORMALS)) @ answers_of(NORMALS)
+    assert float(F.cosine_similarity(mean, normal, dim=0)) > np.cos(np.radians(6))
+
+
+def test_a_network_without_answers_predicts_with_its_last_layer():
+    plain = build_network([DEPTH, SEGMENTATION], "none", width=16, head_width=8).eval()
+    with torch.no_grad():
+        out = plain(torch.randn(1, 3, 64, 64))
+    assert out.logits == {} and not any("keys" in name for name in plain.state_dict())
+    assert float(out.raw["depth"].median()) == pytest.approx(3, rel=0.2)  # a typical distance
+
+
+def test_a_network_of_an_older_release_is_refused_in_one_line():
+    old = {"tasks": ["depth"], "width": 16, "slots": 4, "retrieval": "prototypes", "heads": 2}
+    with pytest.raises(ValueError, match="before 0.3.*onnxruntime, openvino or tensorrt") as caught:
+        build_from_manifest(old)
+    assert "\n" not in str(caught.value)

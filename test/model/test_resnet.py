@@ -101,7 +101,7 @@ def test_a_checkpoint_gives_the_published_features(state, checkpoint):
 
 
 def test_images_are_normalised_as_torchvision_does():
-    network = ProtoMTL([DEPTH], backbone="resnet18", width=16, heads=2, slots=1)
+    network = ProtoMTL([DEPTH], backbone="resnet18", width=16)
     image = torch.tensor([[[[0, 128, 255]]]], dtype=torch.uint8)
     mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
     expected = (image[0, 0, 0] / 255.0 - mean) / std
@@ -114,7 +114,7 @@ def test_weights_are_read_from_safetensors_as_well(tmp_path):
     path = tmp_path / "weights.safetensors"
     save_file(saved.state_dict(), path)
     network = ProtoMTL(
-        [SEGMENTATION], backbone="resnet18", width=16, heads=2, slots=1,
+        [SEGMENTATION], backbone="resnet18", width=16,
         pretrained=True, backbone_weights=str(path),
     )  # fmt: skip
     for key, value in saved.state_dict().items():
@@ -160,7 +160,7 @@ def test_a_wrong_file_is_refused_and_the_key_named(state, checkpoint, tmp_path):
 def test_a_bundle_does_not_ask_for_the_file_it_was_started_from():
     network = build_from_manifest(
         {
-            "tasks": ["depth"], "backbone": "resnet18", "width": 16, "heads": 2,
+            "tasks": ["depth"], "backbone": "resnet18", "width": 16,
             "backbone_weights": "/nowhere.pth",
         }
     )  # fmt: skip

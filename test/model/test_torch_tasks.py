@@ -113,7 +113,7 @@ def test_a_task_of_yes_or_no_is_learnt_taught_and_deployed():
     loss = kind.disagreement(raw, kind.map(raw))
     assert loss.flatten().tolist() == pytest.approx([0, math.log(2), 0], abs=1e-6)
     assert float(kind.disagreement(-raw, kind.map(raw)).sum()) > 39
-    network = ProtoMTL([DEPTH, EDGES], width=16, slots=1, heads=2, head_width=8).eval()
+    network = ProtoMTL([DEPTH, EDGES], width=16, head_width=8).eval()
     graph = DeployGraph(network)
     with torch.no_grad():
         _, edges = graph(torch.zeros(1, 32, 64, 3, dtype=torch.uint8))

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -120,12 +121,14 @@ def test_a_graph_of_the_first_release_gives_the_same_maps(backend: str) -> None:
     assert list(predictor(images[0])) == ["segmentation", "confidence", "depth", "normals"]
 
 
-def test_a_network_of_the_first_release_is_built_with_the_same_weights() -> None:
-    torch = pytest.importorskip("torch", reason="torch is not installed")
-    from proto_mtl_ros.model import build_from_manifest
-
-    stored = json.loads((SUPPORT / "first_release_network.json").read_text())
-    with torch.device("meta"):
-        network = build_from_manifest(stored["architecture"])
-    shapes = {name: list(value.shape) for name, value in network.state_dict().items()}
-    assert shapes == stored["shapes"]
+def test_a_network_of_the_first_release_is_refused_by_torch_in_one_line(tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="torch is not installed")
+    stored = json.loads((SUPPORT / "first_release" / "model.json").read_text())
+    stored["architecture"] = {"tasks": stored["tasks"], "classes": stored["classes"], "slots": 4}
+    shutil.copytree(SUPPORT / "first_release", tmp_path / "old")
+    (tmp_path / "old" / "model.json").write_text(json.dumps(stored))
+    with pytest.raises(
+        EngineError, match="before 0.3.*onnxruntime, openvino or tensorrt"
+    ) as caught:
+        proto_mtl_ros.load(str(tmp_path / "old"), "torch", "cpu")
+    assert "\n" not in str(caught.value)

@@ -170,7 +170,7 @@ def safetensors_header(entries: dict[str, object], data: bytes = b"") -> bytes:
 )  # fmt: skip
 def test_weights_that_state_what_they_are_not_are_refused(content: bytes, tmp_path: Path) -> None:
     pytest.importorskip("torch")
-    architecture = {"tasks": ["depth"], "width": 16, "heads": 2, "head_width": 8}
+    architecture = {"tasks": ["depth"], "width": 16, "head_width": 8}
     refusal(bundle_of(tmp_path / "evil", architecture, weights__safetensors=content), "torch")
 
 

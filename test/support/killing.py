@@ -44,7 +44,7 @@ TRAINING = {
     "input_width": 64,
     "threads": 1,
     "epochs": 4,
-    "model": {"width": 16, "slots": 2, "heads": 2},
+    "model": {"width": 16},
     "data": {"held_out_blocks": 1, "held_out_length": 2, "manifest": "manifests/one_label.csv"},
     "optimiser": {"batch": 4, "warmup_steps": 2, "decay_epochs": 1},
 }

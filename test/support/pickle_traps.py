@@ -75,7 +75,7 @@ def _in_bundle(name: str, content: bytes, folder: Path) -> Path:
     bundle.mkdir(exist_ok=True)
     (bundle / name).write_bytes(content)
     stated = json.loads(tiny_manifest().to_json())
-    stated["architecture"] = {"tasks": ["depth"], "width": 16, "heads": 2, "head_width": 8}
+    stated["architecture"] = {"tasks": ["depth"], "width": 16, "head_width": 8}
     stated["files"] = {name: hashlib.sha256(content).hexdigest()}
     (bundle / "model.json").write_text(json.dumps(stated))
     return bundle

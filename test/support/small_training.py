@@ -13,7 +13,8 @@ import yaml
 from torch.nn import functional as F
 
 import benchmark.methods  # noqa: F401  configurations may name them
-from proto_mtl_ros.model.network import NetworkOutput, ProtoMTL
+from benchmark.methods.krt import PaperMTL, PaperOutput
+from proto_mtl_ros.model.answers import answers_of
 from proto_mtl_ros.tasks import NYU13, TASKS
 from proto_mtl_ros.training.auxiliary import AUXILIARY_LOSSES, AuxiliaryLoss, Setup
 from proto_mtl_ros.training.auxiliary.auxiliary_loss import (
@@ -38,7 +39,7 @@ CONFIG: dict[str, Any] = {
     "input_width": 96,
     "epochs": 3,
     "threads": 1,
-    "model": {"width": 16, "slots": 2, "heads": 2},
+    "model": {"width": 16},
     "data": {"held_out_blocks": 1, "held_out_length": 2, "manifest": "manifests/one_label.csv"},
     "optimiser": {"batch": 4, "warmup_steps": 2, "decay_epochs": 1},
 }
@@ -81,9 +82,9 @@ def learn_by_heart(
     return module, batch, supervised
 
 
-def small_network(**options: Any) -> ProtoMTL:
+def small_network(**options: Any) -> PaperMTL:
     torch.manual_seed(0)
-    return ProtoMTL(ALL, **{"width": WIDTH, "slots": 2, "heads": 2, "head_width": 8, **options})
+    return PaperMTL(ALL, **{"width": WIDTH, "slots": 2, "heads": 2, "head_width": 8, **options})
 
 
 def made(name: str, network: Any = None, weights: Any = None, **options: Any) -> AuxiliaryLoss:
@@ -95,7 +96,7 @@ def made(name: str, network: Any = None, weights: Any = None, **options: Any) ->
     return kind(Setup(ALL, network, section, weights, frozenset(TASKS)))
 
 
-def output(frames: int, dtype: torch.dtype = torch.float32) -> NetworkOutput:
+def output(frames: int, dtype: torch.dtype = torch.float32) -> PaperOutput:
     """Return an output that a network could give, whose parts need a gradient."""
     generator = torch.Generator().manual_seed(1)
 
@@ -113,9 +114,14 @@ def output(frames: int, dtype: torch.dtype = torch.float32) -> NetworkOutput:
     affinity = randn(frames, 3, 4, 3).softmax(-1)
     pooled = randn(frames, 3, WIDTH)
     features = {task.name: randn(frames, WIDTH, FINE, FINE) for task in ALL}
-    for tensor in (*raw.values(), *features.values(), pooled, affinity):
+    logits = {
+        task.name: randn(frames, len(answers), COARSE, COARSE)
+        for task in ALL
+        if (answers := answers_of(task)) is not None
+    }
+    for tensor in (*raw.values(), *features.values(), *logits.values(), pooled, affinity):
         tensor.requires_grad_(True)
-    return NetworkOutput(raw, pooled, affinity, pyramid, features)
+    return PaperOutput(raw, pyramid, features, logits, pooled, affinity)
 
 
 def batch(

@@ -15,21 +15,17 @@ from hypothesis import strategies as st
 from small_training import WIDTH, batch, made, output, small_network, train_config
 from torch.nn import functional as F
 
+from benchmark.methods.krt import TaskPrototypes, entropy
+from benchmark.methods.prototype_knowledge import consistency, entropy_floor, knowledge_embedding
 from proto_mtl_ros import plugins
 from proto_mtl_ros.errors import ConfigError
 from proto_mtl_ros.geometry import Camera
 from proto_mtl_ros.geometry.normals import depth_to_normals
 from proto_mtl_ros.model.network import NetworkOutput
-from proto_mtl_ros.model.retrieval import TaskPrototypes, entropy
 from proto_mtl_ros.tasks import NYU13
 from proto_mtl_ros.training.auxiliary import AUXILIARY_LOSSES
 from proto_mtl_ros.training.auxiliary.auxiliary_loss import TEACHER, TEACHER_FEATURES
 from proto_mtl_ros.training.auxiliary.geometry import depth_normals
-from proto_mtl_ros.training.auxiliary.prototype_knowledge import (
-    consistency,
-    entropy_floor,
-    knowledge_embedding,
-)
 from proto_mtl_ros.training.module import MultiTaskModule
 
 
@@ -39,7 +35,13 @@ def network():
 
 
 def _gradients(out: NetworkOutput) -> list[Any]:
-    every = (*out.raw.values(), *out.features.values(), out.pooled, out.affinity)
+    every = (
+        *out.raw.values(),
+        *out.features.values(),
+        *out.logits.values(),
+        out.pooled,
+        out.affinity,
+    )
     return [tensor.grad for tensor in every if tensor.grad is not None]
 
 
@@ -87,12 +89,14 @@ def test_geometry_without_a_valid_pixel_leaves_labelled_frames_alone(network):
     assert all(torch.count_nonzero(gradient) == 0 for gradient in _gradients(out))
 
 
-@pytest.mark.parametrize("name", ["geometry", "distillation", "feature_distillation"])
+@pytest.mark.parametrize(
+    "name", ["geometry", "surface", "answers", "distillation", "feature_distillation"]
+)
 def test_gradient_of_terms_on_maps_equals_finite_differences(name, network):
     term = made(name, network).double()
     out = output(2, torch.float64)
     frames = batch([[True, True, False], [False, False, True]], dtype=torch.float64)
-    moved = "features" if name == "feature_distillation" else "raw"
+    moved = {"feature_distillation": "features", "answers": "logits"}.get(name, "raw")
     names = list(getattr(out, moved))
 
     def value(*maps):
@@ -183,7 +187,7 @@ def test_a_teacher_of_frequent_classes_and_the_logit_adjustment_agree():
     """Adjusted logits that equal the teacher's posterior are a minimum, the plain ones are not."""
     counts = torch.tensor([10.0 ** (3 + index % 3) for index in range(13)])
     config = train_config(
-        loss={"distillation": 1.0, "logit_adjustment": 1.0, "tke": 0, "tc": 0, "depth": 0},
+        loss={"distillation": 1.0, "logit_adjustment": 1.0, "answers": 0, "depth": 0},
         distillation={"teachers": {"segmentation": "none.ckpt"}},
     )
     module = MultiTaskModule(config, 10, NYU13, counts)
@@ -267,7 +271,7 @@ def test_an_auxiliary_loss_from_outside_is_one_file(tmp_path, monkeypatch):
     monkeypatch.setattr(plugins, "load", plugins.load.__wrapped__)  # as in a new process
     known = dict(AUXILIARY_LOSSES)
     try:
-        config = train_config(loss={"flatness": {"weight": 0.5, "power": 2.0}, "tke": 0, "tc": 0})
+        config = train_config(loss={"flatness": {"weight": 0.5, "power": 2.0}, "answers": 0})
         out = output(1)
         _, extra, values = MultiTaskModule(config, 10).losses(batch([[True, True, True]]), out)
         depth = out.raw["depth"].detach()

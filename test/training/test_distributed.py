@@ -22,7 +22,8 @@ pytestmark = pytest.mark.timeout(600)
 TINY: dict[str, Any] = {
     "input_width": 64,
     "epochs": 2,
-    "loss": {"tke": 0.1, "tc": 0.5, "entropy": 0.5, "geometry": 0.5},
+    "model": {"retrieval": "prototypes", "width": 16, "options": {"slots": 2, "heads": 2}},
+    "loss": {"answers": 0.0, "tke": 0.1, "tc": 0.5, "entropy": 0.5, "geometry": 0.5},
     "optimiser": {"batch": 4, "warmup_steps": 1, "lr": 1e-3, "freeze_norm": True},
 }
 
@@ -30,7 +31,7 @@ TINY: dict[str, Any] = {
 # Lightning starts the second process by it
 PROGRAM = """
 from proto_mtl_ros.cli.main import main
-from proto_mtl_ros.training.auxiliary import prototype_knowledge
+from benchmark.methods import prototype_knowledge
 
 prototype_knowledge._FLOOR = 1.5
 main()

@@ -154,7 +154,7 @@ def test_a_run_is_continued_from_another_bundle_with_all_that_must_fit(tmp_path)
                 "name": "other",
                 "input_size": (96, 128),
                 "canonical_fx": 111.0,
-                "architecture": {**shipped.manifest.architecture, "width": 64, "slots": 2},
+                "architecture": {**shipped.manifest.architecture, "width": 64},
             }
         ),
         {"weights.safetensors": shipped.weights_path},
@@ -165,7 +165,7 @@ def test_a_run_is_continued_from_another_bundle_with_all_that_must_fit(tmp_path)
     assert found.start_from == found.distillation.teachers["segmentation"] == str(other.path)
     assert found.distillation.teachers["depth"] == "runs/depth/last.ckpt"
     assert (found.input_height, found.input_width, found.canonical_fx) == (96, 128, 111.0)
-    assert (found.model.width, found.model.slots) == (64, 2)
+    assert (found.model.width, found.model.retrieval) == (64, "answers")
     # and what is written down can be read as a configuration
     (tmp_path / "config.json").write_text(found.model_dump_json())
     assert TrainConfig.read(tmp_path / "config.json") == found

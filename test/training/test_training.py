@@ -135,7 +135,7 @@ def depth_run(pack, tmp_path_factory) -> Path:
     config = train_config(
         tasks=["depth"],
         model={"retrieval": "none"},
-        loss={"tke": 0.0, "tc": 0.0},
+        loss={"answers": 0.0},
         optimiser={"batch": 2, "accumulate": 2},
     )
     folder = tmp_path_factory.mktemp("depth")

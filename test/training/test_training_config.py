@@ -20,7 +20,7 @@ from proto_mtl_ros.training.trainer import check_division, train, training_store
 from proto_mtl_ros.training.upgrade import upgraded
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-PLAIN = {"tke": 0.0, "tc": 0.0}
+PLAIN = {"answers": 0.0}
 
 
 @pytest.mark.parametrize(
@@ -32,10 +32,13 @@ PLAIN = {"tke": 0.0, "tc": 0.0}
         ({"input_height": 60}, "input_height"),
         ({"tasks": ["segmentation", "smell"]}, "tasks: unknown 'smell'; there are segmentation"),
         ({"model": {"backbone": "vgg"}}, "model.backbone: unknown 'vgg'; there are efficientnet"),
-        ({"model": {"retrieval": "all"}}, "model.retrieval: unknown 'all'; there are prototypes"),
+        (
+            {"model": {"retrieval": "all"}},
+            "model.retrieval: unknown 'all'; there are answers",
+        ),
         ({"loss": {"weighting": "dwaa"}}, "loss.weighting: unknown 'dwaa'; there are equal"),
         ({"loss": {"tkee": 0.1}}, "loss: 'tkee' is neither a task nor .*, did you mean `tke`?"),
-        ({"loss": {"tke": -0.1}}, "loss: tke.weight: .*greater than or equal to 0"),
+        ({"loss": {"answers": -0.1}}, "loss: answers.weight: .*greater than or equal to 0"),
         (
             {"loss": {"reconstruction": {"weight": 1, "codes": 4}}},
             "unknown key `reconstruction.codes`",
@@ -61,8 +64,6 @@ def test_bad_configuration_is_refused_and_named(tmp_path, change, said):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"model": {"width": 20, "heads": 3}}, "model.heads"),
-        ({"model": {"retrieval": "none"}, "loss": {"tke": 0.1}}, "loss.tc needs model.retrieval"),
         ({"tasks": ["depth"], "loss": {"geometry": 1.0}}, "loss.geometry needs the task normals"),
         ({"loss": {"distillation": 1.0}}, "loss.distillation needs distillation.teachers"),
         ({"loss": {"feature_distillation": 1.0}}, "loss.feature_distillation needs"),
@@ -96,12 +97,12 @@ def test_fp16_without_a_gpu_is_refused_before_anything_is_trained(tmp_path):
 
 def test_what_a_run_wrote_down_is_read_as_it_was_meant():
     """Its own dump, and that of the first release, whose options are constants now."""
-    config = train_config(loss={"tke": 0.0, "geometry": 0.5, "depth": 3.0}, tasks=["depth"])
+    config = train_config(loss={"surface": 0.0, "geometry": 0.5, "depth": 3.0}, tasks=["depth"])
     assert TrainConfig.model_validate(config.model_dump(mode="json")) == config
-    assert set(config.loss.active) == {"tc", "geometry"}
+    assert set(config.loss.active) == {"answers", "geometry"}
     assert [config.loss.weight(name) for name in ("depth", "normals")] == [3.0, 2.0]
     first = settings(
-        loss={"tke": 0.0, "tc": 0.1, "geometry": 0.5, "depth": 3.0, "cross_task": 0.0,
+        loss={"geometry": 0.5, "depth": 3.0, "cross_task": 0.0,
               "gradients": "sum", "margin": 0.3, "codebook_size": 512},
         model={"attention": "softmax", "head_width": 48},
         stages=[{"epochs": 3, "height": 64, "width": 96}],

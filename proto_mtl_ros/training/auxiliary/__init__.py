@@ -5,7 +5,6 @@ from proto_mtl_ros.training.auxiliary import (  # noqa: F401  they register them
     answers,
     distillation,
     geometry,
-    prototype_knowledge,
     surface,
 )
 from proto_mtl_ros.training.auxiliary.auxiliary_loss import (

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from proto_mtl_ros.model.answers import assignment
+from proto_mtl_ros.model.answers import answers_of, assignment
 from proto_mtl_ros.model.network import NetworkOutput
 from proto_mtl_ros.model.torch_tasks import RAW_STRIDE
 from proto_mtl_ros.tasks import Categorical
-from proto_mtl_ros.training.auxiliary.auxiliary_loss import AuxiliaryLoss, Setup, auxiliary_loss
+from proto_mtl_ros.training.auxiliary.auxiliary_loss import AuxiliaryLoss, auxiliary_loss
 
 
 @auxiliary_loss("answers")
@@ -22,15 +22,7 @@ class AnswerAssignment(AuxiliaryLoss):
     for regressions; each frame counts T / n_b, as in the supervised loss."""
 
     title = "assignment of labels to answers"
-
-    def __init__(self, setup: Setup) -> None:
-        super().__init__(setup)
-        # not a list of modules: they belong to the network
-        self._heads = {
-            task.name: head
-            for task, head in zip(setup.tasks, setup.network.heads, strict=True)
-            if getattr(head, "answers", None) is not None and not isinstance(task, Categorical)
-        }
+    default = 0.3
 
     def forward(self, batch: dict[str, Any], out: NetworkOutput) -> Tensor:
         labelled = batch["labelled"]
@@ -38,16 +30,18 @@ class AnswerAssignment(AuxiliaryLoss):
         total = out.raw[self.tasks[0].name].sum() * 0.0
         for index, task in enumerate(self.tasks):
             has = labelled[:, index]
-            if task.name not in self._heads or not bool(has.any()):
+            answers = answers_of(task)
+            if task.name not in out.logits or answers is None or not bool(has.any()):
+                continue
+            if isinstance(task, Categorical):  # their sums are what the supervised loss looks at
                 continue
             label = batch[task.name][has][:, ::2, ::2]  # every second pixel tells enough of a cell
-            answers = self._heads[task.name].answers
             if label.ndim == 3:
                 label = label[..., None]
                 valid = torch.isfinite(label) & (label > 0)
             else:
                 valid = label.square().sum(-1, keepdim=True) > 0.25
-            wanted = assignment(task, torch.where(valid, label, 1.0), answers) * valid
+            wanted = assignment(task, torch.where(valid, label, 1.0), answers.to(label)) * valid
             share = F.avg_pool2d(valid.permute(0, 3, 1, 2).float(), RAW_STRIDE // 2)
             wanted = F.avg_pool2d(wanted.permute(0, 3, 1, 2), RAW_STRIDE // 2)
             wanted = wanted / share.clamp_min(1e-6)

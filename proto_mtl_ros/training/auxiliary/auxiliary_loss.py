@@ -59,7 +59,6 @@ class AuxiliaryLoss(nn.Module):
     Options: ClassVar[type[Options]] = Options
     default: ClassVar[float] = 0.0
     adjusted: ClassVar[bool] = False
-    needs_prototypes: ClassVar[bool] = False
     needs_tasks: ClassVar[frozenset[str]] = frozenset()
     least_tasks: ClassVar[int] = 1
     wants: ClassVar[frozenset[str]] = frozenset()

@@ -74,7 +74,7 @@ class FeatureDistillation(AuxiliaryLoss):
         )
 
     def forward(self, batch: dict[str, Any], out: NetworkOutput) -> Tensor:
-        total = out.pooled.sum() * 0.0
+        total = out.raw[next(iter(out.raw))].sum() * 0.0
         for name, adapter in self.adapters.items():
             teacher = batch[f"{TEACHER_FEATURES}{name}"].permute(0, 3, 1, 2)
             total = total + (adapter(out.features[name]) - teacher).square().mean()

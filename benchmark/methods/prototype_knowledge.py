@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from benchmark.methods.krt import PaperMTL, PaperOutput, TaskPrototypes, entropy
+from proto_mtl_ros.errors import ConfigError
 from proto_mtl_ros.model.network import NetworkOutput
-from proto_mtl_ros.model.retrieval import TaskPrototypes, entropy
 from proto_mtl_ros.training.auxiliary.auxiliary_loss import AuxiliaryLoss, Setup, auxiliary_loss
 from proto_mtl_ros.training.processes import gathered
 
@@ -72,16 +73,16 @@ class TaskKnowledgeEmbedding(AuxiliaryLoss):
     """TKE, see ``knowledge_embedding``."""
 
     title = "TKE"
-    default = 0.1
-    needs_prototypes = True
 
     def __init__(self, setup: Setup) -> None:
         super().__init__(setup)
-        assert setup.network.prototypes is not None, "config.py refuses such a configuration"
+        if not isinstance(setup.network, PaperMTL) or setup.network.prototypes is None:
+            raise ConfigError("loss.tke needs model.retrieval: prototypes; set it to 0")
         # in a tuple: the prototypes are the network's, not this module's
         self._prototypes = (setup.network.prototypes,)
 
     def forward(self, batch: dict[str, Any], out: NetworkOutput) -> Tensor:
+        assert isinstance(out, PaperOutput)
         return knowledge_embedding(out.pooled, self._prototypes[0])
 
 
@@ -90,10 +91,9 @@ class TaskConsistency(AuxiliaryLoss):
     """TC, see ``consistency``; the triplets see the frames of all processes."""
 
     title = "TC"
-    default = 0.1
-    needs_prototypes = True
 
     def forward(self, batch: dict[str, Any], out: NetworkOutput) -> Tensor:
+        assert isinstance(out, PaperOutput)
         return consistency(gathered(out.pooled))
 
 
@@ -102,8 +102,7 @@ class EntropyFloor(AuxiliaryLoss):
     """See ``entropy_floor``; the mean is over the frames of all processes."""
 
     title = "entropy floor"
-    needs_prototypes = True
 
     def forward(self, batch: dict[str, Any], out: NetworkOutput) -> Tensor:
-        assert out.affinity is not None
+        assert isinstance(out, PaperOutput)
         return entropy_floor(gathered(out.affinity), _FLOOR)

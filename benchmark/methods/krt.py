@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The knowledge-retrieval transformer (KRT) block.
+"""The paper's network: prototypes, affinity, retrieval, and the knowledge-retrieval transformer.
+
+A KRT block computes
 
     x = f^t + SelfAttention(LN(f^t))                  within one task's tokens
     x = x + CrossAttention(LN(x), LN(f^ta))           query f^t, key and value f^ta
@@ -11,9 +13,15 @@ depthwise 3x3 convolution, so any input size works.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from proto_mtl_ros.model.network import NetworkOutput, ProtoMTL, network
+from proto_mtl_ros.tasks import Task
 
 
 class TaskPrototypes(nn.Module):
@@ -120,3 +128,94 @@ class KnowledgeRetrievalBlock(nn.Module):
             x = x + self.cross_attention(self.norm_query(x), self.norm_knowledge(knowledge))
         x = x + self.ffn(self.norm_ffn(x))
         return x.transpose(1, 2).unflatten(2, (height, width))
+
+
+@dataclass
+class PaperOutput(NetworkOutput):
+    """The output of a network with prototypes.
+
+    Attributes:
+        pooled: [B, T, d], the mean over each task's tokens f^t; what TKE and TC look at.
+        affinity: [B, T, N, T], token-level affinity of each task's tokens to every task; empty for
+            a network without prototypes.
+    """
+
+    pooled: Tensor = field(default_factory=lambda: torch.zeros(0))
+    affinity: Tensor = field(default_factory=lambda: torch.zeros(0))
+
+
+@network("prototypes")
+class PaperMTL(ProtoMTL):
+    """Prototypes, ``slots`` of each task, and ``blocks`` KRT blocks before each head.
+
+    Variants override ``retrieve``, ``enter`` or ``block``.
+    """
+
+    answered = False
+    has_prototypes = True
+    block = KnowledgeRetrievalBlock
+
+    def __init__(
+        self,
+        tasks: Sequence[Task],
+        *,
+        slots: int = 4,
+        temperature: float = 0.5,
+        blocks: int = 1,
+        heads: int = 4,
+        ffn_expansion: int = 4,
+        **options: object,
+    ) -> None:
+        super().__init__(tasks, **options)  # type: ignore[arg-type]
+        cross = self.has_prototypes
+        self.prototypes = (
+            TaskPrototypes(len(tasks), slots, self.width, temperature) if cross else None
+        )
+        self.krt = nn.ModuleList(
+            nn.ModuleList(
+                self.block(self.width, heads, ffn_expansion, cross) for _ in range(blocks)
+            )
+            for _ in tasks
+        )
+
+    def retrieve(self, tokens: Tensor, index: int) -> tuple[Tensor, Tensor]:
+        """Return knowledge [B, N, d] and affinity [B, N, T] for the tokens of task ``index``."""
+        assert self.prototypes is not None
+        return self.prototypes.retrieve(tokens)
+
+    def enter(self, features: Tensor, index: int, raw: dict[str, Tensor]) -> Tensor:
+        """Return what the KRT blocks of task ``index`` read, [B, d, h, w].
+
+        Called after the prototypes have looked: a constant that were added before would tell the
+        task without the decoder having learnt anything. ``raw`` has the tasks before this one.
+        """
+        return features
+
+    def forward(self, image: Tensor) -> PaperOutput:
+        pyramid = tuple(self.backbone(image))
+        out = PaperOutput({}, pyramid)
+        pooled, affinities = [], []
+        for index, name in enumerate(self.names):
+            features = self.decoders[index](pyramid)
+            tokens = features.flatten(2).transpose(1, 2)
+            knowledge = None
+            if self.prototypes is not None:
+                knowledge, affinity = self.retrieve(tokens, index)
+                affinities.append(affinity)
+            features = self.enter(features, index, out.raw)
+            for block in self.krt[index]:  # type: ignore[attr-defined]
+                features = block(features, knowledge)
+            out.features[name] = features
+            out.raw[name], _ = self.heads[index](features, pyramid)
+            pooled.append(tokens.mean(1))
+        out.pooled = torch.stack(pooled, 1)
+        if affinities:
+            out.affinity = torch.stack(affinities, 1)
+        return out
+
+
+@network("self_attention")
+class SelfAttentionMTL(PaperMTL):
+    """The same without prototypes and cross-attention: the baselines of release 0.1."""
+
+    has_prototypes = False

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Kinds of retrieval: none, and those that the benchmark brings: one-hot, linear, class chain."""
+"""Kinds of retrieval that the benchmark brings: the paper's, one-hot, linear, class chain."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import pytest
 import torch
 
 import benchmark.methods  # noqa: F401  the rivals register themselves
+from benchmark.methods.krt import TaskPrototypes, entropy
 from benchmark.methods.retrievals import ClassChain, linear_attention
-from proto_mtl_ros.model import ProtoMTL, build_from_manifest, build_network
+from proto_mtl_ros.model import ProtoMTL, build_network
 from proto_mtl_ros.model.backbones import BACKBONES
 from proto_mtl_ros.model.network import NETWORKS
 from proto_mtl_ros.tasks import DEPTH, NORMALS, SEGMENTATION, TASKS
@@ -43,10 +44,12 @@ def tiny(monkeypatch):
     """Build a tiny network of all tasks with the given options, always from the same seed."""
     monkeypatch.setitem(BACKBONES, "tiny", lambda pretrained, weights: TinyBackbone())
 
-    def build(tasks=ALL_TASKS, **options) -> ProtoMTL:
+    def build(tasks=ALL_TASKS, retrieval="prototypes", **options) -> ProtoMTL:
         torch.manual_seed(0)
-        sizes = {"width": 16, "slots": 2, "heads": 2, "head_width": 8}
-        return build_network(tasks, backbone="tiny", **sizes, **options)
+        sizes = {"width": 16, "head_width": 8}
+        if retrieval not in ("answers", "none"):
+            sizes |= {"slots": 2, "heads": 2}
+        return build_network(tasks, retrieval, backbone="tiny", **sizes, **options)
 
     return build
 
@@ -64,15 +67,30 @@ def test_no_parameter_of_any_variant_is_unused(tiny, retrieval):
     assert [name for name, p in network.named_parameters() if p.grad is None] == []
 
 
-def test_a_network_without_retrieval_is_the_same_less_prototypes_and_cross_attention(tiny):
-    full, baseline = tiny(), tiny(retrieval="none")
+def test_the_baselines_of_the_first_release_have_no_prototypes_and_no_cross_attention(tiny):
+    full, baseline = tiny(), tiny(retrieval="self_attention")
     removed = set(full.state_dict()) - set(baseline.state_dict())
-    assert set(baseline.state_dict()) < set(full.state_dict())
     own = ("prototypes.", "cross_attention.", "norm_query.", "norm_knowledge.")
     assert removed == {key for key in full.state_dict() if any(part in key for part in own)}
-    assert baseline.prototypes is None
     out = baseline(IMAGE)
-    assert out.affinity is None and out.pooled.shape == (2, 3, 16)
+    assert out.affinity.numel() == 0 and out.pooled.shape == (2, 3, 16)
+
+
+@pytest.mark.parametrize("slots", [1, 4])
+def test_affinity_is_soft_and_retrieval_is_a_mean_of_prototypes(slots):
+    torch.manual_seed(0)
+    prototypes = TaskPrototypes(3, slots, 16, 0.5)
+    tokens = torch.randn(2, 5, 16)
+    knowledge, affinity = prototypes.retrieve(tokens)
+    assert torch.allclose(affinity.sum(-1), torch.ones(2, 5))
+    within = torch.softmax(prototypes.similarity(tokens) / 0.5, -1)
+    expected = torch.einsum("bnt,bntm,tmd->bnd", affinity, within, prototypes.vectors)
+    assert torch.allclose(knowledge, expected, atol=1e-5)
+    # a token that equals a prototype cannot make the affinity one-hot
+    own = prototypes.affinity(prototypes.similarity(prototypes.vectors[0, 0])).detach()
+    assert own.argmax() == 0
+    assert float(own.max()) < 0.97
+    assert float(entropy(own)) > 0.1
 
 
 def test_frozen_one_hot_affinity_shows_a_task_its_own_prototypes_only(tiny):
@@ -161,12 +179,3 @@ def test_a_class_chain_that_leads_nowhere_is_refused(tiny, tasks):
 def test_an_unknown_retrieval_is_named(tiny):
     with pytest.raises(ValueError, match="unknown retrieval 'some'.*one_hot"):
         tiny(retrieval="some")
-
-
-def test_bundles_of_the_first_release_are_built_unless_they_have_what_is_gone():
-    options = {"tasks": ["depth"], "width": 16, "heads": 2, "head_width": 8}
-    network = build_from_manifest({**options, "attention": "softmax", "class_chain": False})
-    assert network.names == ("depth",)
-    for gone in ({"attention": "linear"}, {"class_chain": True}):
-        with pytest.raises(ValueError, match="is no longer part of the network"):
-            build_from_manifest({**options, **gone})

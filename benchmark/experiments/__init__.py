@@ -1,2 +1,0 @@
-# SPDX-License-Identifier: Apache-2.0
-"""Experiments about task prototypes: candidate retrievals on one distilled recipe."""
