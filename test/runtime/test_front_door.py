@@ -127,6 +127,7 @@ def test_a_network_of_the_first_release_is_refused_by_torch_in_one_line(tmp_path
     stored["architecture"] = {"tasks": stored["tasks"], "classes": stored["classes"], "slots": 4}
     shutil.copytree(SUPPORT / "first_release", tmp_path / "old")
     (tmp_path / "old" / "model.json").write_text(json.dumps(stored))
+    (tmp_path / "old" / "weights.safetensors").write_bytes(b"its own")
     with pytest.raises(
         EngineError, match="before 0.3.*onnxruntime, openvino or tensorrt"
     ) as caught:
