@@ -75,5 +75,5 @@ def test_damaged_inputs_are_taken_or_refused(
     record_fault(
         "parsers", f"damaged files: {target}", tried=tried, valid=valid,
         seen="read as if undamaged, or one line that the undamaged file does not get"
-        + f"; beside them {of_findings} changes of files that are refused undamaged" * (of_findings > 0),
+        f"; beside them {of_findings} changes of files that are refused undamaged",
     )  # fmt: skip
