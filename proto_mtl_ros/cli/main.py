@@ -48,6 +48,7 @@ GROUPS = {
     "Use": {
         "node": "Run the ROS 2 perception node.",
         "demo": "Play a recording through the node and write a report.",
+        "predict": "Write what a model sees in images, videos, bags.",
         "bag": "Look into a recording, evaluate, replay, learn from it.",
         "engine": "Build engines ahead of time, check those of this machine.",
     },
