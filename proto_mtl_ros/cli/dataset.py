@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +11,7 @@ import typer
 
 from proto_mtl_ros.cli import comma_list
 from proto_mtl_ros.cli.group import command_group
+from proto_mtl_ros.cli.terminal import echo, progress_bar
 from proto_mtl_ros.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -93,16 +92,16 @@ def convert(
             written = write_folder(source, out, split, images or "png", bar.update, damaged)
         say_notes(source, damaged)
         number = len(source) - len(damaged)
-        typer.echo(f"{out}: {number} frames of {split}, {written} written now")
+        echo(f"{out}: {number} frames of {split}, {written} written now")
         return
     values = option_values(option or [])
     if manifest is not None:
         raise ConfigError("--manifest: a recording's labels are all written; train with it instead")
-    with _bars() as progress:
+    with progress_bar() as progress:
         convert_recording(
-            data, out, blocks_of(blocks), motion, values, images or "jpg", typer.echo, progress
+            data, out, blocks_of(blocks), motion, values, images or "jpg", echo, progress
         )
-    typer.echo(f"wrote {out}; look at it with: proto-mtl dataset report {out}")
+    echo(f"wrote {out}; look at it with: proto-mtl dataset report {out}")
 
 
 @app.command("import")
@@ -141,18 +140,18 @@ def import_(
     say_notes(source, damaged)
     number, masked = len(source) - len(damaged), sum(bool(source.has(i)) for i in source.frame_ids)
     names = ", ".join(source.label_set.classes)
-    typer.echo(f"{out}: {number} photos, {masked} with a mask, classes {names}")
-    typer.echo(f"look at it with: proto-mtl dataset report {out} --out report.html")
-    typer.echo(f"train with: proto-mtl train {out}")
+    echo(f"{out}: {number} photos, {masked} with a mask, classes {names}")
+    echo(f"look at it with: proto-mtl dataset report {out} --out report.html")
+    echo(f"train with: proto-mtl train {out}")
 
 
 def say_notes(source: FrameSource, damaged: list[str]) -> None:
     from proto_mtl_ros.data.sample import notes_of
 
     for note in notes_of(source):
-        typer.echo(f"note: {note}")
+        echo(f"note: {note}")
     if damaged:
-        typer.echo(f"note: {len(damaged)} frames cannot be read and are left out: {damaged[0]}")
+        echo(f"note: {len(damaged)} frames cannot be read and are left out: {damaged[0]}")
 
 
 @app.command()
@@ -188,11 +187,11 @@ def report(
     chosen = spread(len(source), 200)
     with typer.progressbar(length=len(chosen), label="frames") as bar:
         pixels = count_pixels(source, chosen, bar.update)
-    typer.echo(dataset_table(counts, pixels, source.label_set))
+    echo(dataset_table(counts, pixels, source.label_set))
     say_notes(source, [])
     unseen = [name for name, here in zip(source.label_set.classes, pixels.class_pixels) if not here]
     if unseen and counts.labelled.get("segmentation"):
-        typer.echo(f"warning: {', '.join(unseen)}: no pixel in {len(chosen)} frames")
+        echo(f"warning: {', '.join(unseen)}: no pixel in {len(chosen)} frames")
     if out is None:
         return
     samples = [source[index] for index in examples(source, 9)]
@@ -204,7 +203,7 @@ def report(
         facts = {name: value for name, value in facts.items() if value}
         title, notes = f"Data set {data.resolve().name}", notes_of(source)
         write_dataset_page(out, title, counts, pixels, source.label_set, samples, notes, facts)
-    typer.echo(f"wrote {out}")
+    echo(f"wrote {out}")
 
 
 @app.command()
@@ -248,7 +247,7 @@ def manifest(
     drawn = DRAWS[draw](source.frame_ids, names, seed)
     write_manifest(out, drawn)
     counts = ", ".join(f"{task} {sum(row[task] for row in drawn.values())}" for task in names)
-    typer.echo(f"wrote {out}: {len(drawn)} frames; {counts}")
+    echo(f"wrote {out}: {len(drawn)} frames; {counts}")
 
 
 def open_dataset(
@@ -281,19 +280,3 @@ def _tasks(text: str | None, source: FrameSource) -> list[str]:
     if unknown or not names:
         raise ConfigError(f"--tasks {text!r}: the data set has {', '.join(source.tasks)}")
     return names
-
-
-@contextmanager
-def _bars() -> Iterator[Callable[[str, int, int], None]]:
-    """Give what draws a bar for each thing that is done."""
-    from rich.progress import Progress
-
-    with Progress() as progress:
-        bars: dict[str, Any] = {}
-
-        def update(label: str, done: int, of: int) -> None:
-            if label not in bars:
-                bars[label] = progress.add_task(label, total=of)
-            progress.update(bars[label], completed=done, total=of)
-
-        yield update

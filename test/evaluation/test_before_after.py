@@ -52,8 +52,8 @@ def compared(before: Any, after: Any, *tasks: str) -> BeforeAfter:
     [
         (Model(1.3), Model(1.1), ["depth"], "better: use it", ["better"]),
         (Model(1.1), Model(1.3), ["depth"], "worse in depth: do not use it", ["worse"]),
-        (Model(1.1), Model(1.101), ["depth"], "no better: start does as well", ["same"]),
-        (Model(1.0), Model(1.3), ["segmentation"], "worse in depth: do not", ["same", "changed"]),
+        (Model(1.1), Model(1.101), ["depth"], "no better: start does as well", ["as good"]),
+        (Model(), Model(1.3), ["segmentation"], "worse in depth: do not", ["as good", "changed"]),
         (
             Model(1.3, ids=1), Model(1.1, ids=0), ["segmentation", "depth"],
             "no better|better in depth, worse in segmentation|better: use it", ["better"],
