@@ -5,12 +5,24 @@ import errno
 import re
 
 
+def printable(text: str, kept: str = "") -> str:
+    """Return ``text`` with everything escaped that is not printable, but for characters ``kept``.
+
+    A name in a stranger's file may move the cursor, set the window's title, or turn text around.
+    """
+    if text.isprintable():
+        return text
+    shown = (c if c.isprintable() or c in kept else c.encode("unicode_escape") for c in text)
+    return "".join(c if isinstance(c, str) else c.decode() for c in shown)
+
+
 def one_line(value: object, limit: int = 200) -> str:
-    """Return ``value`` as text without line breaks, at most ``limit`` characters.
+    """Return ``value`` as printable text without line breaks, at most ``limit`` characters.
 
     Of an exception without a text it is the name of its class.
     """
-    text = re.sub(r"\s+", " ", str(value)).strip()
+    # cut before anything runs over all of it: a name may have 20 MB
+    text = printable(re.sub(r"\s+", " ", str(value)[: 4 * limit]).strip())
     if not text and isinstance(value, BaseException):
         text = type(value).__name__
     return text if len(text) <= limit else text[: limit - 3] + "..."

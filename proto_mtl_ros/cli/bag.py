@@ -13,7 +13,7 @@ import proto_mtl_ros
 from proto_mtl_ros.cli import comma_list
 from proto_mtl_ros.cli.engine_options import SHIPPED_MODEL, Backend, Device, Model, Precision
 from proto_mtl_ros.cli.group import command_group
-from proto_mtl_ros.cli.progress import progress_bar
+from proto_mtl_ros.cli.terminal import echo, progress_bar
 from proto_mtl_ros.cli.train import own_robot_config
 from proto_mtl_ros.errors import ConfigError
 
@@ -59,23 +59,21 @@ def info(
             _info_of_bag(recording, bag)
     else:
         with open_recording(recording) as opened:
-            typer.echo(
-                f"{recording}: {opened.kind}, {opened.frames} frames at {opened.rate:.2f} Hz"
-            )
+            echo(f"{recording}: {opened.kind}, {opened.frames} frames at {opened.rate:.2f} Hz")
     if pictures is not None:
         from proto_mtl_ros.evaluation.recording_report import recording_sheet
         from proto_mtl_ros.files import write_bytes
 
         with open_recording(recording) as opened:
             write_bytes(pictures, recording_sheet(opened))
-        typer.echo(f"wrote {pictures}")
+        echo(f"wrote {pictures}")
 
 
 def _info_of_bag(path: Path, bag: Bag) -> None:
     from proto_mtl_ros.data.bags.summary import summarise
 
     summary = summarise(bag)
-    typer.echo(f"{path}: {summary.duration:.2f} s")
+    echo(f"{path}: {summary.duration:.2f} s")
     for one in summary.topics:
         facts = [f"{one.rate:.2f} Hz", f"largest gap {one.largest_gap:.3f} s"]
         look = one.look
@@ -83,19 +81,19 @@ def _info_of_bag(path: Path, bag: Bag) -> None:
         facts += [text for text in (look.size, look.encoding) if text]
         facts += [f"frame {look.frame_id}"] if look.frame_id else []
         facts += [f"usable as {look.use}"] if look.use else []
-        typer.echo(f"  {one.count:7d}  {one.topic.name}  [{one.topic.type}]")
+        echo(f"  {one.count:7d}  {one.topic.name}  [{one.topic.type}]")
         if facts:
-            typer.echo(f"           {', '.join(facts)}")
+            echo(f"           {', '.join(facts)}")
     for note in (*summary.notes, *summary.decisions):
-        typer.echo(f"note: {note}")
+        echo(f"note: {note}")
     if summary.camera is None:
-        typer.echo(f"images: none ({summary.problem})")
+        echo(f"images: none ({summary.problem})")
         return
     camera = summary.camera
-    typer.echo(f"images: {camera.image.name}")
+    echo(f"images: {camera.image.name}")
     for label in ("camera_info", "depth", "labels"):
         other = getattr(camera, label)
-        typer.echo(f"{label}: {other.name if other else 'none'}")
+        echo(f"{label}: {other.name if other else 'none'}")
 
 
 @app.command()
@@ -149,8 +147,8 @@ def evaluate(
                 lambda done, of: tell(predictor.bundle.name, done, of),
             )  # fmt: skip
         predictor.close()
-    typer.echo(summary(figures), nl=False)
-    typer.echo(f"wrote {out / 'results.json'} and {out / 'report.html'}")
+    echo(summary(figures))
+    echo(f"wrote {out / 'results.json'} and {out / 'report.html'}")
 
 
 @app.command()
@@ -175,8 +173,8 @@ def learn(
 ) -> None:
     """Fine-tune a model on the first part of a recording and judge it by the last part.
 
-    Depth and the normals derived from it are what the recording teaches; the classes are taught by
-    the model as it was. Beside the fine-tuned models stand honest rivals: the model as it was, the
+    Depth and the normals derived from it are what the recording teaches; the classes stay as they
+    are. Beside the fine-tuned models stand honest rivals: the model as it was, the
     same with one scale that fits the first part best, and both with every frame scaled to fit. What
     is finished is not done again. The folder of --out gets recordings.json, all its figures, and a
     report of each training.
@@ -187,7 +185,7 @@ def learn(
     run = config or own_robot_config()
     lesson = Lesson(run, init, learn_from, judge, motion, steps, numbers, registered)
     for line in summary(learn_from_bag(recording, out, lesson, typer.echo)):
-        typer.echo(line)
+        echo(line)
 
 
 @app.command()
@@ -244,7 +242,7 @@ def replay(
     )  # fmt: skip
     with progress_bar("starting") as tell:
         report = run_replay(options, typer.echo, tell)
-    typer.echo(f"Report: {report}")
+    echo(f"Report: {report}")
 
 
 def _command(context: typer.Context) -> tuple[str, ...]:

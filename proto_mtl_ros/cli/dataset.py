@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +11,7 @@ import typer
 
 from proto_mtl_ros.cli import comma_list
 from proto_mtl_ros.cli.group import command_group
+from proto_mtl_ros.cli.terminal import echo, progress_bar
 from proto_mtl_ros.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -24,14 +23,13 @@ Place = Annotated[
     Path,
     typer.Argument(
         help="A recording (rosbag2, ROS 1 bag), a folder (images/, depth/, segmentation/,"
-        " normals/), the compact NYUv2 pack, numbered .npy files of NYUv2 or Cityscapes, or a YAML"
-        " file that joins several."
+        " normals/), the compact NYUv2 pack, or a YAML file that joins several."
     ),
 ]
 Data = Annotated[Path, typer.Option(help="Folder of the data set, recording, or YAML file.")]
 Kind = Annotated[
     str | None,
-    typer.Option(help="bag, folder, nyuv2, preprocessed or joined; told by its look without it."),
+    typer.Option(help="bag, folder, nyuv2 or joined; told by its look without it."),
 ]
 Split = Annotated[str, typer.Option(help="Which split, usually train or val.")]
 Manifest = Annotated[
@@ -90,17 +88,70 @@ def convert(
     if (kind or kind_of(data)) != "bag":
         source = open_dataset(data, kind, split, manifest, option)
         with typer.progressbar(length=len(source), label=f"{split} to {out.name}") as bar:
-            written = write_folder(source, out, split, images or "png", bar.update)
-        typer.echo(f"{out}: {len(source)} frames of {split}, {written} written now")
+            damaged: list[str] = []
+            written = write_folder(source, out, split, images or "png", bar.update, damaged)
+        say_notes(source, damaged)
+        number = len(source) - len(damaged)
+        echo(f"{out}: {number} frames of {split}, {written} written now")
         return
     values = option_values(option or [])
     if manifest is not None:
         raise ConfigError("--manifest: a recording's labels are all written; train with it instead")
-    with _bars() as progress:
+    with progress_bar() as progress:
         convert_recording(
-            data, out, blocks_of(blocks), motion, values, images or "jpg", typer.echo, progress
+            data, out, blocks_of(blocks), motion, values, images or "jpg", echo, progress
         )
-    typer.echo(f"wrote {out}; look at it with: proto-mtl dataset report {out}")
+    echo(f"wrote {out}; look at it with: proto-mtl dataset report {out}")
+
+
+@app.command("import")
+def import_(
+    photos: Annotated[Path, typer.Argument(help="Folder of images.")],
+    masks: Annotated[
+        Path,
+        typer.Argument(
+            help="What a labelling tool wrote for some of them, a file or a folder: LabelMe, COCO,"
+            " CVAT (images 1.1), Pascal VOC, Label Studio, or PNG files with classes.txt,"
+            " classes.json or labelmap.txt."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder to write; can be continued.")],
+    hfov: Annotated[
+        float | None, typer.Option(help="Degrees that the longer side of an image sees.")
+    ] = None,
+    camera: Annotated[
+        Path | None, typer.Option(help="Camera as JSON (fx, fy, cx, cy, width, height).")
+    ] = None,
+) -> None:
+    """Write photos and the masks that people drew for some of them as a folder to train from.
+
+    A mask belongs to the photo of its name. Where no camera is given, classes and normals can be
+    learnt from the folder, but no depth in metres. What is passed over is counted and named.
+    """
+    from proto_mtl_ros.data.folder_writer import write_folder
+    from proto_mtl_ros.data.photos import Photos
+
+    if hfov is not None and camera is not None:
+        raise ConfigError("--hfov and --camera exclude each other")
+    source = Photos(photos, masks, hfov, camera)
+    damaged: list[str] = []
+    with typer.progressbar(length=len(source), label=f"photos to {out.name}") as bar:
+        write_folder(source, out, "train", source.image_kind, bar.update, damaged)
+    say_notes(source, damaged)
+    number, masked = len(source) - len(damaged), sum(bool(source.has(i)) for i in source.frame_ids)
+    names = ", ".join(source.label_set.classes)
+    echo(f"{out}: {number} photos, {masked} with a mask, classes {names}")
+    echo(f"look at it with: proto-mtl dataset report {out} --out report.html")
+    echo(f"train with: proto-mtl train {out}")
+
+
+def say_notes(source: FrameSource, damaged: list[str]) -> None:
+    from proto_mtl_ros.data.sample import notes_of
+
+    for note in notes_of(source):
+        echo(f"note: {note}")
+    if damaged:
+        echo(f"note: {len(damaged)} frames cannot be read and are left out: {damaged[0]}")
 
 
 @app.command()
@@ -136,9 +187,11 @@ def report(
     chosen = spread(len(source), 200)
     with typer.progressbar(length=len(chosen), label="frames") as bar:
         pixels = count_pixels(source, chosen, bar.update)
-    typer.echo(dataset_table(counts, pixels, source.label_set))
-    for note in notes_of(source):
-        typer.echo(f"note: {note}")
+    echo(dataset_table(counts, pixels, source.label_set))
+    say_notes(source, [])
+    unseen = [name for name, here in zip(source.label_set.classes, pixels.class_pixels) if not here]
+    if unseen and counts.labelled.get("segmentation"):
+        echo(f"warning: {', '.join(unseen)}: no pixel in {len(chosen)} frames")
     if out is None:
         return
     samples = [source[index] for index in examples(source, 9)]
@@ -150,7 +203,7 @@ def report(
         facts = {name: value for name, value in facts.items() if value}
         title, notes = f"Data set {data.resolve().name}", notes_of(source)
         write_dataset_page(out, title, counts, pixels, source.label_set, samples, notes, facts)
-    typer.echo(f"wrote {out}")
+    echo(f"wrote {out}")
 
 
 @app.command()
@@ -163,10 +216,6 @@ def manifest(
             "--setting", help="one_label: one per frame, balanced. random_label: 1 to T - 1."
         ),
     ] = "one_label",
-    mtpsl: Annotated[
-        Path | None,
-        typer.Option(help="Instead of a draw: the rows of a label file of MTPSL (.pth, .npy)."),
-    ] = None,
     kind: Kind = None,
     split: Split = "train",
     option: Options = None,
@@ -181,30 +230,24 @@ def manifest(
     one_label gives every frame one label; the tasks get equally many frames, or one more.
     random_label gives every frame 1 to T - 1 of its T labels. The same seed and frames give the
     same manifest. Frames are named by their id, so the order of files does not matter.
-
-    In a label file of MTPSL row i belongs to the i-th frame of the split, so the data set must be
-    the preprocessed one that the file was made for. Nothing pickled is loaded.
     """
-    from proto_mtl_ros.data.manifest import DRAWS, import_mtpsl, write_manifest
+    from proto_mtl_ros.data.manifest import DRAWS, write_manifest
 
     if draw not in DRAWS:
         raise ConfigError(f"--setting {draw!r} is not known; there are: {', '.join(DRAWS)}")
     source = open_dataset(data, kind, split, None, option)
     names = _tasks(tasks, source)
-    if mtpsl is not None:
-        drawn = import_mtpsl(mtpsl, source.frame_ids, names)
-    else:
-        for frame_id, name in product(source.frame_ids, names):
-            if name not in source.has(frame_id):
-                raise DataError(
-                    f"frame {frame_id} has no label of {name}, so none can be withheld: labels are"
-                    " drawn for frames that have all of --tasks; without a manifest every label"
-                    " that is there is used"
-                )
-        drawn = DRAWS[draw](source.frame_ids, names, seed)
+    for frame_id, name in product(source.frame_ids, names):
+        if name not in source.has(frame_id):
+            raise DataError(
+                f"frame {frame_id} has no label of {name}, so none can be withheld: labels are"
+                " drawn for frames that have all of --tasks; without a manifest every label"
+                " that is there is used"
+            )
+    drawn = DRAWS[draw](source.frame_ids, names, seed)
     write_manifest(out, drawn)
     counts = ", ".join(f"{task} {sum(row[task] for row in drawn.values())}" for task in names)
-    typer.echo(f"wrote {out}: {len(drawn)} frames; {counts}")
+    echo(f"wrote {out}: {len(drawn)} frames; {counts}")
 
 
 def open_dataset(
@@ -237,19 +280,3 @@ def _tasks(text: str | None, source: FrameSource) -> list[str]:
     if unknown or not names:
         raise ConfigError(f"--tasks {text!r}: the data set has {', '.join(source.tasks)}")
     return names
-
-
-@contextmanager
-def _bars() -> Iterator[Callable[[str, int, int], None]]:
-    """Give what draws a bar for each thing that is done."""
-    from rich.progress import Progress
-
-    with Progress() as progress:
-        bars: dict[str, Any] = {}
-
-        def update(label: str, done: int, of: int) -> None:
-            if label not in bars:
-                bars[label] = progress.add_task(label, total=of)
-            progress.update(bars[label], completed=done, total=of)
-
-        yield update

@@ -14,6 +14,7 @@ from proto_mtl_ros.cli import comma_list
 from proto_mtl_ros.cli.dataset import open_dataset
 from proto_mtl_ros.cli.engine_options import SHIPPED_MODEL, Device, Model
 from proto_mtl_ros.cli.group import command_group
+from proto_mtl_ros.cli.terminal import progress_bar
 from proto_mtl_ros.errors import ConfigError, EngineError
 
 if TYPE_CHECKING:
@@ -120,13 +121,9 @@ def _build(plan: EnginePlan) -> Path:
     """Build with a progress bar; return the engine's path."""
     import time
 
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
     start = time.monotonic()
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns) as bar:
-        task = bar.add_task("starting", total=1.0)
-        path = plan.build(lambda share, what: bar.update(task, completed=share, description=what))
+    with progress_bar("starting") as tell:
+        path = plan.build(lambda share, what: tell(what, share, 1.0))
     key, size = plan.key, path.stat().st_size / 1e6
     typer.echo(
         f"{key.model}, {key.precision}, {key.shapes}: {size:.1f} MB in"

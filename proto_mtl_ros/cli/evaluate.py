@@ -20,6 +20,7 @@ from proto_mtl_ros.cli.engine_options import (
     Precision,
     Threads,
 )
+from proto_mtl_ros.cli.terminal import echo
 
 
 def command(
@@ -49,7 +50,7 @@ def command(
     samples = (frames[index] for index in range(count))
     with typer.progressbar(length=count, label=f"{bundle.name} on {split}") as bar:
         result = evaluate(predictor, samples, frames.label_set.classes, lambda _: bar.update(1))
-    typer.echo(result.markdown(f"{bundle.name}, {data.name} {split}, {predictor.engine.choice}"))
+    echo(result.markdown(f"{bundle.name}, {data.name} {split}, {predictor.engine.choice}"))
     if out is not None:
         figures = {"frames": result.frames, **result.metrics, "iou": result.per_class}
         write_text(out, json.dumps(figures, indent=2) + "\n")

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import Progress
 
 from proto_mtl_ros.cli.dataset import Kind, Options, Split, open_dataset
+from proto_mtl_ros.cli.terminal import echo, progress_bar
 from proto_mtl_ros.errors import ConfigError
 
 
@@ -63,12 +63,7 @@ def command(
     from proto_mtl_ros.runtime.bundle import INT8_GRAPHS, Bundle
 
     result = None
-    with Progress() as bar:
-        task = bar.add_task("reading", total=None)
-
-        def progress(what: str, done: int, of: int) -> None:
-            bar.update(task, description=what, completed=done, total=of)
-
+    with progress_bar("reading") as progress:
         if precision == "int8":
             from proto_mtl_ros.training.quantisation.export import export_int8
 
@@ -83,7 +78,7 @@ def command(
             bundle = export_int8(
                 Bundle.load(model), source, out, target, frames, check, max_loss, progress,
                 judges or None,
-                bar.print,
+                echo,
             )  # fmt: skip
         elif precision != "fp32":
             raise ConfigError(f"--precision {precision}: use fp32 or int8; fp16 needs no export")
@@ -92,11 +87,9 @@ def command(
         else:
             from proto_mtl_ros.training.export import export_checkpoint
 
-            bundle, result = export_checkpoint(
-                config, checkpoint, data, out, val, bar.print, progress
-            )
+            bundle, result = export_checkpoint(config, checkpoint, data, out, val, echo, progress)
     size = sum(path.stat().st_size for path in bundle.path.iterdir()) / 1e6
-    typer.echo(f"wrote {bundle.path} ({size:.1f} MB)")
+    echo(f"wrote {bundle.path} ({size:.1f} MB)")
     if result is not None:
-        typer.echo(result.after.markdown(f"{bundle.name}, on frames that were not trained on"))
-        typer.echo("\n".join(result.lines()))
+        echo(result.after.markdown(f"{bundle.name}, on frames that were not trained on"))
+        echo("\n".join(result.lines()))

@@ -34,6 +34,7 @@ from proto_mtl_ros.errors import (
     NO_ROOM,
     ProtoMtlError,
     file_trouble,
+    one_line,
 )
 from proto_mtl_ros.own_path import leave_current_folder
 
@@ -47,6 +48,7 @@ GROUPS = {
     "Use": {
         "node": "Run the ROS 2 perception node.",
         "demo": "Play a recording through the node and write a report.",
+        "predict": "Write what a model sees in images, videos, bags.",
         "bag": "Look into a recording, evaluate, replay, learn from it.",
         "engine": "Build engines ahead of time, check those of this machine.",
     },
@@ -134,8 +136,7 @@ def _root(
 
 def _fail(name: str, message: str, status: int) -> None:
     """Print one line on stderr and exit."""
-    line = " ".join(message.split())
-    print(f"{name}: {line}", file=sys.stderr)
+    print(f"{name}: {one_line(message, 2000)}", file=sys.stderr)
     raise SystemExit(status)
 
 

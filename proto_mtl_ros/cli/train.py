@@ -12,6 +12,7 @@ import typer
 
 from proto_mtl_ros.cli import comma_list
 from proto_mtl_ros.cli.engine_options import SHIPPED_MODEL
+from proto_mtl_ros.cli.terminal import echo
 from proto_mtl_ros.errors import ConfigError
 
 
@@ -92,7 +93,7 @@ def command(
 
 def _say(line: str) -> None:
     if not int(os.environ.get("LOCAL_RANK", 0)):  # else another process says it
-        typer.echo(line)
+        echo(line)
 
 
 def own_robot_config() -> Path:

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -80,3 +82,31 @@ def camera_for(camera: Camera, width: int, height: int, where: object) -> Camera
             "another aspect ratio; state the camera of the image as it is"
         )
     return camera.resized(width, height)
+
+
+def turned_alike(camera: Camera, width: int, height: int, turns: int) -> Camera:
+    """Return the camera of an image that was turned by quarters clockwise to this size, unless its
+    own shape says that it is the turned image's already.
+    """
+    if turns % 2 and (camera.width > camera.height) == (width > height) and width != height:
+        return camera
+    for _ in range(turns):
+        distortion = None if camera.D is None else camera.D.copy()
+        if distortion is not None and camera.distortion_model != "equidistant":
+            distortion[2:4] = distortion[3], -distortion[2]
+        across, down = camera.height - 1 - camera.cy, camera.cx
+        matrix = np.array([[camera.fy, 0, across], [0, camera.fx, down], [0, 0, 1]])
+        width, height = camera.height, camera.width
+        camera = replace(camera, K=matrix, width=width, height=height, D=distortion, P=None)
+    return camera
+
+
+def ideal_camera(width: int, height: int, degrees: float) -> Camera:
+    """Return a pinhole that sees so many degrees along the longer side of its image."""
+    if not 1 <= degrees < 179:
+        raise DataError(f"a field of view of {degrees:g} degrees is not between 1 and 179")
+    focal = max(width, height) / 2 / math.tan(math.radians(degrees) / 2)
+    centre = ((width - 1) / 2, (height - 1) / 2)
+    return Camera(
+        np.array([[focal, 0, centre[0]], [0, focal, centre[1]], [0, 0, 1]]), width, height
+    )

@@ -1,32 +1,36 @@
 # SPDX-License-Identifier: Apache-2.0
 """A data set of one's own: a folder of images with label maps of the same name beside them.
 
-    images/<id>.jpg|png          depth/<id>.png|npy|tiff       camera.json
+    images/<id>.jpg|png|...      depth/<id>.png|npy|tiff|...   camera.json
     segmentation/<id>.png        normals/<id>.png|webp|npy     classes.json or classes.txt
 
 A frame without a file of some task has no label of it. Optional: ``splits.csv`` (frame_id,split;
 without it every split is all frames), ``manifest.csv`` (which labels may be used) and
 ``cameras/<id>.json`` for frames of another camera. An id may contain folders. The formats of the
-maps are those of :mod:`.map_file`; depth maps and masks have the size of their image.
+maps are those of :mod:`.map_file`; depth maps and masks have the size of their image. An image that
+its EXIF orientation turns is turned, and its labels and its camera with it. Without a camera there
+are no depth labels, and a field of view is assumed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
-from proto_mtl_ros.data.camera_file import camera_for, read_camera
+from proto_mtl_ros.data import camera_file
 from proto_mtl_ros.data.label_set import NO_CLASSES, read_label_set
 from proto_mtl_ros.data.map_file import (
     IMAGE_SUFFIXES,
     SUFFIXES,
     NormalAxes,
     read_depth,
-    read_image,
     read_normals,
     read_segmentation,
+    read_upright,
+    turned_alike,
 )
 from proto_mtl_ros.data.registry import data_set
 from proto_mtl_ros.data.sample import DataSet, Sample, of_image_size
@@ -38,6 +42,10 @@ from proto_mtl_ros.geometry.normals import depth_to_normals
 from proto_mtl_ros.tasks import LabelSet
 
 IMAGES = "images"
+ASSUMED_DEGREES = 60.0
+"""Field of view along the longer side where no camera is known."""
+NEAREST, FARTHEST = 0.05, 200.0
+"""Metres that half of a depth map cannot be nearer or farther than."""
 
 
 @data_set("folder", looks_like=lambda root: (root / IMAGES).is_dir())
@@ -47,7 +55,8 @@ class Folder(DataSet):
     Without ``manifest`` it is the folder's ``manifest.csv``, if there is one. With
     ``derive_normals`` a frame that may use depth and has no normals of its own gets those of its
     depth. ``normal_axes`` says where x right, y down and z forward stand in the files, as
-    ``x,-y,-z``.
+    ``x,-y,-z``; ``depth_scale`` divides whole numbers of depth files: 1000 for millimetres, 5000
+    for those of the TUM benchmark.
     """
 
     def __init__(
@@ -59,11 +68,15 @@ class Folder(DataSet):
         *,
         derive_normals: bool = False,
         normal_axes: str = "x,y,z",
+        depth_scale: float = 1000.0,
     ) -> None:
         self.root = Path(root)
         self.derive_normals = derive_normals
         self._axes = NormalAxes.parse(normal_axes)
-        self._images = _files(self.root / IMAGES, IMAGE_SUFFIXES)
+        if not depth_scale > 0:
+            raise DataError(f"depth_scale is {depth_scale}; it is units per metre, positive")
+        self._depth_scale = float(depth_scale)
+        self._images = files_by_id(self.root / IMAGES, IMAGE_SUFFIXES)
         if not self._images:
             raise DataError(
                 f"{self.root / IMAGES} holds no images ({', '.join(IMAGE_SUFFIXES)}); "
@@ -82,8 +95,9 @@ class Folder(DataSet):
             or (task == "normals" and derive_normals and self._labels["depth"])
         )
         self.label_set = self._read_label_set()
-        self._cameras = _files(self.root / "cameras", (".json",))
+        self._cameras = files_by_id(self.root / "cameras", (".json",))
         self._camera = self._read_camera()
+        self._judge_depth()
 
     def labelled(self, frame_id: str, may: Collection[str]) -> Collection[str]:
         here = {task for task in may if frame_id in self._labels[task]}
@@ -94,32 +108,54 @@ class Folder(DataSet):
 
     def __getitem__(self, index: int) -> Sample:
         frame_id = self.frame_ids[index]
-        rgb = read_image(self._images[frame_id])
+        rgb, turns = read_upright(self._images[frame_id])
         height, width = rgb.shape[:2]
         own = self._cameras.get(frame_id)
-        stored = self._camera if own is None else read_camera(own)
-        assert stored is not None  # looked for when the folder was opened
-        camera = camera_for(stored, width, height, self._images[frame_id])
+        stored = self._camera if own is None else camera_file.read_camera(own)
+        if stored is None:
+            camera = camera_file.ideal_camera(width, height, ASSUMED_DEGREES)
+        else:
+            stored = camera_file.turned_alike(stored, width, height, turns)
+            camera = camera_file.camera_for(stored, width, height, self._images[frame_id])
         labels: dict[str, np.ndarray] = {}
         for task in self.has(frame_id):
             path = self._labels[task].get(frame_id)
-            if path is None:
+            derived = path is None
+            if path is None or task == "depth":
                 path = self._labels["depth"][frame_id]
-                depth = of_image_size(read_depth(path), rgb, frame_id)
-                labels[task] = depth_to_normals(depth, camera)
-                continue
-            if task == "segmentation":
-                label = read_segmentation(path, len(self.label_set.classes))
-            elif task == "depth":
-                label = read_depth(path)
+                label = read_depth(path, self._depth_scale)
+            elif task == "segmentation":
+                label = read_segmentation(path, self.label_set)
             else:
                 label = self._axes.optical(read_normals(path))
-            labels[task] = of_image_size(label, rgb, path)
+            label = of_image_size(turned_alike(label, rgb, turns), rgb, path)
+            labels[task] = depth_to_normals(label, camera) if derived else label
         return Sample(frame_id, rgb, camera, labels)
+
+    def _judge_depth(self) -> None:
+        """Note depth that cannot be metres, by a few of its maps."""
+        files = list(self._labels["depth"].values())
+        for path in files[:: max(1, len(files) // 3)][:3]:
+            with suppress(DataError):  # which is told where the frame is read
+                depth = read_depth(path, self._depth_scale)
+                middle = float(np.median(depth[depth > 0])) if depth.any() else 1.0
+                if not NEAREST <= middle <= FARTHEST:
+                    self.notes += (
+                        f"Depth cannot be right: the median of {path.name} is {middle:.3g} m;"
+                        " floats are metres, whole numbers millimetres or by depth_scale.",
+                    )
+                    return
 
     def _label_files(self, task: str) -> dict[str, Path]:
         folder = self.root / task
-        files = _files(folder, SUFFIXES[task])
+        files = files_by_id(folder, SUFFIXES[task])
+        if not files:
+            others = [p.name for p in sorted(folder.rglob("*")) if p.is_file() and p.name[0] != "."]
+            if others:
+                self.notes += (
+                    f"None of the {len(others)} files of {task}/ is used (first: {others[0]}):"
+                    f" they must be {', '.join(SUFFIXES[task])}.",
+                )
         strangers = [frame_id for frame_id in files if frame_id not in self._images]
         if files and len(strangers) == len(files):
             raise DataError(
@@ -164,17 +200,24 @@ class Folder(DataSet):
         path = self.root / "camera.json"
         if path.is_file():
             check_inside(path, self.root, DataError)
-            return read_camera(path)
+            return camera_file.read_camera(path)
         if all(frame_id in self._cameras for frame_id in self.frame_ids):
             return None
-        raise DataError(
-            f"{path} not found; write "
-            '{"fx": ..., "fy": ..., "cx": ..., "cy": ..., "width": ..., "height": ...} '
-            "in pixels, from the camera's calibration"
+        if self._labels["depth"] or self._cameras:
+            raise DataError(
+                f"{path} not found; write "
+                '{"fx": ..., "fy": ..., "cx": ..., "cy": ..., "width": ..., "height": ...} '
+                "in pixels, from the camera's calibration"
+            )
+        self.calibrated = False
+        self.notes += (
+            f"No camera is known ({path.name}): classes and normals can be learnt, depth in metres"
+            f" cannot; {ASSUMED_DEGREES:g} degrees are assumed.",
         )
+        return None
 
 
-def _files(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
+def files_by_id(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
     """Return frame id -> file, in the order of the ids; DataError for two of one id."""
     found: dict[str, Path] = {}
     for path in sorted(folder.rglob("*")):

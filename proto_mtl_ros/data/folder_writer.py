@@ -38,19 +38,21 @@ def write_folder(
     split: str = "train",
     image_kind: str = "png",
     done: Callable[[int], None] = lambda _: None,
+    damaged: list[str] | None = None,
 ) -> int:
     """Write the frames of ``source`` as a split of the folder ``out``; return how many this call
     wrote.
 
     A second call with another split adds it. A call after an interruption goes on where it was.
-    ``done`` is called with 1 for every frame that is there; jpg has quality 95. DataError where
-    ``out`` holds something else, or a frame id cannot be a file name; FolderInUse.
+    ``done`` is called with 1 for every frame that is there; jpg has quality 95. A frame that cannot
+    be read is left out, and why is added to ``damaged``. DataError without such a list or a frame,
+    where ``out`` holds something else, or a frame id cannot be a file name; FolderInUse.
     """
     if image_kind not in IMAGE_KINDS:
         raise DataError(f"images are written as {' or '.join(IMAGE_KINDS)}, not {image_kind!r}")
     for frame_id in source.frame_ids:
         check_frame_id(frame_id)
-    written = 0
+    written, there = 0, list[str]()
     with sole_use(out):
         splits = _claim(source, out, split, image_kind)
         for folder in (IMAGES, "cameras", *SUFFIXES):
@@ -60,11 +62,21 @@ def write_folder(
             write_label_set(out, source.label_set)
         for index, frame_id in enumerate(source.frame_ids):
             image = out / IMAGES / f"{frame_id}.{image_kind}"
-            if not image.is_file():
-                _write_frame(source[index], out, image)
-                written += 1
             done(1)
-        write_splits(out / "splits.csv", {**splits, split: source.frame_ids})
+            if not image.is_file():
+                try:
+                    sample = source[index]
+                except DataError as error:
+                    if damaged is None or len(damaged) == len(source.frame_ids) - 1:
+                        raise
+                    damaged.append(str(error))
+                    continue
+                if getattr(source, "calibrated", True):
+                    _write_camera(sample, out)
+                _write_frame(sample, out, image)
+                written += 1
+            there.append(frame_id)
+        write_splits(out / "splits.csv", {**splits, split: there})
     return written
 
 
@@ -74,12 +86,15 @@ def _write_frame(sample: Sample, out: Path, image: Path) -> None:
             raise DataError(f"a folder holds {', '.join(_WRITERS)}, not {task!r}")
         suffix = depth_suffix(label) if task == "depth" else ".png"
         _WRITERS[task](out / task / f"{sample.frame_id}{suffix}", label)
+    write_image(image, sample.rgb)
+
+
+def _write_camera(sample: Sample, out: Path) -> None:
     camera, common = camera_json(sample.camera), out / "camera.json"
     if not common.is_file():
         write_text(common, camera)
     elif read_text(common, MAX_JSON, DataError) != camera:
         write_text(out / "cameras" / f"{sample.frame_id}.json", camera)
-    write_image(image, sample.rgb)
 
 
 def _claim(source: FrameSource, out: Path, split: str, image_kind: str) -> dict[str, list[str]]:

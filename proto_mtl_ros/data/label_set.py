@@ -47,7 +47,8 @@ LABEL_SETS = {label_set.name: label_set for label_set in (NYU13, CITYSCAPES7, CI
 def read_label_set(folder: Path) -> LabelSet | None:
     """Return the classes that ``folder`` names; None when it has no file of them.
 
-    ``classes.txt`` has one name a line; the first one is id 0. ``classes.json`` is a list of names
+    ``classes.txt`` has one name a line; the first one is id 0; names, or id and name, may stand
+    between semicolons. ``classes.json`` is a list of names
     or ``{"name": ..., "classes": [...], "palette": [[r, g, b], ...]}``. DataError for another form.
     """
     as_json, as_text = folder / "classes.json", folder / "classes.txt"
@@ -60,9 +61,12 @@ def read_label_set(folder: Path) -> LabelSet | None:
         name = str(content.get("name", folder.name))
         return named_label_set(name, content.get("classes"), content.get("palette"), as_json)
     if as_text.is_file():
-        lines = read_text(as_text, MAX_JSON, DataError).splitlines()
-        names = [line.strip() for line in lines if line.strip()]
-        return named_label_set(folder.name, names, None, as_text)
+        text = read_text(as_text, MAX_JSON, DataError).removeprefix("\ufeff")
+        lines = [line.strip().rstrip(";") for line in text.splitlines()]
+        rows = [[part.strip() for part in line.split(";")] for line in lines if line]
+        if all(row[0] == str(index) and len(row) == 2 for index, row in enumerate(rows)):
+            rows = [row[1:] for row in rows]
+        return named_label_set(folder.name, [name for row in rows for name in row], None, as_text)
     return None
 
 

@@ -2,33 +2,34 @@
 """Pictures and label maps as files that any tool can read and write.
 
 Depth: uint16 millimetres as ``.png`` or ``.tiff`` (0 = invalid, REP-118), or float metres as
-``.tiff`` or ``.npy``. Segmentation: uint8 ids as ``.png``, 255 = unlabelled. Normals: RGB = x, y, z
-with value = (n + 1) / 2 * 255 as ``.png`` or lossless ``.webp``, black = invalid, or ``.npy``.
+``.tiff``, ``.npy``, ``.npz`` or ``.exr``. Segmentation: ``.png`` of uint8 ids, 255 = unlabelled, of
+indices of a palette, or of the classes' colours. Normals: RGB = x, y, z with value =
+(n + 1) / 2 * 255 as ``.png`` or lossless ``.webp``, black = invalid, or ``.npy``.
 """
 
 from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterable
+import zipfile
 from dataclasses import dataclass
-from itertools import permutations, product
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from proto_mtl_ros.data.exr import read_exr
 from proto_mtl_ros.encodings import EncodingError, decode_file
+from proto_mtl_ros.encodings.orientation import QUARTER_TURNS, exif_orientation
+from proto_mtl_ros.encodings.picture_size import png_of_indices
 from proto_mtl_ros.errors import DataError, one_line
 from proto_mtl_ros.files import read_bytes, write_bytes
-from proto_mtl_ros.geometry import Camera
-from proto_mtl_ros.geometry.normals import depth_to_normals
-from proto_mtl_ros.tasks import TASKS
+from proto_mtl_ros.tasks import IGNORE_INDEX, TASKS, LabelSet
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm")
 SUFFIXES = {
     "segmentation": (".png",),
-    "depth": (".png", ".tiff", ".tif", ".npy"),
+    "depth": (".png", ".tiff", ".tif", ".npy", ".npz", ".exr"),
     "normals": (".png", ".webp", ".npy"),
 }
 """Task -> suffixes of its files."""
@@ -41,25 +42,58 @@ _ARRAY_HEADERS = {
     (2, 0): np.lib.format.read_array_header_2_0,
 }
 
+_UNLABELLED_COLOURS = (0x000000, 0xE0E0C0)
+"""Black, and the border of objects in Pascal VOC, where no class has them."""
+
 _FARTHEST_MM = 65535
 _LEAST_NORM, _MOST_NORM = 0.8, 1.2
 """A coded vector of another length is no direction: black and mid-grey are 1.7 and 0."""
 
 
 def read_image(path: Path) -> np.ndarray:
-    """Return uint8 RGB [H, W, 3]."""
-    return np.ascontiguousarray(decoded(path, cv2.IMREAD_COLOR)[..., ::-1])
+    """Return uint8 RGB [H, W, 3], the way up that its EXIF orientation says."""
+    return read_upright(path)[0]
 
 
-def read_segmentation(path: Path, classes: int) -> np.ndarray:
-    """Return uint8 ids [H, W]; DataError for one that is neither a class nor 255."""
-    ids = decoded(path, cv2.IMREAD_UNCHANGED)
+def read_upright(path: Path) -> tuple[np.ndarray, int]:
+    """Return the image, and the quarter turns clockwise that were needed; DataError where its EXIF
+    orientation mirrors it.
+    """
+    content = read_bytes(path, MAX_PICTURE_BYTES, DataError)
+    rgb = _decoded(path, content, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)[..., ::-1]
+    turns = QUARTER_TURNS.get(exif_orientation(content))
+    if turns is None:
+        raise DataError(f"{path} is mirrored by its EXIF orientation; save it as it is to be seen")
+    return np.ascontiguousarray(np.rot90(rgb, -turns)), turns
+
+
+def turned_alike(label: np.ndarray, rgb: np.ndarray, turns: int) -> np.ndarray:
+    """Return a label map, or normals, turned as its image was, unless its size says that it is the
+    turned image's already.
+    """
+    turned = np.rot90(label, -turns)
+    if turned.shape[:2] != rgb.shape[:2]:
+        return label
+    if label.ndim == 3:
+        for _ in range(turns):
+            turned = np.stack([-turned[..., 1], turned[..., 0], turned[..., 2]], -1)
+    return np.ascontiguousarray(turned)
+
+
+def read_segmentation(path: Path, label_set: LabelSet, by_colour: bool = False) -> np.ndarray:
+    """Return uint8 ids [H, W] of a PNG of one channel, of indices of a palette, or of the colours
+    of the classes, of which black may be unlabelled; DataError for another id or colour. With
+    ``by_colour`` the colours of a palette count, not its indices.
+    """
+    content = read_bytes(path, MAX_PICTURE_BYTES, DataError)
+    plain, scale = (content, 1) if by_colour else png_of_indices(content)
+    ids = _decoded(path, plain, cv2.IMREAD_UNCHANGED) // scale
+    classes = len(label_set.classes)
+    if ids.ndim == 3 and ids.dtype == np.uint8:
+        return _ids_of_colours(ids[..., 2::-1], label_set, path)
     if ids.ndim != 2 or ids.dtype != np.uint8:
-        raise DataError(
-            f"{path} is a colour, palette or 16 bit image; "
-            "save class ids in one channel of 8 bits, 255 = unlabelled"
-        )
-    wrong = ids[(ids >= classes) & (ids != 255)]
+        raise DataError(f"{path} is of {ids.dtype}; save class ids in 8 bits, 255 = unlabelled")
+    wrong = ids[(ids >= classes) & (ids != IGNORE_INDEX)]
     if wrong.size:
         raise DataError(
             f"{path} has the id {wrong[0]}, but there are {classes} classes (0 to {classes - 1}) "
@@ -68,15 +102,37 @@ def read_segmentation(path: Path, classes: int) -> np.ndarray:
     return ids
 
 
-def read_depth(path: Path) -> np.ndarray:
-    """Return float32 metres [H, W], 0 where invalid."""
-    depth = read_array(path) if path.suffix == ".npy" else decoded(path, cv2.IMREAD_UNCHANGED)
-    if depth.ndim == 3 and depth.shape[2] == 1:
-        depth = depth[..., 0]
+def _ids_of_colours(rgb: np.ndarray, label_set: LabelSet, path: Path) -> np.ndarray:
+    packed = rgb.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
+    ids = np.full(packed.shape, IGNORE_INDEX, np.uint8)
+    known = ~np.isin(packed, _UNLABELLED_COLOURS)
+    for index, (r, g, b) in enumerate(label_set.palette):
+        here = packed == (r << 16 | g << 8 | b)
+        ids[here], known[here] = index, False
+    if known.any():
+        r, g, b = rgb[known][0].tolist()
+        raise DataError(
+            f"{path} has the colour [{r}, {g}, {b}], which is of no class; give classes.json with "
+            '"classes" and "palette", or save class ids in one channel of 8 bits'
+        )
+    return ids
+
+
+def read_depth(path: Path, scale: float = 1000.0) -> np.ndarray:
+    """Return float32 metres [H, W], 0 where invalid; whole numbers are divided by ``scale``."""
+    suffix = path.suffix.lower()
+    if suffix in (".npy", ".npz"):
+        depth = read_array(path)
+    elif suffix == ".exr":
+        depth = read_exr(path)
+    else:
+        depth = decoded(path, cv2.IMREAD_UNCHANGED)
+    if depth.ndim == 3 and 1 in (depth.shape[0], depth.shape[2]):
+        depth = depth[..., 0] if depth.shape[2] == 1 else depth[0]
     if depth.ndim != 2:
         raise DataError(f"{path} has shape {depth.shape}; depth is one channel [H, W]")
-    if depth.dtype == np.uint16:
-        return depth.astype(np.float32) / np.float32(1000)
+    if depth.dtype in (np.uint16, np.int32, np.uint32, np.int64):
+        return _positive(depth / np.float32(scale))
     if not np.issubdtype(depth.dtype, np.floating):
         raise DataError(
             f"{path} holds {depth.dtype}; save depth as uint16 millimetres or as float metres"
@@ -154,19 +210,25 @@ def _encode(path: Path, pixels: np.ndarray, options: list[int]) -> None:
 
 def decoded(path: Path, flags: int) -> np.ndarray:
     """Return the pixels of a picture file as OpenCV's ``flags`` say; raises DataError."""
+    return _decoded(path, read_bytes(path, MAX_PICTURE_BYTES, DataError), flags)
+
+
+def _decoded(path: Path, content: bytes, flags: int) -> np.ndarray:
     try:
-        return decode_file(read_bytes(path, MAX_PICTURE_BYTES, DataError), flags)
+        return decode_file(content, flags)
     except EncodingError as error:
         raise DataError(f"{path} is not a readable image ({error}); write it again") from None
 
 
 def read_array(path: Path) -> np.ndarray:
-    """Return the numbers of a ``.npy`` file; DataError for pickled objects, and for a header that
-    does not state exactly what follows it.
+    """Return the numbers of a ``.npy`` file, or of a ``.npz`` file of one array; DataError for
+    pickled objects, and for a header that does not state exactly what follows it.
     """
     content = read_bytes(path, MAX_ARRAY_BYTES, DataError)
-    stream = io.BytesIO(content)
     try:
+        if path.suffix.lower() == ".npz":
+            content = _only_array(content)
+        stream = io.BytesIO(content)
         shape, by_columns, dtype = _ARRAY_HEADERS[np.lib.format.read_magic(stream)](stream)
         if dtype.hasobject:
             raise ValueError("it holds pickled objects, which are never loaded")
@@ -182,8 +244,17 @@ def read_array(path: Path) -> np.ndarray:
         raise DataError(f"{path} is not a readable array: {one_line(error)}") from None
 
 
+def _only_array(content: bytes) -> bytes:
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        names = archive.namelist()
+        if len(names) != 1:
+            raise ValueError(f"it holds {len(names)} arrays, one is needed")
+        if archive.getinfo(names[0]).file_size > MAX_ARRAY_BYTES:
+            raise ValueError("its array is too large")
+        return archive.read(names[0])
+
+
 _NAMES = "xyz"
-_LEAST_COSINE, _LEAST_LEAD = 0.75, 0.05
 
 
 @dataclass(frozen=True)
@@ -215,35 +286,3 @@ class NormalAxes:
     def optical(self, stored: np.ndarray) -> np.ndarray:
         """Return vectors [..., 3] in the optical frame."""
         return stored[..., list(self.order)] * np.array(self.signs, np.float32)
-
-
-def find_normal_axes(
-    frames: Iterable[tuple[np.ndarray, np.ndarray]], camera: Camera, where: object
-) -> NormalAxes:
-    """Return the axes of stored unit normals, of a few frames with their depth in metres; DataError
-    where none agree, or two agree equally well.
-
-    Data sets store normals in every handedness. Normals of the depth map are in the optical frame,
-    so the signed permutation of the stored components that agrees with them best is the right one.
-    """
-    correlation, pixels = np.zeros((3, 3)), 0
-    for depth, stored in frames:
-        derived = depth_to_normals(depth, camera)
-        both = derived.any(-1) & stored.any(-1)
-        correlation += derived[both].astype(np.float64).T @ stored[both].astype(np.float64)
-        pixels += int(both.sum())
-    scores = sorted(
-        (
-            (sum(s * correlation[i, o] for i, (o, s) in enumerate(zip(order, signs))), order, signs)
-            for order in permutations(range(3))
-            for signs in product((1, -1), repeat=3)
-        ),
-        reverse=True,
-    )
-    best, second = scores[0][0] / max(pixels, 1), scores[1][0] / max(pixels, 1)
-    if best < _LEAST_COSINE or best - second < _LEAST_LEAD:
-        raise DataError(
-            f"the axes of the normals of {where} cannot be told from its depth (agreement "
-            f"{best:.2f}, next best {second:.2f}): give normal_axes, such as x,y,z or x,-y,-z"
-        )
-    return NormalAxes(scores[0][1], scores[0][2])  # type: ignore[arg-type]

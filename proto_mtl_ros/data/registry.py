@@ -27,7 +27,6 @@ _BUILT_IN = {
     "bag": "bags.frames",
     "joined": "joined",
     "nyuv2": "nyuv2",
-    "preprocessed": "preprocessed",
     "folder": "folder",
 }
 

@@ -61,14 +61,15 @@ class FrameSource(Protocol):
 class DataSet(ABC):
     """Base of the kinds of data sets: a ``FrameSource`` whose frames are chosen by name.
 
-    A kind sets ``tasks``, ``label_set`` and ``notes`` (what its user should know, a sentence each)
-    where they differ from these, calls ``choose`` when it knows its frames, and gives ``labelled``
-    and ``__getitem__``.
+    A kind sets ``tasks``, ``label_set``, ``notes`` (what its user should know, a sentence each) and
+    ``calibrated`` (whether the cameras are known) where they differ from these, calls ``choose``
+    when it knows its frames, and gives ``labelled`` and ``__getitem__``.
     """
 
     label_set: LabelSet = NO_CLASSES
     tasks: tuple[str, ...] = tuple(TASKS)
     notes: tuple[str, ...] = ()
+    calibrated: bool = True
 
     def choose(
         self,

@@ -25,8 +25,10 @@ def read_table(path: Path, *columns: str) -> tuple[list[str], list[dict[str, str
     """
     text = read_text(path, MAX_TABLE, DataError).removeprefix("\ufeff")  # as spreadsheets write it
     try:
-        reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-        lines = [line for line in reader if line]
+        first = text.partition("\n")[0]
+        mark = ";" if ";" in first and "," not in first else ","  # where the comma is decimal
+        reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=mark)
+        lines = [[cell.strip() for cell in line] for line in reader if line]
     except csv.Error as error:
         raise DataError(f"{path} is not CSV: {one_line(error)}") from None
     names = lines[0] if lines else []

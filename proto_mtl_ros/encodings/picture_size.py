@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import struct
+import zlib
 from collections.abc import Iterator
 
 from proto_mtl_ros.encodings.encoding import EncodingError
@@ -96,6 +97,30 @@ def png_chunks(content: bytes) -> Iterator[tuple[bytes, int, int]]:
         if kind == PNG_END:
             return
         position = end + 4
+
+
+def png_of_indices(content: bytes) -> tuple[bytes, int]:
+    """Return a PNG whose pixels are the stored indices, or bits, of one with a palette or of less
+    than 8 bits, and what its pixels are to be divided by; others as they are.
+
+    Decoders turn indices into colours and spread 1, 2 and 4 bits to 0 to 255, so the header is
+    rewritten to grey, and palette and transparency are left out.
+    """
+    if not content.startswith(PNG_START):
+        return content, 1
+    png_size(content)  # which looks at the chunks
+    depth, colour = content[24], content[25]
+    if depth not in (1, 2, 4, 8) or (colour != 3 and (colour != 0 or depth == 8)):
+        return content, 1
+    parts = [PNG_START]
+    for kind, start, end in png_chunks(content):
+        data = content[start:end]
+        if kind == b"IHDR":
+            data = data[:9] + b"\0" + data[10:]
+        if kind in (b"IHDR", b"IDAT", PNG_END):
+            parts.append(struct.pack(">I", len(data)) + kind + data)
+            parts.append(struct.pack(">I", zlib.crc32(kind + data)))
+    return b"".join(parts), 255 // (2**depth - 1)
 
 
 def jpeg_frame(content: bytes) -> tuple[int, int, int]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -14,9 +15,9 @@ from proto_mtl_ros.runtime.bundle import Bundle
 _HEADS = ("input", "label", "before", "after", "error after")
 
 
-def launch_line(bundle: Bundle) -> str:
+def launch_line(model: Path | str) -> str:
     """Return the command that runs a model on a robot."""
-    return f"ros2 launch proto_mtl_ros perception.launch.py model:={bundle.path.resolve()}"
+    return f"ros2 launch proto_mtl_ros perception.launch.py model:={model}"
 
 
 def write_learning_report(
@@ -44,7 +45,7 @@ def write_learning_report(
         name=bundle.name,
         found=found,
         notes=[*notes, *found.beware],
-        launch=launch_line(bundle),
+        launch=launch_line(f"./{os.path.relpath(bundle.path, path.parent)}"),
         frames={"heads": heads, "far": None,
                 "legend": [(c, colour(p)) for c, p in zip(manifest.classes, manifest.palette)]},
         rows=rows,

@@ -7,7 +7,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -70,15 +70,17 @@ def read_image(message: Image | CompressedImage) -> npt.NDArray[np.uint8]:
         raise EncodingError("unknown_encoding", f"cv_bridge: {error}") from error
 
 
-def read_camera(message: CameraInfo, rectified: bool) -> Camera | None:
-    """Camera of a camera_info, None when it is uncalibrated.
+def read_camera(
+    message: CameraInfo, rectified: bool, size: tuple[int, int] = (0, 0)
+) -> Camera | None:
+    """Camera of a camera_info, None when it is uncalibrated; one without a size has ``size``.
 
     Raises ValueError when its numbers cannot be a camera.
     """
     roi = message.roi
     return Camera.from_info(
-        height=message.height,
-        width=message.width,
+        height=message.height or size[1],
+        width=message.width or size[0],
         K=message.k.tolist(),
         D=list(message.d),
         P=message.p.tolist(),
@@ -172,9 +174,11 @@ class Decoder:
         else:
             self._counts["uncalibrated" if received.camera is None else "calibrated"] += 1
 
-    def _read(self, message: CameraInfo, identity: tuple[object, ...]) -> _Received:
+    def _read(
+        self, message: CameraInfo, identity: tuple[object, ...], size: tuple[int, int] = (1, 1)
+    ) -> _Received:
         try:
-            return _Received(message, identity, read_camera(message, self._rectified))
+            return _Received(message, identity, read_camera(message, self._rectified, size))
         except ValueError as error:
             return _Received(message, identity, problem=one_line(error))
 
@@ -210,7 +214,10 @@ class Decoder:
         # camera_info comes with every frame and hardly ever changes: keep the ray table.
         fitted = self._fitted
         if fitted is None or fitted.received is not received or fitted.size != size:
-            fitted = _fit(received, width, height, size)
+            known = received
+            if not (received.message.width and received.message.height):
+                known = self._read(received.message, received.identity, (width, height))
+            fitted = replace(_fit(known, width, height, size), received=received)
             with self._lock:
                 if self._received is received:  # neither replaced nor reset meanwhile
                     self._fitted = fitted
@@ -245,10 +252,7 @@ def _fit(received: _Received, width: int, height: int, size: str) -> _Fitted:
         return found(state, "camera_info_uncalibrated", text, info=fitting)
     if (camera.width, camera.height) == (width, height):
         if camera.approximate:
-            state, text = (
-                f"approximate ({camera.approximate})",
-                f"{camera.approximate}: as a pinhole",
-            )
+            state, text = f"approximate ({camera.approximate})", f"a pinhole: {camera.approximate}"
             return found(state, "bad_camera_info", text, camera=camera, info=info)
         return _Fitted(received, size, "calibrated", camera, info)
     of = f"camera_info is for {camera.width}x{camera.height}, images are {size}"

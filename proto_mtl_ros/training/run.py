@@ -39,7 +39,7 @@ def train_model(
     for line in found.lines():
         say(line)
     say(f"report: {out / REPORT}")
-    say(f"run it: {launch_line(bundle)}")
+    say(f"run it: {launch_line(bundle.path.resolve())}")
     return bundle, found
 
 

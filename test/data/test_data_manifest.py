@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proto_mtl_ros.data.manifest import (
-    import_mtpsl,
     manifest_for,
     one_label,
     random_label,
@@ -127,64 +126,3 @@ def test_a_wrong_manifest_is_told(tmp_path: Path, content: str, said: str) -> No
     (tmp_path / "m.csv").write_text(content)
     with pytest.raises(DataError, match=said):
         read_manifest(tmp_path / "m.csv")
-
-
-def _label_file(path: Path, table: np.ndarray, legacy: bool) -> None:
-    torch = pytest.importorskip("torch", reason="torch is not installed")
-    # the published files are of the format before torch 1.6
-    content = {"labels_weights": torch.from_numpy(table.astype(np.float32))}
-    torch.save(content, path, _use_new_zipfile_serialization=not legacy)
-
-
-@pytest.mark.parametrize("name", ["old.pth", "new.pth", "l.npy", "l.csv"])
-def test_mtpsl_rows_belong_to_frames_in_order(tmp_path: Path, name: str) -> None:
-    table, path = np.array([[1, 0, 0], [0, 1, 1], [0, 0, 1]]), tmp_path / name
-    if path.suffix == ".pth":
-        _label_file(path, table, legacy=name == "old.pth")
-    elif path.suffix == ".npy":
-        np.save(path, table)
-    else:
-        path.write_text("1,0,0\n0,1,1\n0,0,1\n")
-    manifest = import_mtpsl(path, ["z", "a", "m"], TASKS[:3])
-    assert list(manifest) == ["z", "a", "m"]
-    assert [list(row.values()) for row in manifest.values()] == table.astype(bool).tolist()
-
-
-def test_mtpsl_refuses_another_number_of_frames_or_tasks(tmp_path: Path) -> None:
-    for table, frames, tasks, said in (
-        (np.eye(3), "abcd", 3, "3 x 3, but there are 4 frames x 3 tasks"),
-        (np.eye(3), "abc", 2, "3 frames x 2 tasks"),
-        (np.eye(3), "aab", 3, "a frame stands twice"),
-        (np.eye(2) * 2, "ab", 2, "other than 0 and 1"),
-    ):
-        np.save(tmp_path / "l.npy", table)
-        with pytest.raises(DataError, match=said):
-            import_mtpsl(tmp_path / "l.npy", list(frames), TASKS[:tasks])
-
-
-def _table(path: Path, content: object) -> Path:
-    if isinstance(content, str):
-        path.write_text(content)
-    elif content is not None:
-        torch = pytest.importorskip("torch", reason="torch is not installed")
-        torch.save(content, path)
-    return path
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "said"),
-    [
-        ("l.csv", None, "not found; check the path"),
-        ("l.csv", "1,0\n0,x\n", "is not a table of numbers"),
-        ("l.csv", "1,0\n0\n", "is not a table of numbers"),
-        ("l.xlsx", "1,0\n0,1\n", "of an unknown kind; .pth, .npy, .csv and .txt are read"),
-        ("l.pth", {"weights": [1.0]}, "has no entry 'labels_weights'"),
-        ("l.pth", [1.0, 0.0], "holds no tensor"),
-    ],
-)
-def test_a_file_that_is_no_label_file_is_told(
-    tmp_path: Path, name: str, content: object, said: str
-) -> None:
-    with pytest.raises(DataError, match=said) as caught:
-        import_mtpsl(_table(tmp_path / name, content), ["a", "b"], ["depth", "normals"])
-    assert "\n" not in str(caught.value)

@@ -4,19 +4,25 @@
 from __future__ import annotations
 
 import json
+import shutil
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
+import PIL.Image
 import pytest
 import sources
+from nyuv2_pack import write_pack
 
 from proto_mtl_ros import plugins
 from proto_mtl_ros.data import registry
 from proto_mtl_ros.data.joined import Joined
 from proto_mtl_ros.data.map_file import write_image
 from proto_mtl_ros.data.registry import open_source
+from proto_mtl_ros.data.sample import notes_of
 from proto_mtl_ros.data.table import NoSplitError, hold_out
 from proto_mtl_ros.errors import DataError
 from proto_mtl_ros.tasks import NYU13, LabelSet
@@ -60,6 +66,120 @@ def test_folder_derives_normals_where_there_are_none(folder: Path) -> None:
     assert np.median(_angles(derived, normals)[valid]) < 1
     # b has its own, coded in 8 bits
     assert not frames[1].labels["normals"][:5].any()
+
+
+def exr(depth: np.ndarray, zipped: bool, kind: str) -> bytes:
+    """A file of one part with scan lines and the channel Z."""
+    lines = 16 if zipped else 1
+    channel = b"Z\0" + struct.pack("<iI2i", 1 if kind == "f2" else 2, 0, 1, 1) + b"\0"
+    window = struct.pack("<4i", 3, 5, depth.shape[1] + 2, depth.shape[0] + 4)
+    fields = {b"channels\0chlist": channel, b"compression\0compression": b"\0\3"[zipped:][:1],
+              b"dataWindow\0box2i": window}  # fmt: skip
+    head = b"\x76\x2f\x31\x01" + struct.pack("<I", 2)
+    head += b"".join(k + b"\0" + struct.pack("<I", len(v)) + v for k, v in fields.items()) + b"\0"
+    blocks, offsets = b"", b""
+    starts = range(0, len(depth), lines)
+    for start in starts:
+        data = depth[start : start + lines].astype("<" + kind).tobytes()
+        if zipped:
+            mixed = np.frombuffer(data, np.uint8)
+            split = np.concatenate([mixed[::2], mixed[1::2]]).astype(np.int64)
+            split[1:] = (np.diff(split) + 128) & 255
+            data = zlib.compress(split.astype(np.uint8).tobytes())
+        offsets += struct.pack("<Q", len(head) + 8 * len(starts) + len(blocks))
+        blocks += struct.pack("<iI", 5 + start, len(data)) + data
+    return head + offsets + blocks
+
+
+@pytest.mark.parametrize("form", ["exr", "zipped exr", "half exr", "npz", "tum", "int32"])
+def test_depth_as_other_tools_write_it(form: str, folder: Path) -> None:
+    depth, options = sources.room()[0], {}
+    (folder / "depth" / "a.png").unlink()
+    if "exr" in form:
+        content = exr(depth, form == "zipped exr", "f2" if form == "half exr" else "f4")
+        (folder / "depth" / "a.EXR").write_bytes(content)
+    elif form == "npz":
+        np.savez_compressed(folder / "depth" / "a.npz", depth=depth)
+    elif form == "tum":
+        options["depth_scale"] = 5000
+        cv2.imwrite(str(folder / "depth" / "a.png"), np.round(depth * 5000).astype(np.uint16))
+    else:
+        np.save(folder / "depth" / "a.npy", np.round(depth * 1000).astype(np.int32))
+    frames = open_source("folder", folder, "train", options=options)
+    np.testing.assert_allclose(frames[0].labels["depth"], depth, atol=2e-3)
+
+
+@pytest.mark.parametrize("mode", ["bits", "palette", "colours"])
+def test_masks_of_bits_indices_and_colours(mode: str, folder: Path) -> None:
+    ids = sources.mask(1) % 2
+    picture = PIL.Image.fromarray(ids.astype(bool) if mode == "bits" else ids)
+    if mode != "bits":
+        picture = PIL.Image.fromarray(ids, "P")
+        picture.putpalette([0, 0, 0, 128, 0, 0])
+    if mode == "colours":
+        (folder / "classes.txt").unlink()
+        content = {"classes": ["floor", "wall"], "palette": [[0, 0, 0], [128, 0, 0]]}
+        (folder / "classes.json").write_text("\ufeff" + json.dumps(content), encoding="utf-8")
+        picture = picture.convert("RGB")
+    picture.save(folder / "segmentation" / "b.png")
+    mask = open_source("folder", folder, "train")[1].labels["segmentation"]
+    np.testing.assert_array_equal(mask, ids)
+
+
+@pytest.mark.parametrize(("orientation", "turns"), [(6, 1), (3, 2), (8, 3)])
+@pytest.mark.parametrize("upright", [False, True])
+def test_exif_turns_pixels_labels_and_camera_alike(
+    orientation: int, turns: int, upright: bool, tmp_path: Path
+) -> None:
+    """A room is stored on its side, and its labels and camera with it, or already upright."""
+    if upright and turns == 2:
+        pytest.skip("its size does not tell")
+    plain, root = sources.write_by_hand(tmp_path / "plain"), sources.write_by_hand(tmp_path / "own")
+    exif = PIL.Image.Exif()
+    exif[0x0112] = orientation
+    for name in ("a", "b", "c"):
+        stored = np.rot90(cv2.imread(str(plain / "images" / f"{name}.png"))[..., ::-1], turns)
+        (root / "images" / f"{name}.png").unlink()
+        PIL.Image.fromarray(stored).save(root / "images" / f"{name}.png", exif=exif)
+    camera = dict(sources.CAMERA)
+    if not upright:
+        frames = open_source("folder", plain, "train")
+        depth, normals = (frames[1].labels[task] for task in ("depth", "normals"))
+        ids = frames[1].labels["segmentation"]
+        for _ in range(turns):  # what was seen at (x, y) is stored a quarter to the left
+            normals = np.stack([normals[..., 1], -normals[..., 0], normals[..., 2]], -1)
+            width, cx = camera["width"], camera["cx"]
+            camera |= {"fx": camera["fy"], "fy": camera["fx"], "cx": camera["cy"]}
+            camera |= {"cy": width - 1 - cx, "width": camera["height"], "height": width}
+        (root / "normals" / "b.png").unlink()
+        (root / "depth" / "a.png").unlink()
+        np.save(root / "depth" / "b.npy", np.rot90(depth, turns))
+        np.save(root / "normals" / "b.npy", np.rot90(normals, turns))
+        cv2.imwrite(str(root / "segmentation" / "b.png"), np.rot90(ids, turns))
+        (root / "camera.json").write_text(json.dumps(camera))
+    before, after = (
+        open_source("folder", plain, "train")[1],
+        open_source("folder", root, "train")[1],
+    )
+    np.testing.assert_array_equal(after.rgb, before.rgb)
+    np.testing.assert_allclose(after.camera.K, before.camera.K)
+    for task, label in before.labels.items():
+        np.testing.assert_allclose(after.labels[task], label, atol=1e-6)
+
+
+def test_what_a_folder_says_of_itself(folder: Path) -> None:
+    np.save(folder / "depth" / "b.npy", sources.room()[0] * 1000)
+    for path in (folder / "normals").iterdir():
+        path.rename(path.with_suffix(".bmp"))
+    notes = " ".join(notes_of(open_source("folder", folder, "train")))
+    assert "None of the 1 files of normals/ is used (first: b.bmp)" in notes
+    assert "Depth cannot be right: the median of b.npy is" in notes
+    shutil.rmtree(folder / "depth")
+    (folder / "camera.json").unlink()
+    frames = open_source("folder", folder, "train")
+    assert "No camera is known" in " ".join(notes_of(frames))
+    assert frames[1].labels.keys() == {"segmentation"}
+    assert frames[1].camera.fx == pytest.approx(32 / np.tan(np.radians(30)))
 
 
 def test_folder_obeys_a_manifest(folder: Path) -> None:
@@ -178,7 +298,7 @@ def test_a_picture_that_cannot_be_written_is_told(tmp_path: Path) -> None:
 
 
 def test_wrong_kinds_and_options_are_told(folder: Path) -> None:
-    with pytest.raises(DataError, match="unknown kind.*bag, joined, nyuv2, preprocessed, folder"):
+    with pytest.raises(DataError, match="unknown kind.*bag, joined, nyuv2, folder"):
         open_source("coco", folder, "train")
     with pytest.raises(DataError, match="no option 'axes'; it has: derive_normals, normal_axes"):
         open_source("folder", folder, "train", options={"axes": 1})
@@ -212,13 +332,12 @@ def test_classes_are_mapped_by_name(folder: Path) -> None:
 
 
 def test_joined_sources(folder: Path, tmp_path: Path) -> None:
-    for split, count in (("train", 11), ("val", 1)):
-        preprocessed = sources.write_preprocessed(tmp_path / "rooms", split, count)
+    pack = write_pack(tmp_path, train=11, val=1)
     (tmp_path / "all.yaml").write_text(
         f"""
 label_set: nyu13
 sources:
-  - {{name: rooms, kind: preprocessed, root: {preprocessed}}}
+  - {{name: rooms, kind: nyuv2, root: {pack}}}
   - name: own
     kind: folder
     root: own
@@ -227,7 +346,7 @@ sources:
     )
     frames = open_source("joined", tmp_path / "all.yaml", "train")
     assert len(frames) == 13
-    assert frames.frame_ids[10:] == ["rooms/train-0010", "own/a", "own/b"]
+    assert frames.frame_ids[10:] == ["rooms/0011", "own/a", "own/b"]
     assert frames.has("own/a") == ("depth",)
     sample = frames[12]
     assert sample.frame_id == "own/b"
@@ -332,11 +451,42 @@ def test_a_kind_from_outside_the_package_is_one_file(
 
 def test_a_kind_is_told_by_its_place(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "joined.yaml").touch()
-    (tmp_path / "pack" / "train" / "image").mkdir(parents=True)
     (tmp_path / "nyu" / "label13").mkdir(parents=True)
     recording = write_recording(tmp_path / "bag", 1)
     found = {"folder": folder, "joined": tmp_path / "joined.yaml", "bag": recording,
-             "preprocessed": tmp_path / "pack", "nyuv2": tmp_path / "nyu"}  # fmt: skip
+             "nyuv2": tmp_path / "nyu"}  # fmt: skip
     assert {kind: registry.kind_of(path) for kind, path in found.items()} == {k: k for k in found}
     with pytest.raises(DataError, match="looks like no data set: name its kind"):
         registry.kind_of(tmp_path)
+
+
+def test_nyuv2_says_what_a_frame_may_use(tmp_path: Path) -> None:
+    root = write_pack(tmp_path, train=6, val=1)
+    frames = open_source("nyuv2", root, "train", manifest=root / "manifests" / "one_label.csv")
+    assert [frames.has(f) for f in frames.frame_ids[:3]] == [
+        ("segmentation",),
+        ("depth",),
+        ("normals",),
+    ]
+    assert all(tuple(frames[i].labels) == frames.has(f) for i, f in enumerate(frames.frame_ids))
+    with pytest.raises(DataError, match="no frame"):
+        frames.has("0007")
+    with pytest.raises(NoSplitError, match="no frame of split 'test'"):
+        open_source("nyuv2", root, "test")
+
+
+@pytest.mark.parametrize(
+    ("kind", "picture", "said"),
+    [
+        ("depth", np.zeros((480, 640, 3), np.uint8), "has other pixels than the data set"),
+        ("depth", np.zeros((480, 640), np.uint16), "has other pixels than the data set"),
+        ("label13", np.zeros((240, 320), np.uint8), "segmentation of frame 0001 .* is not 640x480"),
+    ],
+)
+def test_a_spoilt_nyuv2_pack_is_told(
+    tmp_path: Path, kind: str, picture: np.ndarray, said: str
+) -> None:
+    root = write_pack(tmp_path, train=1, val=1)
+    cv2.imwrite(str(root / kind / "0001.png"), picture)
+    with pytest.raises(DataError, match=said):
+        open_source("nyuv2", root, "train")[0]

@@ -134,6 +134,14 @@ def test_camera_info_makes_depth_metric(robot: Robot, record_fault: Callable) ->
     with_info(robot, zoomed, "calibrated", size=(64, 48))
     robot.settle(depth)
     assert np.allclose(pixels(one_result(robot, image(picture()), depth)), 2 * plain, rtol=1e-5)
+    odd = camera_info(fx=2 * FX)  # K holds for the scale, and rays are those of a pinhole
+    odd.distortion_model, odd.d = "magic", [0.1] * 5
+    odd.width = odd.height = 0  # as a driver writes that thinks of K alone
+    state = "approximate (distortion model 'magic' is not known)"
+    with_info(robot, odd, state, size=(64, 48))
+    robot.settle(depth)
+    assert np.allclose(pixels(one_result(robot, image(picture()), depth)), 2 * plain, rtol=1e-5)
+    assert "bad_camera_info" in client.status("left").message
     record_fault(
         "camera_info",
         "camera_info missing, with K = 0, with NaN",

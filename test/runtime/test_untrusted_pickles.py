@@ -17,7 +17,7 @@ import pytest
 import yaml
 from fuzz_targets import KEY
 from nyuv2_pack import write_pack
-from sources import write_by_hand, write_preprocessed
+from sources import write_by_hand
 from tiny_bundle import write_tiny_bundle
 
 from recordings import START, write_recording
@@ -33,6 +33,11 @@ from proto_mtl_ros.cli.main import run_command  # noqa: E402
 from proto_mtl_ros.errors import ProtoMtlError  # noqa: E402
 from proto_mtl_ros.runtime.engine_cache import EngineCache  # noqa: E402
 
+pytestmark = pytest.mark.tries(
+    "parsers", "a pickle that acts when it is loaded, in every place where a file can go",
+    seen="one line that names the file; nothing is ever unpickled",
+)  # fmt: skip
+
 
 @pytest.fixture
 def marker(tmp_path: Path) -> Path:
@@ -40,6 +45,7 @@ def marker(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("form", FORMS)
+@pytest.mark.control
 def test_the_trap_works_where_pickles_are_loaded(
     form: Callable[[Path], bytes], marker: Path
 ) -> None:
@@ -65,7 +71,6 @@ def originals(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "hand" / "manifest.csv").write_text(
         "frame_id,segmentation,depth,normals\na,1,1,1\nb,1,1,1\nc,1,1,1\n"
     )
-    write_preprocessed(root / "numbered", "train", 1)
     write_tiny_bundle(root)
     write_recording(root / "bag", 2)
     (root / "masks").mkdir()
@@ -75,7 +80,6 @@ def originals(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "train.yaml").write_text(yaml.safe_dump(CONFIG))
     (root / "joined.yaml").write_text("sources: [{name: a, kind: folder, root: hand}]\n")
     (root / "extrinsics.yaml").write_text("translation: [0, 0, 0]\n")
-    (root / "labels.npy").touch()
     (root / "figures").mkdir()
     (root / "figures" / "engine.json").write_text("{}")
     (root / "run").mkdir()
@@ -83,14 +87,12 @@ def originals(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 REPORT = ["dataset", "report", "--split", "train"]
-BY_HAND, NUMBERED = [*REPORT, "hand", "--kind", "folder"], [*REPORT, "numbered"]
-NUMBERED += ["--kind", "preprocessed"]
+BY_HAND = [*REPORT, "hand", "--kind", "folder"]
 EVALUATE = ["evaluate", "--data", "pack", "--model", "tiny", "--split", "val"]
 BAG = ["bag", "evaluate", "bag", "--model", "tiny", "--out", "out", "--backend", "onnxruntime"]
 MASKS = ["dataset", "convert", "bag", "--out", "out", "--option", "masks=masks"]
 TRAIN = ["train", "--config", "train.yaml", "--data", "pack", "--out", "run"]
 EXPORT = ["export", "--config", "train.yaml", "--data", "pack", "--out", "made"]
-IMPORT = ["dataset", "manifest", "pack", "--kind", "preprocessed", "--out", "m.csv", "--mtpsl"]
 DRAW = ["dataset", "manifest", "hand", "--kind", "folder", "--split", "train", "--out", "m"]
 
 PLACES: dict[str, list[str]] = {
@@ -114,14 +116,7 @@ PLACES: dict[str, list[str]] = {
     "hand/splits.csv": BY_HAND,
     "hand/manifest.csv": BY_HAND,
     "own.csv": [*BY_HAND, "--manifest", "own.csv"],
-    "numbered/train/image/0.npy": NUMBERED,
-    "numbered/train/label/0.npy": NUMBERED,
-    "numbered/train/depth/0.npy": NUMBERED,
-    "numbered/train/normal/0.npy": NUMBERED,
     "joined.yaml": [*REPORT, "joined.yaml", "--kind", "joined"],
-    "labels.npy": [*IMPORT, "labels.npy"],
-    "labels.pth": [*IMPORT, "labels.pth"],
-    "labels.csv": [*IMPORT, "labels.csv"],
     "bag/metadata.yaml": BAG,
     "bag/bag.mcap": BAG,
     "one.mcap": ["bag", "info", "one.mcap"],
@@ -228,12 +223,3 @@ def test_no_other_line_reads_what_could_act() -> None:
                 assert reader != "torch.load" or "weights_only=True" in ast.unparse(node)
     # a picture that the bench makes a load of is the user's own
     assert found - {("cameras.py", "cv2.imread")} == ALLOWED
-
-
-def test_what_was_tried(record_fault: Callable[..., None]) -> None:
-    tried = (len(PLACES) + len(LOADERS) + 2) * len(FORMS)
-    record_fault(
-        "files", "a pickle that acts when it is loaded, in every place where a file can go",
-        tried=tried, survived=tried, lost=0,
-        seen="one line that names the file; nothing is ever unpickled",
-    )  # fmt: skip

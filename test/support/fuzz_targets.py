@@ -18,10 +18,10 @@ import cv2
 import numpy as np
 
 from proto_mtl_ros.data.bags.bag import Bag, is_bag
-from proto_mtl_ros.data.bags.masks import read_masks
 from proto_mtl_ros.data.bags.message_types import decode
 from proto_mtl_ros.data.bags.pictures import decode_depth, decode_picture
 from proto_mtl_ros.data.camera_file import read_camera
+from proto_mtl_ros.data.drawn.masks import read_masks
 from proto_mtl_ros.data.joined import JoinConfig
 from proto_mtl_ros.data.label_set import read_label_set
 from proto_mtl_ros.data.manifest import read_manifest
@@ -33,6 +33,7 @@ from proto_mtl_ros.files.tensors import read_safetensors, read_torch
 from proto_mtl_ros.runtime.bundle import Bundle
 from proto_mtl_ros.runtime.engine_cache import EngineCache, EngineKey
 from proto_mtl_ros.runtime.onnx_check import check_graph
+from proto_mtl_ros.tasks import NYU13
 from proto_mtl_ros.training.config import TrainConfig
 
 CORPUS = Path(__file__).parent / "corpus"
@@ -146,7 +147,7 @@ def _message(content: bytes, folder: Path) -> None:
 def _picture(content: bytes, folder: Path) -> None:
     path = folder / "picture.png"
     path.write_bytes(content)
-    for read in (read_image, read_depth, lambda where: read_segmentation(where, 13)):
+    for read in (read_image, read_depth, lambda where: read_segmentation(where, NYU13)):
         with _refusal():
             read(path)
     for read_message in (
@@ -170,7 +171,7 @@ def _masks(content: bytes, folder: Path) -> None:
     (folder / "1700000000000000000.json").write_bytes(content)
     for where in (folder / "1700000000000000000.json", folder):
         with _refusal():
-            for mask in read_masks(where)[0].values():
+            for mask in read_masks(where).masks.values():
                 mask()
 
 
@@ -235,8 +236,8 @@ TARGETS: dict[str, Callable[[bytes, Path], None]] = {
 }
 
 
-def one_line_or_nothing(target: str, content: bytes, folder: Path) -> str:
-    """Run a target; return the first line that it was refused with, "" where all was taken.
+def refused_by(target: str, content: bytes, folder: Path) -> list[str]:
+    """Run a target; return the lines with which its readers have refused the content.
 
     Raises:
         Exception: a finding.
@@ -244,7 +245,7 @@ def one_line_or_nothing(target: str, content: bytes, folder: Path) -> str:
     _refused.clear()
     with _refusal():
         TARGETS[target](content, folder)
-    return next(iter(_refused), "")
+    return [line.replace(str(folder), "") for line in _refused]
 
 
 @lru_cache(maxsize=16)

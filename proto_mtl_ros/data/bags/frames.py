@@ -14,7 +14,7 @@ import numpy as np
 
 from proto_mtl_ros.data.bags.bag import is_bag
 from proto_mtl_ros.data.bags.calibration import Calibration
-from proto_mtl_ros.data.bags.masks import Mask, read_masks
+from proto_mtl_ros.data.bags.masks import Mask, read_stamped_masks
 from proto_mtl_ros.data.bags.recorded_frames import RecordedFrames, match_one_to_one
 from proto_mtl_ros.data.bags.recording import BagRecording
 from proto_mtl_ros.data.camera_file import camera_for, camera_of, read_camera
@@ -29,7 +29,9 @@ _LABEL_SHIFT, _LABEL_VARIATION = 0.03, 1.35
 """Of ``smooth_surroundings`` for labels: what judges is stricter than what teaches, which needs
 floors and table tops as well."""
 
-_ADVICE = 'give camera: {"fx": ..., "fy": ..., "cx": ..., "cy": ..., "width": ..., ...}'
+_ADVICE = (
+    "give camera, `--option camera=FILE`: JSON of fx, fy, cx, cy, width, height, or ROS's YAML"
+)
 
 
 @data_set("bag", looks_like=is_bag)
@@ -38,9 +40,10 @@ class BagFrames(DataSet):
     it.
 
     A frame has a depth label where a depth image lies within ``tolerance`` of it, then normals too
-    (who may use depth may use its normals), and segmentation where ``masks`` (see ``read_masks``)
-    has a mask. Depth is cleaned of what a sensor makes up, and believed from ``near`` to ``far``;
-    where its pixels are not known to be the image's, it is kept away from edges alone.
+    (who may use depth may use its normals), and segmentation where ``masks`` (see
+    ``read_stamped_masks``) has a mask. Depth is cleaned of what a sensor makes up, and believed
+    from ``near`` to ``far``; where its pixels are not known to be the image's, it is kept away from
+    edges alone.
 
     ``every``: one image of so many. ``tolerance``: seconds between image and depth, or mask.
     ``registered``: depth pixels are those of the colour image, although its frame is another.
@@ -88,13 +91,15 @@ class BagFrames(DataSet):
             stamp for stamp in stamps if self.frames.has_partner(stamp, self._depth_topic or "")
         }
         self._masks: dict[int, Mask] = {}
+        notes: tuple[str, ...] = ()
         if masks is not None:
-            self._masks, self.label_set = _masks_of(Path(masks), stamps, tolerance)
+            self._masks, self.label_set, notes = _masks_of(Path(masks), stamps, tolerance)
         depth = bool(self._with_depth)
         here = {"segmentation": bool(self._masks), "depth": depth, "normals": depth}
         self.tasks = tuple(task for task, there in here.items() if there)
         self._check_depth()
-        self.notes = (*self._recording.notes, *self._calibration.notes, *self.frames.notes())
+        own = (*self._recording.notes, *self._calibration.notes, *self.frames.notes())
+        self.notes = (*own, *notes)
         self._every_id = [str(stamp) for stamp in stamps]
         self.choose(self._every_id, frame_ids, manifest, self.root)
 
@@ -151,13 +156,13 @@ class BagFrames(DataSet):
 
 def _masks_of(
     where: Path, stamps: Sequence[int], tolerance: float
-) -> tuple[dict[int, Mask], LabelSet]:
+) -> tuple[dict[int, Mask], LabelSet, tuple[str, ...]]:
     """Return stamp -> mask, of the frames that are near enough to one, and the classes."""
-    found, label_set = read_masks(where)
+    found, label_set, notes = read_stamped_masks(where)
     pairs = match_one_to_one(stamps, found, round(tolerance * 1e9))
     if not pairs:
         raise DataError(
             f"none of the {len(found)} masks of {where} is named by the stamp of an image "
             f"(the first image has {stamps[0] if stamps else '?'})"
         )
-    return {stamp: found[named] for stamp, named in pairs.items()}, label_set
+    return {stamp: found[named] for stamp, named in pairs.items()}, label_set, notes

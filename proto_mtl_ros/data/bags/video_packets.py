@@ -14,7 +14,6 @@ from typing import Any
 from proto_mtl_ros.data.bags.bag import BagMessage, stamped_picture
 from proto_mtl_ros.data.bags.message_types import VIDEO_PACKET
 from proto_mtl_ros.encodings import MAX_PIXELS
-from proto_mtl_ros.errors import BagError
 
 av: Any = import_module("av") if find_spec("av") else None  # extra "video"
 
@@ -34,7 +33,7 @@ def decoded_video(
         decoder = decoders.setdefault(message.topic, _Decoder(whole))
         try:
             yield from decoder.feed(message)
-        except (av.FFmpegError, BagError, ValueError):
+        except Exception:  # whatever broken packets lead the decoder into
             yield message
     for decoder in decoders.values():
         yield from decoder.flushed()
@@ -62,7 +61,7 @@ class _Decoder:
     def flushed(self) -> Iterator[BagMessage]:
         try:
             yield from map(self._image, self._codec.decode(None) if self._codec else ())
-        except av.FFmpegError:  # of the last packets nothing comes
+        except Exception:  # of the last packets nothing comes
             return
 
     def _image(self, frame: Any) -> BagMessage:

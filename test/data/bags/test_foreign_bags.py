@@ -193,7 +193,10 @@ def test_packets_of_video_become_images(tmp_path: Path, monkeypatch: pytest.Monk
         assert all(abs(float(found[n].mean()) - 10 * n) < 3 for n in range(6, 15))
         again = frames.at(START + 10 * 100_000_000)
         assert (again.rgb == found[10]).all()
-    monkeypatch.setattr("proto_mtl_ros.data.bags.video_packets.av", None)
-    with Bag(path) as bag:
-        (topic,) = summarise(bag).topics
-        assert topic.look.size == "not readable (needs PyAV, extra video)" and not topic.look.use
+    for name, value, why in (
+        ("MAX_PIXELS", 64 * 48 - 1, "damaged"), ("av", None, "needs PyAV, extra video"),
+    ):  # fmt: skip
+        monkeypatch.setattr(f"proto_mtl_ros.data.bags.video_packets.{name}", value)
+        with Bag(path) as bag:
+            (topic,) = summarise(bag).topics
+        assert topic.look.size == f"not readable ({why})" and not topic.look.use

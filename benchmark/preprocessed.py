@@ -11,7 +11,7 @@ They were published with MTAN (Liu, Johns, Davison: "End-to-End Multi-Task Learn
 CVPR 2019) without the code that made them, so some of it is inferred here, and ``notes`` says so:
 
 - The axes of the normals are nowhere stated. They are found by comparison with the depth of a few
-  frames (:mod:`.normal_axes`), or given.
+  frames, or given.
 - NYUv2 was cropped to where its depth is valid and resized to 288x384. The camera is that of the
   crop which the data set's own toolbox uses, 561x427 at (40, 44), or given.
 - Cityscapes "depth" is no depth but the disparity image of 16 bits divided by 65535 (its largest
@@ -19,20 +19,30 @@ CVPR 2019) without the code that made them, so some of it is inferred here, and 
   pixels, depth = baseline * fx / d, where fx and d belong to the full width of 2048. Baseline and
   fx are the nominal 0.209313 m and 2262.52 px; they differ by a few per cent between the cars, so
   these metres do, too. Give ``baseline_fx`` in metre pixels to use another product.
+
+A pack becomes a folder to train from, here with the labels that MTPSL lets each frame use:
+
+python -m benchmark.preprocessed <pack> --out my_data --labels one_label.pth
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import permutations, product
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+import typer
 
+from benchmark.mtpsl_labels import import_mtpsl
+from proto_mtl_ros.cli.main import run_tool
 from proto_mtl_ros.data.camera_file import camera_for, camera_of
+from proto_mtl_ros.data.folder_writer import write_folder
 from proto_mtl_ros.data.label_set import CITYSCAPES7, CITYSCAPES19
-from proto_mtl_ros.data.map_file import NormalAxes, find_normal_axes, read_array, unit_vectors
+from proto_mtl_ros.data.manifest import write_manifest
+from proto_mtl_ros.data.map_file import NormalAxes, read_array, unit_vectors
 from proto_mtl_ros.data.nyuv2 import CAMERA as NYUV2_CAMERA
 from proto_mtl_ros.data.registry import data_set
 from proto_mtl_ros.data.sample import DataSet, Sample, of_image_size
@@ -40,6 +50,7 @@ from proto_mtl_ros.data.table import NoSplitError
 from proto_mtl_ros.errors import DataError
 from proto_mtl_ros.files import check_inside
 from proto_mtl_ros.geometry import Camera
+from proto_mtl_ros.geometry.normals import depth_to_normals
 from proto_mtl_ros.tasks import IGNORE_INDEX, NYU13, LabelSet
 
 BASELINE_FX = 0.209313 * 2262.52
@@ -104,6 +115,7 @@ def label_folders(root: Path, layout: Layout, label: str | None) -> dict[str, Pa
 
 
 _AXES_FROM_FRAMES = 8
+_LEAST_COSINE, _LEAST_LEAD = 0.75, 0.05
 
 
 @data_set("preprocessed", looks_like=lambda root: (root / "train" / "image").is_dir())
@@ -284,3 +296,64 @@ def flat(array: np.ndarray, path: Path) -> np.ndarray:
     if array.ndim != 2:
         raise DataError(f"{path} has shape {array.shape}; one channel [H, W] is needed")
     return array.astype(np.float32)
+
+
+def find_normal_axes(
+    frames: Iterable[tuple[np.ndarray, np.ndarray]], camera: Camera, where: object
+) -> NormalAxes:
+    """Return the axes of stored unit normals, of a few frames with their depth in metres; DataError
+    where none agree, or two agree equally well.
+
+    Data sets store normals in every handedness. Normals of the depth map are in the optical frame,
+    so the signed permutation of the stored components that agrees with them best is the right one.
+    """
+    correlation, pixels = np.zeros((3, 3)), 0
+    for depth, stored in frames:
+        derived = depth_to_normals(depth, camera)
+        both = derived.any(-1) & stored.any(-1)
+        correlation += derived[both].astype(np.float64).T @ stored[both].astype(np.float64)
+        pixels += int(both.sum())
+    scores = sorted(
+        (
+            (sum(s * correlation[i, o] for i, (o, s) in enumerate(zip(order, signs))), order, signs)
+            for order in permutations(range(3))
+            for signs in product((1, -1), repeat=3)
+        ),
+        reverse=True,
+    )
+    best, second = scores[0][0] / max(pixels, 1), scores[1][0] / max(pixels, 1)
+    if best < _LEAST_COSINE or best - second < _LEAST_LEAD:
+        raise DataError(
+            f"the axes of the normals of {where} cannot be told from its depth (agreement "
+            f"{best:.2f}, next best {second:.2f}): give normal_axes, such as x,y,z or x,-y,-z"
+        )
+    return NormalAxes(scores[0][1], scores[0][2])  # type: ignore[arg-type]
+
+
+def main(
+    pack: Annotated[Path, typer.Argument(help="Folder with train/image and val/image.")],
+    out: Annotated[Path, typer.Option(help="Folder to write; can be continued.")],
+    labels: Annotated[
+        Path | None,
+        typer.Option(help="Label file of MTPSL (.pth, .npy, .csv, .txt) of the split train."),
+    ] = None,
+) -> None:
+    """Write the splits of a pack as a folder to train from, and which labels a frame may use."""
+    for split in ("train", "val"):
+        if not (pack / split).is_dir():
+            continue
+        source = Preprocessed(pack, split)
+        rows = None
+        if labels is not None and split == "train":
+            rows = import_mtpsl(labels, source.frame_ids, source.tasks)
+        with typer.progressbar(length=len(source), label=f"{split} to {out.name}") as bar:
+            write_folder(source, out, split, done=bar.update)
+        if rows is not None:
+            write_manifest(out / "labels.csv", rows)
+            typer.echo(f"labels: --manifest {out / 'labels.csv'}")
+        for note in source.notes:
+            typer.echo(f"note: {note}")
+
+
+if __name__ == "__main__":
+    run_tool("benchmark.preprocessed", main)

@@ -1,22 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The packs that papers share: NYUv2 and Cityscapes, compact or as numbered arrays."""
+"""The packs that papers share, as numbered arrays, and the label files that belong to them."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 import sources
-from nyuv2_pack import write_pack
 
+from benchmark.mtpsl_labels import import_mtpsl
+from benchmark.preprocessed import disparity_to_depth, main
 from proto_mtl_ros.data.map_file import NormalAxes
-from proto_mtl_ros.data.preprocessed import disparity_to_depth
 from proto_mtl_ros.data.registry import open_source
 from proto_mtl_ros.data.table import NoSplitError
 from proto_mtl_ros.errors import DataError
-from proto_mtl_ros.tasks import NYU13
+from proto_mtl_ros.tasks import NYU13, TASKS
 
 
 @pytest.fixture(scope="module")
@@ -24,19 +23,6 @@ def preprocessed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("preprocessed")
     sources.write_preprocessed(root, "train", 11)
     return sources.write_preprocessed(root, "val", 1)
-
-
-def test_nyuv2_says_what_a_frame_may_use(tmp_path: Path) -> None:
-    root = write_pack(tmp_path, train=6, val=1)
-    frames = open_source("nyuv2", root, "train", manifest=root / "manifests" / "one_label.csv")
-    assert [frames.has(f) for f in frames.frame_ids[:3]] == [
-        ("segmentation",),
-        ("depth",),
-        ("normals",),
-    ]
-    assert all(tuple(frames[i].labels) == frames.has(f) for i, f in enumerate(frames.frame_ids))
-    with pytest.raises(DataError, match="no frame"):
-        frames.has("0007")
 
 
 def test_preprocessed_nyuv2(preprocessed: Path) -> None:
@@ -64,11 +50,9 @@ def test_preprocessed_camera_and_axes_can_be_given(preprocessed: Path) -> None:
     np.testing.assert_allclose(sample.labels["normals"], stored, atol=1e-6)
 
 
-def test_a_split_that_is_not_there_is_told_as_such(preprocessed: Path, tmp_path: Path) -> None:
+def test_a_split_that_is_not_there_is_told_as_such(preprocessed: Path) -> None:
     with pytest.raises(NoSplitError, match="has no folder test"):
         open_source("preprocessed", preprocessed, "test")
-    with pytest.raises(NoSplitError, match="no frame of split 'test'"):
-        open_source("nyuv2", write_pack(tmp_path, train=1, val=1), "test")
 
 
 def test_axes_that_nothing_tells_must_be_given(tmp_path: Path) -> None:
@@ -192,18 +176,72 @@ def test_spoilt_arrays_are_told(tmp_path: Path, name: str, array: np.ndarray, sa
         open_source("preprocessed", root, "train", options={"normal_axes": "x,-y,-z"})[0]
 
 
+def _label_file(path: Path, table: np.ndarray, legacy: bool) -> None:
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    # the published files are of the format before torch 1.6
+    content = {"labels_weights": torch.from_numpy(table.astype(np.float32))}
+    torch.save(content, path, _use_new_zipfile_serialization=not legacy)
+
+
+@pytest.mark.parametrize("name", ["old.pth", "new.pth", "l.npy", "l.csv"])
+def test_mtpsl_rows_belong_to_frames_in_order(tmp_path: Path, name: str) -> None:
+    table, path = np.array([[1, 0, 0], [0, 1, 1], [0, 0, 1]]), tmp_path / name
+    if path.suffix == ".pth":
+        _label_file(path, table, legacy=name == "old.pth")
+    elif path.suffix == ".npy":
+        np.save(path, table)
+    else:
+        path.write_text("1,0,0\n0,1,1\n0,0,1\n")
+    manifest = import_mtpsl(path, ["z", "a", "m"], list(TASKS))
+    assert list(manifest) == ["z", "a", "m"]
+    assert [list(row.values()) for row in manifest.values()] == table.astype(bool).tolist()
+
+
+def test_mtpsl_refuses_another_number_of_frames_or_tasks(tmp_path: Path) -> None:
+    for table, frames, tasks, said in (
+        (np.eye(3), "abcd", 3, "3 x 3, but there are 4 frames x 3 tasks"),
+        (np.eye(3), "abc", 2, "3 frames x 2 tasks"),
+        (np.eye(3), "aab", 3, "a frame stands twice"),
+        (np.eye(2) * 2, "ab", 2, "other than 0 and 1"),
+    ):
+        np.save(tmp_path / "l.npy", table)
+        with pytest.raises(DataError, match=said):
+            import_mtpsl(tmp_path / "l.npy", list(frames), list(TASKS)[:tasks])
+
+
+def _table(path: Path, content: object) -> Path:
+    if isinstance(content, str):
+        path.write_text(content)
+    elif content is not None:
+        torch = pytest.importorskip("torch", reason="torch is not installed")
+        torch.save(content, path)
+    return path
+
+
 @pytest.mark.parametrize(
-    ("kind", "picture", "said"),
+    ("name", "content", "said"),
     [
-        ("depth", np.zeros((480, 640, 3), np.uint8), "has other pixels than the data set"),
-        ("depth", np.zeros((480, 640), np.uint16), "has other pixels than the data set"),
-        ("label13", np.zeros((240, 320), np.uint8), "segmentation of frame 0001 .* is not 640x480"),
+        ("l.csv", None, "not found; check the path"),
+        ("l.csv", "1,0\n0,x\n", "is not a table of numbers"),
+        ("l.csv", "1,0\n0\n", "is not a table of numbers"),
+        ("l.xlsx", "1,0\n0,1\n", "of an unknown kind; .pth, .npy, .csv and .txt are read"),
+        ("l.pth", {"weights": [1.0]}, "has no entry 'labels_weights'"),
+        ("l.pth", [1.0, 0.0], "holds no tensor"),
     ],
 )
-def test_a_spoilt_nyuv2_pack_is_told(
-    tmp_path: Path, kind: str, picture: np.ndarray, said: str
+def test_a_file_that_is_no_label_file_is_told(
+    tmp_path: Path, name: str, content: object, said: str
 ) -> None:
-    root = write_pack(tmp_path, train=1, val=1)
-    cv2.imwrite(str(root / kind / "0001.png"), picture)
-    with pytest.raises(DataError, match=said):
-        open_source("nyuv2", root, "train")[0]
+    with pytest.raises(DataError, match=said) as caught:
+        import_mtpsl(_table(tmp_path / name, content), ["a", "b"], ["depth", "normals"])
+    assert "\n" not in str(caught.value)
+
+
+def test_a_pack_becomes_a_folder_with_the_labels_of_a_file(
+    preprocessed: Path, tmp_path: Path
+) -> None:
+    np.save(tmp_path / "l.npy", np.resize(np.eye(3), (11, 3)))
+    main(preprocessed, tmp_path / "out", tmp_path / "l.npy")
+    frames = open_source("folder", tmp_path / "out", "train", manifest=tmp_path / "out/labels.csv")
+    assert frames.has("train-0004") == ("depth",) and len(frames) == 11
+    assert len(open_source("folder", tmp_path / "out", "val")) == 1
