@@ -1,6 +1,7 @@
 # make demo [BAG=path] [OUT=out/demo]   a recording through the node, and a report
 # make test                             style, types, import rules, and the tests of the default tier
 # make test-all                         the same with all tests: trainings to the end, kills, faults
+# make walks                            from photos, a recording, a folder to a model: an hour
 # make lint                             style, types and import rules alone
 # make lock [LOCK_ARGS=--upgrade]       requirements/*.txt anew from setup.py; --upgrade: newest versions
 # make audit                            what is pinned there, looked up among known vulnerabilities
@@ -86,7 +87,7 @@ AUDIT := $(TOOLS)/bin/pip-audit --strict --disable-pip --progress-spinner off
 # A worker for each core; a file of tests stays in one worker, as its tests share processes.
 PYTEST = $(BIN)/python -m pytest -n auto --dist loadfile
 
-.PHONY: demo test test-all lint lock audit licences coverage mutation clean
+.PHONY: demo test test-all walks lint lock audit licences coverage mutation clean
 
 demo: $(VENV)/.demo
 	$(BIN)/proto-mtl demo --recording "$(BAG)" --out "$(OUT)"
@@ -96,6 +97,9 @@ test: $(VENV)/.test lint
 
 test-all: $(VENV)/.test lint
 	$(PYTEST) $(PYTEST_ARGS)
+
+walks: $(VENV)/.test
+	PROTO_MTL_WALKS=out/walks OMP_NUM_THREADS=2 $(BIN)/python -m pytest -s test/training/test_walks.py $(PYTEST_ARGS)
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,15 +13,9 @@ import numpy as np
 from proto_mtl_ros.data.sample import FrameSource
 from proto_mtl_ros.evaluation.dataset import Evaluation, Tally
 from proto_mtl_ros.evaluation.frame_album import apart
+from proto_mtl_ros.evaluation.report import YARDSTICKS
 from proto_mtl_ros.runtime.predictor import Prediction, Predictor
 from proto_mtl_ros.tasks import Task, named_task, tasks_over
-
-YARDSTICKS = {
-    "miou": "0.5 is usable, 0.7 good",
-    "abs_err": "indoors 0.4 m is usable, 0.2 m good",
-    "mean_deg": "30 degrees are usable, 20 good",
-}
-"""What figures are worth, by the name of the figure."""
 
 _SAME = 0.03
 """Part of a figure by which it may change and count as the same."""
@@ -42,10 +36,7 @@ class Outcome:
     before: float | None
     after: float
     verdict: str
-
-    @property
-    def yardstick(self) -> str:
-        return YARDSTICKS.get(self.figure, "") if self.verdict not in ("kept", "changed") else ""
+    yardstick: str = "against what it said before"
 
 
 @dataclass
@@ -67,7 +58,8 @@ class BeforeAfter:
         for task, figures in self.after.metrics.items():
             figure, after = next(iter(figures.items()))
             before = self.before.metrics.get(task, {}).get(figure)
-            found.append(Outcome(task, figure, before, after, _verdict(task, before, after)))
+            word, good = _verdict(task, before, after), YARDSTICKS.get(figure, "")
+            found.append(Outcome(task, figure, before, after, word, good))
         for task, figures in self.drift.metrics.items():
             if task in _KEPT:
                 figure, most = _KEPT[task]
@@ -79,18 +71,17 @@ class BeforeAfter:
     @property
     def verdict(self) -> str:
         """Whether to use it, in words."""
-        of = {word: [o.task for o in self.outcomes if o.verdict == word] for word in _WORDS}
-        lost, gained = of["worse"] + of["changed"], of["better"] + of["new"]
-        if of["poor"]:
+        outcomes = self.outcomes
+        lost = " and ".join(o.task for o in outcomes if o.verdict in ("worse", "changed"))
+        gained = " and ".join(o.task for o in outcomes if o.verdict in ("better", "new"))
+        if any(o.verdict == "poor" for o in outcomes):
             return "segmentation is poor: it needs more masks, or longer training"
         if not self.after.metrics:
             return "nothing judges it: no frame that was not learnt from has a label"
         if lost and gained:
-            return (
-                f"better in {_and(gained)}, worse in {_and(lost)}: use it where the former counts"
-            )
+            return f"better in {gained}, worse in {lost}: use it where the former counts"
         if lost:
-            return f"worse in {_and(lost)}: do not use it"
+            return f"worse in {lost}: do not use it"
         if gained:
             return "better: use it"
         return f"no better: {self.start or 'the start'} does as well"
@@ -104,47 +95,36 @@ class BeforeAfter:
             if iou == 0
         ]
 
+    @property
+    def rows(self) -> list[tuple[str, str, str, str, str]]:
+        """Task, figure or class, before, after, and what that means, as text."""
+        rows = [
+            (o.task, o.figure, o.before, o.after, ", ".join(filter(None, (o.verdict, o.yardstick))))
+            for o in self.outcomes
+        ]
+        old = self.before.per_class
+        rows += [
+            ("IoU of", name, old.get(name), iou, "") for name, iou in self.after.per_class.items()
+        ]
+        return [(task, name, _text(old), _text(new), word) for task, name, old, new, word in rows]
+
     def lines(self) -> list[str]:
         """Return all of it as text for a terminal."""
-        head = f"{self.start or 'nothing'} before, and after, on {self.reported_on}:"
-        rows = [
-            f"  {o.task:<13} {o.figure:<15} {_number(o.before):>8} {_number(o.after):>8}"
-            f"  {_WORDS[o.verdict]}" + (f" ({o.yardstick})" if o.yardstick else "")
-            for o in self.outcomes
-        ]
-        rows += [f"  {name:<29} {old:>8} {new:>8}" for name, old, new in self.classes()]
-        return [head, *rows, *(f"beware: {one}" for one in self.beware), f"verdict: {self.verdict}"]
-
-    def classes(self) -> list[tuple[str, str, str]]:
-        """Return the IoU of each class before and after, as text."""
-        old = self.before.per_class
         return [
-            (f"IoU of {name}", _number(old.get(name)), _number(value))
-            for name, value in self.after.per_class.items()
-        ]
+            f"{self.start or 'nothing'} before, and after, on {self.reported_on}:",
+            *(f"  {task:<13} {name:<16} {old:>8} {new:>8}  {word}".rstrip()
+              for task, name, old, new, word in self.rows),
+            *(f"beware: {one}" for one in self.beware),
+            f"verdict: {self.verdict}",
+        ]  # fmt: skip
 
     def markdown(self) -> str:
-        """Return the tables of a model card."""
-        rows = [
-            [o.task, o.figure, _number(o.before), _number(o.after), _WORDS[o.verdict], o.yardstick]
-            for o in self.outcomes
-        ] + [["segmentation", name, old, new, "", ""] for name, old, new in self.classes()]
-        head = ["task", "figure", self.start or "before", "this model", "", "yardstick"]
-        table = [head, ["---"] * len(head), *rows]
+        """Return the table and the verdict of a model card."""
+        head = ["task", "figure", self.start or "before", "this model", ""]
+        table = [head, ["---"] * len(head), *self.rows]
         text = "\n".join("| " + " | ".join(row) + " |" for row in table)
         notes = "".join(f"\n\nBeware: {one}." for one in self.beware)
         return f"{text}\n\nVerdict: {self.verdict}.{notes}"
-
-
-_WORDS = {
-    "better": "better",
-    "same": "as good",
-    "worse": "worse",
-    "new": "new",
-    "poor": "poor",
-    "kept": "kept: against what it said before",
-    "changed": "changed: against what it said before",
-}
 
 
 def compare_models(
@@ -153,11 +133,15 @@ def compare_models(
     samples: FrameSource,
     reported_on: str,
     progress: Callable[[int], None] = lambda done: None,
+    learnt: Collection[str] = (),
 ) -> BeforeAfter:
-    """Run both models over the frames, which neither has learnt from; None: there is no first."""
+    """Run both models over the frames, which neither has learnt from; None: there is no first.
+
+    ``learnt`` are the tasks that were learnt from labels, if from none of these frames.
+    """
     classes, tasks = samples.label_set.classes, after.bundle.manifest.tasks
     found = BeforeAfter(before.bundle.name if before else "", reported_on)
-    labelled = {task for frame in samples.frame_ids for task in samples.has(frame)}
+    labelled = {*learnt, *(task for frame in samples.frame_ids for task in samples.has(frame))}
     known: list[str] = []
     if before is not None:
         known = [t for t in tasks if t in before.bundle.manifest.tasks]
@@ -226,14 +210,8 @@ def _verdict(task: str, before: float | None, after: float) -> str:
     if before is None or math.isnan(before):
         return "poor" if higher and after < _POOR else "new"
     gain = (after - before) / max(abs(before), 1e-9) * (1 if higher else -1)
-    return "worse" if not gain >= -_SAME else "better" if gain > _SAME else "same"
+    return "worse" if not gain >= -_SAME else "better" if gain > _SAME else "as good"
 
 
-def _number(value: float | None) -> str:
-    if value is None or math.isnan(value):
-        return "-"
-    return f"{value:.3f}" if abs(value) < 10 else f"{value:.2f}"
-
-
-def _and(names: list[str]) -> str:
-    return " and ".join(names)
+def _text(value: float | None) -> str:
+    return "-" if value is None or math.isnan(value) else f"{value:.3f}"

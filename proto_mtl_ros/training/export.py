@@ -86,6 +86,7 @@ def export_checkpoint(
                 samples,
                 reported_on,
                 lambda done: progress(reported_on, done, len(samples)),
+                {task for frame in frames.frame_ids for task in frames.has(frame)},
             )
             record = record.model_copy(update={"metrics": result.after.metrics})
     files[CARD] = model_card(record, settings, parity.lines(), result).encode()

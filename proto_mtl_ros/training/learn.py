@@ -90,34 +90,15 @@ def _compared(recording: Path, out: Path, lesson: Lesson, models: list[str]) -> 
         return _judged(recording, model, out / name, options, lesson.registered)
 
     scale = judged(lesson.init, "first-part", first)["median_scale"]
-    before = judged(lesson.init, "before")
-    one_scale = judged(lesson.init, "scaled", scale=scale)
-    named = zip(lesson.seeds, models, strict=True)
-    after = [judged(model, f"after-seed{seed}") for seed, model in named]
-
-    def mean(name: str) -> float:
-        return sum(one[name] for one in after) / len(after)
-
-    def reduction(name: str, rival: dict[str, Any]) -> float:
-        return 100 * (1 - mean(name) / rival[name])
-
-    normals = before["normals_mean_deg"] is not None
     return {
         "recording": recording.name,
         "model": lesson.init,
         "learnt_from": list(first),
         "judged_on": list(last),
         "seeds": list(lesson.seeds),
-        "before": before,
-        "before_with_one_scale": {"scale": scale, **one_scale},
-        "after": after,
-        "depth_abs_err_before": before["depth_abs_err"],
-        "depth_abs_err_after": mean("depth_abs_err"),
-        "depth_reduction_percent": reduction("depth_abs_err", before),
-        "depth_reduction_beyond_one_scale_percent": reduction("depth_abs_err", one_scale),
-        "depth_reduction_aligned_percent": reduction("depth_abs_err_aligned", before),
-        "normals_mean_deg_before": before["normals_mean_deg"],
-        "normals_mean_deg_after": mean("normals_mean_deg") if normals else None,
+        "before": judged(lesson.init, "before"),
+        "before_with_one_scale": {"scale": scale, **judged(lesson.init, "scaled", scale=scale)},
+        "after": [judged(m, f"after-seed{s}") for s, m in zip(lesson.seeds, models, strict=True)],
     }
 
 
@@ -143,18 +124,19 @@ def _judged(
 
 
 def summary(found: dict[str, Any]) -> list[str]:
+    """Return who is how wrong on the last part, a line each, the mean of all seeds."""
+    before, one_scale = found["before"], found["before_with_one_scale"]
+
+    def line(text: str, name: str, rival: dict[str, Any], unit: str = "m") -> str:
+        after = sum(one[name] for one in found["after"]) / len(found["after"])
+        less = 100 * (1 - after / rival[name])
+        return f"{text}: {rival[name]:.3f} {unit} before, {after:.3f} after ({less:.1f} % less)"
+
     lines = [
-        f"depth, {found['before']['pixels']}: {found['depth_abs_err_before']:.3f} m before,"
-        f" {found['depth_abs_err_after']:.3f} m after"
-        f" ({found['depth_reduction_percent']:.1f} % less)",
-        "beyond one scale, fitted where it learnt"
-        f" ({found['before_with_one_scale']['depth_abs_err']:.3f} m):"
-        f" {found['depth_reduction_beyond_one_scale_percent']:.1f} % less",
-        f"with every frame scaled to fit: {found['depth_reduction_aligned_percent']:.1f} % less",
+        line(f"depth, {before['pixels']}", "depth_abs_err", before),
+        line("before with one scale, fitted where it learnt", "depth_abs_err", one_scale),
+        line("every frame scaled to fit", "depth_abs_err_aligned", before),
     ]
-    if found["normals_mean_deg_before"] is not None:
-        lines.append(
-            f"normals: {found['normals_mean_deg_before']:.1f} degrees before,"
-            f" {found['normals_mean_deg_after']:.1f} after"
-        )
+    if before["normals_mean_deg"] is not None:
+        lines.append(line("normals", "normals_mean_deg", before, "degrees"))
     return lines

@@ -10,7 +10,6 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
-from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor, nn
 
 from proto_mtl_ros.model.deploy import decode
@@ -21,7 +20,7 @@ from proto_mtl_ros.training.auxiliary import Setup
 from proto_mtl_ros.training.checkpoint import LABEL_SET
 from proto_mtl_ros.training.config import TrainConfig
 from proto_mtl_ros.training.losses import WEIGHTINGS, logit_offset, supervised
-from proto_mtl_ros.training.monitor import TOTAL, FiniteGuard, HeldOutPictures
+from proto_mtl_ros.training.monitor import TOTAL, FiniteGuard
 from proto_mtl_ros.training.processes import averaged
 from proto_mtl_ros.training.start import starting_network
 
@@ -68,7 +67,6 @@ class MultiTaskModule(L.LightningModule):
         self.loss = torch.zeros(())
         self._separate: tuple[dict[str, Tensor], Tensor] = {}, self.loss
         self.metrics: dict[str, Metric] = {}
-        self.pictures = HeldOutPictures(self.tasks)
         self._freeze()
         # Lightning leaves the modes of modules as they are when a training starts
         self.train()
@@ -197,36 +195,23 @@ class MultiTaskModule(L.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         self.metrics = {task.name: task.metric() for task in self.tasks}
-        self.pictures = HeldOutPictures(self.tasks)
 
     def validation_step(self, batch: dict[str, Any], _index: int) -> None:
         out = self.forward(batch["image"])
         predictions = {n: m.cpu().numpy() for n, m in decode(out.raw, self.tasks).items()}
         factor = batch["depth_factor"].cpu().numpy()[:, None, None]
-        labels = {}
-        for task in self.tasks:
-            own = batch[task.name].cpu().numpy()
-            predictions[task.name], labels[task.name] = (
-                task.from_canonical(maps, factor) for maps in (predictions[task.name], own)
-            )
         labelled = batch["labelled"].cpu().numpy()
         for index, task in enumerate(self.tasks):
+            both = predictions[task.name], batch[task.name].cpu().numpy()
+            found, labels = (task.from_canonical(maps, factor) for maps in both)
             for frame in np.flatnonzero(labelled[:, index]):
-                pair = predictions[task.name][frame], labels[task.name][frame]
-                self.metrics[task.name].update(*pair)
-        images = batch["image"].cpu().numpy()
-        self.pictures.add(images[0], predictions, labels, labelled[0])
-        if out.affinity is not None:
-            self.pictures.add_affinity(out.affinity)
+                self.metrics[task.name].update(found[frame], labels[frame])
 
     def on_validation_epoch_end(self) -> None:
         for name, metric in self.metrics.items():
             for figure, value in metric.compute().items():
                 if not math.isnan(value):  # no held-out frame has such a label
                     self._note(f"held_out/{name}/{figure}", value)
-        if self.trainer.is_global_zero and isinstance(self.logger, TensorBoardLogger):
-            for tag, picture in self.pictures.drawn().items():
-                self.logger.experiment.add_image(tag, picture, self.global_step, dataformats="HWC")
 
     def configure_optimizers(self) -> Any:
         options = self.config.optimiser

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a training says of itself: progress, pictures of held-out frames, numbers that broke."""
+"""What a training says of itself: progress, and numbers that broke."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import lightning as L
-import numpy as np
 import torch
 from torch import Tensor, distributed, nn
 from tqdm import tqdm
 
 from proto_mtl_ros.errors import TrainingError
-from proto_mtl_ros.tasks import Task, named_task
+from proto_mtl_ros.tasks import named_task
 from proto_mtl_ros.training.config import TrainConfig
 from proto_mtl_ros.training.processes import world_size
 
@@ -77,58 +76,6 @@ class FiniteGuard:
             of = next((n for n, g in gradients if not bool(torch.isfinite(g).all())), "?")
             what = f"every loss is finite, but the gradient of {of} is not"
         raise TrainingError(f"{where}: {what}; frames of the batch: {', '.join(frames)}; {advice}")
-
-
-_FRAMES = 4
-_CELL = 84
-
-
-class HeldOutPictures:
-    """Predictions of a few frames above their labels, and how tasks are associated."""
-
-    def __init__(self, tasks: Sequence[Task]) -> None:
-        self.tasks = tuple(tasks)
-        self.rows: list[np.ndarray] = []
-        self.association = np.zeros((len(self.tasks), len(self.tasks)))
-        self.frames = 0
-
-    def add(
-        self,
-        rgb: np.ndarray,
-        predictions: Mapping[str, np.ndarray],
-        labels: Mapping[str, np.ndarray],
-        labelled: np.ndarray,
-    ) -> None:
-        """Keep the first frame of a batch, until there are enough.
-
-        ``rgb`` is uint8 [H, W, 3], depth is in metres, ``labelled`` bool [T]; the place of a
-        missing label stays black.
-        """
-        if len(self.rows) < 2 * _FRAMES:
-            known = [
-                task.draw(labels[task.name][0]) if has else np.zeros_like(rgb)
-                for task, has in zip(self.tasks, labelled)
-            ]
-            predicted = [task.draw(predictions[task.name][0]) for task in self.tasks]
-            self.rows += [np.hstack([rgb, *predicted]), np.hstack([rgb, *known])]
-
-    def add_affinity(self, affinity: Tensor) -> None:
-        self.association += affinity.float().mean(2).sum(0).cpu().numpy()
-        self.frames += len(affinity)
-
-    def drawn(self) -> dict[str, np.ndarray]:
-        """Return the pictures, uint8 [H, W, 3], by the name that TensorBoard shows them under.
-
-        ``association`` has a cell for the mean affinity of each task's tokens (row) to each task
-        (column): white is 0, black 1.
-        """
-        pictures: dict[str, np.ndarray] = {}
-        if self.rows:
-            pictures["held_out/frames"] = np.vstack(self.rows)
-        if self.frames:
-            grey = np.kron(255 * (1 - self.association / self.frames), np.ones((_CELL, _CELL)))
-            pictures["association"] = np.repeat(grey.astype(np.uint8)[..., None], 3, 2)
-        return pictures
 
 
 _BAR = "{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{postfix}]"

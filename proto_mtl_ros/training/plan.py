@@ -32,6 +32,10 @@ WARM_UP = 1 / 12
 KEPT = 0.2
 """Part of the starting weights that stays: what a few frames teach is not all true elsewhere."""
 
+_FEW = STEPS * 4 // PASSES
+"""Frames that teach depth without touching what the classes depend on: on an eight-second recording
+that gained as much, and classes that are told apart elsewhere stay exactly as they are."""
+
 _MOST_MASKS = 500
 """Masks that are looked through for classes."""
 
@@ -59,9 +63,10 @@ def planned(config: TrainConfig, data: Path) -> Plan:
     config = _with_held_out(config, labels, counts, shown)
     start = None if config.start_from is None else Bundle.load(config.start_from).manifest
     new = start is not None and start.classes != source.label_set.classes
-    config = _taught(config, counts, () if start is None else start.tasks, new)
+    new = new and counts["segmentation"] > 0
+    config = _taught(config, counts, () if start is None else start.tasks)
     if "epochs" not in config.model_fields_set:
-        config = _with_length(config, len(ids) - len(config.data.held_out), bool(new))
+        config = _with_length(config, len(ids) - len(config.data.held_out), new)
     said, warnings = _labels_said(config, data, source, shown)
     steps = config.steps or config.epochs * (len(ids) // config.optimiser.batch)
     if 3 * config.optimiser.warmup_steps > steps:
@@ -69,7 +74,7 @@ def planned(config: TrainConfig, data: Path) -> Plan:
             f"{steps} steps are fewer than three warm-ups of {config.optimiser.warmup_steps}"
             " (optimiser.warmup_steps): most of the run would be its beginning"
         )
-    if new and counts["segmentation"] and config.start_from is not None:
+    if new and config.start_from is not None:
         said.append(f"the classes are not those of {Path(config.start_from).name}: learnt anew")
     left = duration(steps * _seconds_of_a_step(config, source))
     return Plan(config, "; ".join([*said, f"{steps} steps, about {left}"]), tuple(warnings))
@@ -115,19 +120,22 @@ def _with_held_out(
     return _changed(config, data={"held_out": tuple(chosen_frames(labels, shown))})
 
 
-def _taught(
-    config: TrainConfig, counts: Counter[str], known: tuple[str, ...], new_classes: bool
-) -> TrainConfig:
+def _taught(config: TrainConfig, counts: Counter[str], known: tuple[str, ...]) -> TrainConfig:
     """Let the starting model teach what it knows and the data has no label of."""
     if "teachers" in config.distillation.model_fields_set or config.start_from is None:
         return config
+    options = config.optimiser
+    if (
+        {"segmentation"} & {*config.tasks} & {*known} - {*counts}
+        and max(counts.values(), default=0) <= _FEW
+        and options.freeze_norm
+        and "frozen_tasks" not in options.model_fields_set
+    ):
+        config = _changed(config, optimiser={"frozen_tasks": ("segmentation",)})
     teachers = {
         task: config.start_from
         for task in config.tasks
-        if task in known
-        and not counts[task]
-        and task not in config.optimiser.frozen_tasks
-        and not (task == "segmentation" and new_classes)
+        if task in known and not counts[task] and task not in config.optimiser.frozen_tasks
     }
     if not teachers:
         return config

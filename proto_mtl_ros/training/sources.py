@@ -53,7 +53,8 @@ def reported_frames(config: TrainConfig, data: Path) -> tuple[FrameSource, str]:
     except NoSplitError:
         val = train
     if set(val.frame_ids) & {*train.frame_ids, *held_out.frame_ids}:
-        return held_out, f"{len(held_out)} frames held out of training"
+        count = len(held_out)
+        return held_out, f"{count} frame{'s' if count != 1 else ''} held out of training"
     return val, "val split"
 
 

@@ -9,42 +9,29 @@ from typing import Any
 
 from proto_mtl_ros.errors import ConfigError
 
-_RIVAL = "a rival's: train it by python -m benchmark"
-
-# key: (what it was where nobody set it, what happens instead)
-_REMOVED: dict[str, tuple[Any, str]] = {
-    "stages": (None, "write epochs; crops have the size input_height x input_width"),
-    "model.temperature": (0.5, "it is 0.5"),
-    "model.ffn_expansion": (4, "it is 4"),
-    "model.head_width": (48, "it is 48"),
-    "model.attention": ("softmax", "linear attention is a retrieval of python -m benchmark"),
-    "model.class_chain": (False, "the class chain is a retrieval of python -m benchmark"),
-    "data.train_split": ("train", "it is train"),
-    "data.val_split": ("val", "it is val"),
-    "data.store": ("auto", "frames lie on the device if they take less than half of it"),
-    "loss.gradients": ("sum", "gradient methods are weightings of python -m benchmark"),
-    "loss.margin": (0.3, "it is 0.3"),
-    "loss.entropy_floor": (0.7, "it is 0.7"),
-    "loss.codebook_size": (512, "write loss.reconstruction: {weight: ..., codebook_size: ...}"),
-    "loss.codebook_width": (128, "write loss.reconstruction: {weight: ..., codebook_width: ...}"),
-    "loss.cross_task": (0.0, _RIVAL),
-    "loss.joint_task": (0.0, _RIVAL),
-    "loss.reconstruction": (0.0, _RIVAL),
-    "optimiser.clip_norm": (1.0, "it is 1.0"),
-    "optimiser.freeze_backbone_norm": (False, "freeze_norm keeps all statistics"),
-}
+_REMOVED: dict[str, Any] = {
+    "stages": None, "model.temperature": 0.5, "model.ffn_expansion": 4, "model.head_width": 48,
+    "model.attention": "softmax", "model.class_chain": False, "data.train_split": "train",
+    "data.val_split": "val", "data.store": "auto", "loss.gradients": "sum", "loss.margin": 0.3,
+    "loss.entropy_floor": 0.7, "loss.codebook_size": 512, "loss.codebook_width": 128,
+    "loss.cross_task": 0.0, "loss.joint_task": 0.0, "loss.reconstruction": 0.0,
+    "optimiser.clip_norm": 1.0, "optimiser.freeze_backbone_norm": False,
+}  # fmt: skip
+"""Key to what it was where nobody set it, and mostly still is."""
 
 
 def refuse_removed(content: Any, path: Path | str, losses: Container[str] = ()) -> None:
-    """Raise ConfigError for a file with a key that is no more, and say what happens instead.
+    """Raise ConfigError for a file with a key that is no more, and say where its place is told.
 
     ``losses`` are the auxiliary losses that there are; their names are no removed keys.
     """
-    for key, (_, instead) in _REMOVED.items():
+    for key, fixed in _REMOVED.items():
         section, _, name = key.rpartition(".")
         inside = content.get(section) if section and isinstance(content, dict) else content
         if isinstance(inside, dict) and name in inside and name not in losses:
-            raise ConfigError(f"{path}: {key} is no longer a key: {instead}")
+            raise ConfigError(
+                f"{path}: {key} is no longer a key (it was {fixed}): see docs/upgrading.md"
+            )
 
 
 def upgraded(record: Any) -> Any:
@@ -61,7 +48,7 @@ def upgraded(record: Any) -> Any:
         if (stages[0].get("height"), stages[0].get("width")) == size:
             found["epochs"] = stages[0].get("epochs")
             del found["stages"]
-    for key, (value, _) in _REMOVED.items():
+    for key, value in _REMOVED.items():
         section, _, name = key.rpartition(".")
         inside = found.get(section) if section else found
         if isinstance(inside, dict) and name in inside and inside[name] == value:

@@ -192,7 +192,6 @@ def test_curves_and_the_association_matrix_are_logged(uninterrupted):
     events.Reload()
     tags = set(events.Tags()["scalars"])
     assert {"held_out/segmentation/miou", "held_out/depth/abs_err"} <= tags
-    assert {"held_out/frames", "association"} <= set(events.Tags()["images"])
     assert {"held_out/normals/mean_deg", "affinity/entropy", "association/depth/normals"} <= tags
 
 
