@@ -36,12 +36,10 @@ class Photos(DataSet):
                 raise DataError(f"there is nothing at {path}; check the path")
         found = read_masks(masks)
         self.label_set, self._as_stored = found.label_set, found.as_stored
-        inside = masks.is_dir() and masks.resolve() != photos.resolve()
-        self._files = {
-            frame_id: path
-            for frame_id, path in files_by_id(photos, IMAGE_SUFFIXES).items()
-            if not (inside and path.resolve().is_relative_to(masks.resolve()))
-        }
+        here = files_by_id(photos, IMAGE_SUFFIXES)
+        if masks.is_dir() and photos.resolve() in masks.resolve().parents:
+            here = {i: path for i, path in here.items() if masks not in path.parents}
+        self._files = here
         if not self._files:
             raise DataError(f"{photos} holds no images ({', '.join(IMAGE_SUFFIXES)})")
         self.choose(list(self._files), None, None, photos)
