@@ -55,7 +55,7 @@ def read_labelme(path: Path, content: Any) -> Read:
 
 def _labelme_shape(kind: str, one: Mapping[str, Any]) -> Shape:
     points = corners(one["points"])
-    if kind in ("polygon", "oriented_rectangle"):
+    if kind in ("polygon", "oriented_rectangle") or (kind == "rectangle" and len(points) > 2):
         return [points]
     if kind == "rectangle":
         return box(*points[0], *points[1])
@@ -77,12 +77,11 @@ def read_coco(path: Path, content: Any) -> Read:
     sizes = {int(one["id"]): size(one["width"], one["height"]) for one in content["images"]}
     passed: Counter[str] = Counter()
     for one in content["annotations"]:
-        image = int(one["image_id"])
-        name, extent = names[int(one["category_id"])], sizes[image]
-        if not one.get("segmentation"):
-            passed["annotations without a segmentation"] += 1
+        image, drawn = int(one["image_id"]), one.get("segmentation") or ()
+        if image not in sizes or not any(drawn):
+            passed["annotations without a segmentation, or of no image that is listed,"] += 1
             continue
-        shape = _coco_shape(one["segmentation"], *extent)
+        name, shape = names[int(one["category_id"])], _coco_shape(drawn, *sizes[image])
         by_image.setdefault(image, []).append((float(one.get("area", 0)), name, shape))
     masks = []
     for one in content["images"]:
@@ -95,7 +94,7 @@ def read_coco(path: Path, content: Any) -> Read:
 
 def _coco_shape(segmentation: Any, width: int, height: int) -> Shape:
     if not isinstance(segmentation, Mapping):
-        return [corners(polygon) for polygon in segmentation]
+        return [corners(polygon) for polygon in segmentation if polygon]
     counts = segmentation["counts"]
     counts = _decompressed(counts) if isinstance(counts, str) else counts
     return Patch(runs(counts, width, height, by_columns=True))

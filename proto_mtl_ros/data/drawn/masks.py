@@ -78,7 +78,10 @@ def read_masks(where: Path) -> NamedMasks:
         )
         for path in pictures
     }
-    return NamedMasks(masks, label_set, as_stored=True)
+    notes: tuple[str, ...] = ()
+    if len(label_set.classes) == 1 and np.isin((0, 255), next(iter(masks.values()))()).all():
+        notes = (f"Black is {label_set.classes[0]}, white (255) is unlabelled; is it so meant?",)
+    return NamedMasks(masks, label_set, notes, as_stored=True)
 
 
 def _drawn(files: Sequence[Path], folder: Path) -> NamedMasks:
