@@ -14,6 +14,8 @@ import pytest
 from fault_log import FaultLog
 from ros_domain import claim_domain
 
+from proto_mtl_ros.errors import one_line
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 if find_spec("torch") is None or find_spec("lightning") is None:  # a robot has neither
@@ -53,6 +55,20 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     path = session.config.getoption("--record-faults")
     if path and _FAULTS:
         _FAULTS.write(path)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    """Note what came of a test that tries a fault."""
+    report = yield
+    tries = item.get_closest_marker("tries")
+    marks = None if tries is None else (*tries.args, tries.kwargs["seen"])
+    records = "record_fault" in getattr(item, "fixturenames", ())
+    if item.get_closest_marker("control") is None and (records or marks is not None):
+        failure = one_line(call.excinfo.value, 160) if report.failed and call.excinfo else None
+        if report.failed or (report.when == "call" and report.passed):
+            _FAULTS.outcome(item.nodeid, marks, failure)
+    return report
 
 
 @pytest.fixture(autouse=True)

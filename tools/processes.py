@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
@@ -60,7 +61,4 @@ def process_use(pid: int) -> dict[str, float]:
 
 def peak_memory() -> int:
     """Return the largest resident memory of this process so far, in bytes."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024
-    return 0
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -173,8 +173,8 @@ def learn(
 ) -> None:
     """Fine-tune a model on the first part of a recording and judge it by the last part.
 
-    Depth and the normals derived from it are what the recording teaches; the classes are taught by
-    the model as it was. Beside the fine-tuned models stand honest rivals: the model as it was, the
+    Depth and the normals derived from it are what the recording teaches; the classes stay as they
+    are. Beside the fine-tuned models stand honest rivals: the model as it was, the
     same with one scale that fits the first part best, and both with every frame scaled to fit. What
     is finished is not done again. The folder of --out gets recordings.json, all its figures, and a
     report of each training.

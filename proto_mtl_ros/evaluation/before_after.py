@@ -13,15 +13,9 @@ import numpy as np
 from proto_mtl_ros.data.sample import FrameSource
 from proto_mtl_ros.evaluation.dataset import Evaluation, Tally
 from proto_mtl_ros.evaluation.frame_album import apart
+from proto_mtl_ros.evaluation.report import YARDSTICKS
 from proto_mtl_ros.runtime.predictor import Prediction, Predictor
 from proto_mtl_ros.tasks import Task, named_task, tasks_over
-
-YARDSTICKS = {
-    "miou": "0.5 is usable, 0.7 good",
-    "abs_err": "indoors 0.4 m is usable, 0.2 m good",
-    "mean_deg": "30 degrees are usable, 20 good",
-}
-"""What figures are worth, by the name of the figure."""
 
 _SAME = 0.03
 """Part of a figure by which it may change and count as the same."""
@@ -105,7 +99,7 @@ class BeforeAfter:
     def rows(self) -> list[tuple[str, str, str, str, str]]:
         """Task, figure or class, before, after, and what that means, as text."""
         rows = [
-            (o.task, o.figure, o.before, o.after, ", ".join(filter(None, (o.verdict, o.yardstick))))
+            (o.task, o.figure, o.before, o.after, f"{o.verdict} ({o.yardstick})".replace(" ()", ""))
             for o in self.outcomes
         ]
         old = self.before.per_class

@@ -24,6 +24,13 @@ from proto_mtl_ros.files import write_text
 from proto_mtl_ros.geometry import resize_to_width
 from proto_mtl_ros.runtime.machine import machine
 
+YARDSTICKS = {
+    "miou": "0.5 is usable, 0.7 good",
+    "abs_err": "indoors 0.4 m is usable, 0.2 m good",
+    "mean_deg": "30 degrees are usable, 20 good",
+}
+"""What figures are worth, by the name of the figure."""
+
 _PANELS = ("input", "classes over input", "depth", "measured depth", "normals")
 _WIDTH = 360
 
@@ -47,6 +54,7 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.globals["yardsticks"] = YARDSTICKS
     environment.filters.update(number=number, percent=percent, zip=zip)
     return environment
 

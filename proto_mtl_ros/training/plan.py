@@ -32,8 +32,15 @@ WARM_UP = 1 / 12
 KEPT = 0.2
 """Part of the starting weights that stays: what a few frames teach is not all true elsewhere."""
 
+_FEW = STEPS * 4 // PASSES
+"""Frames that teach depth without touching what the classes depend on: on an eight-second recording
+that gained as much, and classes that are told apart elsewhere stay exactly as they are."""
+
 _MOST_MASKS = 500
 """Masks that are looked through for classes."""
+
+Shown = Mapping[str, frozenset[int]]
+"""Frame to the classes in its mask."""
 
 LABELS = {"segmentation": "masks", "depth": "depth maps", "normals": "normal maps"}
 
@@ -59,9 +66,10 @@ def planned(config: TrainConfig, data: Path) -> Plan:
     config = _with_held_out(config, labels, counts, shown)
     start = None if config.start_from is None else Bundle.load(config.start_from).manifest
     new = start is not None and start.classes != source.label_set.classes
-    config = _taught(config, counts, () if start is None else start.tasks, new)
+    new = new and counts["segmentation"] > 0
+    config = _taught(config, counts, () if start is None else start.tasks)
     if "epochs" not in config.model_fields_set:
-        config = _with_length(config, len(ids) - len(config.data.held_out), bool(new))
+        config = _with_length(config, len(ids) - len(config.data.held_out), new)
     said, warnings = _labels_said(config, data, source, shown)
     steps = config.steps or config.epochs * (len(ids) // config.optimiser.batch)
     if 3 * config.optimiser.warmup_steps > steps:
@@ -69,7 +77,7 @@ def planned(config: TrainConfig, data: Path) -> Plan:
             f"{steps} steps are fewer than three warm-ups of {config.optimiser.warmup_steps}"
             " (optimiser.warmup_steps): most of the run would be its beginning"
         )
-    if new and counts["segmentation"] and config.start_from is not None:
+    if new and config.start_from is not None:
         said.append(f"the classes are not those of {Path(config.start_from).name}: learnt anew")
     left = duration(steps * _seconds_of_a_step(config, source))
     return Plan(config, "; ".join([*said, f"{steps} steps, about {left}"]), tuple(warnings))
@@ -84,10 +92,7 @@ def _changed(config: TrainConfig, **changes: Any) -> TrainConfig:
     return config.model_copy(update=update)
 
 
-def _classes_shown(
-    source: FrameSource, labels: Mapping[str, list[str]]
-) -> dict[str, frozenset[int]]:
-    """Return the classes in each mask."""
+def _classes_shown(source: FrameSource, labels: Mapping[str, list[str]]) -> Shown:
     places = [i for i, frame in enumerate(labels) if "segmentation" in labels[frame]]
     if len(places) > _MOST_MASKS:
         return {}
@@ -101,10 +106,7 @@ def _classes_shown(
 
 
 def _with_held_out(
-    config: TrainConfig,
-    labels: Mapping[str, list[str]],
-    counts: Counter[str],
-    shown: Mapping[str, frozenset[int]],
+    config: TrainConfig, labels: Mapping[str, list[str]], counts: Counter[str], shown: Shown
 ) -> TrainConfig:
     data = config.data
     if data.model_fields_set & {"held_out", "held_out_blocks", "held_out_length"}:
@@ -115,56 +117,45 @@ def _with_held_out(
     return _changed(config, data={"held_out": tuple(chosen_frames(labels, shown))})
 
 
-def _taught(
-    config: TrainConfig, counts: Counter[str], known: tuple[str, ...], new_classes: bool
-) -> TrainConfig:
+def _taught(config: TrainConfig, counts: Counter[str], known: tuple[str, ...]) -> TrainConfig:
     """Let the starting model teach what it knows and the data has no label of."""
     if "teachers" in config.distillation.model_fields_set or config.start_from is None:
         return config
+    options = config.optimiser
+    if (
+        {"segmentation"} & {*config.tasks} & {*known} - {*counts}
+        and max(counts.values(), default=0) <= _FEW
+        and options.freeze_norm
+        and "frozen_tasks" not in options.model_fields_set
+    ):
+        config = _changed(config, optimiser={"frozen_tasks": ("segmentation",)})
     teachers = {
         task: config.start_from
         for task in config.tasks
-        if task in known
-        and not counts[task]
-        and task not in config.optimiser.frozen_tasks
-        and not (task == "segmentation" and new_classes)
+        if task in known and not counts[task] and task not in config.optimiser.frozen_tasks
     }
     if not teachers:
         return config
-    loss = {"distillation": 1.0, **config.loss.model_dump()}
-    return config.model_copy(
-        update={
-            "loss": LossConfig.model_validate(loss),
-            "distillation": DistillationConfig(teachers=teachers),
-        }
-    )
+    loss = LossConfig.model_validate({"distillation": 1.0, **config.loss.model_dump()})
+    update = {"loss": loss, "distillation": DistillationConfig(teachers=teachers)}
+    return config.model_copy(update=update)
 
 
 def _with_length(config: TrainConfig, frames: int, new_classes: bool) -> TrainConfig:
     options = config.optimiser
     batch = min(options.batch, max(frames, 1))
     steps = config.steps or min(MOST_STEPS, max(STEPS, PASSES * frames // batch))
-    changes: dict[str, Any] = {
-        "batch": batch,
-        "warmup_steps": round(WARM_UP * steps),
-        "decay_epochs": max(1, config.epochs // 2),
-    }
-    own = {"batch": batch} | {n: getattr(options, n) for n in changes if n != "batch"}
-    kept = {n: own[n] for n in options.model_fields_set & own.keys()}
+    changes = {"warmup_steps": round(WARM_UP * steps), "decay_epochs": max(1, config.epochs // 2)}
+    new = {name: value for name, value in changes.items() if name not in options.model_fields_set}
     share = KEPT if config.start_from is not None and not new_classes else 0.0
     if "start_share" in config.model_fields_set:
         share = config.start_share
-    return _changed(
-        config,
-        steps=steps,
-        epochs=min(config.epochs, steps),
-        start_share=share,
-        optimiser={**changes, **kept},
-    )
+    epochs, optimiser = min(config.epochs, steps), {"batch": batch, **new}
+    return _changed(config, steps=steps, epochs=epochs, start_share=share, optimiser=optimiser)
 
 
 def _labels_said(
-    config: TrainConfig, data: Path, source: FrameSource, shown: Mapping[str, frozenset[int]]
+    config: TrainConfig, data: Path, source: FrameSource, shown: Shown
 ) -> tuple[list[str], list[str]]:
     """Return who teaches what, and what to beware of."""
     parts = split_frames(config, data)

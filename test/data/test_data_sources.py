@@ -298,7 +298,7 @@ def test_a_picture_that_cannot_be_written_is_told(tmp_path: Path) -> None:
 
 
 def test_wrong_kinds_and_options_are_told(folder: Path) -> None:
-    with pytest.raises(DataError, match="unknown kind.*bag, joined, nyuv2, folder"):
+    with pytest.raises(DataError, match="unknown kind.*bag, joined, nyuv2, nyuv2_mat, cityscapes"):
         open_source("coco", folder, "train")
     with pytest.raises(DataError, match="no option 'axes'; it has: derive_normals, normal_axes"):
         open_source("folder", folder, "train", options={"axes": 1})

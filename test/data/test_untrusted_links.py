@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,11 @@ from sources import write_by_hand
 from proto_mtl_ros.data.bags.recording_kinds import open_recording
 from proto_mtl_ros.data.registry import open_source
 from proto_mtl_ros.errors import ProtoMtlError
+
+pytestmark = pytest.mark.tries(
+    "parsers", "a data set with a link or a name that leads out of its folder",
+    seen="one line that names the file",
+)  # fmt: skip
 
 
 def moved_out(path: Path, outside: Path) -> None:
@@ -46,6 +50,7 @@ def test_a_link_out_of_a_folder_data_set(name: str, tmp_path: Path) -> None:
         read_all("folder", root)
 
 
+@pytest.mark.control
 def test_a_link_to_the_data_set_itself_is_followed(tmp_path: Path) -> None:
     write_by_hand(tmp_path / "data")
     (tmp_path / "link").symlink_to(tmp_path / "data")
@@ -76,10 +81,3 @@ def test_a_split_that_names_a_file_elsewhere(tmp_path: Path) -> None:
     (root / "splits.csv").write_text("frame_id,split\n../../secret,train\n")
     with pytest.raises(ProtoMtlError, match="cannot be a file name"):
         read_all("nyuv2", root)
-
-
-def test_what_was_tried(record_fault: Callable[..., None]) -> None:
-    record_fault(
-        "files", "a data set with a link or a name that leads out of its folder",
-        tried=15, survived=15, lost=0, seen="one line that names the file",
-    )  # fmt: skip

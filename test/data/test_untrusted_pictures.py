@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import struct
 import zlib
-from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -21,7 +20,14 @@ from proto_mtl_ros.encodings import EncodingError, decode_file
 from proto_mtl_ros.encodings.picture_size import picture_size
 from proto_mtl_ros.errors import DataError, ProtoMtlError
 
-pytestmark = pytest.mark.usefixtures("bounded_effort")
+pytestmark = [
+    pytest.mark.usefixtures("bounded_effort"),
+    pytest.mark.tries(
+        "parsers",
+        "a picture, array, mask or video that would take gigabytes or lead elsewhere",
+        seen="one line; it is not decoded",
+    ),  # fmt: skip
+]
 
 
 def png(width: int, height: int) -> bytes:
@@ -138,6 +144,7 @@ def test_an_array_that_states_what_it_is_not_is_refused(content: bytes, tmp_path
 
 @pytest.mark.parametrize("order", ["C", "F"])
 @pytest.mark.parametrize("kind", ["?", "u1", "<i8", ">f4", "f8", "f2"])
+@pytest.mark.control
 def test_arrays_of_numbers_are_read_as_numpy_reads_them(
     kind: str, order: str, tmp_path: Path
 ) -> None:
@@ -193,11 +200,3 @@ def test_a_play_list_is_no_video(tmp_path: Path) -> None:
         (tmp_path / name).write_text(text)
         with pytest.raises(ProtoMtlError, match="a video file"):
             open_recording(tmp_path / name)
-
-
-def test_what_was_tried(record_fault: Callable[..., None]) -> None:
-    tried = len(LARGE) + 10 + 13 + 11 + 2
-    record_fault(
-        "files", "a picture, array, mask or video that would take gigabytes or lead elsewhere",
-        tried=tried, survived=tried, lost=0, seen="one line; it is not decoded",
-    )  # fmt: skip

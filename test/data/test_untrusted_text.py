@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -30,6 +29,11 @@ from proto_mtl_ros.files import (
     parse_yaml,
     read_bytes,
 )
+
+pytestmark = pytest.mark.tries(
+    "parsers", "JSON, YAML and CSV that are huge, deep, refer to themselves or lead elsewhere",
+    seen="one line that names the file and the reason",
+)  # fmt: skip
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -75,6 +79,7 @@ def test_yaml_that_is_a_bomb_is_refused_by_every_reader(
 
 
 @pytest.mark.parametrize("path", sorted((REPOSITORY / "config").rglob("*.yaml")), ids=str)
+@pytest.mark.control
 def test_shipped_yaml_is_read_as_it_is_meant(path: Path) -> None:
     text = path.read_text()
     assert parse_yaml(text, path, ConfigError) == yaml.safe_load(text)
@@ -111,6 +116,7 @@ def test_json_that_is_a_bomb_is_refused(name: str, tmp_path: Path) -> None:
         max_leaves=20,
     )
 )  # fmt: skip
+@pytest.mark.control
 def test_plain_json_is_read_as_it_is_written(value: object) -> None:
     assert parse_json(json.dumps(value), "it", DataError) == value
 
@@ -147,6 +153,7 @@ def test_a_table_that_is_none_is_refused(text: str, tmp_path: Path) -> None:
 
 
 @given(st.text(max_size=40))
+@pytest.mark.control
 def test_a_frame_id_that_is_taken_stays_in_its_folder(frame_id: str) -> None:
     try:
         check_frame_id(frame_id)
@@ -183,11 +190,3 @@ def test_links_and_dots_do_not_lead_out(tmp_path: Path) -> None:
     for path in (folder / "out", folder / ".." / "outside", folder / "round", folder / "a\0b"):
         with pytest.raises(ProtoMtlError, match="is outside of"):
             check_inside(path, folder, DataError)
-
-
-def test_what_was_tried(record_fault: Callable[..., None]) -> None:
-    tried = 2 * len(YAML_BOMBS) + 2 * len(JSON_BOMBS) + 2 * len(TABLES) + 7
-    record_fault(
-        "files", "JSON, YAML and CSV that are huge, deep, refer to themselves or lead elsewhere",
-        tried=tried, survived=tried, lost=0, seen="one line that names the file and the reason",
-    )  # fmt: skip

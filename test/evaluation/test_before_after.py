@@ -84,7 +84,7 @@ def test_the_page_shows_the_worst_frames_apart_and_how_to_run_it(tmp_path):
     curves = {"loss": [(0, 2.0), (50, 1.0)], "held_out/depth/abs_err": [(50, 0.4)]}
     write_learning_report(tmp_path / "report.html", after.bundle, found, ["9 masks <b>"], curves)
     page = (tmp_path / "report.html").read_text()
-    for text in ("better: use it", "9 masks &lt;b&gt;", "perception.launch.py model:=/", ">step<",
+    for text in ("better: use it", "9 masks &lt;b&gt;", "perception.launch.py model:=./", ">step<",
                  "IoU of wall", "error after"):  # fmt: skip
         assert text in page
     text = re.sub('base64,[^"]*', "", page)

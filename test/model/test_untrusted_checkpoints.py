@@ -18,6 +18,11 @@ from proto_mtl_ros.errors import ConfigError, EngineError
 from proto_mtl_ros.files.tensors import read_safetensors, read_torch
 from proto_mtl_ros.runtime.engine_cache import EngineCache
 
+pytestmark = pytest.mark.tries(
+    "parsers", "a checkpoint or a built engine of somebody else",
+    seen="one line that says what to delete",
+)  # fmt: skip
+
 
 def saved(content: object) -> bytes:
     out = io.BytesIO()
@@ -35,6 +40,7 @@ def refusal(content: bytes, folder: Path) -> str:
     return line
 
 
+@pytest.mark.control
 def test_tensors_and_plain_values_are_read(tmp_path: Path) -> None:
     shared = torch.arange(6).reshape(2, 3)
     content = {"state_dict": OrderedDict(a=shared, b=shared[0]), "epoch": 3, "text": ["x", None]}
@@ -140,10 +146,3 @@ def test_a_pipe_in_the_cache_is_not_waited_for(cache: EngineCache) -> None:
     os.mkfifo(path, 0o600)
     with pytest.raises(EngineError, match="not a regular file"):
         cache.find(KEY)
-
-
-def test_what_was_tried(record_fault: Callable[..., None]) -> None:
-    record_fault(
-        "files", "a checkpoint or a built engine of somebody else",
-        tried=21, survived=21, lost=0, seen="one line that says what to delete",
-    )  # fmt: skip

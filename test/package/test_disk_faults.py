@@ -156,7 +156,7 @@ def test_a_training_whose_disk_fills_goes_on_where_it_was(
     assert torch.load(disk.path / "out" / "last.ckpt", weights_only=True)["epoch"] == 3
     record_fault(
         "disk", "full or read-only under checkpoints and TensorBoard", tried=len(seen),
-        survived=len(seen), lost=0, seen=f"status 3, \"{without(disk, seen[1])}\"; the last"
+        seen=f"status 3, \"{without(disk, seen[1])}\"; the last"
         " checkpoint stays, and the same command goes on when there is room",
     )  # fmt: skip
 
@@ -176,7 +176,7 @@ def test_a_data_set_whose_disk_fills_is_finished_when_there_is_room(
     seen = refused_until_there_is_room(disk, tmp_path / "job", words, lefts)
     assert files_of(disk.path / "out") == expected
     record_fault(
-        "disk", "full or read-only under a data set", tried=len(seen), survived=len(seen), lost=0,
+        "disk", "full or read-only under a data set", tried=len(seen),
         seen=f"status 3, \"{without(disk, seen[1])}\"; the same command finishes it, equal in"
         " every byte",
     )  # fmt: skip
@@ -194,7 +194,7 @@ def test_a_pass_whose_disk_fills_goes_on_when_there_is_room(
     seen = refused_until_there_is_room(disk, tmp_path / "job", words, (0, 8192, 45_000))
     assert json.loads((out / "results.json").read_text())["frames"] == 12
     record_fault(
-        "disk", "full or read-only under reports", tried=len(seen), survived=len(seen), lost=0,
+        "disk", "full or read-only under reports", tried=len(seen),
         seen=f"status 3, \"{without(disk, seen[0])}\"; the same command goes on",
     )  # fmt: skip
 
@@ -216,7 +216,7 @@ def test_an_older_bundle_stays_when_the_disk_is_full(
     assert Bundle.load(folder).name == "tiny"
     assert Bundle.write(folder, tiny_manifest("new"), {"model.onnx": b"1"}).name == "new"
     record_fault(
-        "disk", "full or read-only under an export", tried=2, survived=2, lost=0,
+        "disk", "full or read-only under an export", tried=2,
         seen=f"\"{without(disk, str(full.value))}\"; the older bundle stays",
     )  # fmt: skip
 
@@ -253,7 +253,7 @@ def test_of_a_recording_whose_disk_fills_what_was_written_is_kept(
     with pytest.raises(BagError, match="make it writable"):
         BagWriter(disk.path / "results")
     record_fault(
-        "disk", "full or read-only under a recording", tried=3, survived=3, lost=0,
+        "disk", "full or read-only under a recording", tried=3,
         seen=f"\"{without(disk, str(full.value))}\"; what a robot has recorded before is kept as"
         " NAME-cut-1",
     )  # fmt: skip
@@ -288,7 +288,7 @@ def test_an_engine_that_cannot_be_kept_is_used_and_the_older_one_stays(
     cache.store(KEY, b"newer")
     assert path.read_bytes() == b"newer" and cache.find(KEY) == b"newer"
     record_fault(
-        "disk", "full or read-only under the engine cache", tried=3, survived=3, lost=0,
+        "disk", "full or read-only under the engine cache", tried=3,
         seen=f"the engine runs all the same; \"{without(disk, str(full.value))}\"",
     )  # fmt: skip
 
@@ -308,7 +308,7 @@ def test_a_limit_on_the_size_of_files_is_told_like_a_full_disk(
     line = one_line(job, out, "File too large", "ulimit")
     assert not (out / "last.ckpt").exists() and not leftovers(out)
     record_fault(
-        "disk", "a checkpoint beyond `ulimit -f`", tried=1, survived=1, lost=0,
+        "disk", "a checkpoint beyond `ulimit -f`", tried=1,
         seen="status 3, \"" + line.replace(str(tmp_path), "DISK") + "\"",
     )  # fmt: skip
 
@@ -357,8 +357,8 @@ def test_two_commands_at_one_folder_do_not_mix(
         third = Job(tmp_path / f"{name}3", command, *words, "--out", out)
         assert third.wait() and third.status == 0, third.said
     record_fault(
-        "two at once", "two trainings, data sets or passes in one folder", tried=3, survived=3,
-        lost=0, seen="the second ends with status 2: \"OUT is being written by another process:"
+        "two at once", "two trainings, data sets or passes in one folder", tried=3,
+        seen="the second ends with status 2: \"OUT is being written by another process:"
         " wait until it has ended, or give another folder\"",
     )  # fmt: skip
 
@@ -398,6 +398,6 @@ def test_two_exports_to_one_folder_give_the_one_or_the_other(
     assert len(members) == 100
     assert not leftovers(tmp_path)
     record_fault(
-        "two at once", "two exports into one folder, 20 times over", tried=40, survived=40, lost=0,
+        "two at once", "two exports into one folder, 20 times over", tried=40,
         seen="the bundle is the one's or the other's, whole",
     )  # fmt: skip

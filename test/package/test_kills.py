@@ -160,7 +160,7 @@ def test_a_training_goes_on_at_its_last_epoch(tmp_path: Path, record_fault: Call
     )
     killed.run(kills(1, 13), kills(1, 15))
     record_fault(
-        "kill -9", "trainer", tried=killed.tried, survived=killed.tried, lost=0,
+        "kill -9", "trainer", tried=killed.tried,
         seen="the same command goes on at the last whole epoch; weights equal those of an"
         " undisturbed run, bit by bit",
     )  # fmt: skip
@@ -191,8 +191,8 @@ def test_a_bundle_that_is_replaced_is_the_old_or_the_new_one_at_any_moment(
     killed.run(0, kills(5, 40))
     assert names <= {"out", "new"} and "out" in names
     record_fault(
-        "kill -9", "writing a bundle over an older one", tried=killed.tried, survived=killed.tried,
-        lost=0, seen="the older bundle or the new one loads, whole; the next one clears up",
+        "kill -9", "writing a bundle over an older one", tried=killed.tried,
+        seen="the older bundle or the new one loads, whole; the next one clears up",
     )  # fmt: skip
 
 
@@ -229,7 +229,7 @@ def test_an_export_is_done_again(tmp_path: Path, scratch: Path, record_fault: Ca
     killed.run(5, 2)
     assert not leftovers(scratch)
     record_fault(
-        "kill -9", "exporter", tried=killed.tried, survived=killed.tried, lost=0,
+        "kill -9", "exporter", tried=killed.tried,
         seen="the older bundle stays; the same command writes the new one, equal in every byte",
     )  # fmt: skip
 
@@ -247,7 +247,7 @@ def test_a_recording_becomes_the_same_data_set(tmp_path: Path, record_fault: Cal
     )  # fmt: skip
     killed.run(kills(2, 11), kills(4, 25))
     record_fault(
-        "kill -9", "dataset convert", tried=killed.tried, survived=killed.tried, lost=0,
+        "kill -9", "dataset convert", tried=killed.tried,
         seen="the same command goes on where it was; the data set is equal in every byte",
     )  # fmt: skip
 
@@ -278,7 +278,7 @@ def test_a_pass_over_a_recording_ends_with_the_same_figures(
     )  # fmt: skip
     killed.run(kills(1, 9), kills(1, 9))
     record_fault(
-        "kill -9", "bag evaluate", tried=killed.tried, survived=killed.tried, lost=0,
+        "kill -9", "bag evaluate", tried=killed.tried,
         seen="the same command goes on at the frame it was at; the figures are equal",
     )  # fmt: skip
 
@@ -330,7 +330,7 @@ def test_an_engine_is_built_again_and_the_builder_does_not_stay(
     killed.run(kills(1, 6), kills(0, 8))
     assert not leftovers(scratch)
     record_fault(
-        "kill -9", "engine build", tried=killed.tried, survived=killed.tried, lost=0,
+        "kill -9", "engine build", tried=killed.tried,
         seen="no engine counts as built; its builder ends with it; the next start builds it",
     )  # fmt: skip
 
@@ -402,7 +402,7 @@ def test_what_a_killed_recorder_has_seen_is_kept(
         assert not bag.notes and sum(topic.count for topic in bag.topics) > 20
     assert not leftovers(tmp_path)
     record_fault(
-        "kill -9", "bag record", tried=count, survived=count, lost=0,
+        "kill -9", "bag record", tried=count,
         seen="what was written before, all but the last megabyte, is kept as NAME-cut-1, which the"
         " next start says; it is read like any recording",
     )  # fmt: skip

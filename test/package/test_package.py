@@ -94,6 +94,12 @@ def test_every_file_names_its_licence() -> None:
     assert missing == []
 
 
+def test_the_tests_that_hold_a_promise_are_there() -> None:
+    text = (REPOSITORY / "docs" / "security.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`(test/[\w/.]+)`", text))
+    assert len(named) > 12 and all((REPOSITORY / path).is_file() for path in named)
+
+
 def test_importing_the_package_is_light() -> None:
     program = "import sys, proto_mtl_ros; print({'torch', 'rclpy', 'cv2'} & set(sys.modules))"
     assert run(sys.executable, "-c", program).stdout.strip() == "set()"

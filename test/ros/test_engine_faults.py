@@ -29,7 +29,7 @@ def record(robot: FaultyRobot, record_fault: Callable, name: str, seen: str) -> 
     """Every image has to be counted, too."""
     lost = robot.lost_without_a_cause()
     assert lost == 0
-    record_fault("engine", name, lost=lost, seen=seen)
+    record_fault("engine", name, sent=lost, seen=seen)
 
 
 def test_a_stalled_engine_is_told_and_replaced(robot: FaultyRobot, record_fault: Callable) -> None:

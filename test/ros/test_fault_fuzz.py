@@ -108,8 +108,11 @@ def compressed(kind: str) -> CompressedImage:
 def send_each(
     robot: Robot, topic: str, faulty: Iterator[Any], number: int
 ) -> tuple[Counter, float]:
-    """Publish one after the other; returns what became of them and the growth in MiB."""
-    robot.client.set_parameters(force_inference=True)
+    """Publish one after the other; returns what became of them and the growth in MiB.
+
+    What the log calls processed has to arrive.
+    """
+    results = robot.collect("left/segmentation/image")
     reader = OutcomeReader(robot.process.log)
     begin = reader.update()
     early = 0.0
@@ -119,7 +122,10 @@ def send_each(
         if i == number // 5:
             early = resident_mib(robot.process.process.pid)
     grown = resident_mib(robot.process.process.pid) - early
-    return Counter(reader.outcomes[begin:]), grown
+    outcomes = Counter(reader.outcomes[begin:])
+    wait_for(lambda: len(results.messages) >= outcomes["processed"], "every result")
+    assert len(results.messages) == outcomes["processed"]
+    return outcomes, grown
 
 
 def counters(robot: Robot) -> Counter[str]:
@@ -157,6 +163,9 @@ def test_fuzzed_images(robot: Robot, record_fault: Callable, transport: str, num
         "fuzzing",
         f"{'Image' if raw else 'CompressedImage'} messages with fields and data changed at random",
         tried=number,
+        valid=outcomes["processed"],
+        sent=number,
+        came=outcomes.total(),
         seen=f"each counted: {dict(outcomes.most_common())}; {grown:+.0f} MiB",
     )
 
@@ -193,6 +202,9 @@ def test_fuzzed_camera_infos(robot: Robot, record_fault: Callable) -> None:
         "fuzzing",
         "CameraInfo messages with fields changed at random",
         tried=INFOS,
+        valid=counts["calibrated"],
+        sent=INFOS,
+        came=outcomes["processed"],
         seen=f"each counted: {counts}; no image lost; {grown:+.0f} MiB",
     )
 

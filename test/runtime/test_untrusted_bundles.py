@@ -19,6 +19,11 @@ from proto_mtl_ros.errors import ProtoMtlError
 from proto_mtl_ros.runtime.bundle import Bundle
 from proto_mtl_ros.runtime.engine import create_engine
 
+pytestmark = pytest.mark.tries(
+    "parsers", "a bundle that leads out of itself, or is larger inside than out",
+    seen="one line that names the file and what is wrong",
+)  # fmt: skip
+
 SECRET = b"a secret of another folder, of sixty-four bytes in all, aligned."
 
 
@@ -79,6 +84,7 @@ def test_a_graph_that_leads_to_another_file_is_refused(
     assert "lies in another file (external data)" in refusal(folder, backend)
 
 
+@pytest.mark.control
 def test_a_runtime_alone_would_have_read_the_other_file(tmp_path: Path) -> None:
     """What the check is for: ONNX Runtime gives the bytes of the file beside the graph."""
     onnxruntime = pytest.importorskip("onnxruntime")
@@ -221,10 +227,3 @@ def test_a_file_that_is_not_named_is_not_used(tmp_path: Path) -> None:
     folder = bundle_of(tmp_path / "evil", README__md=b"hello")
     (folder / "model.onnx").write_bytes(tiny_graph().SerializeToString())
     assert "has no model.onnx" in refusal(folder)
-
-
-def test_what_was_tried(record_fault: Callable[..., None]) -> None:
-    record_fault(
-        "files", "a bundle that leads out of itself, or is larger inside than out",
-        tried=45, survived=45, lost=0, seen="one line that names the file and what is wrong",
-    )  # fmt: skip

@@ -33,6 +33,11 @@ from proto_mtl_ros.cli.main import run_command  # noqa: E402
 from proto_mtl_ros.errors import ProtoMtlError  # noqa: E402
 from proto_mtl_ros.runtime.engine_cache import EngineCache  # noqa: E402
 
+pytestmark = pytest.mark.tries(
+    "parsers", "a pickle that acts when it is loaded, in every place where a file can go",
+    seen="one line that names the file; nothing is ever unpickled",
+)  # fmt: skip
+
 
 @pytest.fixture
 def marker(tmp_path: Path) -> Path:
@@ -40,6 +45,7 @@ def marker(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("form", FORMS)
+@pytest.mark.control
 def test_the_trap_works_where_pickles_are_loaded(
     form: Callable[[Path], bytes], marker: Path
 ) -> None:
@@ -217,12 +223,3 @@ def test_no_other_line_reads_what_could_act() -> None:
                 assert reader != "torch.load" or "weights_only=True" in ast.unparse(node)
     # a picture that the bench makes a load of is the user's own
     assert found - {("cameras.py", "cv2.imread")} == ALLOWED
-
-
-def test_what_was_tried(record_fault: Callable[..., None]) -> None:
-    tried = (len(PLACES) + len(LOADERS) + 2) * len(FORMS)
-    record_fault(
-        "files", "a pickle that acts when it is loaded, in every place where a file can go",
-        tried=tried, survived=tried, lost=0,
-        seen="one line that names the file; nothing is ever unpickled",
-    )  # fmt: skip

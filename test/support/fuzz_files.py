@@ -65,7 +65,7 @@ def fuzz(target: str, seconds: float, state: Path) -> None:
         folder.mkdir()
         before, begin = _peak(), time.monotonic()
         try:
-            fuzz_targets.one_line_or_nothing(target, content, folder)
+            fuzz_targets.refused_by(target, content, folder)
         except Exception as error:
             frames = traceback.extract_tb(error.__traceback__)
             own = [frame for frame in frames if "proto_mtl_ros" in frame.filename] or frames

@@ -236,8 +236,8 @@ TARGETS: dict[str, Callable[[bytes, Path], None]] = {
 }
 
 
-def one_line_or_nothing(target: str, content: bytes, folder: Path) -> str:
-    """Run a target; return the first line that it was refused with, "" where all was taken.
+def refused_by(target: str, content: bytes, folder: Path) -> list[str]:
+    """Run a target; return the lines with which its readers have refused the content.
 
     Raises:
         Exception: a finding.
@@ -245,7 +245,7 @@ def one_line_or_nothing(target: str, content: bytes, folder: Path) -> str:
     _refused.clear()
     with _refusal():
         TARGETS[target](content, folder)
-    return next(iter(_refused), "")
+    return [line.replace(str(folder), "") for line in _refused]
 
 
 @lru_cache(maxsize=16)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -121,54 +121,34 @@ def write_messages(path: Path, messages: Iterable[tuple[str, int, Any]]) -> Path
     return path
 
 
-def changed(bag: Path, out: Path, change: Callable[[BagMessage, Any], Any]) -> Path:
-    """Copy a recording; ``change`` gets each message, its content as well, and returns another
-    content, None to leave it out.
-    """
-    with Bag(bag) as source:
-        found = [(one.topic, one.time, change(one, one.decode())) for one in source.messages()]
-    return write_messages(out, (one for one in found if one[2] is not None))
-
-
-def rewritten(
+def changed(
     bag: Path,
     out: Path,
-    keep: Callable[[BagMessage], bool] = lambda message: True,
-    more: Mapping[str, str] | None = None,
+    change: Callable[[BagMessage, Any], Any],
     add: Callable[[BagMessage], Iterable[tuple[str, int, Any]]] = lambda message: (),
 ) -> Path:
-    """Copy a recording.
-
-    Args:
-        keep: whether a message is copied; a topic without any is left out.
-        more: further topics, name -> type.
-        add: messages that follow a message: topic, recorded time, and content.
+    """Copy a recording; ``change`` gets each message, its content as well, and returns another
+    content, None to leave it out; ``add`` gives messages that follow one: topic, recorded time,
+    content.
     """
-    more = more or {}
-    with Bag(bag) as source, BagWriter(out) as writer:
-        for name, kind in more.items():
-            writer.add_topic(name, kind)
-        known = set()
+    found = []
+    with Bag(bag) as source:
         for one in source.messages():
-            if keep(one):
-                if one.topic not in known:
-                    known.add(one.topic)
-                    writer.add_topic(one.topic, one.type)
-                writer.write(one.topic, one.time, one.cdr)
-            for name, time, content in add(one):
-                writer.write(name, time, bytes(typestore().serialize_cdr(content, more[name])))
-    return out
+            content = change(one, one.decode())
+            found += [(one.topic, one.time, content)] if content is not None else []
+            found += add(one)
+    return write_messages(out, found)
 
 
 def without(bag: Path, part: str, out: Path, after: int = 0) -> Path:
     """Copy a recording without the messages whose topic has this part, from the ``after``-th."""
     seen = Counter[str]()
 
-    def keep(message: BagMessage) -> bool:
+    def keep(message: BagMessage, content: Any) -> Any:
         seen[part] += part in message.topic
-        return part not in message.topic or seen[part] <= after
+        return content if part not in message.topic or seen[part] <= after else None
 
-    return rewritten(bag, out, keep)
+    return changed(bag, out, keep)
 
 
 def packed(folder: Path, mode: str, content: bytes | None = None) -> Path:

@@ -21,8 +21,7 @@ from proto_mtl_ros.errors import ConfigError, EngineError, ProtoMtlError
 from proto_mtl_ros.runtime.bundle import Bundle
 from proto_mtl_ros.runtime.machine import machine, processor, usable_cores
 from recordings import write_recording
-from tools.performance.engine import EngineProcess
-from tools.performance.engine_worker import EngineSetting
+from tools.performance.engine import EngineProcess, EngineSetting
 from tools.performance.node_figures import load_figures
 from tools.performance.page import PAGE, write_page
 from tools.performance.plot import camera_series, cost_plot, size_series, slope

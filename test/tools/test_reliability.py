@@ -22,7 +22,8 @@ app.command()(reliability)
 
 def fault(name: str, group: str, **more: Any) -> dict[str, Any]:
     usual = {"tried": 4, "survived": 4, "lost": 0, "seen": "WARN: no image", "date": "2026-01-01"}
-    return {"name": name, "group": group, "test": f"test/test_{group}.py::test_a", **usual, **more}
+    test = "test/tools/test_reliability.py::test_a_page_of_everything"
+    return {"name": name, "group": group, "test": test, **usual, **more}
 
 
 SOAK = {
@@ -71,7 +72,11 @@ def write(folder: Path, **parts: Any) -> Path:
 
 def test_a_page_of_everything(tmp_path: Path) -> None:
     first = [fault("unplugged", "camera", seen="old"), fault("full", "disk", survived=3, lost=1)]
-    newer = [fault("unplugged", "camera", tried=50, survived=50, date="2026-02-01")]
+    newer = [fault("unplugged", "camera", tried=50, survived=50, valid=7, date="2026-02-01")]
+    newer += [
+        fault("gone", "camera", test=f"test/tools/test_{name}")
+        for name in ("x.py", "soak.py::test_x")
+    ]
     write(tmp_path, faults_a=newer, faults_b=first, soak=SOAK, fuzz=FUZZ, coverage=COVERAGE,
           mutation=MUTATION, untried=UNTRIED)  # fmt: skip
     docs = tmp_path / "docs"
@@ -79,8 +84,9 @@ def test_a_page_of_everything(tmp_path: Path) -> None:
     (docs / "soak.png").write_bytes(b"")
     options = ["--results", str(tmp_path), "--docs", str(docs)]
     done = CliRunner().invoke(app, options, catch_exceptions=False)
-    assert done.exit_code == 0 and "not measured yet" not in done.output
+    assert done.exit_code == 1 and "not measured yet" not in done.output
     assert "3 kinds of faults, 66 tried, 64 survived, 3 lost" in done.output
+    assert "not survived: full; the camera stops" in done.output
     data = write_page(tmp_path, docs)
     assert json.loads((docs / "reliability.json").read_text()) == data
     by_name = {entry["name"]: entry for entry in data["faults"]}
@@ -93,8 +99,10 @@ def test_a_page_of_everything(tmp_path: Path) -> None:
     assert data["missing"] == []
     text = (docs / "README.md").read_text()
     for said in (
-        "| unplugged | 50 | 50 | 0 | WARN: no image |",
-        "python -m pytest test/test_disk.py",
+        "| unplugged | 50 | 50 | 7 | 0 | WARN: no image |",
+        "| full | 4 | **3** |  | 1 | WARN: no image |",
+        "### A real node over DDS: camera",
+        "python -m pytest test/tools/test_reliability.py --record",
         "+0.50 MiB an hour (95 %: -1.00 to +2.00), within noise",
         "soak.png",
         "| the camera stops | 12 | 11 | 2 | 0.3 | no image for N s |",
@@ -147,11 +155,32 @@ def test_what_was_not_measured_is_named_and_not_invented(tmp_path: Path) -> None
         assert heading not in text
 
 
-def test_what_tests_record_is_what_the_page_reads(tmp_path: Path) -> None:
-    log = FaultLog()
-    log.add("test/test_a.py::test_b", "disk", "full", tried=2, survived=2, lost=0, seen="ERROR")
-    log.write(tmp_path / "faults_mine.json")
-    assert write_page(tmp_path, tmp_path)["faults"][0]["name"] == "full"
+HERE = "test/tools/test_reliability.py"
+
+
+def test_a_test_that_fails_marks_its_row_or_gets_one(tmp_path: Path) -> None:
+    first, second = (f"{HERE}::{name}" for name in ("test_a_page_of_everything", "write"))
+    for run in range(2):
+        log = FaultLog()
+        if run == 0:
+            log.add(first, "disk", "full", tried=2, valid=1, sent=5, came=4, seen="ERROR")
+            log.add(f"{HERE}::test_gone", "disk", "an older name", seen="ERROR")
+            log.outcome(first, None, None)
+        else:
+            log.outcome(f"{HERE}::test_gone", None, None)
+            log.outcome(first, None, "it hangs")
+            log.outcome(second, None, "no such file")
+        for failure in (None, "it is unpickled", None):
+            log.outcome(f"{HERE}::test_x", ("parsers", "a pickle", "one line"), failure)
+        log.write(tmp_path / "faults_mine.json")
+        data = write_page(tmp_path, tmp_path)
+        by_name = {row["name"]: row for row in data["faults"]}
+        assert (by_name["full"]["survived"], by_name["full"]["lost"]) == (0 if run else 2, 1)
+        assert (by_name["a pickle"]["tried"], by_name["a pickle"]["survived"]) == (3, 2)
+        assert data["failed"] == (["full", "write", "a pickle"] if run else ["a pickle"])
+    assert "an older name" not in (tmp_path / "faults_mine.json").read_text()
+    text = (tmp_path / "README.md").read_text()
+    assert "**not survived: it hangs**" in text and "test_x: it is unpickled" in text
 
 
 @pytest.mark.parametrize(

@@ -330,6 +330,6 @@ def test_reloading_a_model_does_not_take_memory_each_time(
         client.close()
         node.process.kill()
     record_fault(
-        "engine", "a model is loaded again and again", tried=reloads, survived=reloads, lost=0,
+        "engine", "a model is loaded again and again", tried=reloads,
         seen="the service's answer; the memory of the old model is given back",
     )  # fmt: skip

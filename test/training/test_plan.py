@@ -101,6 +101,17 @@ def test_ten_masks_are_planned_for_in_one_sentence(monkeypatch):
 
 
 @pytest.mark.usefixtures("quick")
+def test_few_frames_of_depth_leave_the_classes_and_many_are_taught_them(monkeypatch):
+    few = _plan(monkeypatch, _frames((40, ("depth",))), optimiser={"freeze_norm": True})
+    assert few.sentence.startswith("segmentation stays exactly as it is; 34 depth maps to learn")
+    assert few.config.optimiser.frozen_tasks == ("segmentation",)
+    assert set(few.config.distillation.teachers) == {"normals"}
+    many = _plan(monkeypatch, _frames((400, ("depth",))), optimiser={"freeze_norm": True})
+    assert set(many.config.distillation.teachers) == {"segmentation", "normals"}
+    assert "nyu13-lite0 teaches segmentation and normals" in many.sentence
+
+
+@pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize(
     ("frames", "changes", "said"),
     [

@@ -50,8 +50,7 @@ def engine(
     run stands in the table with its reason.
     """
     from proto_mtl_ros.runtime.bundle import Bundle
-    from tools.performance.engine import measure
-    from tools.performance.engine_worker import EngineSetting
+    from tools.performance.engine import EngineSetting, measure
 
     bundle = Bundle.load(model)
     own = bundle.manifest.input_size

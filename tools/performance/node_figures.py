@@ -16,28 +16,19 @@ from proto_mtl_ros.data.bags.stamp_log import StampLog
 class LoadFigures:
     """One load.
 
-    Attributes:
-        sent: images.
-        answered: images of which every result arrived.
-        processed: images that the node says it has published results of.
-        lost_in: images that never reached the node.
-        lost_out: of the results that the node published, those that did not arrive.
-        rate: answered images a second, all cameras together.
-        latency_ms: "p50", "p95", "p99" from just before an image is published to the arrival of
-            its last result; empty when nothing came.
-        share: process -> of one core, mean over the load.
-        memory_mib: process -> memory at the end; what processes share is divided among them.
+    ``latency_ms``: "p50", "p95", "p99" from just before an image is published to the arrival of its
+    last result; empty when nothing came.
     """
 
-    sent: int
-    answered: int
-    processed: int
-    lost_in: int
-    lost_out: int
-    rate: float
+    sent: int  # images
+    answered: int  # images of which every result arrived
+    processed: int  # images that the node says it has published results of
+    lost_in: int  # images that never reached the node
+    lost_out: int  # results that the node published and that did not arrive
+    rate: float  # answered images a second, all cameras together
     latency_ms: dict[str, float]
-    share: dict[str, float]
-    memory_mib: dict[str, float]
+    share: dict[str, float]  # process -> of one core, mean over the load
+    memory_mib: dict[str, float]  # process -> at the end; what processes share is divided
 
     @property
     def loss(self) -> float:

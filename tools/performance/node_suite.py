@@ -11,8 +11,7 @@ from typing import Any
 from rich.progress import track
 
 from tools.performance.cameras import Load
-from tools.performance.engine import EngineProcess
-from tools.performance.engine_worker import EngineSetting
+from tools.performance.engine import EngineProcess, EngineSetting
 from tools.performance.node import NodeBench, NodeSetting
 
 MAPS = ("segmentation", "depth", "normals")
@@ -25,30 +24,17 @@ NEARLY = (0.8, 0.85, 0.9, 0.95, 1.0)
 
 @dataclass(frozen=True)
 class Case:
-    """One setting of the node and the loads on it.
-
-    Attributes:
-        name: what it is for.
-        results: that are subscribed to.
-        cameras: how many.
-        width, height: of the images.
-        input_size: (height, width) of the network's input, None for the model's own.
-        rates: images a second of each camera.
-        shares: further rates, all cameras together, as shares of the engine's throughput.
-        pinned: node on one CPU, cameras and listener on another; else all on all.
-        threads: of the engine.
-        max_batch: the node's parameter.
-    """
+    """One setting of the node and the loads on it."""
 
     name: str
-    results: tuple[str, ...] = ("segmentation", "depth")
+    results: tuple[str, ...] = ("segmentation", "depth")  # that are subscribed to
     cameras: int = 1
     width: int = 640
     height: int = 480
-    input_size: tuple[int, int] | None = None
-    rates: tuple[float, ...] = ()
-    shares: tuple[float, ...] = ()
-    pinned: bool = True
+    input_size: tuple[int, int] | None = None  # (height, width), None for the model's own
+    rates: tuple[float, ...] = ()  # images a second of each camera
+    shares: tuple[float, ...] = ()  # rates of all together, as shares of the engine's throughput
+    pinned: bool = True  # node on one CPU, cameras and listener on another; else all on all
     threads: int = 1
     max_batch: int = 1
 
@@ -93,28 +79,14 @@ def run_cases(
         pinned = case.pinned and len(cores) > 1
         node_cores = frozenset(cores[:1]) if pinned else None
         names = ("camera",) if case.cameras == 1 else tuple(f"cam{n}" for n in range(case.cameras))
-        parameters = {
-            "model": model,
-            "backend": backend,
-            "precision": precision,
-            "threads": str(case.threads),
-            "max_batch": str(case.max_batch),
-        }
+        parameters = {"model": model, "backend": backend, "precision": precision}
+        parameters |= {"threads": str(case.threads), "max_batch": str(case.max_batch)}
         if case.input_size is not None:
             parameters["input_size"] = f"[{case.input_size[0]}, {case.input_size[1]}]"
-        engine = EngineProcess(
-            EngineSetting(
-                model, backend, precision, "cpu", case.threads, case.input_size, case.max_batch
-            ),
-            node_cores,
-        )
-        setting = NodeSetting(
-            case.results,
-            names,
-            (parameters,),
-            node_cores,
-            frozenset(cores[1:]) if pinned else None,
-        )
+        alike = (case.threads, case.input_size, case.max_batch)
+        engine = EngineProcess(EngineSetting(model, backend, precision, "cpu", *alike), node_cores)
+        peer_cores = frozenset(cores[1:]) if pinned else None
+        setting = NodeSetting(case.results, names, (parameters,), node_cores, peer_cores)
         try:
             with NodeBench(setting) as bench:
                 engine.run(20)

@@ -21,7 +21,8 @@ def reliability(
 ) -> None:
     """Write README.md and reliability.json from those figures.
 
-    A part that has no file yet is named as missing.
+    A part that has no file yet is named as missing. Ends with status 1 where a fault was not
+    survived, a test of the campaign failed.
     """
     from tools.reliability.page import PAGE, write_page
 
@@ -33,6 +34,9 @@ def reliability(
     if data["missing"]:
         typer.echo(f"not measured yet: {', '.join(data['missing'])}")
     typer.echo(f"wrote {docs / PAGE}")
+    if data["failed"]:
+        typer.echo(f"not survived: {'; '.join(data['failed'])}", err=True)
+        raise typer.Exit(1)
 
 
 if __name__ == "__main__":

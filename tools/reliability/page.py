@@ -27,13 +27,23 @@ PARTS = {
 _FAULT_KEYS = {"group", "name", "tried", "survived", "lost", "seen", "test", "date"}
 _LARGE = ("series", "schedule", "machine")
 
+_TITLES = {
+    "parsers": "Parsers, in the process of the test",
+    "kill -9": "Killed processes (SIGKILL)",
+    "disk": "Commands on a full or read-only disk",
+    "two at once": "Two commands in one folder",
+    "failing tests": "Tests that fail",
+}
+"""Groups of faults whose tests do not start the node."""
+
 Row = Mapping[str, Any]
 
 
-def read_parts(folder: Path) -> dict[str, Any]:
+def read_parts(folder: Path, tests: Path = Path()) -> dict[str, Any]:
     """Return what the files in a folder hold, by part; parts without a file are left out.
 
     Several files ``faults*.json`` are joined; of a fault in more than one the newest entry counts.
+    Faults whose test is no longer below ``tests`` are left out.
 
     Raises:
         ConfigError: there is no file at all, or one is damaged.
@@ -48,7 +58,7 @@ def read_parts(folder: Path) -> dict[str, Any]:
             if key not in faults or faults[key]["date"] <= entry["date"]:
                 faults[key] = entry
     if faults:
-        found["faults"] = [faults[key] for key in sorted(faults)]
+        found["faults"] = [faults[key] for key in sorted(faults) if _is_there(faults[key], tests)]
     for part, kind in (("soak", dict), ("fuzz", list), ("coverage", dict), ("mutation", dict),
                        ("untried", list)):  # fmt: skip
         path = folder / f"{part}.json"
@@ -57,6 +67,14 @@ def read_parts(folder: Path) -> dict[str, Any]:
     if not found:
         raise ConfigError(f"{folder} has no figures: run `{PARTS['soak']}` and `make coverage`")
     return found
+
+
+def _is_there(fault: Row, tests: Path) -> bool:
+    """Tell whether the test that tried it still exists."""
+    file, _, name = fault["test"].partition("::")
+    path = tests / file
+    function = name.partition("[")[0]
+    return path.is_file() and (not name or f"def {function}(" in path.read_text(encoding="utf-8"))
 
 
 def _read(path: Path, kind: type) -> Any:
@@ -80,7 +98,9 @@ def reliability(parts: Mapping[str, Any]) -> dict[str, Any]:
         "faults": faults,
         "faults_tried": sum(entry["tried"] for entry in faults),
         "faults_survived": sum(entry["survived"] for entry in faults),
-        "faults_lost": sum(entry["lost"] for entry in faults),
+        "faults_valid": sum(entry.get("valid", 0) for entry in faults),
+        "faults_lost": sum(entry["lost"] or 0 for entry in faults),
+        "failed": [entry["name"] for entry in faults if entry["survived"] < entry["tried"]],
         "soak": None if soak is None else {k: v for k, v in soak.items() if k not in _LARGE},
         "fuzz": parts.get("fuzz"),
         "coverage": coverage,
@@ -105,9 +125,9 @@ def _of_soak(row: Row) -> dict[str, Any]:
     }
 
 
-def write_page(folder: Path, docs: Path) -> dict[str, Any]:
+def write_page(folder: Path, docs: Path, tests: Path = Path()) -> dict[str, Any]:
     """Write the page and its data into ``docs``; return the data."""
-    parts = read_parts(folder)
+    parts = read_parts(folder, tests)
     data, soak = reliability(parts), parts.get("soak")
     shown = folder.as_posix() if not folder.is_absolute() else folder.name
     text = render(
@@ -127,12 +147,13 @@ def write_page(folder: Path, docs: Path) -> dict[str, Any]:
 
 
 def groups(faults: Sequence[Row]) -> dict[str, list[Row]]:
-    """Return the faults that tests tried by their group, each with the file of its test."""
+    """Return the faults that tests tried by what the group does, each with its test's file."""
     found: dict[str, list[Row]] = {}
-    for fault in sorted(faults, key=lambda fault: fault["group"]):
+    for fault in faults:
         row = {**fault, "file": fault["test"].partition("::")[0]}
-        found.setdefault(fault["group"], []).append(row)
-    return found
+        title = _TITLES.get(fault["group"], f"A real node over DDS: {fault['group']}")
+        found.setdefault(title, []).append(row)
+    return dict(sorted(found.items()))
 
 
 def finding(one: Any) -> str:

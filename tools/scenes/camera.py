@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Cameras: where one may be in a room (on a vacuum robot, a cart, a hand, a head, a shelf), and
-what it makes of light: exposure, lens, sensor, colours.
-"""
+"""Where a camera may be (on a vacuum robot, a cart, a hand, a head), and what it makes of light."""
 
 from __future__ import annotations
 

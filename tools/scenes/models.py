@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Furniture models of Sweet Home 3D libraries (``.sh3f``: a zip of OBJ models and a catalogue).
 
-``models.csv`` says what may stand in a random room, a line for each model: library and model (a
-``.sh3f`` file and its entry; ``procedural``: drawn by :mod:`.shapes`), class, roles (what it is
-placed as), width, depth, height in metres, and ``rest``, the height that things on it lie at: empty
-for its top, -1 for nothing lies on it.
+``models.csv`` says what may stand in a random room: library and model (``procedural``: drawn by
+:mod:`.shapes`), class, roles (what it is placed as), width, depth, height in metres, and ``rest``,
+the height that things on it lie at: empty for its top, -1 for nothing lies on it.
 
 A model stands on z = 0, is centred in x and y, has the size its catalogue states, and faces -y
 (south) before it is turned.

@@ -23,23 +23,6 @@ FRAMES, SCENES, VIEWS = 1000, 1000, 10  # frames in a chunk, seeds kept for it, 
 WIDTH, HEIGHT = 256, 192
 
 
-def arguments() -> argparse.Namespace:
-    kind = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=kind)
-    parser.add_argument("what", choices=("rooms", "room"))
-    for name, default, files in (
-        ("furniture", "furniture/usr/share/sweethome3d/furniture", ".sh3f files"),
-        ("textures", "miniworld/textures", "images of miniworld"),
-        ("panoramas", "package/hdri", ".exr.js files"),
-    ):
-        parser.add_argument(f"--{name}", type=Path, default=default, help=f"folder of the {files}")
-    parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--first", type=int, default=0, help="number of the first chunk")
-    parser.add_argument("--chunks", type=int, default=1)
-    parser.add_argument("--threads", type=int, default=1)
-    return parser.parse_args()
-
-
 def panoramas(folder: Path) -> list[np.ndarray]:
     """The sky images, linear float32 [H,W,3]."""
     import mitsuba as mi
@@ -109,7 +92,18 @@ def render_chunk(furniture: Path, folder: Path, number: int) -> None:
 
 
 def main() -> None:
-    args = arguments()
+    kind = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=kind)
+    parser.add_argument("what", choices=("rooms", "room"))
+    furniture = "furniture/usr/share/sweethome3d/furniture"
+    parser.add_argument("--furniture", type=Path, default=furniture, help="folder of .sh3f files")
+    parser.add_argument("--textures", type=Path, default="miniworld/textures")
+    parser.add_argument("--panoramas", type=Path, default="package/hdri")
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--first", type=int, default=0, help="number of the first chunk")
+    parser.add_argument("--chunks", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=1)
+    args = parser.parse_args()
     needed = (args.furniture, args.textures, args.panoramas)[: 1 if args.what == "room" else 3]
     if missing := [path for path in needed if not path.is_dir()]:
         sys.exit(f"{missing[0]}: no such folder; tools/scenes/README.md says where it comes from")

@@ -27,8 +27,10 @@ from .parts import Part, Point, Surface, box, cloth, join, quad, rows
 from .plan import EAST, WEST, Opening, Plan
 from .renderer import Room
 from .scene import wall
+from .shapes import framed
 
-PLAN = Plan("living", 6.4, 5.2, 2.6, np.random.default_rng(0))
+seeded = np.random.default_rng
+PLAN = Plan("living", 6.4, 5.2, 2.6, seeded(0))
 PLAN.openings.append(Opening(WEST, 1.75, 3.55, 0.85, 2.2, "window"))
 CAMERA = Pinhole(640, 480, 525.0)
 FRAMES = 60
@@ -63,12 +65,12 @@ def shell() -> list[Part]:
     """Floor, walls, ceiling, window, curtains, skirting boards."""
     w, le, h = PLAN.width, PLAN.length, PLAN.height
     o = PLAN.openings[0]
-    warm = Surface(texture=textures.paint(1, (0.86, 0.82, 0.73)), period=(2.5, 2.5))
-    blue = Surface(texture=textures.paint(2, (0.62, 0.69, 0.70)), period=(2.5, 2.5))
-    planks = Surface(texture=textures.plank_floor(3, (0.60, 0.42, 0.26)), period=(2.2, 2.2))
-    above = Surface(texture=textures.paint(4, (0.9, 0.9, 0.88)), period=(3, 3))
-    fabric = Surface(texture=textures.weave(5, (0.62, 0.36, 0.28), 0.12), period=(0.5, 0.5))
-    view = Surface(texture=textures.garden(6), period=(o.end - o.start, o.top - o.bottom),
+    warm = Surface(texture=textures.paint(seeded(1), (0.86, 0.82, 0.73)), period=(2.5, 2.5))
+    blue = Surface(texture=textures.paint(seeded(2), (0.62, 0.69, 0.70)), period=(2.5, 2.5))
+    planks = Surface(texture=textures.plank_floor(seeded(3), (0.60, 0.42, 0.26)), period=(2.2, 2.2))
+    above = Surface(texture=textures.paint(seeded(4), (0.9, 0.9, 0.88)), period=(3, 3))
+    fabric = Surface(texture=textures.weave(seeded(5), (0.62, 0.36, 0.28), 0.12), period=(0.5, 0.5))
+    view = Surface(texture=textures.garden(seeded(6)), period=(o.end - o.start, o.top - o.bottom),
                    emission=(6.0, 6.2, 6.5))  # fmt: skip
     reveal = box((-0.14, o.start, o.bottom), (0, o.end, o.top))
     reveal.faces = reveal.faces[[0, 1, 4, 5, 8, 9, 10, 11]]  # open to both sides
@@ -87,27 +89,20 @@ def shell() -> list[Part]:
     ]
 
 
-def picture(at: Point, yaw: float, size: tuple[float, float], image: np.ndarray,
-            frame: Point) -> list[Part]:  # fmt: skip
-    """A framed picture, its middle at ``at``, its back to the wall."""
-    (w, h), t = (size[0] / 2, size[1] / 2), 0.035
-    back = box((-w - t, -0.03, -h - t), (w + t, -0.001, h + t))
-    canvas = quad((-w, -0.032, -h), (2 * w, 0, 0), (0, 0, 2 * h))
-    art = Surface(texture=image, period=size)
-    return [Part(back.moved(at, yaw), Surface(color=frame), "picture"),
-            Part(canvas.moved(at, yaw), art, "picture")]  # fmt: skip
-
-
 def build(furniture: Path) -> tuple[list[Part], list[Model]]:
     """All parts of the room, and the models used (for the credits)."""
-    dark, north, east = (0.16, 0.12, 0.1), PLAN.length, PLAN.width
-    parts, models = [
-        *shell(),
-        *picture((2.45, north, 1.6), 0, (1.1, 0.7), textures.landscape(11), dark),
-        *picture((5.0, north, 1.75), 0, (0.5, 0.65), textures.abstract(12), (0.9, 0.9, 0.88)),
-        *picture((east, 3.0, 1.6), -90, (0.6, 0.45), textures.landscape(13), (0.55, 0.38, 0.22)),
-        *picture((east, 2.2, 1.6), -90, (0.42, 0.56), textures.abstract(14), dark),
-    ], []  # fmt: skip
+    parts, models, dark = shell(), [], (0.16, 0.12, 0.1)
+    for seed, draw, x, y, z, yaw, width, height, color in (
+        (11, textures.landscape, 2.45, 5.1835, 1.6, 0, 1.1, 0.7, dark),
+        (12, textures.abstract, 5.0, 5.1835, 1.75, 0, 0.5, 0.65, (0.9, 0.9, 0.88)),
+        (13, textures.landscape, 6.3835, 3.0, 1.6, -90, 0.6, 0.45, (0.55, 0.38, 0.22)),
+        (14, textures.abstract, 6.3835, 2.2, 1.6, -90, 0.42, 0.56, dark),
+    ):
+        art = Surface(texture=draw(seeded(seed)), period=(width, height))
+        for mesh, surface in zip(framed((width + 0.07, 0.031, height + 0.07), 0.002, 0.035),
+                                 (Surface(color=color), art)):  # fmt: skip
+            at = (x, y, z - height / 2 - 0.035)
+            parts.append(Part(mesh.moved(at, yaw), surface, "picture"))
     looks = {(row["look"], row["material"]): row for row in rows("room_looks.csv")}
     for row in rows("room_furniture.csv"):
         size = tuple(float(row[k]) for k in ("width", "depth", "height") if row[k]) or None
@@ -121,7 +116,7 @@ def build(furniture: Path) -> tuple[list[Part], list[Model]]:
             if new.get("color"):
                 surface = look_of(new)
                 if row["look"] == "bookcase":
-                    surface.texture = textures.wood(21, surface.color)
+                    surface.texture = textures.wood(seeded(21), surface.color)
             label = new.get("class") or row["class"]
             parts.append(Part(mesh.moved(at, float(row["yaw"])), surface, label))
     return parts, models
@@ -182,7 +177,7 @@ def _write(frames: list[Path], folder: Path) -> None:
         p=np.array([f, 0, cx, 0, 0, f, cy, 0, 0, 0, 1.0, 0]), binning_y=0,
         roi=typestore().types["sensor_msgs/msg/RegionOfInterest"](0, 0, 0, 0, False),
     )  # fmt: skip
-    rng, connections = np.random.default_rng(7), {}
+    rng, connections = seeded(7), {}
     writer = Writer(folder, version=8, storage_plugin=StoragePlugin.MCAP)
     writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
     with writer:

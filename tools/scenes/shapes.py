@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from . import skins
+from . import skins, textures
 from .parts import Mesh, Point, Rng, Surface, block, box, grid, join, quad
 
 Shape = tuple[Mesh, Surface, int | None]
@@ -41,7 +41,10 @@ def books(rng: Rng, low: Point, high: Point, fill: float = 1.0) -> list[Shape]:
         mesh.uv[:, 1] = (mesh.vertices[:, 2] - low[2]) / tall
         meshes.append(mesh)
         x += thick + 0.001
-    return [(join(meshes), Surface(texture=skins.spines(rng, n)), "books")] if meshes else []
+    if not meshes:
+        return []
+    backs = textures.book_spines(skins.fresh(rng), n, 64, 8 * n)
+    return [(join(meshes), Surface(texture=backs), "books")]
 
 
 def bookcase(rng: Rng, size: Point) -> list[Shape]:

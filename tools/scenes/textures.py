@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Procedural textures, uint8 RGB, tileable unless said otherwise. All are seeded."""
+"""Procedural textures, uint8 RGB, tileable unless said otherwise."""
 
 from __future__ import annotations
 
 import cv2
 import numpy as np
 
-Color = tuple[float, float, float]
+from .parts import Point, Rng
 
 
-def noise(rng: np.random.Generator, height: int, width: int, fx: float, fy: float) -> np.ndarray:
+def noise(rng: Rng, height: int, width: int, fx: float, fy: float) -> np.ndarray:
     """Smooth periodic noise, zero mean, unit variance; cut-off ``fx``, ``fy`` cycles per image."""
     spectrum = np.fft.rfft2(rng.standard_normal((height, width)))
     u = np.fft.rfftfreq(width)[None] * width / fx
@@ -24,21 +24,19 @@ def _image(values: np.ndarray) -> np.ndarray:
     return np.clip(values * 255 + 0.5, 0, 255).astype(np.uint8)
 
 
-def _shaded(color: Color | np.ndarray, shade: np.ndarray) -> np.ndarray:
+def _shaded(color: Point | np.ndarray, shade: np.ndarray) -> np.ndarray:
     return _image(np.asarray(color) * shade[..., None])
 
 
-def wood(seed: int, color: Color, height: int = 256, width: int = 512) -> np.ndarray:
+def wood(rng: Rng, color: Point, height: int = 256, width: int = 512) -> np.ndarray:
     """Grain along the width."""
-    rng = np.random.default_rng(seed)
     rings = noise(rng, height, width, 2, 14) + 0.35 * noise(rng, height, width, 4, 60)
     fibre = noise(rng, height, width, 10, 110)
     return _shaded(color, 1 + 0.10 * np.sin(3.0 * rings) + 0.05 * fibre)
 
 
-def plank_floor(seed: int, color: Color, size: int = 1536, rows: int = 16) -> np.ndarray:
+def plank_floor(rng: Rng, color: Point, size: int = 1536, rows: int = 16) -> np.ndarray:
     """Staggered planks, ``rows`` of them over the height, with dark joints."""
-    rng = np.random.default_rng(seed)
     out, high = np.empty((size, size, 3)), size // rows
     for row in range(rows):
         grain = 0.07 * noise(rng, high, size, 6, 9) + 0.04 * noise(rng, high, size, 14, 40) + 1
@@ -54,31 +52,28 @@ def plank_floor(seed: int, color: Color, size: int = 1536, rows: int = 16) -> np
     return _image(out)
 
 
-def weave(seed: int, color: Color, contrast: float = 0.08, size: int = 256) -> np.ndarray:
+def weave(rng: Rng, color: Point, contrast: float = 0.08, size: int = 256) -> np.ndarray:
     """Woven cloth."""
-    rng = np.random.default_rng(seed)
     y, x = np.mgrid[:size, :size] * (2 * np.pi * 40 / size)
     thread = np.sin(x) * np.sin(y) + noise(rng, size, size, 60, 60)
     return _shaded(color, 1 + 0.5 * contrast * (thread + noise(rng, size, size, 4, 4)))
 
 
-def stripes(seed: int, colors: list[Color], size: int = 256) -> np.ndarray:
+def stripes(rng: Rng, colors: list[Point], size: int = 256) -> np.ndarray:
     """Cloth with stripes along the width."""
     index = (np.arange(size) * 2 * len(colors) // size) % len(colors)
-    shade = 1 + 0.05 * noise(np.random.default_rng(seed), size, size, 60, 60)
+    shade = 1 + 0.05 * noise(rng, size, size, 60, 60)
     return _shaded(np.asarray(colors)[index][:, None], shade)
 
 
-def paint(seed: int, color: Color, size: int = 512) -> np.ndarray:
+def paint(rng: Rng, color: Point, size: int = 512) -> np.ndarray:
     """A painted wall: nearly even, slightly mottled."""
-    rng = np.random.default_rng(seed)
     mottle = noise(rng, size, size, 3, 3) + noise(rng, size, size, 90, 90)
     return _shaded(color, 1 + 0.012 * mottle)
 
 
-def landscape(seed: int, height: int = 384, width: int = 512) -> np.ndarray:
+def landscape(rng: Rng, height: int = 384, width: int = 512) -> np.ndarray:
     """A painting of hills under a sky; not tileable."""
-    rng = np.random.default_rng(seed)
     v = np.linspace(0, 1, height)[:, None, None]
     sky, glow = rng.uniform(0.35, 0.75, 3), np.array([0.95, 0.8, 0.6])
     out = sky * (1 - v) + glow * v + 0.04 * noise(rng, height, width, 6, 3)[..., None]
@@ -92,9 +87,8 @@ def landscape(seed: int, height: int = 384, width: int = 512) -> np.ndarray:
     return _image(out)
 
 
-def abstract(seed: int, height: int = 512, width: int = 384) -> np.ndarray:
+def abstract(rng: Rng, height: int = 512, width: int = 384) -> np.ndarray:
     """A poster of overlapping shapes on paper; not tileable."""
-    rng = np.random.default_rng(seed)
     out = np.full((height, width, 3), 232, np.uint8)
     for _ in range(9):
         color = tuple(int(c) for c in rng.integers(20, 220, 3))
@@ -105,9 +99,8 @@ def abstract(seed: int, height: int = 512, width: int = 384) -> np.ndarray:
     return out
 
 
-def garden(seed: int, height: int = 512, width: int = 512) -> np.ndarray:
+def garden(rng: Rng, height: int = 512, width: int = 512) -> np.ndarray:
     """What is seen through the window: bright sky, blurred trees, lawn; not tileable."""
-    rng = np.random.default_rng(seed)
     v = np.linspace(0, 1, height)[:, None]
     sky = np.stack([0.80 + 0.15 * v, 0.88 + 0.08 * v, 0.98 + 0 * v], -1)
     out = np.repeat(sky, width, 1)
@@ -119,9 +112,8 @@ def garden(seed: int, height: int = 512, width: int = 512) -> np.ndarray:
     return cv2.GaussianBlur(_image(out), (0, 0), 4)
 
 
-def book_spines(seed: int, count: int, height: int = 256, width: int = 512) -> np.ndarray:
+def book_spines(rng: Rng, count: int, height: int = 256, width: int = 512) -> np.ndarray:
     """``count`` book spines side by side; not tileable."""
-    rng = np.random.default_rng(seed)
     out = np.zeros((height, width, 3))
     edges = np.linspace(0, width, count + 1).astype(int)
     for a, b in zip(edges[:-1], edges[1:]):
@@ -131,9 +123,8 @@ def book_spines(seed: int, count: int, height: int = 256, width: int = 512) -> n
     return _image(out * (1 + 0.05 * noise(rng, height, width, 40, 10))[..., None])
 
 
-def tiles(seed: int, color: Color, count: int = 6, size: int = 384) -> np.ndarray:
+def tiles(rng: Rng, color: Point, count: int = 6, size: int = 384) -> np.ndarray:
     """Ceramic tiles with joints, ``count`` to a side."""
-    rng = np.random.default_rng(seed)
     step = size // count
     tone = 1 + rng.normal(0, rng.uniform(0.005, 0.08), (count, count, 1))
     if rng.random() < 0.15:
@@ -147,9 +138,8 @@ def tiles(seed: int, color: Color, count: int = 6, size: int = 384) -> np.ndarra
     return _image(out)
 
 
-def ornament(seed: int, ground: Color, figure: Color, size: int = 256) -> np.ndarray:
+def ornament(rng: Rng, ground: Point, figure: Point, size: int = 256) -> np.ndarray:
     """A symmetric pattern, as on wallpaper and rugs."""
-    rng = np.random.default_rng(seed)
     half = noise(rng, size // 2, size // 2, 6, 6) > rng.uniform(-0.3, 0.8)
     full = np.block([[half, half[:, ::-1]], [half[::-1], half[::-1, ::-1]]])[..., None]
     shade = 1 + 0.04 * noise(rng, size, size, 60, 60)[..., None]

@@ -22,20 +22,13 @@ _AGAIN_SECONDS = 2.5
 
 @dataclass(frozen=True)
 class Trend:
-    """A line through a series.
-
-    Attributes:
-        per_hour: slope.
-        low, high: 95 % confidence interval of the slope.
-        growth: over the time that was fitted.
-        scatter: of single values about the line (a robust standard deviation).
-    """
+    """A line through a series; ``low`` to ``high``: 95 % confidence interval of its slope."""
 
     per_hour: float
     low: float
     high: float
-    growth: float
-    scatter: float
+    growth: float  # over the time that was fitted
+    scatter: float  # of single values about the line (a robust standard deviation)
 
     @property
     def within_noise(self) -> bool:
@@ -83,30 +76,18 @@ _INFO_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class Accounts:
-    """What became of every image.
+    """What became of every image."""
 
-    Attributes:
-        sent: images, malformed ones among them.
-        while_inactive: sent while the node was not active, or not connected yet afterwards.
-        lost_in_transport: sent to an active node, which never saw them, by the fault under way.
-        received, processed: counted by the node.
-        causes: of images that were received and have no result.
-        results: topic -> results that a healthy listener got of images that were processed.
-        missing: those that it did not get, [topic, monotonic seconds of the image].
-        without_calibration: points that were not published for want of a calibrated camera_info.
-        unexplained: what does not add up, by name; all 0 when every image is accounted for.
-    """
-
-    sent: int
-    while_inactive: int
-    lost_in_transport: dict[str, int]
-    received: int
+    sent: int  # images, malformed ones among them
+    while_inactive: int  # sent while the node was not active, or not connected yet afterwards
+    lost_in_transport: dict[str, int]  # never seen by an active node, by the fault under way
+    received: int  # counted by the node, as processed
     processed: int
-    causes: dict[str, int]
-    results: dict[str, int]
-    missing: list[tuple[str, float]]
-    without_calibration: int
-    unexplained: dict[str, int]
+    causes: dict[str, int]  # of images that were received and have no result
+    results: dict[str, int]  # topic -> what a healthy listener got of images that were processed
+    missing: list[tuple[str, float]]  # and did not get: topic, monotonic seconds of the image
+    without_calibration: int  # points not published for want of a calibrated camera_info
+    unexplained: dict[str, int]  # what does not add up, by name; all 0 when all is accounted for
 
     @property
     def unexplained_drops(self) -> int:
@@ -183,17 +164,9 @@ def accounts(
         "results of images that were not sent, or given twice": twice,
     }
     return Accounts(
-        len(every),
-        idle,
-        dict(lost),
-        received,
-        processed,
-        causes,
-        results,
-        missing,
-        without,
+        len(every), idle, dict(lost), received, processed, causes, results, missing, without,
         unexplained,
-    )
+    )  # fmt: skip
 
 
 def _within(moment: float, spans: Sequence[tuple[float, float]]) -> bool:
@@ -202,25 +175,16 @@ def _within(moment: float, spans: Sequence[tuple[float, float]]) -> bool:
 
 @dataclass
 class FaultOutcome:
-    """What came of a kind of fault.
+    """What came of a kind of fault."""
 
-    Attributes:
-        fault, name: its key in ``KINDS``, and its text.
-        tried, survived: how often; it is survived when afterwards every result comes again.
-        lost: results that did not arrive meanwhile.
-        longest_recovery_seconds: from its end to the next result of every topic.
-        seen: what /diagnostics said most often.
-        failed: what did not go as it should.
-    """
-
-    fault: str
-    name: str
+    fault: str  # its key in ``KINDS``
+    name: str  # its text there
     tried: int = 0
-    survived: int = 0
-    lost: int = 0
-    longest_recovery_seconds: float = 0.0
-    seen: list[str] = field(default_factory=list)
-    failed: list[str] = field(default_factory=list)
+    survived: int = 0  # times that every result came again afterwards
+    lost: int = 0  # results that did not arrive meanwhile
+    longest_recovery_seconds: float = 0.0  # from its end to the next result of every topic
+    seen: list[str] = field(default_factory=list)  # what /diagnostics said most often
+    failed: list[str] = field(default_factory=list)  # what did not go as it should
 
 
 def fault_outcomes(

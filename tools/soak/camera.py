@@ -30,7 +30,7 @@ from proto_mtl_ros.data.bags.recording_kinds import open_recording
 from proto_mtl_ros.data.bags.stamp_log import StampLog
 from proto_mtl_ros.errors import BagError
 from proto_mtl_ros.ros.replay.processes import message_class, say_json
-from tools.performance.camera_process import CameraPublisher, image_message, publish, usual_info
+from tools.performance.cameras import CameraPublisher, image_message, publish, usual_info
 from tools.processes import from_word
 from tools.soak.schedule import CAMERA, KINDS, SoakSetting, schedule
 

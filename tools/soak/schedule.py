@@ -12,33 +12,26 @@ from proto_mtl_ros.errors import ConfigError
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of fault.
+    """A kind of fault."""
 
-    Attributes:
-        text: what is done, for a reader.
-        seconds: how long it lasts where there is time for it.
-        by_camera: the camera does it; else somebody else in the graph.
-        seen: what an operator sees of it where /diagnostics does not warn.
-    """
-
-    text: str
-    seconds: float
-    by_camera: bool
-    seen: str = "level stays OK"
+    text: str  # what is done, for a reader
+    seconds: float  # that it lasts where there is time for it
+    by_camera: bool = True  # else somebody else in the graph does it
+    seen: str = "level stays OK"  # by an operator, where /diagnostics does not warn
 
 
 KINDS = {
-    "pause": Kind("the camera stops for a while and returns", 5.0, True),
-    "burst": Kind("the camera sends at ten times its rate", 3.0, True, "drops.overwritten counts"),
-    "malformed": Kind("every other image is malformed: size, step, encoding, data", 4.0, True),
-    "resolution": Kind("images of half the size, then of the old size again", 4.0, True),
-    "encoding": Kind("encodings that take turns: bgr8, mono8, yuv422, bayer", 4.0, True),
-    "uncalibrated": Kind("camera_info with K = 0, then the right one again", 4.0, True),
-    "backwards": Kind("stamps jump ten seconds back, then forward again", 4.0, True),
+    "pause": Kind("the camera stops for a while and returns", 5.0),
+    "burst": Kind(
+        "the camera sends at ten times its rate", 3.0, seen="drops.overwritten counts"
+    ),
+    "malformed": Kind("every other image is malformed: size, step, encoding, data", 4.0),
+    "resolution": Kind("images of half the size, then of the old size again", 4.0),
+    "encoding": Kind("encodings that take turns: bgr8, mono8, yuv422, bayer", 4.0),
+    "uncalibrated": Kind("camera_info with K = 0, then the right one again", 4.0),
+    "backwards": Kind("stamps jump ten seconds back, then forward again", 4.0),
     "parameters": Kind(
-        "parameters change and change back; a bad value is refused",
-        4.0,
-        False,
+        "parameters change and change back; a bad value is refused", 4.0, False,
         "the answer says why it is refused",
     ),
     "lifecycle": Kind("the node is deactivated and activated", 2.0, False, "its state, not active"),
@@ -46,13 +39,11 @@ KINDS = {
         "the model is loaded anew under way", 1.0, False, "the answer of ~/reload_model"
     ),
     "broken_reload": Kind(
-        "a model that is not there is asked for",
-        1.0,
-        False,
+        "a model that is not there is asked for", 1.0, False,
         "the answer says why; the old one runs on",
     ),
     "stopped_subscriber": Kind("a subscriber is stopped (SIGSTOP) and goes on", 6.0, False),
-}
+}  # fmt: skip
 
 CAMERA = "camera"
 """Namespace of the camera."""
@@ -72,24 +63,14 @@ _END = 0.3
 
 @dataclass(frozen=True)
 class SoakSetting:
-    """A soak.
+    """What a soak is asked for."""
 
-    Attributes:
-        recording: that is played over and over.
-        seconds: how long.
-        rate: images a second, 0 for the recording's own.
-        seed, faults: of the schedule.
-        every: seconds between samples.
-        model, backend, threads: of the node.
-        results: names of ``node.RESULTS`` that are subscribed to.
-    """
-
-    recording: str
+    recording: str  # that is played over and over
     seconds: float
-    rate: float = 0.0
-    seed: int = 0
+    rate: float = 0.0  # images a second, 0 for the recording's own
+    seed: int = 0  # of the schedule
     faults: tuple[str, ...] = tuple(KINDS)
-    every: float = 5.0
+    every: float = 5.0  # seconds between samples
     model: str = "nyu13-lite0"
     backend: str = "auto"
     threads: int = 1

@@ -29,11 +29,8 @@ _JUDGED = ("rss_mib", "anon_mib", "fds", "threads")
 """pss and uss change as well when another process maps what this one has."""
 
 _TOLD = ("rate_in_hz", "rate_out_hz", "received", "processed", "dropped", "skipped")
-_POLL_SECONDS = 0.05
-_APPEAR_SECONDS = 60.0
-_CONNECT_SECONDS = 5.0
-_LEAST_SETTLE_SECONDS = 1.5
-
+_POLL_SECONDS, _CONNECT_SECONDS = 0.05, 5.0
+_SETTLE_SECONDS, _LEAST_SETTLE_SECONDS = 60.0, 1.5
 
 Sample = dict[str, float]
 """One moment: "t" in seconds since the first image, and what was measured and told then."""
@@ -110,19 +107,11 @@ class Soak:
         inactive = [(start, _first_after(log, fates, end)) for start, end in operator.inactive]
         balance = accounts(log, fates, heard, topics, counters, inactive)
         tried = [fault for fault in self._faults if started["origin"] + fault.end < ended]
+        origin, missing = started["origin"], balance.missing
         outcomes = fault_outcomes(
-            tried,
-            started["origin"],
-            ended,
-            heard,
-            topics,
-            self._said,
-            operator.refused,
-            balance.missing,
+            tried, origin, ended, heard, topics, self._said, operator.refused, missing
         )
-        balance = replace(
-            balance, missing=[(topic, time - started["origin"]) for topic, time in balance.missing]
-        )
+        balance = replace(balance, missing=[(topic, time - origin) for topic, time in missing])
         return soak_figures(
             self._samples, balance, outcomes, tried, round_seconds(setting.seconds)
         ) | {
@@ -178,7 +167,7 @@ class Soak:
 
     def _settle(self, bench: NodeBench) -> None:
         """Wait until nothing is under way any more."""
-        end = time.monotonic() + _APPEAR_SECONDS
+        end = time.monotonic() + _SETTLE_SECONDS
         former: tuple[str, ...] = ()
         since = time.monotonic()
         while time.monotonic() - since < _LEAST_SETTLE_SECONDS and time.monotonic() < end:
@@ -210,9 +199,8 @@ def soak_figures(
 ) -> dict[str, Any]:
     """Return the figures of a soak, ready for JSON.
 
-    Args:
-        warm_up: seconds that memory's slope leaves out: the first round of faults, which takes
-            every buffer to its largest size.
+    The slope of memory leaves out ``warm_up`` seconds: the first round of faults, which takes every
+    buffer to its largest size.
     """
     steady = [sample for sample in samples if sample["t"] >= warm_up]
     times = [sample["t"] for sample in steady]

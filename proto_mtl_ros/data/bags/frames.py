@@ -29,7 +29,9 @@ _LABEL_SHIFT, _LABEL_VARIATION = 0.03, 1.35
 """Of ``smooth_surroundings`` for labels: what judges is stricter than what teaches, which needs
 floors and table tops as well."""
 
-_ADVICE = 'give camera: {"fx": ..., "fy": ..., "cx": ..., "cy": ..., "width": ..., ...}'
+_ADVICE = (
+    "give camera, `--option camera=FILE`: JSON of fx, fy, cx, cy, width, height, or ROS's YAML"
+)
 
 
 @data_set("bag", looks_like=is_bag)

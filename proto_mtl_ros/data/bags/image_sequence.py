@@ -20,6 +20,7 @@ from proto_mtl_ros.data.bags.storage import refuse_pointer
 from proto_mtl_ros.data.bags.topics import CameraTopics
 from proto_mtl_ros.data.map_file import MAX_PICTURE_BYTES
 from proto_mtl_ros.encodings import MAX_PIXELS, EncodingError, decode_file
+from proto_mtl_ros.encodings.orientation import exif_orientation
 from proto_mtl_ros.errors import BagError
 from proto_mtl_ros.files import check_inside, open_regular, read_bytes
 
@@ -28,7 +29,6 @@ FOLDER_FPS = 10.0
 FIRST_STAMP = 1_000_000_000
 """Stamp of the first image in nanoseconds: such recordings carry no times, and 0 means "none"."""
 
-_HEAD_BYTES = 1 << 16
 _MOST_FRAMES = 10_000_000
 _VIDEO = re.compile(
     rb"....(ftyp|moov|mdat|wide|free|skip)"  # MP4, MOV
@@ -98,17 +98,13 @@ class ImageFolder(ImageSequence):
         refuse_pointer(file)
         content = read_bytes(file, MAX_PICTURE_BYTES, BagError)
         stored = {".jpg": "jpeg", ".jpeg": "jpeg", ".png": "png"}.get(file.suffix.lower())
-        as_it_is = {"format": stored, "data": np.frombuffer(content, np.uint8)}
-        if stored is not None and b"Exif\0" not in content[:_HEAD_BYTES]:
-            return as_it_is
+        # nobody on the way turns a picture as its camera says
+        if stored is not None and exif_orientation(content) == 1:
+            return {"format": stored, "data": np.frombuffer(content, np.uint8)}
         try:
             image = decode_file(content, cv2.IMREAD_COLOR)
-            plain = decode_file(content, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
         except EncodingError as error:
             raise BagError(f"{file} is not a readable image ({error}): remove it") from None
-        if stored is not None and np.array_equal(image, plain):
-            return as_it_is
-        # nobody on the way turns a picture as its camera says
         return {"format": "png", "data": cv2.imencode(".png", image)[1].reshape(-1)}
 
 

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from proto_mtl_ros.data.sample import Sample
+from proto_mtl_ros.evaluation.dataset import Tally
 from proto_mtl_ros.runtime.predictor import Predictor
-from proto_mtl_ros.tasks import Metric, named_task
+from proto_mtl_ros.tasks import named_task
 from proto_mtl_ros.training.quantisation.int8 import QuantisationError
 
 _UNITS = {"segmentation": "of pixels", "depth": "relative", "normals": "degrees"}
@@ -67,23 +68,21 @@ def compare(
     """Run both on the same frames, on the way that the node takes."""
     loss = Loss()
     sums: dict[str, list[float]] = {}
-    metrics: dict[str, list[Metric]] = {}
-    classes = reference.bundle.classes
+    tasks = reference.bundle.manifest.tasks
+    tallies = [Tally(tasks, reference.bundle.classes) for _ in range(2)]
     for sample in samples:
         pair = [each.predict(sample.rgb, sample.camera) for each in (reference, quantised)]
-        for name in reference.bundle.manifest.tasks:
+        for name in tasks:
             sums.setdefault(name, []).append(disagreement(*(maps[name] for maps in pair)))
-            if name in sample.labels:
-                if name not in metrics:
-                    metrics[name] = [named_task(name, classes).metric() for _ in pair]
-                for metric, maps in zip(metrics[name], pair, strict=True):
-                    metric.update(maps[name], sample.labels[name])
+        for tally, maps in zip(tallies, pair):
+            tally.add(maps, sample.labels)
         loss.frames += 1
         progress(loss.frames)
     loss.agreement = {task: float(np.mean(values)) for task, values in sums.items()}
-    for task, both in metrics.items():
-        figure = named_task(task).metrics[0]
-        loss.before[task], loss.after[task] = (metric.compute()[figure] for metric in both)
+    loss.before, loss.after = (
+        {task: next(iter(figures.values())) for task, figures in tally.result().metrics.items()}
+        for tally in tallies
+    )
     return loss
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from proto_mtl_ros.data.sample import FrameSource
 from proto_mtl_ros.errors import BundleError, DataError, one_line
+from proto_mtl_ros.evaluation.frame_album import spread
 from proto_mtl_ros.files import MAX_JSON, ScratchFolder, read_text
 from proto_mtl_ros.geometry import Letterbox
 from proto_mtl_ros.runtime.bundle import CARD, INT8_GRAPHS, INT8_ONNX, Bundle
@@ -114,11 +115,6 @@ def divided(source: FrameSource, calibrate: int, check: int) -> tuple[list[int],
     chosen = spread(range(count), calibrate)
     others = sorted(set(range(count)) - set(chosen))
     return chosen, spread(others, check)
-
-
-def spread(indices: Sequence[int], count: int) -> list[int]:
-    middle = (np.arange(count) + 0.5) * len(indices) / count
-    return [indices[int(place)] for place in middle]
 
 
 def network_images(

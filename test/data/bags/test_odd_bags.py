@@ -157,6 +157,7 @@ def test_one_broken_image_costs_itself(damaged: str, model: Path, tmp_path: Path
     figures = evaluated(write(tmp_path / "bag", damaged=damaged), model)
     assert figures["frames"] == (FRAMES - 1 if damaged == IMAGE else FRAMES)
     assert figures["depth"]["frames"] == FRAMES - 1
+    assert figures["recording"]["damaged_images"] == FRAMES - figures["frames"]
     assert f"1 messages of {damaged} cannot be decoded" in figures["recording"]["notes"][-1]
 
 

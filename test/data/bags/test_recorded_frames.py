@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from proto_mtl_ros.data.bags.calibration import Calibration
 from proto_mtl_ros.data.bags.recorded_frames import RecordedFrames, match_one_to_one
 from proto_mtl_ros.data.bags.recording import BagRecording
-from proto_mtl_ros.errors import BagError, DataError
+from proto_mtl_ros.errors import DataError
 from recordings import START, image_message, write_messages
 
 MS = 1_000_000
@@ -43,15 +43,13 @@ def test_the_nearest_wins_and_the_next_nearest_is_free_for_another() -> None:
 KINDS = {"/image": "rgb8", "/depth": "16UC1", "/label": "mono8", "/wrong": "rgb8"}
 
 
-def recorded(path: Path, messages: list[tuple[str, int, int]], damaged: int = -1) -> BagRecording:
+def recorded(path: Path, messages: list[tuple[str, int, int]]) -> BagRecording:
     """Write (topic, stamp, time), milliseconds; an image's value is its place in the list."""
     written = []
     for number, (topic, stamp, time) in enumerate(messages):
         shape = {"rgb8": (4, 6, 3), "16UC1": (4, 6, 2), "mono8": (4, 6)}[KINDS[topic]]
         pixels: Any = np.full(shape, number + 1, np.uint8)
         message = image_message(pixels, KINDS[topic], START + stamp * MS)
-        if number == damaged:
-            message.height = 400
         written.append((topic, START + time * MS, message))
     return BagRecording(write_messages(path, written), "/image")
 
@@ -142,27 +140,6 @@ def test_part_of_a_recording_and_a_pass_that_goes_on(tmp_path: Path) -> None:
     assert len(part) == 5
     later = [frame.stamp for frame in part.starting_at(START + 1600 * MS)]
     assert later == [START + n * MS for n in (1600, 1800, 2000)] and part.passed == 6
-
-
-@pytest.mark.parametrize(("damaged", "topic"), [(4, "/image"), (5, "/depth")])
-def test_one_damaged_message_costs_no_more_than_itself(
-    damaged: int, topic: str, tmp_path: Path
-) -> None:
-    messages = [(name, 100 * n, 100 * n) for n in range(5) for name in ("/image", "/depth")]
-    frames = frames_of(recorded(tmp_path / "bag", messages, damaged))
-    found = list(frames)
-    assert len(found) == (4 if topic == "/image" else 5)
-    assert sum(frame.depth is not None for frame in found) == 4
-    (note,) = frames.notes()
-    assert note.startswith(f"1 messages of {topic} cannot be decoded") and "short_data" not in note
-    stamp = START + 200 * MS
-    assert str(stamp) in note
-    assert [own for own, _ in frames.images([stamp, START])] == [START] + [stamp] * (
-        topic == "/depth"
-    )
-    if topic == "/image":
-        with pytest.raises(BagError, match="cannot be decoded"):
-            frames.at(stamp)
 
 
 def test_labels_that_are_none_are_refused(tmp_path: Path) -> None:

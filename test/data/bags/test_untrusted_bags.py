@@ -8,7 +8,6 @@ import os
 import shutil
 import sqlite3
 import struct
-from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
@@ -34,7 +33,14 @@ from proto_mtl_ros.data.bags.storage import MAX_CHUNK, unpack
 from proto_mtl_ros.errors import BagError
 from recordings import packed, write_recording
 
-pytestmark = pytest.mark.usefixtures("bounded_effort")
+pytestmark = [
+    pytest.mark.usefixtures("bounded_effort"),
+    pytest.mark.tries(
+        "parsers",
+        "a recording that unpacks to gigabytes, never ends, or leads elsewhere",
+        seen="one line; at most 400 MB of memory and seconds of time are spent",
+    ),  # fmt: skip
+]
 
 
 def refusal(path: Path) -> str:
@@ -258,14 +264,7 @@ def test_metadata_that_is_a_bomb(text: str, said: str, folder: Path) -> None:
     assert said in refusal(folder)
 
 
+@pytest.mark.control
 def test_the_shipped_recording_is_read(room_recording: Path) -> None:
     with Bag(room_recording) as bag:
         assert sum(1 for _ in bag.messages()) == sum(topic.count for topic in bag.topics)
-
-
-def test_what_was_tried(record_fault: Callable[..., None]) -> None:
-    record_fault(
-        "files", "a recording that unpacks to gigabytes, never ends, or leads elsewhere",
-        tried=49, survived=49, lost=0,
-        seen="one line; at most 400 MB of memory and seconds of time are spent",
-    )  # fmt: skip
