@@ -206,7 +206,7 @@ class PaperMTL(ProtoMTL):
             for block in self.krt[index]:  # type: ignore[attr-defined]
                 features = block(features, knowledge)
             out.features[name] = features
-            out.raw[name], _ = self.heads[index](features, pyramid)
+            out.raw[name], _, _ = self.heads[index](features, pyramid)
             pooled.append(tokens.mean(1))
         out.pooled = torch.stack(pooled, 1)
         if affinities:

@@ -7,7 +7,9 @@
 h are the features of a head, [B, C, H/4, W/4]. The keys k_m and tau are learnt. The answers v_m are
 fixed and the same in every network, so that the distribution a of one network can teach another:
 log-depth centres, unit vectors (symmetric about x = 0: a mirrored image permutes them), and for
-classes slots, whose probabilities are summed. The residual W h starts at zero.
+classes slots, whose probabilities are summed. The residual W h starts at zero. How far the answers
+that a pixel retrieves are apart, its spread, says how sure it is: the standard deviation of log
+depth; 1 - the length of the mean of the vectors.
 """
 
 from __future__ import annotations
@@ -80,10 +82,11 @@ def assignment(task: Task, values: Tensor, answers: Tensor) -> Tensor:
 
 
 class TaskHead(nn.Module):
-    """Tokens [B, d, H/16, W/16] and the pyramid to (raw prediction, logits of the answers).
+    """Tokens [B, d, H/16, W/16] and the pyramid to (raw prediction, logits of the answers, log of
+    their spread).
 
-    Both are at a quarter of the input's size. A task without answers, or a head that is not to have
-    them (``answered``), has the residual alone, and logits None.
+    All are at a quarter of the input's size. A task without answers, or a head that is not to have
+    them (``answered``), has the residual alone, and nothing else; classes have no spread.
     """
 
     def __init__(
@@ -106,7 +109,7 @@ class TaskHead(nn.Module):
         nn.init.zeros_(self.residual.bias)
         kind = torch_task(task)
         self.activate = kind.activate
-        self.classes = isinstance(task, Categorical)
+        self.classes, self.vectors = isinstance(task, Categorical), isinstance(task, UnitVector)
         answers = answers_of(task) if answered else None
         self.register_buffer("answers", answers)  # stored: weights are of no use without them
         if answers is None:
@@ -133,19 +136,33 @@ class TaskHead(nn.Module):
         square = F.conv2d(h.square(), h.new_ones(1, h.shape[1], 1, 1))
         return F.conv2d(h, keys[:, :, None, None]) * torch.rsqrt(square + 1e-6)
 
-    def retrieve(self, logits: Tensor) -> Tensor:
-        """Return the mean of the answers, for classes the logarithm of their sums."""
+    def retrieve(self, logits: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return (mean of the answers, logarithm of their spread), for classes (logarithm of their
+        sums, None)."""
         # logits are bounded, so a softmax needs no maximum: weighted sum and sum in one product
         weights = logits.exp()
         answers = self.answers.t()[:, :, None, None]  # type: ignore[operator]
         if self.classes:
-            return F.conv2d(weights, answers).log()
-        both = F.conv2d(weights, torch.cat([answers, torch.ones_like(answers[:1])]))
-        return both[:, :-1] / both[:, -1:]
+            return F.conv2d(weights, answers).log(), None
+        one = torch.ones_like(answers[:1])
+        if self.vectors:
+            sums = F.conv2d(weights, torch.cat([answers, one]))
+            mean = sums[:, :-1] / sums[:, -1:]
+            length = mean.square().sum(1, keepdim=True).sqrt()
+            return mean, (1.0 - length).clamp_min(1e-3).log()
+        middle = answers.mean(1, keepdim=True)  # half precision has few digits for squares
+        apart = answers - middle
+        sums = F.conv2d(weights, torch.cat([apart, apart.square(), one]))
+        mean, square = (sums[:, k : k + 1] / sums[:, 2:] for k in (0, 1))
+        variance = (square - mean.square()).clamp_min(1e-4)
+        return mean + middle, 0.5 * variance.log()
 
-    def forward(self, tokens: Tensor, pyramid: Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:
+    def forward(
+        self, tokens: Tensor, pyramid: Sequence[Tensor]
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         h = self.features(tokens, pyramid)
         if self.answers is None:
-            return self.activate(self.residual(h)), None
+            return self.activate(self.residual(h)), None, None
         logits = self.match(h)
-        return self.activate(self.retrieve(logits) + self.residual(h)), logits
+        retrieved, spread = self.retrieve(logits)
+        return self.activate(retrieved + self.residual(h)), logits, spread

@@ -32,12 +32,14 @@ class NetworkOutput:
         pyramid: the backbone's features at strides 2, 4, 8, 16 and 32.
         features: task name to what its head reads, [B, d, H/16, W/16].
         logits: task name to the logits of its answer prototypes [B, M, H/4, W/4], where it has any.
+        spread: task name to the logarithm of the answers' spread [B, 1, H/4, W/4], of regressions.
     """
 
     raw: dict[str, Tensor]
     pyramid: tuple[Tensor, ...]
     features: dict[str, Tensor] = field(default_factory=dict)
     logits: dict[str, Tensor] = field(default_factory=dict)
+    spread: dict[str, Tensor] = field(default_factory=dict)
 
 
 NETWORKS: dict[str, type[ProtoMTL]] = {}
@@ -115,10 +117,14 @@ class ProtoMTL(nn.Module):
 
     def answer(self, features: dict[str, Tensor], pyramid: tuple[Tensor, ...]) -> NetworkOutput:
         """Return what the heads make of the features of each task."""
-        found = {n: head(features[n], pyramid) for n, head in zip(self.names, self.heads)}
-        raw = {name: prediction for name, (prediction, _) in found.items()}
-        logits = {name: match for name, (_, match) in found.items() if match is not None}
-        return NetworkOutput(raw, pyramid, features, logits)
+        out = NetworkOutput({}, pyramid, features)
+        for name, head in zip(self.names, self.heads):
+            out.raw[name], logits, spread = head(features[name], pyramid)
+            if logits is not None:
+                out.logits[name] = logits
+            if spread is not None:
+                out.spread[name] = spread
+        return out
 
 
 @network("none")

@@ -56,7 +56,7 @@ class TorchTask:
         return {self.task.name: raw}
 
     def decode(self, raw: Tensor, large: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return the decoded maps from the enlarged ones."""
+        """Return the decoded map from the enlarged one."""
         return {name: values.squeeze(1) for name, values in large.items()}
 
     def map(self, raw: Tensor) -> Tensor:
@@ -135,10 +135,6 @@ class CategoricalTask(TorchTask):
     """Logits; a map is a posterior. The confidence is the largest softmax after the temperature,
     taken before enlarging, at a sixteenth of the exponentials."""
 
-    def __init__(self, task: Task) -> None:
-        super().__init__(task)
-        self._confidence = task.maps[1].name
-
     def loss(self, raw: Tensor, label: Tensor) -> Tensor:
         target = label.long()
         logits = _at_label_size(raw, target)
@@ -146,14 +142,13 @@ class CategoricalTask(TorchTask):
         return _masked_mean(values, target != IGNORE_INDEX)
 
     def coarse(self, raw: Tensor, temperature: float) -> dict[str, Tensor]:
-        return {self._confidence: torch.softmax(raw / temperature, dim=1).amax(1, keepdim=True)}
+        sure = torch.softmax(raw / temperature, dim=1).amax(1, keepdim=True)
+        return {self.task.confidence: sure}
 
     def decode(self, raw: Tensor, large: dict[str, Tensor]) -> dict[str, Tensor]:
         # channels last: over the channels of planes, runtimes compute an argmax pixel by pixel
         logits = upsample(raw, RAW_STRIDE).permute(0, 2, 3, 1)
-        confidence = (large[self._confidence].squeeze(1) * 255.0 + 0.5).clamp(0, 255)
-        ids = logits.argmax(-1).to(torch.uint8)
-        return {self.task.name: ids, self._confidence: confidence.to(torch.uint8)}
+        return {self.task.name: logits.argmax(-1).to(torch.uint8)}
 
     def map(self, raw: Tensor) -> Tensor:
         return raw.softmax(1)

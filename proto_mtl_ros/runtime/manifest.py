@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -75,6 +76,9 @@ class ModelManifest(_Strict):
     metrics: dict[str, Any] = Field(default_factory=dict)
     # the segmentation's logits were divided by it before the softmax (confidence)
     temperature: Positive = 1.0
+    # regression -> (a, b): it is right with the probability sigmoid(a + b log spread), see
+    # ``model.answers``
+    confidence: dict[str, tuple[Finite, Finite]] = Field(default_factory=dict)
     # name -> sha256
     files: dict[
         Annotated[str, Field(pattern=FILE_NAME)],
@@ -101,7 +105,10 @@ class ModelManifest(_Strict):
     def task_objects(self) -> tuple[Task, ...]:
         """Return the tasks, the segmentation over the bundle's classes; BundleError: unknown."""
         try:
-            return tuple(named_task(name, self.classes) for name in self.tasks)
+            return tuple(
+                replace(task, confident=True) if task.name in self.confidence else task
+                for task in (named_task(name, self.classes) for name in self.tasks)
+            )
         except ValueError as error:
             raise BundleError(
                 f"{self.name}: {error}; install the plug-in that the model was trained with"

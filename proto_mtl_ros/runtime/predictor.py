@@ -103,7 +103,7 @@ class Predictor:
             (task, frozenset(map_.name for map_ in task.maps)) for task in manifest.task_objects()
         ]
         self._maps = tuple(map_.name for task, _ in self._tasks for map_ in task.maps)
-        self._known = tuple(map_.name for task in known_tasks().values() for map_ in task.maps)
+        self._known = tuple(n for t in known_tasks().values() for n in (t.name, t.confidence))
         self._views: dict[object, tuple[View, Camera | None]] = {}
 
     @property

@@ -37,7 +37,8 @@ class TorchEngine(Engine):
         if options.threads:
             torch.set_num_threads(options.threads)
         device, fallback = _choose_device(options.device)
-        graph = DeployGraph(network_of(bundle), bundle.manifest.temperature).eval()
+        said = bundle.manifest
+        graph = DeployGraph(network_of(bundle), said.temperature, said.confidence).eval()
         graph.requires_grad_(False)
         graph.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         try:

@@ -64,6 +64,12 @@ class Scalar(Task):
                 name,
                 lambda maps, rgb, s: out_of_range(maps[name], s.min_depth, s.max_depth),
             ),
+            image_topic(
+                f"{name}/confidence",
+                "mono8",
+                "255 x the probability that it is right within 25 %; of models that say so",
+                self.confidence,
+            ),
         )
 
     def valid(self, label: np.ndarray) -> np.ndarray:

@@ -81,6 +81,12 @@ class UnitVector(Task):
                 name,
                 lambda maps, rgb, s: drawing.draw_normals(maps[name]),
             ),
+            image_topic(
+                f"{name}/confidence",
+                "mono8",
+                "255 x the probability that it is right within 22.5 degrees; of models that say so",
+                self.confidence,
+            ),
         )
 
     def valid(self, label: np.ndarray) -> np.ndarray:

@@ -87,7 +87,7 @@ class Categorical(Task):
     @property
     def confidence(self) -> str:
         """Name of the map of 255 x the largest softmax."""
-        return "confidence" if self.name == "segmentation" else f"{self.name}_confidence"
+        return "confidence" if self.name == "segmentation" else super().confidence
 
     @property
     def maps(self) -> tuple[OutputMap, ...]:

@@ -116,6 +116,7 @@ class Task(ABC):
         higher_is_better: whether more is better of the primary figure.
         canonical: what is predicted grows with the focal length, as depth does; the network gives
             it for the model's canonical camera.
+        confident: whether the model says how sure it is; then there is a map more.
     """
 
     name: str
@@ -123,11 +124,18 @@ class Task(ABC):
     metrics: tuple[str, ...]
     higher_is_better: bool = False
     canonical: bool = False
+    confident: bool = False
+
+    @property
+    def confidence(self) -> str:
+        """Name of the map of 255 x the probability of being right."""
+        return f"{self.name}_confidence"
 
     @property
     def maps(self) -> tuple[OutputMap, ...]:
         """What the deployed graph gives for it, in order."""
-        return (OutputMap(self.name, np.dtype(np.float32), self.channels),)
+        own = (OutputMap(self.name, np.dtype(np.float32), self.channels),)
+        return (*own, OutputMap(self.confidence, np.dtype(np.uint8))) if self.confident else own
 
     @property
     @abstractmethod
@@ -148,9 +156,12 @@ class Task(ABC):
 
     def fit(self, maps: Maps, wanted: frozenset[str], view: View) -> dict[str, np.ndarray]:
         """Return those of the task's maps that are wanted, at the size that the view asks for."""
-        if self.name not in wanted or self.name not in maps:
-            return {}
-        return {self.name: self.fit_map(maps[self.name], view)}
+        fitted: dict[str, np.ndarray] = {}
+        if self.name in wanted and self.name in maps:
+            fitted[self.name] = self.fit_map(maps[self.name], view)
+        if self.confidence in wanted and self.confidence in maps:
+            fitted[self.confidence] = view.fit(maps[self.confidence], "nearest")
+        return fitted
 
     def fit_map(self, values: np.ndarray, view: View) -> np.ndarray:
         """Return the map that the network gives for it, at the size that the view asks for."""

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from proto_mtl_ros.data.nyuv2 import LICENCE, NAME
@@ -29,6 +29,7 @@ def manifest(
     config: TrainConfig,
     network: ProtoMTL,
     temperature: float = 1.0,
+    confidence: Mapping[str, tuple[float, float]] | None = None,
     epochs: int = 0,
     frames: tuple[int, int] = (0, 0),
     command: str = "",
@@ -68,6 +69,7 @@ def manifest(
         canonical_fx=config.canonical_fx,
         training=record,
         temperature=temperature,
+        confidence=dict(confidence or {}),
     )
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -18,11 +19,12 @@ from proto_mtl_ros.evaluation.engine_check import compare
 from proto_mtl_ros.files import ScratchFolder
 from proto_mtl_ros.model import ProtoMTL
 from proto_mtl_ros.model.deploy import DeployGraph
+from proto_mtl_ros.model.torch_tasks import torch_task
 from proto_mtl_ros.runtime.bundle import CARD, ONNX, WEIGHTS, Bundle
 from proto_mtl_ros.runtime.engine import create_engine
 from proto_mtl_ros.runtime.half import halve_weights
 from proto_mtl_ros.runtime.predictor import Predictor
-from proto_mtl_ros.tasks import IGNORE_INDEX
+from proto_mtl_ros.tasks import IGNORE_INDEX, Scalar, UnitVector
 from proto_mtl_ros.training.card import manifest, model_card
 from proto_mtl_ros.training.checkpoint import is_half, network_from_checkpoint
 from proto_mtl_ros.training.config import TrainConfig
@@ -56,10 +58,11 @@ def export_checkpoint(
     start = Bundle.load(settings.start_from) if settings.start_from else None
     before = 1.0 if start is None else start.manifest.temperature
     temperature = fit_temperature(network, loader, settings.seed, before)
+    confidence = fit_confidence(network, loader)
     say(f"{epochs} of {settings.epochs} epochs; confidence temperature {temperature}")
     files: dict[str, Path | bytes] = {
         WEIGHTS: weights_file(network),
-        ONNX: onnx_file(network, temperature, *settings.size),
+        ONNX: onnx_file(DeployGraph(network, temperature, confidence), *settings.size),
     }
     made_by = (
         f"proto-mtl train <data> --config {config} --out {checkpoint.parent}"
@@ -67,7 +70,7 @@ def export_checkpoint(
         f" --out {out}"
     )
     counts = len(frames), len(held_out)
-    record = manifest(settings, network, temperature, epochs, counts, made_by)
+    record = manifest(settings, network, temperature, confidence, epochs, counts, made_by)
     result = None
     with ScratchFolder("export") as folder:
         # judged as a robot would load it; only then written to where a robot finds it
@@ -103,7 +106,7 @@ def weights_file(network: ProtoMTL) -> bytes:
     )
 
 
-def onnx_file(network: ProtoMTL, temperature: float, height: int, width: int) -> bytes:
+def onnx_file(graph: DeployGraph, height: int, width: int) -> bytes:
     """Return the content of ``model.onnx``: the deployed graph with fp16 initialisers.
 
     Batch, height and width are dynamic (height and width in multiples of 32). Initialisers are
@@ -111,7 +114,7 @@ def onnx_file(network: ProtoMTL, temperature: float, height: int, width: int) ->
     """
     import onnx
 
-    graph = DeployGraph(network, temperature).eval()
+    graph = graph.eval()
     example = torch.zeros(2, height, width, 3, dtype=torch.uint8)
     dim = torch.export.Dim
     shapes = {"image": {0: dim("batch"), 1: 32 * dim("rows"), 2: 32 * dim("columns")}}
@@ -176,3 +179,55 @@ def fit_temperature(
     candidates = torch.logspace(-0.5, 0.7, 121)
     losses = [float(F.cross_entropy(all_logits / t, all_targets)) for t in candidates]
     return round(float(candidates[int(torch.tensor(losses).argmin())]), 4)
+
+
+_RIGHT = {Scalar: math.log(1.25), UnitVector: math.radians(22.5)}
+"""Kind of task to how far a prediction may be off and still count as right: the usual thresholds,
+in log metres and radians."""
+
+
+@torch.no_grad()
+def fit_confidence(
+    network: ProtoMTL, batches: Iterable[dict[str, Any]]
+) -> dict[str, tuple[float, float]]:
+    """Return, for each regression with a spread, a and b of the probability that it is right:
+    sigmoid(a + b * log spread).
+
+    Logistic regression on labelled pixels of frames that were not trained on (after Platt:
+    "Probabilistic Outputs for Support Vector Machines", 1999). b is at most 0; tasks without a
+    label among the frames are left out.
+    """
+    spreads: dict[str, list[torch.Tensor]] = {}
+    rights: dict[str, list[torch.Tensor]] = {}
+    for batch in batches:
+        out = network(network.normalise(batch["image"]))
+        for task in network.tasks:
+            if task.name not in out.spread or type(task) not in _RIGHT:
+                continue
+            kind = torch_task(task)
+            # the pixel of the label that lies at the centre of each stride-4 cell
+            label, raw = batch[task.name][:, 2::4, 2::4], out.raw[task.name]
+            if label.ndim == 4:
+                cosine = (kind.map(raw) * label.permute(0, 3, 1, 2)).sum(1)
+                error, valid = cosine.clamp(-1, 1).acos(), label.square().sum(-1) > 0.25
+            else:
+                valid = torch.isfinite(label) & (label > 0)
+                error = (raw[:, 0].log() - torch.where(valid, label, 1.0).log()).abs()
+            spreads.setdefault(task.name, []).append(out.spread[task.name][:, 0][valid])
+            rights.setdefault(task.name, []).append((error < _RIGHT[type(task)])[valid])
+    found = {}
+    for name, parts in spreads.items():
+        x, right = torch.cat(parts).double(), torch.cat(rights[name]).double()
+        if not 0 < float(right.mean() if len(right) else 0) < 1:
+            continue
+        design = torch.stack([torch.ones_like(x), x], 1)
+        weights = torch.zeros(2, dtype=torch.float64)
+        for _ in range(20):  # Newton's method; a little ridge where all spreads are alike
+            p = torch.sigmoid(design @ weights)
+            slope = design.t() @ (right - p) - 1e-3 * weights
+            curve = (design * (p * (1 - p))[:, None]).t() @ design + 1e-3 * torch.eye(2).double()
+            weights = weights + torch.linalg.solve(curve, slope)
+        if weights[1] > 0:  # that a wide spread is right more often is chance
+            weights = torch.stack([torch.logit(right.mean()), weights[1] * 0])
+        found[name] = (round(float(weights[0]), 4), round(float(weights[1]), 4))
+    return found

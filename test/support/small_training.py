@@ -121,7 +121,7 @@ def output(frames: int, dtype: torch.dtype = torch.float32) -> PaperOutput:
     }
     for tensor in (*raw.values(), *features.values(), *logits.values(), pooled, affinity):
         tensor.requires_grad_(True)
-    return PaperOutput(raw, pyramid, features, logits, pooled, affinity)
+    return PaperOutput(raw, pyramid, features, logits, {}, pooled, affinity)
 
 
 def batch(

@@ -10,6 +10,7 @@ from small_training import learn_by_heart, train_config
 
 from proto_mtl_ros.data.sample import Sample
 from proto_mtl_ros.geometry import Camera
+from proto_mtl_ros.model.deploy import DeployGraph
 from proto_mtl_ros.tasks import NYU13, TASKS, binary
 from proto_mtl_ros.training.export import onnx_file
 from proto_mtl_ros.training.trainer import training_store
@@ -64,7 +65,7 @@ def test_yes_or_no_per_pixel_is_learnt_judged_drawn_and_exported(module_and_batc
     assert module.metrics["edges"].compute()["max_f"] > 0.8
     drawn = module.pictures.drawn()["held_out/frames"]
     assert drawn.shape == (2 * 64, 3 * 96, 3)  # image, depth, edges; predicted above labelled
-    graph = onnx_file(module.network.eval(), 1.0, 64, 96)
+    graph = onnx_file(DeployGraph(module.network), 64, 96)
     session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
     assert names == ["depth", "edges"]

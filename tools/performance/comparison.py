@@ -21,16 +21,16 @@ from tools.performance.node_figures import LoadFigures
 def single_task_bundle(bundle: Bundle, task: str, folder: Path) -> Bundle:
     """Write a bundle of one of the tasks of ``bundle``: same backbone, decoder and head.
 
-    Retrieval from prototypes relates tasks, so it has none. It is not trained: figures of speed
-    and memory do not depend on the values of the weights.
+    It is not trained: figures of speed and memory do not depend on the values of the weights.
     """
     import torch
 
     from proto_mtl_ros.model import build_from_manifest
+    from proto_mtl_ros.model.deploy import DeployGraph
     from proto_mtl_ros.training.export import onnx_file, weights_file
 
     torch.manual_seed(0)
-    architecture = {**bundle.manifest.architecture, "tasks": [task], "retrieval": "none"}
+    architecture = {**bundle.manifest.architecture, "tasks": [task]}
     network = build_from_manifest(architecture).eval()
     height, width = bundle.manifest.input_size
     classes = {} if task == "segmentation" else {"classes": (), "palette": ()}
@@ -40,12 +40,13 @@ def single_task_bundle(bundle: Bundle, task: str, folder: Path) -> Bundle:
             "tasks": (task,),
             "architecture": architecture,
             "metrics": {},
+            "confidence": {},
             **classes,
         }
     )
     files: Mapping[str, Path | bytes] = {
         WEIGHTS: weights_file(network),
-        ONNX: onnx_file(network, 1.0, height, width),
+        ONNX: onnx_file(DeployGraph(network), height, width),
     }
     return Bundle.write(folder / manifest.name, manifest, files)
 
