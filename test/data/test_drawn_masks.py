@@ -118,6 +118,9 @@ def test_an_area_that_is_not_understood_is_refused(tmp_path: Path) -> None:
     path = labelme(tmp_path / "a.json", ("ball", "hexagon", square(1, 1, 9, 9)))
     with pytest.raises(DataError, match="shape_type 'hexagon' is not known"):
         read_masks(path)
+    path = labelme(tmp_path / "a.json", ("ball", "mask", [[1, 1]]), mask=BALL_PNG[:40])
+    with pytest.raises(DataError, match="understood: PNG does not begin"):
+        read_masks(path)
 
 
 CVAT = """<annotations><version>1.1</version><meta><task><labels>
