@@ -59,7 +59,7 @@ class EngineHost:
         self._streams: list[CameraStream] = []
         self._running = False
         self._upgrade: Loading | None = None
-        self._watched_round = -1
+        self._watched: tuple[int, str] | None = None  # round and stage of a call of the engine
         self._seen_at = self._spent = 0.0
         self._earlier_inferences = 0
         self._reason = self._failed_backend = self._failed_choice = ""
@@ -160,9 +160,9 @@ class EngineHost:
     def _fault(self, now: float) -> str:
         worker, timeout = self.worker, self._parameters.engine_timeout
         gap, self._seen_at = min(now - self._seen_at, LONGEST_GAP), now
-        same = worker.busy and worker.round == self._watched_round
-        self._spent = self._spent + gap if same else 0.0
-        self._watched_round = worker.round if worker.busy else -1
+        call = (worker.round, worker.stage) if worker.in_engine else None
+        self._spent = self._spent + gap if call and call == self._watched else 0.0
+        self._watched = call
         if self._spent > timeout:
             return self._stalled(timeout)
         failures = worker.failures
@@ -190,9 +190,10 @@ class EngineHost:
         self._earlier_inferences += old.inferences
         self.worker = Worker(None, self._parameters, self._logger, old.waiting)
         self.worker.holds = "engine_restarting"
-        self._watched_round = -1
+        self._watched = None
         for stream in self._streams:
             stream.inbox = self.worker
+            stream.results.renew_messages()
         self.worker.start()
         if self._running:
             self.worker.resume()
