@@ -66,7 +66,7 @@ class EngineHost:
         self._given_up = False
         self._attempts = self._restarts = 0
         self._loading: Loading | None = None
-        self._load_until = self._recovered_at = 0.0
+        self._recovered_at = 0.0
 
     @property
     def predictor(self) -> Predictor | None:
@@ -221,7 +221,6 @@ class EngineHost:
             parameters = replace(parameters, backend="auto", device="cpu", precision="auto")
             avoid = self._failed_backend
             instead_of = f"{self._failed_choice} failed; ~/reload_model tries it again"
-        self._load_until = time.monotonic() + pause + parameters.load_timeout
         self._loading = Loading(parameters, delay=pause, avoid=avoid, instead_of=instead_of)
 
     @property
@@ -237,8 +236,6 @@ class EngineHost:
     def _tend_restart(self, loading: Loading) -> None:
         result = loading.result
         if result is None:
-            if time.monotonic() > self._load_until:
-                loading.abandon("loading it took longer than load_timeout")
             return
         self._loading = None
         if isinstance(result, BaseException):

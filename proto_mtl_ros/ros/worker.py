@@ -146,6 +146,8 @@ class Worker:
             unused, self._next_predictor = self._next_predictor, None
             self._condition.notify_all()
             lost, self._in_work = self._in_work, []
+        if self._predictor is not None and self.in_engine:
+            self._predictor.engine.cancel()  # where it can, its thread comes back and ends
         for stream, frame in lost:
             stream.outcomes.drop(frame, cause)
         return unused
