@@ -49,6 +49,9 @@ BAG = [
     "rosbags>=0.11,<0.12",  # rosbag2 files without ROS; its API moves in minors
     "mcap>=1.2,<2",  # the records of mcap files
 ]
+HDF5 = [
+    "h5py>=3.8,<4",  # nyu_depth_v2_labeled.mat
+]
 VIDEO = [
     "av>=12,<19",  # images that were recorded as packets of H.264 or HEVC
 ]
@@ -78,6 +81,7 @@ TEST = [
     *TRAIN,
     *GRADIENTS,
     *BAG,
+    *HDF5,
     *OPENVINO,
     *QUANTISE,
     *REPORT,
@@ -151,6 +155,7 @@ setup(
         "quantise": QUANTISE,
         "gradients": GRADIENTS,
         "bag": [*BAG, *REPORT],
+        "hdf5": HDF5,
         "video": VIDEO,
         "ros-wheels": ROS_WHEELS,
         "demo": DEMO,

@@ -39,6 +39,8 @@ import typer
 from benchmark.mtpsl_labels import import_mtpsl
 from proto_mtl_ros.cli.main import run_tool
 from proto_mtl_ros.data.camera_file import camera_for, camera_of
+from proto_mtl_ros.data.cityscapes import BASELINE, FARTHEST, disparity_to_depth
+from proto_mtl_ros.data.cityscapes import CAMERA as CITYSCAPES_CAMERA
 from proto_mtl_ros.data.folder_writer import write_folder
 from proto_mtl_ros.data.label_set import CITYSCAPES7, CITYSCAPES19
 from proto_mtl_ros.data.manifest import write_manifest
@@ -53,9 +55,7 @@ from proto_mtl_ros.geometry import Camera
 from proto_mtl_ros.geometry.normals import depth_to_normals
 from proto_mtl_ros.tasks import IGNORE_INDEX, NYU13, LabelSet
 
-BASELINE_FX = 0.209313 * 2262.52
-FARTHEST = 250.0
-"""Metres; Cityscapes disparities below two pixels are noise."""
+BASELINE_FX = BASELINE * CITYSCAPES_CAMERA.fx
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,6 @@ class Layout:
     camera: Camera
 
 
-_CITYSCAPES_K = np.array([[2262.52, 0, 1096.98], [0, 2265.3017905988554, 513.137], [0, 0, 1]])
 LAYOUTS = {
     "nyuv2": Layout(
         {"segmentation": ("label",), "depth": ("depth",), "normals": ("normal",)},
@@ -79,7 +78,7 @@ LAYOUTS = {
     "cityscapes": Layout(
         {"segmentation": ("label_7", "label", "label_19"), "depth": ("depth",)},
         {"label_7": CITYSCAPES7, "label": CITYSCAPES7, "label_19": CITYSCAPES19},
-        Camera(_CITYSCAPES_K, 2048, 1024),
+        CITYSCAPES_CAMERA,
     ),
 }
 
@@ -194,7 +193,11 @@ class Preprocessed(DataSet):
             return ids_of(array, len(self.label_set.classes), path)
         if task == "depth":
             depth = flat(array, path)
-            return depth if self.layout == "nyuv2" else disparity_to_depth(depth, self._baseline_fx)
+            return (
+                depth
+                if self.layout == "nyuv2"
+                else disparity_to_depth(depth * 65535, self._baseline_fx)
+            )
         if array.ndim != 3 or array.shape[2] != 3:
             raise DataError(f"{path} has shape {array.shape}; normals are [H, W, 3]")
         vectors = unit_vectors(array.astype(np.float32))
@@ -253,17 +256,6 @@ def _numbered(folder: Path) -> dict[int, None]:
             check_inside(path, folder.parents[1], DataError)
             found[int(path.stem)] = None
     return dict(sorted(found.items()))
-
-
-def disparity_to_depth(stored: np.ndarray, baseline_fx: float = BASELINE_FX) -> np.ndarray:
-    """Return metres float32, 0 where invalid or too far, of Cityscapes' 16 bit disparity divided by
-    65535; ``baseline_fx`` belongs to the full width.
-    """
-    pixels = (stored.astype(np.float64) * 65535 - 1) / 256
-    with np.errstate(divide="ignore", invalid="ignore"):
-        depth = baseline_fx / pixels
-    valid = np.isfinite(depth) & (pixels > 0) & (depth <= FARTHEST)
-    return np.where(valid, depth, 0).astype(np.float32)
 
 
 def rgb_of(image: np.ndarray, path: Path) -> np.ndarray:

@@ -12,14 +12,7 @@ def parts(text: str) -> list[str]:
 
 
 def numbers(text: str, option: str) -> list[int]:
-    """Return whole numbers from 0 on, at least one.
-
-    Args:
-        option: whose value it is, such as ``--seeds``.
-
-    Raises:
-        ConfigError: a part is not such a number, or there is none.
-    """
+    """Return whole numbers from 0 on, at least one; ConfigError names the ``option``."""
     found = parts(text)
     if not found or not all(part.isascii() and part.isdigit() for part in found):
         raise ConfigError(f"{option} {text!r}: give whole numbers with commas between")

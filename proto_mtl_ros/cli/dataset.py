@@ -23,13 +23,16 @@ Place = Annotated[
     Path,
     typer.Argument(
         help="A recording (rosbag2, ROS 1 bag), a folder (images/, depth/, segmentation/,"
-        " normals/), the compact NYUv2 pack, or a YAML file that joins several."
+        " normals/), the compact NYUv2 pack, nyu_depth_v2_labeled.mat, Cityscapes, or a YAML"
+        " file that joins several."
     ),
 ]
 Data = Annotated[Path, typer.Option(help="Folder of the data set, recording, or YAML file.")]
 Kind = Annotated[
     str | None,
-    typer.Option(help="bag, folder, nyuv2 or joined; told by its look without it."),
+    typer.Option(
+        help="bag, folder, nyuv2, nyuv2_mat, cityscapes, joined or a plug-in's; auto: by its look."
+    ),
 ]
 Split = Annotated[str, typer.Option(help="Which split, usually train or val.")]
 Manifest = Annotated[
@@ -85,7 +88,7 @@ def convert(
     from proto_mtl_ros.data.folder_writer import write_folder
     from proto_mtl_ros.data.registry import kind_of
 
-    if (kind or kind_of(data)) != "bag":
+    if (kind_of(data) if kind in (None, "auto") else kind) != "bag":
         source = open_dataset(data, kind, split, manifest, option)
         with typer.progressbar(length=len(source), label=f"{split} to {out.name}") as bar:
             damaged: list[str] = []
@@ -253,10 +256,10 @@ def manifest(
 def open_dataset(
     data: Path, kind: str | None, split: str, manifest: Path | None, options: list[str] | None
 ) -> FrameSource:
-    from proto_mtl_ros.data.registry import kind_of, open_source
+    from proto_mtl_ros.data.registry import open_source
 
     values = option_values(options or [])
-    return open_source(kind or kind_of(data), data, split, manifest=manifest, options=values)
+    return open_source(kind or "auto", data, split, manifest=manifest, options=values)
 
 
 def option_values(options: list[str]) -> dict[str, Any]:

@@ -79,6 +79,7 @@ REMEDIES = {
     "yaml": "pip install 'PyYAML>=5.4,<7' (on a robot: apt install python3-yaml)",
     "rich": "pip install 'rich>=13'",
     "onnxruntime": "pip install 'onnxruntime>=1.18,<2'",
+    "h5py": "pip install 'h5py>=3.8,<4'",
     "nncf": "pip install '.[quantise]' in the source folder",
     "rosbags": "pip install 'rosbags>=0.11,<0.12'",
     "mcap": "pip install 'mcap>=1.2,<2'",

@@ -70,7 +70,8 @@ def command(
         settings = continued_from(settings, init or SHIPPED_MODEL)
     if config is None:
         name = re.sub(r"[^A-Za-z0-9._-]+", "-", data.resolve().stem).strip("-.") or "own"
-        settings = settings.model_copy(update={"name": name})
+        data_config = settings.data.model_copy(update={"name": f"own data ({name})"})
+        settings = settings.model_copy(update={"name": name, "data": data_config})
     if tasks is not None:
         settings = settings.with_tasks(comma_list.parts(tasks))
     out = out or Path("runs") / settings.name
@@ -97,11 +98,7 @@ def _say(line: str) -> None:
 
 
 def own_robot_config() -> Path:
-    """Return the shipped configuration for a robot's own recordings.
-
-    Raises:
-        ConfigError: it is not installed.
-    """
+    """Return the shipped configuration; ConfigError where it is not installed."""
     from proto_mtl_ros.files.installation import shared_file
 
     found = shared_file("config/training/own_robot.yaml")

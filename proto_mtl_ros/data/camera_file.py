@@ -16,6 +16,9 @@ from proto_mtl_ros.errors import DataError, one_line
 from proto_mtl_ros.files import read_json, read_yaml
 from proto_mtl_ros.geometry import Camera
 
+DEGREES = 60.0
+"""Field of view along the longer side of an image whose camera is not known."""
+
 _NEEDED = ("fx", "fy", "cx", "cy", "width", "height")
 
 
@@ -76,18 +79,29 @@ def camera_json(camera: Camera) -> str:
 
 def camera_for(camera: Camera, width: int, height: int, where: object) -> Camera:
     """Return the camera at the size of an image; DataError where that is no plain resize."""
-    if abs(camera.width * height - width * camera.height) > max(camera.width, camera.height):
+    fitted = camera.fitted(width, height)
+    if fitted is None:
         raise DataError(
             f"{where} is {width}x{height}, its camera {camera.width}x{camera.height}: "
             "another aspect ratio; state the camera of the image as it is"
         )
-    return camera.resized(width, height)
+    return fitted
 
 
-def turned_alike(camera: Camera, width: int, height: int, turns: int) -> Camera:
-    """Return the camera of an image that was turned by quarters clockwise to this size, unless its
-    own shape says that it is the turned image's already.
+def camera_of_image(
+    camera: Camera | None, rgb: np.ndarray, turns: int, where: object, degrees: float = DEGREES
+) -> Camera:
+    """Return the camera of an image that was turned by quarters clockwise; without one, a pinhole
+    that sees so many degrees along the longer side.
     """
+    height, width = rgb.shape[:2]
+    if camera is None:
+        return ideal_camera(width, height, degrees)
+    return camera_for(_turned(camera, width, height, turns), width, height, where)
+
+
+def _turned(camera: Camera, width: int, height: int, turns: int) -> Camera:
+    # a camera whose shape is the turned image's is its camera already
     if turns % 2 and (camera.width > camera.height) == (width > height) and width != height:
         return camera
     for _ in range(turns):

@@ -42,8 +42,6 @@ from proto_mtl_ros.geometry.normals import depth_to_normals
 from proto_mtl_ros.tasks import LabelSet
 
 IMAGES = "images"
-ASSUMED_DEGREES = 60.0
-"""Field of view along the longer side where no camera is known."""
 NEAREST, FARTHEST = 0.05, 200.0
 """Metres that half of a depth map cannot be nearer or farther than."""
 
@@ -109,14 +107,9 @@ class Folder(DataSet):
     def __getitem__(self, index: int) -> Sample:
         frame_id = self.frame_ids[index]
         rgb, turns = read_upright(self._images[frame_id])
-        height, width = rgb.shape[:2]
         own = self._cameras.get(frame_id)
         stored = self._camera if own is None else camera_file.read_camera(own)
-        if stored is None:
-            camera = camera_file.ideal_camera(width, height, ASSUMED_DEGREES)
-        else:
-            stored = camera_file.turned_alike(stored, width, height, turns)
-            camera = camera_file.camera_for(stored, width, height, self._images[frame_id])
+        camera = camera_file.camera_of_image(stored, rgb, turns, self._images[frame_id])
         labels: dict[str, np.ndarray] = {}
         for task in self.has(frame_id):
             path = self._labels[task].get(frame_id)
@@ -212,7 +205,7 @@ class Folder(DataSet):
         self.calibrated = False
         self.notes += (
             f"No camera is known ({path.name}): classes and normals can be learnt, depth in metres"
-            f" cannot; {ASSUMED_DEGREES:g} degrees are assumed.",
+            f" cannot; {camera_file.DEGREES:g} degrees are assumed.",
         )
         return None
 

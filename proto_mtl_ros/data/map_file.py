@@ -91,8 +91,11 @@ def read_segmentation(path: Path, label_set: LabelSet, by_colour: bool = False) 
     classes = len(label_set.classes)
     if ids.ndim == 3 and ids.dtype == np.uint8:
         return _ids_of_colours(ids[..., 2::-1], label_set, path)
-    if ids.ndim != 2 or ids.dtype != np.uint8:
+    if by_colour:
+        raise DataError(f"{path} has one channel, but labelmap.txt lists colours; give classes.txt")
+    if ids.ndim != 2 or ids.dtype not in (np.uint8, np.uint16) or ids.max() > IGNORE_INDEX:
         raise DataError(f"{path} is of {ids.dtype}; save class ids in 8 bits, 255 = unlabelled")
+    ids = ids.astype(np.uint8)
     wrong = ids[(ids >= classes) & (ids != IGNORE_INDEX)]
     if wrong.size:
         raise DataError(

@@ -82,15 +82,15 @@ class NYUv2(DataSet):
         maps = {"rgb": self._read("rgb", frame_id, ".jpg", cv2.IMREAD_COLOR)[..., ::-1]}
         if "segmentation" in names:
             ids = self._read("label13", frame_id, ".png", cv2.IMREAD_UNCHANGED)
-            maps["segmentation"] = _without_border(ids, IGNORE_INDEX)
+            maps["segmentation"] = without_border(ids, IGNORE_INDEX)
         if "depth" in names:
             stored = self._read("depth", frame_id, ".png", cv2.IMREAD_UNCHANGED)
-            maps["depth"] = _without_border(_DEPTH_LEVELS[stored])
+            maps["depth"] = without_border(_DEPTH_LEVELS[stored])
         if "normals" in names:
             stored = self._read("normal", frame_id, ".webp", cv2.IMREAD_COLOR)[..., ::-1]
             # nearest keeps unit vectors; the stored map is 0.6 times the size of the image
             vectors = resize(decode_normals(stored), WIDTH, HEIGHT, "nearest")
-            maps["normals"] = _without_border(vectors)
+            maps["normals"] = without_border(vectors)
         for name, map_ in maps.items():
             if map_.shape[:2] != (HEIGHT, WIDTH):
                 raise DataError(
@@ -100,7 +100,7 @@ class NYUv2(DataSet):
         return Sample(frame_id, np.ascontiguousarray(maps.pop("rgb")), CAMERA, maps)
 
 
-def _without_border(label: np.ndarray, invalid: int = 0) -> np.ndarray:
+def without_border(label: np.ndarray, invalid: int = 0) -> np.ndarray:
     """Return a copy of [H, W, ...] with the border set to ``invalid``."""
     inner = slice(_BORDER_PX, -_BORDER_PX)
     result = np.full_like(label, invalid)

@@ -10,7 +10,7 @@ import numpy as np
 
 from proto_mtl_ros.data import camera_file
 from proto_mtl_ros.data.drawn.masks import image_names, read_masks
-from proto_mtl_ros.data.folder import ASSUMED_DEGREES, files_by_id
+from proto_mtl_ros.data.folder import files_by_id
 from proto_mtl_ros.data.map_file import IMAGE_SUFFIXES, read_upright
 from proto_mtl_ros.data.sample import DataSet, Sample
 from proto_mtl_ros.errors import DataError
@@ -36,12 +36,10 @@ class Photos(DataSet):
                 raise DataError(f"there is nothing at {path}; check the path")
         found = read_masks(masks)
         self.label_set, self._as_stored = found.label_set, found.as_stored
-        inside = masks.is_dir() and masks.resolve() != photos.resolve()
-        self._files = {
-            frame_id: path
-            for frame_id, path in files_by_id(photos, IMAGE_SUFFIXES).items()
-            if not (inside and path.resolve().is_relative_to(masks.resolve()))
-        }
+        here = files_by_id(photos, IMAGE_SUFFIXES)
+        if masks.is_dir() and photos.resolve() in masks.resolve().parents:
+            here = {i: path for i, path in here.items() if masks not in path.parents}
+        self._files = here
         if not self._files:
             raise DataError(f"{photos} holds no images ({', '.join(IMAGE_SUFFIXES)})")
         self.choose(list(self._files), None, None, photos)
@@ -63,7 +61,7 @@ class Photos(DataSet):
             )
         jpeg = sum(p.suffix.lower() in (".jpg", ".jpeg") for p in self._files.values())
         self.image_kind = "jpg" if 2 * jpeg > len(self._files) else "png"
-        self._hfov = hfov or ASSUMED_DEGREES
+        self._hfov = hfov or camera_file.DEGREES
         self._camera = None if camera is None else camera_file.read_camera(camera)
         camera_file.ideal_camera(1, 1, self._hfov)  # refuses what is no angle
         self.calibrated = hfov is not None or camera is not None
@@ -91,11 +89,7 @@ class Photos(DataSet):
         frame_id = self.frame_ids[index]
         path = self._files[frame_id]
         rgb, turns = read_upright(path)
-        height, width = rgb.shape[:2]
-        camera = camera_file.ideal_camera(width, height, self._hfov)
-        if self._camera is not None:
-            stored = camera_file.turned_alike(self._camera, width, height, turns)
-            camera = camera_file.camera_for(stored, width, height, path)
+        camera = camera_file.camera_of_image(self._camera, rgb, turns, path, self._hfov)
         labels: dict[str, np.ndarray] = {}
         if frame_id in self._masks:
             ids = self._masks[frame_id]()

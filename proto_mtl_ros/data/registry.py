@@ -27,6 +27,8 @@ _BUILT_IN = {
     "bag": "bags.frames",
     "joined": "joined",
     "nyuv2": "nyuv2",
+    "nyuv2_mat": "nyuv2_mat",
+    "cityscapes": "cityscapes",
     "folder": "folder",
 }
 
@@ -95,7 +97,7 @@ def open_source(
     label_set: LabelSet | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> FrameSource:
-    """Open one split of a data set.
+    """Open one split of a data set; ``auto`` is the kind that its place looks like.
 
     ``root`` is its folder (of ``bag`` a recording, of ``joined`` a YAML file). Without ``manifest``
     every label may be used; ``frame_ids`` are kept in this order. With ``label_set`` labels come in
@@ -103,6 +105,7 @@ def open_source(
     where there is no such kind or option, or the data set cannot be used; BagError for a recording.
     """
     _check_there(Path(root))
+    kind = kind_of(Path(root)) if kind == "auto" else kind
     check_options(kind, options or {})
     opener = _kind(kind).opener
     try:

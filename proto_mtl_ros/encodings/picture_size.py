@@ -104,9 +104,8 @@ def png_of_indices(content: bytes) -> tuple[bytes, int]:
     Decoders turn indices into colours and spread 1, 2 and 4 bits to 0 to 255, so the header is
     rewritten to grey, and palette and transparency are left out.
     """
-    if not content.startswith(PNG_START):
+    if not content.startswith(PNG_START) or len(content) < 26:
         return content, 1
-    png_size(content)  # which looks at the chunks
     depth, colour = content[24], content[25]
     if depth not in (1, 2, 4, 8) or (colour != 3 and (colour != 0 or depth == 8)):
         return content, 1

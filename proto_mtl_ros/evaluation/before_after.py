@@ -99,7 +99,7 @@ class BeforeAfter:
     def rows(self) -> list[tuple[str, str, str, str, str]]:
         """Task, figure or class, before, after, and what that means, as text."""
         rows = [
-            (o.task, o.figure, o.before, o.after, ", ".join(filter(None, (o.verdict, o.yardstick))))
+            (o.task, o.figure, o.before, o.after, f"{o.verdict} ({o.yardstick})".replace(" ()", ""))
             for o in self.outcomes
         ]
         old = self.before.per_class

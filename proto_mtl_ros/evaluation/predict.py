@@ -94,13 +94,10 @@ class Frames:
                 yield str(message.stamp), rgb, self._camera_of(rgb, 0)
 
     def _camera_of(self, rgb: np.ndarray, turns: int) -> Camera | None:
-        height, width = rgb.shape[:2]
-        if self.hfov is not None:
-            return camera_file.ideal_camera(width, height, self.hfov)
-        if self.camera is None:
+        if self.camera is None and self.hfov is None:
             return None
-        camera = camera_file.turned_alike(self.camera, width, height, turns)
-        return camera_file.camera_for(camera, width, height, self.source)
+        degrees = self.hfov or camera_file.DEGREES
+        return camera_file.camera_of_image(self.camera, rgb, turns, self.source, degrees)
 
 
 def predict(

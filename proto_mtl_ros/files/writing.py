@@ -92,15 +92,17 @@ def claim(target: Path, folder: bool) -> tuple[int, Path]:
     part = target.with_name(f".{target.name}{PART}")
     kind = os.O_RDONLY | os.O_DIRECTORY if folder else os.O_WRONLY | os.O_CREAT
     while True:
+        made = False
         try:
             if folder:
                 with suppress(FileExistsError):
                     part.mkdir(mode=0o700)
+                made = True
             descriptor = os.open(part, kind | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
         except OSError as error:
             if part.is_symlink():  # somebody has laid it there
                 part.unlink(missing_ok=True)
-            elif not (folder and target.parent.is_dir() and isinstance(error, FileNotFoundError)):
+            elif not (made and isinstance(error, FileNotFoundError)):
                 raise  # else another process has just finished
             continue
         try:

@@ -39,6 +39,9 @@ that gained as much, and classes that are told apart elsewhere stay exactly as t
 _MOST_MASKS = 500
 """Masks that are looked through for classes."""
 
+Shown = Mapping[str, frozenset[int]]
+"""Frame to the classes in its mask."""
+
 LABELS = {"segmentation": "masks", "depth": "depth maps", "normals": "normal maps"}
 
 
@@ -89,10 +92,7 @@ def _changed(config: TrainConfig, **changes: Any) -> TrainConfig:
     return config.model_copy(update=update)
 
 
-def _classes_shown(
-    source: FrameSource, labels: Mapping[str, list[str]]
-) -> dict[str, frozenset[int]]:
-    """Return the classes in each mask."""
+def _classes_shown(source: FrameSource, labels: Mapping[str, list[str]]) -> Shown:
     places = [i for i, frame in enumerate(labels) if "segmentation" in labels[frame]]
     if len(places) > _MOST_MASKS:
         return {}
@@ -106,10 +106,7 @@ def _classes_shown(
 
 
 def _with_held_out(
-    config: TrainConfig,
-    labels: Mapping[str, list[str]],
-    counts: Counter[str],
-    shown: Mapping[str, frozenset[int]],
+    config: TrainConfig, labels: Mapping[str, list[str]], counts: Counter[str], shown: Shown
 ) -> TrainConfig:
     data = config.data
     if data.model_fields_set & {"held_out", "held_out_blocks", "held_out_length"}:
@@ -139,40 +136,26 @@ def _taught(config: TrainConfig, counts: Counter[str], known: tuple[str, ...]) -
     }
     if not teachers:
         return config
-    loss = {"distillation": 1.0, **config.loss.model_dump()}
-    return config.model_copy(
-        update={
-            "loss": LossConfig.model_validate(loss),
-            "distillation": DistillationConfig(teachers=teachers),
-        }
-    )
+    loss = LossConfig.model_validate({"distillation": 1.0, **config.loss.model_dump()})
+    update = {"loss": loss, "distillation": DistillationConfig(teachers=teachers)}
+    return config.model_copy(update=update)
 
 
 def _with_length(config: TrainConfig, frames: int, new_classes: bool) -> TrainConfig:
     options = config.optimiser
     batch = min(options.batch, max(frames, 1))
     steps = config.steps or min(MOST_STEPS, max(STEPS, PASSES * frames // batch))
-    changes: dict[str, Any] = {
-        "batch": batch,
-        "warmup_steps": round(WARM_UP * steps),
-        "decay_epochs": max(1, config.epochs // 2),
-    }
-    own = {"batch": batch} | {n: getattr(options, n) for n in changes if n != "batch"}
-    kept = {n: own[n] for n in options.model_fields_set & own.keys()}
+    changes = {"warmup_steps": round(WARM_UP * steps), "decay_epochs": max(1, config.epochs // 2)}
+    new = {name: value for name, value in changes.items() if name not in options.model_fields_set}
     share = KEPT if config.start_from is not None and not new_classes else 0.0
     if "start_share" in config.model_fields_set:
         share = config.start_share
-    return _changed(
-        config,
-        steps=steps,
-        epochs=min(config.epochs, steps),
-        start_share=share,
-        optimiser={**changes, **kept},
-    )
+    epochs, optimiser = min(config.epochs, steps), {"batch": batch, **new}
+    return _changed(config, steps=steps, epochs=epochs, start_share=share, optimiser=optimiser)
 
 
 def _labels_said(
-    config: TrainConfig, data: Path, source: FrameSource, shown: Mapping[str, frozenset[int]]
+    config: TrainConfig, data: Path, source: FrameSource, shown: Shown
 ) -> tuple[list[str], list[str]]:
     """Return who teaches what, and what to beware of."""
     parts = split_frames(config, data)

@@ -15,7 +15,7 @@ from proto_mtl_ros.training.export import export_checkpoint
 from proto_mtl_ros.training.plan import Plan
 from proto_mtl_ros.training.trainer import train
 
-MODEL, REPORT = "model", "report.html"
+REPORT = "report.html"
 
 Say = Callable[[str], None]
 
@@ -31,7 +31,7 @@ def train_model(
     if int(os.environ.get("LOCAL_RANK", 0)):  # another process of the same training
         raise SystemExit
     bundle, found = export_checkpoint(
-        out / CONFIG, checkpoint, data, model or out / MODEL, say=lambda line: None
+        out / CONFIG, checkpoint, data, model or out / "model", say=lambda line: None
     )
     assert found is not None
     notes = [plan.sentence, *(f"beware: {one}" for one in plan.warnings)]

@@ -10,7 +10,8 @@ import pytest
 import sources
 
 from benchmark.mtpsl_labels import import_mtpsl
-from benchmark.preprocessed import disparity_to_depth, main
+from benchmark.preprocessed import BASELINE_FX, main
+from proto_mtl_ros.data.cityscapes import disparity_to_depth
 from proto_mtl_ros.data.map_file import NormalAxes
 from proto_mtl_ros.data.registry import open_source
 from proto_mtl_ros.data.table import NoSplitError
@@ -153,7 +154,7 @@ def test_preprocessed_cityscapes(tmp_path: Path) -> None:
     other = open_source("preprocessed", tmp_path, "train", options=options)[0]
     np.testing.assert_allclose(other.labels["depth"][:, 20:], 40.0, rtol=2e-4)
     # the largest of the 16 bit images, 32257, which the pack shows as 0.4922: 126 pixels
-    metres = disparity_to_depth(np.array([32257 / 65535, 0.4922, 0, 1 / 65535]))
+    metres = disparity_to_depth(np.array([32257, 0.4922 * 65535, 0, 1]), BASELINE_FX)
     np.testing.assert_allclose(metres, [*[0.209313 * 2262.52 / 126] * 2, 0, 0], rtol=1e-3)
 
 

@@ -246,6 +246,9 @@ def _bytes(name: str, content: bytes) -> Callable[[Path], None]:
         (_png("segmentation/b.png", sources.picture(0)), "one channel"),
         (_png("depth/a.png", np.zeros((48, 64), np.uint8)), "uint16 millimetres"),
         (_bytes("depth/b.npy", b"\x93NUMPY"), "not a readable array"),
+        (_moved("depth/b.npy", "depth/b.npz"), "not a readable array"),
+        (_moved("depth/b.npy", "depth/b.exr"), "not a readable EXR"),
+        (_bytes("segmentation/b.png", b"\x89PNG\r\n\x1a\n" + bytes(9)), "not a readable image"),
         (_bytes("images/a.png", b""), "not a readable image"),
         (_json("camera.json", {**sources.CAMERA, "width": 100}), "another aspect ratio"),
         (_json("camera.json", {**sources.CAMERA, "fx": 0}), "no camera"),
@@ -298,7 +301,7 @@ def test_a_picture_that_cannot_be_written_is_told(tmp_path: Path) -> None:
 
 
 def test_wrong_kinds_and_options_are_told(folder: Path) -> None:
-    with pytest.raises(DataError, match="unknown kind.*bag, joined, nyuv2, folder"):
+    with pytest.raises(DataError, match="unknown kind.*bag, joined, nyuv2, nyuv2_mat, cityscapes"):
         open_source("coco", folder, "train")
     with pytest.raises(DataError, match="no option 'axes'; it has: derive_normals, normal_axes"):
         open_source("folder", folder, "train", options={"axes": 1})

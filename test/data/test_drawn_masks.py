@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from proto_mtl_ros.cli.dataset import app
 from proto_mtl_ros.data.bags.frames import BagFrames
 from proto_mtl_ros.data.bags.masks import read_stamped_masks, stamp_of
-from proto_mtl_ros.data.drawn.masks import read_masks
+from proto_mtl_ros.data.drawn.masks import image_names, read_masks
 from proto_mtl_ros.data.registry import open_source
 from proto_mtl_ros.errors import DataError
 from recordings import START, write_recording
@@ -118,6 +118,9 @@ def test_an_area_that_is_not_understood_is_refused(tmp_path: Path) -> None:
     path = labelme(tmp_path / "a.json", ("ball", "hexagon", square(1, 1, 9, 9)))
     with pytest.raises(DataError, match="shape_type 'hexagon' is not known"):
         read_masks(path)
+    path = labelme(tmp_path / "a.json", ("ball", "mask", [[1, 1]]), mask=BALL_PNG[:40])
+    with pytest.raises(DataError, match="understood: PNG does not begin"):
+        read_masks(path)
 
 
 CVAT = """<annotations><version>1.1</version><meta><task><labels>
@@ -182,19 +185,26 @@ def test_label_studio(tmp_path: Path) -> None:
         result("rectanglelabels", "wall", x=50, y=80, width=12.5, height=2.5, rotation=90),
         result("brushlabels", "cup", format="rle", rle=rle),
         {"type": "choices", "value": {"choices": ["indoors"]}},
+        # one shape drawn without a class, and once more with it
+        {"type": "polygon", **size, "value": {"points": [[0, 90], [10, 90], [10, 99], [0, 99]]}},
+        result("labels", "wall", points=[[0, 90], [10, 90], [10, 99], [0, 99]]),
     ]
     task = {
-        "data": {"image": "/data/upload/1/0a1b2c3d-a.jpg"},
+        "data": {"note": "x", "image": "/data/local-files/?d=my%20photos/0a1b2c3d-a.jpg"},
         "annotations": [{"result": results}],
     }
     path = tmp_path / "project-1.json"
     path.write_text(json.dumps([task]))
     ids, classes, notes = drawn(path)
     assert classes == ("ball", "cup", "floor", "wall") and "choices" in notes[0]
+    assert "1 results without a class" in notes[1] and ids[115, 5] == 3
+    name = next(iter(read_masks(path).masks))
+    assert name == "my photos/0a1b2c3d-a.jpg" and {"0a1b2c3d-a", "a"} < set(image_names(name))
     assert (ids == 0).sum() == BALL.sum() and (ids == 1).sum() == 8 and ids[11, 23] == 1
     assert ids[2, 115] == 3 and ids[2, 85] == 2
     assert ids[110, 79] == 3 and ids[98, 90] == 2  # turned about its upper left corner
     results[0]["type"] = results[0]["value"]["blob"] = "blob"
+    del results[0]["value"]["width"]
     path.write_text(json.dumps([task]))
     with pytest.raises(DataError, match="project-1.json is not a Label Studio file"):
         read_masks(path)
@@ -225,11 +235,14 @@ def test_coco_draws_what_is_large_first_and_parts_as_a_union(tmp_path: Path) -> 
     parts = [np.ravel(square(*box)).tolist() for box in ((10, 10, 60, 50), (40, 30, 90, 70))]
     table = {"image_id": 1, "category_id": 3, "segmentation": parts}
     alone = {"image_id": 1, "category_id": 7, "bbox": [1, 1, 5, 5]}
-    path = coco(tmp_path / "coco.json", annotations=[table, alone, {**alone, "segmentation": []}])
+    path = coco(
+        tmp_path / "coco.json",
+        annotations=[table, alone, {**alone, "segmentation": [[]]}, {**table, "image_id": 9}],
+    )
     ids, _, notes = drawn(path)
     assert (ids == 0).sum() == 2 * 51 * 41 - 21 * 21
-    said = "2 annotations without a segmentation cover no pixels and are passed over."
-    assert notes == (said,)
+    said = "3 annotations without a segmentation, or of no image that is listed, cover no pixels"
+    assert notes[0].startswith(said)
 
 
 def test_masks_of_every_kind_join_a_recording(tmp_path: Path) -> None:
@@ -273,8 +286,8 @@ def test_classes_that_are_named_beside_the_masks_count(tmp_path: Path) -> None:
     ("content", "said"),
     [
         ("{", "is not valid JSON"),
-        ("[]", "is neither of these: COCO"),
-        ("{}", "is not a COCO file"),
+        ("[]", "is none of these: COCO"),
+        ("{}", "is none of these: COCO"),
         (json.dumps({"categories": [], "images": [{"id": 1}], "annotations": []}), "not a COCO"),
     ],
 )

@@ -49,6 +49,14 @@ def test_both_files_mean_the_same_by_an_argument() -> None:
         assert described[0][name] == described[1][name]
 
 
+def test_rosbag2_plays_the_inputs_alone() -> None:
+    """Recorded results would mix with the node's."""
+    play = load("replay.launch.py").play_command
+    command = play(Path("bag"), True, 1.0, False, True, "/cam/image", "")
+    assert command[command.index("ros2") :][:4] == ["ros2", "bag", "play", "bag"]
+    assert command[command.index("--topics") + 1 :] == ["/cam/image", "/tf", "/tf_static"]
+
+
 def test_topics_of_the_drivers_are_remapped() -> None:
     remappings = load("perception.launch.py").remappings
     assert remappings(["camera"], "image", "camera_info", False) == []

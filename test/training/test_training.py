@@ -17,7 +17,6 @@ import torch
 from nyuv2_pack import write_pack
 from small_training import config_file, train_config
 
-from proto_mtl_ros.cli.main import run_command
 from proto_mtl_ros.errors import ConfigError, TrainingError
 from proto_mtl_ros.tasks import NYU13
 from proto_mtl_ros.training.module import MultiTaskModule
@@ -228,18 +227,3 @@ def test_exported_bundle_evaluates_alike_on_both_backends(bundle, pack, tmp_path
     card = (bundle / "README.md").read_text()
     for said in ("NYU Depth v2", "no explicit licence", "proto-mtl train", "Seed 0", "miou"):
         assert said in card
-
-
-def test_bad_input_ends_in_one_line(pack, tmp_path, capfd):
-    config = config_file(tmp_path)
-    cases = [
-        (2, "train", "--config", tmp_path / "none.yaml", "--data", pack, "--out", tmp_path / "o"),
-        (3, "train", "--config", config, "--data", tmp_path, "--out", tmp_path / "o"),
-        (3, "evaluate", "--model", tmp_path / "no_model", "--data", pack),
-    ]
-    for status, command, *arguments in cases:
-        with pytest.raises(SystemExit) as end:
-            run_command(command, [str(argument) for argument in arguments])
-        stderr = capfd.readouterr().err
-        assert end.value.code == status
-        assert len(stderr.strip().splitlines()) == 1, stderr

@@ -11,7 +11,6 @@ import torch
 from nyuv2_pack import write_pack
 from small_training import config_file, settings, train_config
 
-from proto_mtl_ros.data.nyuv2 import NYUv2
 from proto_mtl_ros.errors import ConfigError
 from proto_mtl_ros.training.config import TrainConfig
 from proto_mtl_ros.training.monitor import duration, held_out_figures
@@ -161,16 +160,6 @@ def test_a_batch_that_cannot_be_divided_is_refused():
     check_division(config, 3)
     with pytest.raises(ConfigError, match="optimiser.batch: 6 .* multiple of 4"):
         check_division(config, 2)
-
-
-def test_manifest_restricts_labels(tmp_path):
-    pack = write_pack(tmp_path / "pack")
-    frames = NYUv2(pack, "train", manifest=pack / "manifests" / "one_label.csv")
-    assert [sorted(frames[i].labels) for i in range(3)] == [
-        ["segmentation"],
-        ["depth"],
-        ["normals"],
-    ]
 
 
 def test_a_task_without_a_held_out_label_is_left_out_of_the_progress():

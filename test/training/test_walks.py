@@ -34,7 +34,7 @@ def out(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
 
 def walk(*words: object) -> str:
     """Run a command; return what it prints. Nothing that frightens is among it."""
-    short = [] if OUT else ["--config", os.environ["SHORT"]]
+    short = [] if OUT or words[0] == "dataset" else ["--config", os.environ["SHORT"]]
     command = [sys.executable, "-m", "proto_mtl_ros.cli", *map(str, words), *short]
     done = subprocess.run(command, capture_output=True, text=True, timeout=3500)
     assert done.returncode == 0, done.stderr
@@ -59,9 +59,12 @@ def judged(model: Path, frames: Folder | NYUv2) -> BeforeAfter:
 def test_photos_and_ten_masks_become_a_model(room_recording, tmp_path, out):
     photos = range(0, 60, 2)
     masks, others = photos[::3], [frame for frame in photos if frame not in photos[::3]]
-    write_frames(room_recording, tmp_path / "photos", photos, segmentation=masks)
-    started = time.monotonic()
-    printed = walk("train", tmp_path / "photos", "--out", out)
+    drawn = write_frames(room_recording, tmp_path / "photos", photos, segmentation=masks)
+    (drawn / "classes.txt").rename(drawn / "segmentation" / "classes.txt")
+    started, data = time.monotonic(), tmp_path / "data"
+    walk("dataset", "import", drawn / "images", drawn / "segmentation", "--out", data,
+         "--camera", drawn / "camera.json")  # fmt: skip
+    printed = walk("train", data, "--out", out)
     assert "9 masks to learn from, 1 to judge by; nyu13-lite0 teaches depth and normals" in printed
     model = re.search(r"run it: ros2 launch .* model:=(.*)", printed)[1]
     assert proto_mtl_ros.load(model).bundle.manifest.classes == CLASSES

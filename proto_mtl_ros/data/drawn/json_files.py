@@ -8,10 +8,12 @@ passed over because it covers no pixels. What is not understood raises ValueErro
 from __future__ import annotations
 
 import base64
+import re
 from collections import Counter
 from collections.abc import Mapping
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 
@@ -28,6 +30,9 @@ from proto_mtl_ros.data.drawn.shapes import (
 )
 
 Read = tuple[list[DrawnMask], list[str], Counter[str]]
+
+_IMAGE = re.compile(r"\.(jpe?g|png|webp|bmp|tiff?)(\?|$)", re.IGNORECASE)
+_NO_AREA = ("choices", "keypointlabels", "textarea", "rating", "relation", "number")
 
 _MOST_BITS = 40
 """Of a number in a compressed run length."""
@@ -50,7 +55,7 @@ def read_labelme(path: Path, content: Any) -> Read:
 
 def _labelme_shape(kind: str, one: Mapping[str, Any]) -> Shape:
     points = corners(one["points"])
-    if kind in ("polygon", "oriented_rectangle"):
+    if kind in ("polygon", "oriented_rectangle") or (kind == "rectangle" and len(points) > 2):
         return [points]
     if kind == "rectangle":
         return box(*points[0], *points[1])
@@ -72,12 +77,11 @@ def read_coco(path: Path, content: Any) -> Read:
     sizes = {int(one["id"]): size(one["width"], one["height"]) for one in content["images"]}
     passed: Counter[str] = Counter()
     for one in content["annotations"]:
-        image = int(one["image_id"])
-        name, extent = names[int(one["category_id"])], sizes[image]
-        if not one.get("segmentation"):
-            passed["annotations without a segmentation"] += 1
+        image, drawn = int(one["image_id"]), one.get("segmentation") or ()
+        if image not in sizes or not any(drawn):
+            passed["annotations without a segmentation, or of no image that is listed,"] += 1
             continue
-        shape = _coco_shape(one["segmentation"], *extent)
+        name, shape = names[int(one["category_id"])], _coco_shape(drawn, *sizes[image])
         by_image.setdefault(image, []).append((float(one.get("area", 0)), name, shape))
     masks = []
     for one in content["images"]:
@@ -90,7 +94,7 @@ def read_coco(path: Path, content: Any) -> Read:
 
 def _coco_shape(segmentation: Any, width: int, height: int) -> Shape:
     if not isinstance(segmentation, Mapping):
-        return [corners(polygon) for polygon in segmentation]
+        return [corners(polygon) for polygon in segmentation if polygon]
     counts = segmentation["counts"]
     counts = _decompressed(counts) if isinstance(counts, str) else counts
     return Patch(runs(counts, width, height, by_columns=True))
@@ -125,43 +129,40 @@ def read_label_studio(path: Path, content: Any) -> Read:
     """Return the masks of Label Studio's JSON; of several people the first one's annotation."""
     masks, passed, names = [], Counter[str](), set[str]()
     for task in content:
-        data = task["data"]
-        image = next(str(data[key]) for key in (*sorted(data, key=lambda k: k != "image"),))
+        images = [str(text) for text in task["data"].values() if _IMAGE.search(str(text))]
         made = [one for one in task["annotations"] if not one.get("was_cancelled")]
         passed["further annotations of an image"] += max(0, len(made) - 1)
         shapes: list[tuple[str, Shape]] = []
         extent = (1, 1)
         for one in made[0]["result"] if made else ():
             kind, value = str(one["type"]), one["value"]
-            if kind in ("choices", "keypointlabels", "textarea", "rating", "relation", "number"):
+            if kind in _NO_AREA:
                 passed[f"results of the type {kind}"] += 1
                 continue
-            extent = size(one["original_width"], one["original_height"])
-            if kind not in value:
-                passed["shapes without a class"] += 1
+            if not value.get(kind):  # beside it stands one of the type "labels", with the same area
+                passed["results without a class"] += 1
                 continue
-            shapes.append((str(value[kind][0]), _studio_shape(kind, value, *extent)))
+            extent = size(one["original_width"], one["original_height"])
+            shapes.append((str(value[kind][0]), _studio_shape(value, *extent)))
         names.update(name for name, _ in shapes)
-        file = PurePosixPath(PureWindowsPath(image.partition("?")[0]).as_posix()).name
+        file = unquote(images[0].rpartition("?d=")[2].partition("?")[0])
         masks.append(DrawnMask(str(path), file, *extent, tuple(shapes)))
     return masks, sorted(names), +passed
 
 
-def _studio_shape(kind: str, value: Mapping[str, Any], width: int, height: int) -> Shape:
+def _studio_shape(value: Mapping[str, Any], width: int, height: int) -> Shape:
     part = np.array([width, height]) / 100
-    if kind == "polygonlabels":
+    if "points" in value:
         return [corners(np.array(value["points"], np.float64) * part)]
-    if kind == "brushlabels" and value.get("format", "rle") == "rle":
+    if "rle" in value:
         return Patch(_brushed(bytes(value["rle"]), width, height))
     x, y = float(value["x"]) * part[0], float(value["y"]) * part[1]
     degrees = float(value.get("rotation", 0))
-    if kind == "rectanglelabels":
+    if "width" in value:
         w, h = float(value["width"]) * part[0], float(value["height"]) * part[1]
         return box(x, y, x + w, y + h, degrees, about=(x, y))
-    if kind == "ellipselabels":
-        rx, ry = float(value["radiusX"]) * part[0], float(value["radiusY"]) * part[1]
-        return ellipse(x, y, rx, ry, degrees)
-    raise ValueError(f"a result of the type {kind!r} is not known")
+    rx, ry = float(value["radiusX"]) * part[0], float(value["radiusY"]) * part[1]
+    return ellipse(x, y, rx, ry, degrees)
 
 
 def _brushed(content: bytes, width: int, height: int) -> np.ndarray:

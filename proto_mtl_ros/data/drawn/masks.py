@@ -18,6 +18,7 @@ from proto_mtl_ros.data.drawn.shapes import IGNORED
 from proto_mtl_ros.data.drawn.xml_files import parse, read_cvat, read_voc
 from proto_mtl_ros.data.label_set import named_label_set, read_label_set
 from proto_mtl_ros.data.map_file import read_segmentation
+from proto_mtl_ros.encodings import EncodingError
 from proto_mtl_ros.errors import DataError, one_line
 from proto_mtl_ros.files import MAX_JSON, check_inside, parse_json, read_bytes, read_text
 from proto_mtl_ros.tasks import LabelSet
@@ -61,7 +62,8 @@ def read_masks(where: Path) -> NamedMasks:
         pictures = [path for path in pictures if path.is_relative_to(classes)]
     elif shapes:
         return _drawn(shapes, where)
-    label_map = next((path for path in files if path.name == _LABEL_MAP), None)
+    maps = [*(path for path in files if path.name == _LABEL_MAP), where.parent / _LABEL_MAP]
+    label_map = next((path for path in maps if path.is_file()), None)
     folder = classes or where
     label_set = _read_label_map(label_map) if label_map else read_label_set(where)
     if label_set is None:
@@ -77,14 +79,17 @@ def read_masks(where: Path) -> NamedMasks:
         )
         for path in pictures
     }
-    return NamedMasks(masks, label_set, as_stored=True)
+    notes: tuple[str, ...] = ()
+    if len(label_set.classes) == 1 and np.isin((0, 255), next(iter(masks.values()))()).all():
+        notes = (f"Black is {label_set.classes[0]}, white (255) is unlabelled; is it so meant?",)
+    return NamedMasks(masks, label_set, notes, as_stored=True)
 
 
 def _drawn(files: Sequence[Path], folder: Path) -> NamedMasks:
     drawn, passed = [], Counter[str]()
     names: dict[str, None] = {}
     for path in files:
-        masks, own, left = _read_file(path)
+        masks, own, left = _read_file(path, alone=len(files) == 1)
         drawn += masks
         passed += left
         names.update(dict.fromkeys(own))
@@ -99,15 +104,17 @@ def _drawn(files: Sequence[Path], folder: Path) -> NamedMasks:
     label_set = read_label_set(folder) or named_label_set(folder.stem, order, None, folder)
     found: dict[str, Callable[[], np.ndarray]] = {}
     for mask in drawn:
-        name = PureWindowsPath(mask.name).as_posix()
+        file = Path(mask.where)
+        named = file.relative_to(folder) if file.stem == Path(mask.name).stem else mask.name
+        name = PureWindowsPath(named).as_posix()
         if name in found:
             raise DataError(f"{mask.where} has {name} twice: keep one of them")
         found[name] = partial(mask.draw, label_set.classes)
     return NamedMasks(found, label_set, notes)
 
 
-def _read_file(path: Path) -> Read:
-    """Read a file of any of the tools, by what is in it."""
+def _read_file(path: Path, alone: bool) -> Read:
+    """Read a file of any of the tools, by what is in it; one of many may be something else."""
     content = read_bytes(path, _MOST_BYTES, DataError)
     kind = "file of a labelling tool"
     try:
@@ -119,14 +126,16 @@ def _read_file(path: Path) -> Read:
         if isinstance(found, list) and found and isinstance(found[0], dict) and "data" in found[0]:
             kind = "Label Studio file"
             return read_label_studio(path, found)
-        if not isinstance(found, dict):
-            raise DataError(f"{path} is neither of these: {_KNOWN}")
+        if not isinstance(found, dict) or not {"shapes", "images", "annotations"} & set(found):
+            if alone:
+                raise DataError(f"{path} is none of these: {_KNOWN}")
+            return [], [], Counter({f"files such as {path.name}": 1})
         kind = "LabelMe file" if "shapes" in found else "COCO file"
         return (read_labelme if "shapes" in found else read_coco)(path, found)
     except DataError:
         raise
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError,
-            StopIteration) as error:  # fmt: skip
+            EncodingError) as error:  # fmt: skip
         missing = "it lacks " if isinstance(error, KeyError) else ""
         raise DataError(
             f"{path} is not a {kind}, or has what is not understood: {missing}{one_line(error)}"
@@ -153,6 +162,7 @@ def image_names(name: str) -> list[str]:
     """
     stem = PurePosixPath(name).with_suffix("").as_posix()
     plain = re.sub(r"_(jpe?g|png|webp|bmp)\.rf\.[0-9a-zA-Z]+$", "", stem)
+    plain = re.sub(r"\.(jpe?g|png|webp|bmp)$", "", plain)
     last = PurePosixPath(plain).name
     short = re.sub(r"^[0-9a-f]{8}-", "", last)
     bare = re.sub(r"[_-](mask|masks|label|labels|seg|gt|labelIds|color)$", "", last)
