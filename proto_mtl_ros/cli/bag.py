@@ -186,6 +186,7 @@ def learn(
     lesson = Lesson(run, init, learn_from, judge, motion, steps, numbers, registered)
     for line in summary(learn_from_bag(recording, out, lesson, typer.echo)):
         echo(line)
+    echo(f"report: {out / f'seed{numbers[-1]}' / 'report.html'}")
 
 
 @app.command()

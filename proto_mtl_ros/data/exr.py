@@ -24,7 +24,7 @@ def read_exr(path: Path) -> np.ndarray:
     content = read_bytes(path, _MAX_BYTES, DataError)
     try:
         return _read(content)
-    except (KeyError, ValueError, IndexError, struct.error, zlib.error) as error:
+    except (KeyError, ValueError, IndexError, OverflowError, struct.error, zlib.error) as error:
         raise DataError(
             f"{path} is not a readable EXR ({one_line(error)}): save it with scan lines, "
             "uncompressed or ZIP, or as .npy"

@@ -61,14 +61,12 @@ def picture_size(content: bytes) -> tuple[int, int]:
     return size
 
 
-def check_size(height: int, width: int) -> None:
+def check_size(height: int, width: int, most: int = MAX_PIXELS) -> None:
     """Refuse a picture of no pixels or of too many; raises EncodingError."""
     if height < 1 or width < 1:
-        raise EncodingError("zero_size", f"compressed image has size {width}x{height}")
-    if height * width > MAX_PIXELS:
-        raise EncodingError(
-            "too_large", f"compressed image of {width}x{height} is above {MAX_PIXELS} pixels"
-        )
+        raise EncodingError("zero_size", f"image has size {width}x{height}")
+    if height * width > most:
+        raise EncodingError("too_large", f"image of {width}x{height} is above {most} pixels")
 
 
 def png_size(content: bytes) -> tuple[int, int]:
@@ -106,9 +104,8 @@ def png_of_indices(content: bytes) -> tuple[bytes, int]:
     Decoders turn indices into colours and spread 1, 2 and 4 bits to 0 to 255, so the header is
     rewritten to grey, and palette and transparency are left out.
     """
-    if not content.startswith(PNG_START):
+    if not content.startswith(PNG_START) or len(content) < 26:
         return content, 1
-    png_size(content)  # which looks at the chunks
     depth, colour = content[24], content[25]
     if depth not in (1, 2, 4, 8) or (colour != 3 and (colour != 0 or depth == 8)):
         return content, 1

@@ -167,9 +167,9 @@ def _array(content: bytes, folder: Path) -> None:
 
 
 def _masks(content: bytes, folder: Path) -> None:
-    """COCO, then LabelMe; what can be read is drawn."""
-    (folder / "1700000000000000000.json").write_bytes(content)
-    for where in (folder / "1700000000000000000.json", folder):
+    """JSON and XML of labelling tools; what can be read is drawn."""
+    for where in (folder / "1700000000000000000.json", folder / "a.xml"):
+        where.write_bytes(content)
         with _refusal():
             for mask in read_masks(where).masks.values():
                 mask()

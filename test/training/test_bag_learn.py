@@ -72,7 +72,8 @@ def test_a_model_learns_from_the_first_part_and_is_judged_by_the_last(
     splits = (out / "data" / "splits.csv").read_text().splitlines()[1:]
     assert {line.rpartition(",")[2] for line in splits} == {"train", "val"}
     assert "segmentation stays exactly as it is; " in printed and "; 10 steps, about" in printed
-    assert "kept: against what it said before" in printed and "verdict: " in printed
+    assert "kept (against what it said before)" in printed and "verdict: " in printed
+    assert printed.rstrip().endswith("seed3/report.html")
     assert "perception.launch.py model:=" in (out / "seed3" / "report.html").read_text()
     assert "50 % is kept" in (out / "models" / "seed3" / "README.md").read_text()
 

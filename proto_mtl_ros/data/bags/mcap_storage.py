@@ -134,14 +134,13 @@ class McapStorage:
                 statistics = Statistics.read(_stream(content))
             else:
                 self._announce(opcode, content)
-        if statistics is None or (statistics.message_count and not self._pieces):
+        # what a summary does not repeat stands where the messages are
+        if statistics is None or self._nameless:
             return False
         counts = statistics.channel_message_counts
-        if sum(counts.values()) < statistics.message_count:
-            return False
-        # what a summary does not repeat stands where the messages are
         if statistics.message_count:
-            if self._nameless or any(id not in self._known for id in counts):
+            known = self._pieces and all(id in self._known for id in counts)
+            if not known or sum(counts.values()) < statistics.message_count:
                 return False
             self._span = statistics.message_start_time, statistics.message_end_time + 1
         for id, number in counts.items():

@@ -18,6 +18,7 @@ from proto_mtl_ros.data.drawn.shapes import IGNORED
 from proto_mtl_ros.data.drawn.xml_files import parse, read_cvat, read_voc
 from proto_mtl_ros.data.label_set import named_label_set, read_label_set
 from proto_mtl_ros.data.map_file import read_segmentation
+from proto_mtl_ros.encodings import EncodingError
 from proto_mtl_ros.errors import DataError, one_line
 from proto_mtl_ros.files import MAX_JSON, check_inside, parse_json, read_bytes, read_text
 from proto_mtl_ros.tasks import LabelSet
@@ -134,7 +135,7 @@ def _read_file(path: Path, alone: bool) -> Read:
     except DataError:
         raise
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError,
-            StopIteration) as error:  # fmt: skip
+            EncodingError) as error:  # fmt: skip
         missing = "it lacks " if isinstance(error, KeyError) else ""
         raise DataError(
             f"{path} is not a {kind}, or has what is not understood: {missing}{one_line(error)}"
