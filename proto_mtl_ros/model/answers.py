@@ -66,7 +66,7 @@ def answers_of(task: Task) -> Tensor | None:
     if isinstance(task, Scalar):
         return (math.log(_NEAREST_M) + _STEP * torch.arange(_DEPTHS))[:, None]
     if isinstance(task, UnitVector):
-        return unit_vectors()
+        return unit_vectors().clone()  # networks load weights into theirs
     if isinstance(task, Categorical):
         return torch.eye(task.channels).repeat_interleave(_SLOTS, 0)
     return None

@@ -108,7 +108,7 @@ def test_what_the_heads_retrieve_is_a_mean_of_the_answers(network):
         with torch.no_grad():
             h = head.features(tokens, pyramid)
             logits = head.match(h)
-            found = head.retrieve(logits)
+            found, spread = head.retrieve(logits)
         at = h[0, :, 3, 5]
         cosine = F.cosine_similarity(at[None], head.keys.detach())
         scale = float(head.log_scale.detach().exp())

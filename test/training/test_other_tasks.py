@@ -55,7 +55,7 @@ def module_and_batch(monkeypatch):
 
 
 @pytest.mark.slow
-def test_yes_or_no_per_pixel_is_learnt_judged_drawn_and_exported(module_and_batch):
+def test_yes_or_no_per_pixel_is_learnt_judged_and_exported(module_and_batch):
     onnxruntime = pytest.importorskip("onnxruntime")
     module, batch = module_and_batch
     module.on_validation_epoch_start()
@@ -63,8 +63,6 @@ def test_yes_or_no_per_pixel_is_learnt_judged_drawn_and_exported(module_and_batc
     with torch.no_grad():
         module.validation_step(batch, 0)
     assert module.metrics["edges"].compute()["max_f"] > 0.8
-    drawn = module.pictures.drawn()["held_out/frames"]
-    assert drawn.shape == (2 * 64, 3 * 96, 3)  # image, depth, edges; predicted above labelled
     graph = onnx_file(DeployGraph(module.network), 64, 96)
     session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]

@@ -69,9 +69,9 @@ def test_tasks_keep_their_weights_in_another_order_and_with_other_classes(caplog
     assert torch.equal(
         network.decoders[0].coarse[0].weight, stored["decoders.2.coarse.0.weight"].float()
     )
-    assert torch.equal(network.prototypes.vectors[1], stored["prototypes.vectors"][0].float())
-    assert network.heads[1].predict.weight.shape[0] == 2
-    assert "learnt anew: heads.segmentation.predict" in caplog.text
+    assert torch.equal(network.heads[0].keys, stored["heads.2.keys"].float())
+    assert network.heads[1].keys.shape[0] == 6
+    assert "heads.segmentation.keys" in caplog.text
 
 
 def test_bundle_of_another_backbone_or_none_is_refused(tmp_path):
