@@ -36,7 +36,9 @@ _DEPTH_HEADER = struct.Struct("<iff")
 _RVL_SIZE = struct.Struct("<ii")
 
 
-def decode_compressed(format: str, data: Any) -> npt.NDArray[np.uint8]:
+def decode_compressed(
+    format: str, data: Any, max_pixels: int = MAX_PIXELS
+) -> npt.NDArray[np.uint8]:
     """RGB uint8 [H, W, 3] of a JPEG or PNG picture.
 
     The data's own signature decides, because the format field is free text. An orientation in EXIF
@@ -56,6 +58,7 @@ def decode_compressed(format: str, data: Any) -> npt.NDArray[np.uint8]:
         raise EncodingError(
             "unknown_encoding", f"compressed data of format '{format}' is neither JPEG nor PNG"
         )
+    check_size(*size, max_pixels)
     picture = _decode(content, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION, size, cause)
     cv2.cvtColor(picture, cv2.COLOR_BGR2RGB, dst=picture)
     return picture

@@ -61,14 +61,12 @@ def picture_size(content: bytes) -> tuple[int, int]:
     return size
 
 
-def check_size(height: int, width: int) -> None:
+def check_size(height: int, width: int, most: int = MAX_PIXELS) -> None:
     """Refuse a picture of no pixels or of too many; raises EncodingError."""
     if height < 1 or width < 1:
-        raise EncodingError("zero_size", f"compressed image has size {width}x{height}")
-    if height * width > MAX_PIXELS:
-        raise EncodingError(
-            "too_large", f"compressed image of {width}x{height} is above {MAX_PIXELS} pixels"
-        )
+        raise EncodingError("zero_size", f"image has size {width}x{height}")
+    if height * width > most:
+        raise EncodingError("too_large", f"image of {width}x{height} is above {most} pixels")
 
 
 def png_size(content: bytes) -> tuple[int, int]:

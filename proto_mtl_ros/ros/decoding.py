@@ -50,16 +50,19 @@ class Frame:
     latencies: dict[str, float] = field(default_factory=dict)  # milliseconds by stage
 
 
-def read_image(message: Image | CompressedImage) -> npt.NDArray[np.uint8]:
+def read_image(message: Image | CompressedImage, max_pixels: int) -> npt.NDArray[np.uint8]:
     """RGB uint8 [H, W, 3] of an image message; a view of it where the encoding allows.
 
     Raises EncodingError, whose `cause` names what is wrong.
     """
     data = np.frombuffer(message.data, np.uint8)
     if isinstance(message, CompressedImage):
-        return decode_compressed(message.format, data)
+        return decode_compressed(message.format, data, max_pixels)
+    size = message.height, message.width, message.step
+    if message.height * message.width > max_pixels:
+        text = f"image of {message.width}x{message.height} is above {max_pixels} pixels"
+        raise EncodingError("too_large", text)
     try:
-        size = message.height, message.width, message.step
         return to_rgb(message.encoding, *size, bool(message.is_bigendian), data)
     except EncodingError as error:
         if error.cause != "unknown_encoding" or CvBridge is None:
@@ -196,12 +199,12 @@ class Decoder:
         while len(seen) >= _REMEMBERED:
             del seen[min(seen, key=lambda identity: seen[identity])]
 
-    def decode(self, frame: Frame) -> None:
+    def decode(self, frame: Frame, max_pixels: int) -> None:
         """Give a frame its pixels and their camera.
 
         Raises EncodingError, whose `cause` names what is wrong with the message.
         """
-        frame.rgb = read_image(frame.message)
+        frame.rgb = read_image(frame.message, max_pixels)
         height, width = frame.rgb.shape[:2]
         size = f"{width}x{height}"
         with self._lock:

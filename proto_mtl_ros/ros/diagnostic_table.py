@@ -85,7 +85,11 @@ IMAGES: tuple[Diagnostic, ...] = (
         "depth or something else that is no image of a camera",
         "remap image to the colour image",
     ),
-    Diagnostic("too_large", "more pixels than are decoded", "set a smaller size in the driver"),
+    Diagnostic(
+        "too_large",
+        "more pixels than `max_pixels`",
+        "set a smaller size in the driver, or raise max_pixels",
+    ),
     *(
         Diagnostic(f"bad_{kind.lower()}", f"a {kind} that is cut off or damaged", _TRANSPORT)
         for kind in ("JPEG", "PNG")

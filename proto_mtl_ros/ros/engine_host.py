@@ -59,14 +59,14 @@ class EngineHost:
         self._streams: list[CameraStream] = []
         self._running = False
         self._upgrade: Loading | None = None
-        self._watched_round = -1
+        self._watched: tuple[int, str] | None = None  # round and stage of a call of the engine
         self._seen_at = self._spent = 0.0
         self._earlier_inferences = 0
         self._reason = self._failed_backend = self._failed_choice = ""
         self._given_up = False
         self._attempts = self._restarts = 0
         self._loading: Loading | None = None
-        self._load_until = self._recovered_at = 0.0
+        self._recovered_at = 0.0
 
     @property
     def predictor(self) -> Predictor | None:
@@ -160,9 +160,9 @@ class EngineHost:
     def _fault(self, now: float) -> str:
         worker, timeout = self.worker, self._parameters.engine_timeout
         gap, self._seen_at = min(now - self._seen_at, LONGEST_GAP), now
-        same = worker.busy and worker.round == self._watched_round
-        self._spent = self._spent + gap if same else 0.0
-        self._watched_round = worker.round if worker.busy else -1
+        call = (worker.round, worker.stage) if worker.in_engine else None
+        self._spent = self._spent + gap if call and call == self._watched else 0.0
+        self._watched = call
         if self._spent > timeout:
             return self._stalled(timeout)
         failures = worker.failures
@@ -190,9 +190,10 @@ class EngineHost:
         self._earlier_inferences += old.inferences
         self.worker = Worker(None, self._parameters, self._logger, old.waiting)
         self.worker.holds = "engine_restarting"
-        self._watched_round = -1
+        self._watched = None
         for stream in self._streams:
             stream.inbox = self.worker
+            stream.results.renew_messages()
         self.worker.start()
         if self._running:
             self.worker.resume()
@@ -220,7 +221,6 @@ class EngineHost:
             parameters = replace(parameters, backend="auto", device="cpu", precision="auto")
             avoid = self._failed_backend
             instead_of = f"{self._failed_choice} failed; ~/reload_model tries it again"
-        self._load_until = time.monotonic() + pause + parameters.load_timeout
         self._loading = Loading(parameters, delay=pause, avoid=avoid, instead_of=instead_of)
 
     @property
@@ -236,8 +236,6 @@ class EngineHost:
     def _tend_restart(self, loading: Loading) -> None:
         result = loading.result
         if result is None:
-            if time.monotonic() > self._load_until:
-                loading.abandon("loading it took longer than load_timeout")
             return
         self._loading = None
         if isinstance(result, BaseException):

@@ -8,7 +8,7 @@ from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rcl_interfaces.msg import SetParametersResult
-from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.clock import Clock, ClockType, JumpThreshold
 from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, LifecycleState
@@ -60,8 +60,9 @@ class PerceptionNode(LifecycleNode):
         self.create_timer(DIAGNOSTICS_PERIOD, self._diagnose, clock=steady)
         self.create_timer(TICK, lambda: self._host.tick() if self._host else None, clock=steady)
         self.create_service(SetBool, "~/enable", self._on_enable)
-        # A group of its own: the service waits for the new model while images keep coming.
-        own_group = MutuallyExclusiveCallbackGroup()
+        # A group of its own: the service waits for the new model while images keep coming, and a
+        # second call is answered meanwhile.
+        own_group = ReentrantCallbackGroup()
         self.create_service(Trigger, "~/reload_model", self._on_reload, callback_group=own_group)
         back = Duration(nanoseconds=-1)
         backwards = JumpThreshold(min_forward=None, min_backward=back, on_clock_change=False)
@@ -142,7 +143,7 @@ class PerceptionNode(LifecycleNode):
         now = self._parameters_now
         try:
             self._problem = ""
-            predictor = Loading(now).wait(now.load_timeout, self._stopping)
+            predictor = Loading(now).wait(self._stopping)
             told = (self._on_model, self._on_engine_failure)
             self._host = EngineHost(predictor, now, self.get_logger(), *told, self._stopping)
             for camera in now.cameras:
@@ -223,10 +224,13 @@ class PerceptionNode(LifecycleNode):
         if self._host is None:
             response.success, response.message = False, "configure the node first"
             return response
+        if self._loading is not None:
+            response.success, response.message = False, "another reload is going on: wait for it"
+            return response
         future: Future = Future(executor=self.executor)
         host = self._host
         future.add_done_callback(lambda _: None)  # wakes the executor, which then goes on here
-        self._loading = Loading(self._parameters_now, future.set_result)
+        self._loading = Loading(self._parameters_now, future.set_result, rehearse=True)
         try:
             result: Predictor | BaseException = await future
         finally:

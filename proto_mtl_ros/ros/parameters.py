@@ -129,6 +129,12 @@ class Parameters:
         choices=("stay", "exit"),
     )
     enabled: bool = _dynamic(True, "Process images. The service ~/enable sets it.")
+    max_pixels: int = _dynamic(
+        4096 * 4096,
+        "Largest image in pixels; a larger one is refused and counted as too_large. Its results "
+        "take about 100 bytes a pixel.",
+        within=(1, 64_000_000),
+    )
     force_inference: bool = _dynamic(
         False, "Infer and publish everything even without subscribers, for example to measure."
     )

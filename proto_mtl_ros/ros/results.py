@@ -85,7 +85,7 @@ class Results:
         parameters: Parameters,
     ) -> None:
         """Publish what the frame is wanted for and the prediction (and the camera) can give."""
-        maps = prediction.maps
+        maps, held = prediction.maps, self._messages
         if not maps:
             return
         header, rgb = frame.message.header, frame.rgb
@@ -103,7 +103,7 @@ class Results:
             depth = out_of_range(maps["depth"], parameters.min_depth, parameters.max_depth)
             points = depth_to_points(depth, prediction.camera)
         for topic, pixels in images:
-            message = self._messages[topic.name]
+            message = held[topic.name]
             messages.write_image(message, header, pixels, topic.encoding)
             self.publishers[topic.name].publish(message)
         scaled = prediction.camera if parameters.output_size == "network" else None
@@ -112,7 +112,7 @@ class Results:
             info = messages.scaled_info(frame.info, header, scaled)
             self.publishers[CAMERA_INFO.name].publish(info)
         if points is not None:
-            cloud = self._messages[POINTS.name]
+            cloud = held[POINTS.name]
             unlabelled = np.full((height, width), IGNORE_INDEX, np.uint8)
             ids = maps.get("segmentation", unlabelled)
             confidence = maps.get("confidence", np.zeros_like(unlabelled))

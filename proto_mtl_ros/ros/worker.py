@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from proto_mtl_ros.encodings import EncodingError
-from proto_mtl_ros.errors import one_line
+from proto_mtl_ros.errors import EngineError, one_line
 from proto_mtl_ros.ros.camera_stream import CameraStream
 from proto_mtl_ros.ros.decoding import Frame
 from proto_mtl_ros.ros.heap import return_freed_memory
@@ -22,6 +22,9 @@ from proto_mtl_ros.ros.parameters import Parameters
 from proto_mtl_ros.runtime.predictor import Prediction, Predictor
 
 THREAD = "engine"  # name of the workers' threads
+
+_CLOSING = "closing the old engine"
+_PATIENCE = 4  # times a timeout that a frame may take which is not in the engine
 
 Taken = list[tuple[CameraStream, Frame]]
 
@@ -71,6 +74,12 @@ class Worker:
     def predictor(self) -> Predictor | None:
         return self._next_predictor or self._predictor
 
+    @property
+    def in_engine(self) -> bool:
+        """Whether the backend's code is at work: nothing else may run for ever."""
+        predictor = self._predictor
+        return self.stage == _CLOSING or (predictor is not None and predictor.in_engine)
+
     def _adopt(self, predictor: Predictor | None) -> None:
         self._predictor = predictor
         self._palette = None if predictor is None else predictor.bundle.palette
@@ -97,10 +106,14 @@ class Worker:
             self._condition.notify_all()
 
     def pause(self, timeout: float) -> bool:
-        """Process no more frames; returns whether the current one is done."""
+        """Process no more frames; False where the engine does not return from the current one."""
         with self._condition:
             self._running = False
-            return self._condition.wait_for(lambda: not self.busy, timeout)
+            for _ in range(_PATIENCE):
+                done = self._condition.wait_for(lambda: not self.busy, timeout)
+                if done or self.in_engine:
+                    break
+            return done
 
     def swap(self, predictor: Predictor) -> None:
         """Use another model from the next frame on; the old one is closed."""
@@ -132,8 +145,10 @@ class Worker:
             self._running = False
             unused, self._next_predictor = self._next_predictor, None
             self._condition.notify_all()
-        for stream, frame in self._in_work:
-            stream.results.renew_messages()
+            lost, self._in_work = self._in_work, []
+        if self._predictor is not None and self.in_engine:
+            self._predictor.engine.cancel()  # where it can, its thread comes back and ends
+        for stream, frame in lost:
             stream.outcomes.drop(frame, cause)
         return unused
 
@@ -159,9 +174,9 @@ class Worker:
                     self._in_work.append((stream, self.waiting.pop(stream)))
                     self._served[stream] = self.round
             if new is not None:
-                self.stage = "closing the old engine"
+                self.stage = _CLOSING
                 self._close(old)
-            self._serve(self._in_work)
+            self._serve(list(self._in_work))
         self._close(self._predictor)
         self._close(self._next_predictor)
 
@@ -182,17 +197,21 @@ class Worker:
         try:
             predictions = self._predict([frame for _, frame in jobs])
         except Exception as error:
-            before = self.failures
-            since = before.since if before.count else time.monotonic()
-            self.failures = Failures(before.count + 1, since, one_line(error))
+            if isinstance(error, EngineError):  # else what is before or after the engine
+                before = self.failures
+                since = before.since if before.count else time.monotonic()
+                self.failures = Failures(before.count + 1, since, one_line(error))
             for stream, frame in jobs:
                 stream.fail(frame, error)
             return
         self.failures = Failures()
         self.stage = "publishing"
         for (stream, frame), prediction in zip(jobs, predictions, strict=True):
-            if not self._given_up:
-                self._publish(stream, frame, prediction)
+            with self._condition:
+                if self._given_up:
+                    return
+                self._in_work.remove((stream, frame))  # from here on it is not given up
+            self._publish(stream, frame, prediction)
 
     def _decode(self, stream: CameraStream, frame: Frame) -> bool:
         if self.holds:
@@ -200,7 +219,7 @@ class Worker:
             return False
         start = time.monotonic()
         try:
-            stream.decoder.decode(frame)
+            stream.decoder.decode(frame, self.parameters.max_pixels)
         except EncodingError as error:
             stream.refuse(frame, error.cause, str(error))
             return False

@@ -158,6 +158,9 @@ class Engine(ABC):
         self.infer(np.full((batch, height, width, 3), 127, np.uint8))
         return time.perf_counter() - start
 
+    def cancel(self) -> None:  # noqa: B027 (most cannot)
+        """Let ``infer``, at work in another thread, fail soon, where the backend can."""
+
     def close(self) -> None:
         """Free the network's memory; ``infer`` raises EngineError from then on."""
         if not self._closed:

@@ -28,12 +28,15 @@ class OnnxRuntimeEngine(Engine):
     ranks = {("cuda", "fp32"): 40, ("cpu", "fp32"): 20}
 
     def __init__(self, bundle: Bundle, options: EngineOptions) -> None:
+        import onnxruntime
+
         # int8 is no faster here than fp32 on CPUs without instructions for it
         precision = "fp32" if options.precision == "auto" else options.precision
         if precision == "fp16":
             raise EngineError("ONNX Runtime runs in fp32 or int8: choose one, or tensorrt for fp16")
         path = bundle.graph_path(precision)
         self._session, device, fallback = _open(str(path), options)
+        self._run_options = onnxruntime.RunOptions()
         super().__init__(bundle.manifest, device, precision, fallback)
         self._check_graph(
             f"the graph of {bundle.name} ({path})",
@@ -43,8 +46,11 @@ class OnnxRuntimeEngine(Engine):
         )
 
     def _run(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        maps = self._session.run(list(self._outputs), {INPUT: images})
+        maps = self._session.run(list(self._outputs), {INPUT: images}, self._run_options)
         return dict(zip(self._outputs, maps, strict=True))
+
+    def cancel(self) -> None:
+        self._run_options.terminate = True
 
     def _release(self) -> None:
         self._session = None

@@ -72,6 +72,10 @@ class OpenVinoEngine(Engine):
         # the request's own memory is written again by the next frame
         return {name: request.get_tensor(name).data.copy() for name in self._outputs}
 
+    def cancel(self) -> None:
+        for request in list(self._requests.values()):
+            request.cancel()
+
     def _release(self) -> None:
         self._model = None
         self._requests.clear()

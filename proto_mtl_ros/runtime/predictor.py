@@ -99,6 +99,7 @@ class Predictor:
             raise EngineError(f"there is no output size {output_size!r}: use input or network")
         self.output_size = output_size
         self.confidence_threshold = confidence_threshold
+        self.in_engine = False  # the engine is at work, and not what is before and after it
         self._tasks = [
             (task, frozenset(map_.name for map_ in task.maps)) for task in manifest.task_objects()
         ]
@@ -205,7 +206,12 @@ class Predictor:
         """Run the network once for some images and return them with its maps; EngineError."""
         start = time.perf_counter()
         inputs = [one.pixels for one in prepared]
-        maps = self.engine.infer(inputs[0][None] if len(inputs) == 1 else np.stack(inputs))
+        batch = inputs[0][None] if len(inputs) == 1 else np.stack(inputs)
+        self.in_engine = True
+        try:
+            maps = self.engine.infer(batch)
+        finally:
+            self.in_engine = False
         spent = _milliseconds(start)
         return [
             # A view, not a copy, of the batch: maps that nobody wants are not even touched.

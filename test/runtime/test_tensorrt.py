@@ -109,7 +109,7 @@ def test_a_node_builds_beside_its_work_and_loads_what_was_built(
 ) -> None:
     """What is loaded afterwards is what the parameters name; without a GPU not the new engine."""
     plan = plan_of(shipped, tmp_path, precision="fp32")
-    predictor = Loading(VALUES, plan=plan).wait(120.0, threading.Event())
+    predictor = Loading(VALUES, plan=plan).wait(threading.Event())
     assert predictor.engine.name == "onnxruntime"
     assert plan.path.is_file()
 
@@ -119,7 +119,7 @@ def test_an_engine_that_cannot_be_kept_is_taken_into_use(shipped: Bundle, tmp_pa
     (tmp_path / "cache").write_text("not a folder")
     plan = plan_of(shipped, tmp_path, precision="fp32")
     loading = Loading(VALUES, plan=plan)
-    loading.wait(120.0, threading.Event())
+    loading.wait(threading.Event())
     assert "PROTO_MTL_CACHE" in loading.warning and "\n" not in loading.warning
     assert len(plan.find()) > 1_000_000
 
