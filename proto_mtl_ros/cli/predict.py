@@ -48,7 +48,7 @@ def command(
     if hfov is not None and camera is not None:
         raise ConfigError("--hfov and --camera exclude each other")
     frames = Frames(source, None if camera is None else read_camera(camera), hfov)
-    window = _window() if show else lambda _: None
+    window = _window() if show else None
     predictor = proto_mtl_ros.load(model)
     with typer.progressbar(length=frames.count, label=f"{source.name} to {out.name}") as bar:
         number, metric = predict(predictor, frames, out, wanted, window, bar.update)
