@@ -122,7 +122,7 @@ def tree(folder: str) -> list[tuple[str, list[str]]]:
 
 setup(
     name=NAME,
-    version="0.2.0",
+    version="0.3.0",
     description="Segmentation, metric depth and surface normals for every pixel, as a ROS 2 node",
     long_description=Path("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",

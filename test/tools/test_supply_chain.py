@@ -100,7 +100,7 @@ def test_every_pinned_package_stands_in_the_list_of_licences() -> None:
     listed = {row[0]: row[1] for row in rows if len(row) == 4}
     pinned = pins("test")
     assert {name: listed.get(name) for name in pinned} == pinned, "run: make licences"
-    for folder in ("models/nyu13-lite0", "models/nyu13-lite0-onelabel", "recordings/room"):
+    for folder in ("models/nyu13-lite0", "recordings/room"):
         assert any(row[0] == Path(folder).name for row in rows)
     assert "no explicit licence" in text and "CC BY 3.0" in text
 
