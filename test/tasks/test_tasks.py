@@ -79,6 +79,8 @@ def test_topics_are_made_of_maps_by_their_names() -> None:
         "depth": np.array([[0.1, 2.0], [np.nan, 20.0]], np.float32),
         "normals": np.full((2, 2, 3), (0, 0, -1), np.float32),
         "edges": np.eye(2, dtype=np.float32),
+        "depth_confidence": np.full((2, 2), 90, np.uint8),
+        "normals_confidence": np.full((2, 2), 80, np.uint8),
     }
     settings = TopicSettings(np.array(NYU13.palette, np.uint8), 0.5, 10.0)
     made = {
@@ -88,9 +90,11 @@ def test_topics_are_made_of_maps_by_their_names() -> None:
     }
     assert list(made) == [
         "segmentation/image", "segmentation/confidence", "segmentation/overlay",
-        "depth/image", "normals/image", "normals/color", "edges/image",
+        "depth/image", "depth/confidence", "normals/image", "normals/color", "normals/confidence",
+        "edges/image",
     ]  # fmt: skip
     assert made["segmentation/confidence"] is maps["confidence"]
+    assert made["depth/confidence"] is maps["depth_confidence"]
     assert made["segmentation/overlay"][0].tolist() == [[165, 92, 85], [100] * 3]
     np.testing.assert_array_equal(made["depth/image"], [[-np.inf, 2.0], [np.nan, np.inf]])
     np.testing.assert_array_equal(made["normals/color"], NORMALS.draw(maps["normals"]))
