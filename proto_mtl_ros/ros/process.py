@@ -47,9 +47,10 @@ def run(arguments: Sequence[str], stopping: threading.Event | None = None) -> in
         surplus = remove_ros_args(argv)[1:2]
     except Exception as error:
         if type(error).__name__ != "UnknownROSArgsError":  # rclpy exports no name for it
-            remedy = "; set ROS_LOG_DIR to a folder that can be written"
             text = _first_line(error)
-            raise ConfigError(f"ROS: {text}{remedy if 'logging' in text else ''}") from error
+            if "logging" in text:
+                text += "; set ROS_LOG_DIR to a folder that can be written"
+            raise ConfigError(f"ROS arguments: {text}") from error
         surplus = [str(error).strip("[]")]
     try:
         if surplus:
