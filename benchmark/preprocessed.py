@@ -335,12 +335,10 @@ def main(
         if not (pack / split).is_dir():
             continue
         source = Preprocessed(pack, split)
-        rows = None
-        if labels is not None and split == "train":
-            rows = import_mtpsl(labels, source.frame_ids, source.tasks)
         with typer.progressbar(length=len(source), label=f"{split} to {out.name}") as bar:
             write_folder(source, out, split, done=bar.update)
-        if rows is not None:
+        if labels is not None and split == "train":
+            rows = import_mtpsl(labels, source.frame_ids, source.tasks)
             write_manifest(out / "labels.csv", rows)
             typer.echo(f"labels: --manifest {out / 'labels.csv'}")
         for note in source.notes:

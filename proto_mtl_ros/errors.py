@@ -10,10 +10,9 @@ def printable(text: str, kept: str = "") -> str:
 
     A name in a stranger's file may move the cursor, set the window's title, or turn text around.
     """
-    if text.isprintable():
-        return text
-    shown = (c if c.isprintable() or c in kept else c.encode("unicode_escape") for c in text)
-    return "".join(c if isinstance(c, str) else c.decode() for c in shown)
+    return "".join(
+        c if c.isprintable() or c in kept else c.encode("unicode_escape").decode() for c in text
+    )
 
 
 def one_line(value: object, limit: int = 200) -> str:

@@ -184,7 +184,7 @@ def learn(
     numbers = tuple(comma_list.numbers(seeds, "--seeds"))
     run = config or own_robot_config()
     lesson = Lesson(run, init, learn_from, judge, motion, steps, numbers, registered)
-    for line in summary(learn_from_bag(recording, out, lesson, typer.echo)):
+    for line in summary(learn_from_bag(recording, out, lesson, echo)):
         echo(line)
     echo(f"report: {out / f'seed{numbers[-1]}' / 'report.html'}")
 
@@ -242,7 +242,7 @@ def replay(
         _command(context), camera, no_camera,
     )  # fmt: skip
     with progress_bar("starting") as tell:
-        report = run_replay(options, typer.echo, tell)
+        report = run_replay(options, echo, tell)
     echo(f"Report: {report}")
 
 

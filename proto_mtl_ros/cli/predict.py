@@ -13,6 +13,7 @@ import typer
 import proto_mtl_ros
 from proto_mtl_ros.cli import comma_list
 from proto_mtl_ros.cli.engine_options import SHIPPED_MODEL, Model
+from proto_mtl_ros.cli.terminal import echo
 from proto_mtl_ros.errors import ConfigError
 
 
@@ -47,15 +48,15 @@ def command(
     if hfov is not None and camera is not None:
         raise ConfigError("--hfov and --camera exclude each other")
     frames = Frames(source, None if camera is None else read_camera(camera), hfov)
-    window = _window() if show else lambda _: None
+    window = _window() if show else None
     predictor = proto_mtl_ros.load(model)
     with typer.progressbar(length=frames.count, label=f"{source.name} to {out.name}") as bar:
         number, metric = predict(predictor, frames, out, wanted, window, bar.update)
     if frames.damaged:
-        typer.echo(f"note: {len(frames.damaged)} images are left out: {frames.damaged[0]}")
+        echo(f"note: {len(frames.damaged)} images are left out: {frames.damaged[0]}")
     if not metric:
-        typer.echo("note: no camera is known, so depth has no metric scale: --hfov or --camera")
-    typer.echo(f"{out}: {number} images, {', '.join(wanted)}; look at {out / 'contact_sheet.png'}")
+        echo("note: no camera is known, so depth has no metric scale: --hfov or --camera")
+    echo(f"{out}: {number} images, {', '.join(wanted)}; look at {out / 'contact_sheet.png'}")
 
 
 def _window() -> Callable[[np.ndarray], None]:

@@ -30,8 +30,9 @@ from proto_mtl_ros.drawing.contact_sheet import SheetRow, contact_sheet
 from proto_mtl_ros.drawing.maps import overlay
 from proto_mtl_ros.errors import DataError, ProtoMtlError
 from proto_mtl_ros.geometry import Camera
-from proto_mtl_ros.runtime import Prediction, Predictor
+from proto_mtl_ros.runtime import Predictor
 
+_MAPS = ("segmentation", "depth", "normals")
 SAVED = ("ids", "depth", "normals", "overlay")
 _ROWS = 8
 """Of the contact sheet."""
@@ -105,7 +106,7 @@ def predict(
     frames: Frames,
     out: Path,
     save: Collection[str] = SAVED,
-    show: Show = lambda _: None,
+    show: Show | None = None,
     done: Callable[[int], None] = lambda _: None,
 ) -> tuple[int, bool]:
     """Write the maps of all frames below ``out``, a folder for each kind of ``save``, and
@@ -119,12 +120,22 @@ def predict(
     for number, (name, rgb, camera) in enumerate(frames, 1):
         prediction = predictor.predict(rgb, camera)
         metric = metric and prediction.metric
-        _write(prediction, rgb, palette, out, name, save)
-        ids = prediction.get("segmentation")
-        if ids is not None:
-            show(overlay(rgb, ids, palette))
+        maps: dict[str, Any] = {key: prediction.get(key) for key in _MAPS}
+        ids, depth, drawn = maps["segmentation"], maps["depth"], None
+        if ids is not None and (show or "overlay" in save):
+            drawn = overlay(rgb, ids, palette)
+        if drawn is not None and show:
+            show(drawn)
+        files = (
+            ("ids", ".png", ids, write_segmentation),
+            ("depth", ".png" if depth is None else depth_suffix(depth), depth, write_depth),
+            ("normals", ".png", maps["normals"], write_normals),
+            ("overlay", ".jpg", drawn, write_image),
+        )
+        for kind, suffix, map_, write in files:
+            if map_ is not None and kind in save:
+                write(out / kind / f"{name}{suffix}", map_)
         if (number - 1) % step == 0 and len(rows) < _ROWS:
-            maps: Any = {key: prediction.get(key) for key in ("segmentation", "depth", "normals")}
             rows.append(SheetRow(name, rgb, **maps))
         done(1)
     if not number:
@@ -132,22 +143,3 @@ def predict(
     classes = predictor.bundle.manifest.classes
     write_image(out / "contact_sheet.png", contact_sheet(rows, classes, palette))
     return number, metric
-
-
-def _write(
-    prediction: Prediction,
-    rgb: np.ndarray,
-    palette: np.ndarray,
-    out: Path,
-    name: str,
-    save: Collection[str],
-) -> None:
-    ids, depth, normals = (prediction.get(key) for key in ("segmentation", "depth", "normals"))
-    if ids is not None and "ids" in save:
-        write_segmentation(out / "ids" / f"{name}.png", ids)
-    if ids is not None and "overlay" in save:
-        write_image(out / "overlay" / f"{name}.jpg", overlay(rgb, ids, palette))
-    if depth is not None and "depth" in save:
-        write_depth(out / "depth" / f"{name}{depth_suffix(depth)}", depth)
-    if normals is not None and "normals" in save:
-        write_normals(out / "normals" / f"{name}.png", normals)

@@ -25,19 +25,12 @@ _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
 
 class NewFolder:
-    """A folder that is written under a hidden name and gets its own once it is whole.
+    """A folder that is written under a hidden name and gets its own, ``target``, once it is whole.
 
-    What a killed process has left of the same folder is removed.
+    ``path`` is where to write; to be made by who writes. What a killed process has left of the same
+    folder is removed; ``rescue`` is called with it before and may move it.
 
-    Args:
-        target: the folder that is to be.
-        rescue: called with what a killed process has left, before that is removed; may move it.
-
-    Attributes:
-        path: where to write; to be made by who writes. It has the name of ``target``.
-
-    Raises:
-        OSError: the place cannot be written, or another process is writing the same folder.
+    Raises OSError: the place cannot be written, or another process or user is writing the folder.
     """
 
     def __init__(self, target: Path, rescue: Callable[[Path], None] | None = None) -> None:
@@ -96,10 +89,7 @@ def replace_folder(new: Path, target: Path) -> None:
     """Put the folder ``new`` in the place of ``target``, which is then removed.
 
     Both exchange their names in one step where the file system can, so that there is always a
-    whole folder.
-
-    Raises:
-        OSError: as ``Path.rename`` does; ``target`` is then as it was.
+    whole folder. After an OSError ``target`` is as it was.
     """
     if not target.exists():
         new.rename(target)
@@ -117,11 +107,7 @@ def replace_folder(new: Path, target: Path) -> None:
 
 
 def _exchange(first: Path, second: Path) -> bool:
-    """Let two paths exchange what they name; return whether this file system can.
-
-    Raises:
-        OSError: it can, and refuses.
-    """
+    """Let two paths exchange what they name; return whether this file system can."""
     if not hasattr(_LIBC, "renameat2"):
         return False
     names = os.fsencode(first), os.fsencode(second)
@@ -136,14 +122,8 @@ def _exchange(first: Path, second: Path) -> bool:
 class ScratchFolder:
     """A folder for what only this process needs, in $TMPDIR; a context that gives its path.
 
-    Folders of processes that were killed are removed when the next one is made.
-
-    Args:
-        purpose: part of its name, for who looks into $TMPDIR.
-
-    Attributes:
-        path: of the folder.
-        remove: removes the folder; called at the end of the process where nobody does.
+    ``purpose`` is part of its name. ``remove`` is called at the end of the process where nobody
+    does; folders of processes that were killed are removed when the next one is made.
     """
 
     def __init__(self, purpose: str) -> None:
@@ -171,11 +151,7 @@ def _remove_scratch(path: Path, descriptor: int) -> None:
 
 
 def remove_leftovers(folder: Path, pattern: str = ".*") -> None:
-    """Remove what killed processes of this user have left in ``folder``, nothing of live ones.
-
-    Args:
-        pattern: of the names, without their ending ``.part``.
-    """
+    """Remove what killed processes of this user have left in ``folder``, nothing of live ones."""
     for part in folder.glob(pattern + PART):
         with suppress(OSError):  # it has gone meanwhile, belongs to others, or is in use
             descriptor = os.open(part, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)

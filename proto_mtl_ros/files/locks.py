@@ -59,11 +59,8 @@ _used: dict[tuple[int, int], int] = {}
 def sole_use(folder: Path) -> Iterator[None]:
     """Keep other processes from writing into ``folder``, which is made where it is missing.
 
-    One process may use it several times over: a command and the parts that it consists of.
-
-    Raises:
-        FolderInUse: another process uses it.
-        OSError: it cannot be made.
+    One process may use it several times over: a command and the parts that it consists of. Raises
+    FolderInUse where another process uses it, OSError where it cannot be made.
     """
     made = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)

@@ -30,11 +30,7 @@ Refusal = type[ProtoMtlError]
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """Open a regular file for reading: a pipe would wait for ever, a device has no end.
-
-    Raises:
-        OSError: as ``open`` does, and where ``path`` is anything but a regular file.
-    """
+    """Open a regular file for reading, an OSError for others: a pipe would wait for ever."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):

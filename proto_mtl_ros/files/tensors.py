@@ -30,13 +30,8 @@ _MAX_HEADER = 16_000_000
 def read_torch(path: Path, error: Refusal, advice: str) -> Any:
     """Return what ``torch.save`` wrote: tensors on the CPU, numbers, texts, lists, mappings.
 
-    Args:
-        error: class of the error to raise.
-        advice: what it says is to be done.
-
-    Raises:
-        error: the file is missing, holds anything that would have to be run to be made, or
-            tensors of more bytes than there are in it.
+    Raises ``error``, which ends with ``advice``, for a file that is missing, that holds anything
+    that would have to be run to be made, or tensors of more bytes than there are in it.
     """
     try:
         with open_regular(path) as file:

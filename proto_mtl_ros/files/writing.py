@@ -39,10 +39,8 @@ def named(path: Path) -> Iterator[None]:
 def write_bytes(path: Path, content: bytes, mode: int = 0o644) -> None:
     """Write ``content`` beside ``path`` and rename it into place; folders are made.
 
-    A device or a pipe, such as /dev/stdout, is written into.
-
-    Raises:
-        OSError: as ``open`` does, with ``path``; the file is then as it was.
+    A device or a pipe, such as /dev/stdout, is written into. After an OSError, which names
+    ``path``, the file is as it was.
     """
     if path.exists() and not path.is_file():
         with named(path), path.open("wb") as device:

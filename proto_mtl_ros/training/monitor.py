@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -148,7 +147,7 @@ def held_out_figures(tasks: tuple[str, ...], metrics: Mapping[str, Any]) -> list
     for name in tasks:
         figure = named_task(name).metrics[0]
         value = metrics.get(f"held_out/{name}/{figure}")
-        if value is not None and not math.isnan(value):
+        if value is not None:
             found.append(f"{name} {figure} {float(value):.3f}")
     return found
 

@@ -41,16 +41,6 @@ def test_preprocessed_nyuv2(preprocessed: Path) -> None:
         np.testing.assert_allclose(sample.labels["normals"], normals, atol=1e-6)
 
 
-def test_preprocessed_camera_and_axes_can_be_given(preprocessed: Path) -> None:
-    given = {key: 2 * value for key, value in sources.CAMERA.items()}
-    options = {"camera": given, "normal_axes": "x,y,z"}
-    sample = open_source("preprocessed", preprocessed, "val", options=options)[0]
-    assert sample.camera.fx == pytest.approx(60)
-    assert sample.camera.cx == pytest.approx((62 + 0.5) / 2 - 0.5)
-    stored = sources.room()[1] * np.array([1, -1, -1])
-    np.testing.assert_allclose(sample.labels["normals"], stored, atol=1e-6)
-
-
 def test_a_split_that_is_not_there_is_told_as_such(preprocessed: Path) -> None:
     with pytest.raises(NoSplitError, match="has no folder test"):
         open_source("preprocessed", preprocessed, "test")
@@ -93,30 +83,6 @@ def test_folders_that_are_no_pack_are_told(
         np.save(tmp_path / "train" / name / "0.npy", np.zeros((48, 64, 3)))
     with pytest.raises(DataError, match=said):
         open_source("preprocessed", tmp_path, "train", options=options)
-
-
-def test_of_a_pack_what_is_there_is_used(tmp_path: Path) -> None:
-    root = sources.write_preprocessed(tmp_path, "train", 2)
-    for name in ("depth", "normal"):
-        (root / "train" / name).rename(root / name)
-    (root / "train" / "label").rename(root / "train" / "label_19")
-    np.save(root / "train" / "image" / "mean.npy", np.zeros(3))  # no frame: it has no number
-    np.save(root / "train" / "image" / "1.npy", sources.picture(5)[:24])
-    options = {"label": "label_19"}
-    frames = open_source("preprocessed", root, "train", options=options)
-    assert frames.tasks == ("segmentation",)
-    assert len(frames.label_set.classes) == 19
-    assert frames.frame_ids == ["train-0000", "train-0001"]
-    np.testing.assert_array_equal(frames[0].labels["segmentation"], sources.mask(0))
-    with pytest.raises(DataError, match=r"1.npy is 64x24, the first image 64x48"):
-        frames[1]
-    with pytest.raises(DataError, match="no frame 'train-0002'"):
-        frames.has("train-0002")
-    np.save(root / "train" / "image" / "0.npy", sources.picture(5))  # bytes, not 0 to 1
-    np.testing.assert_array_equal(frames[0].rgb, sources.picture(5))
-    (root / "train" / "label_19").rename(root / "train" / "label")
-    frames = open_source("preprocessed", root, "train", options={"layout": "nyuv2"})
-    assert frames.label_set == NYU13 and frames.tasks == ("segmentation",)
 
 
 def test_axes_name_what_they_do() -> None:

@@ -18,8 +18,7 @@ from hypothesis.extra.numpy import arrays
 from typer.testing import CliRunner
 
 from proto_mtl_ros.cli.dataset import app
-from proto_mtl_ros.data.bags.frames import BagFrames
-from proto_mtl_ros.data.bags.masks import read_stamped_masks, stamp_of
+from proto_mtl_ros.data.bags.frames import BagFrames, stamp_of
 from proto_mtl_ros.data.drawn.masks import image_names, read_masks
 from proto_mtl_ros.data.registry import open_source
 from proto_mtl_ros.errors import DataError
@@ -160,14 +159,17 @@ def test_cvat_and_voc(tmp_path: Path) -> None:
 def test_label_studio(tmp_path: Path) -> None:
     alpha = np.zeros((HEIGHT, WIDTH, 4), np.uint8)
     alpha[10:12, 20:24, 3] = 255
-    # runs of one value, each with a length of 16 bits
+    # runs, each with a length of 16 bits
     flat = alpha.reshape(-1)
     head = f"{flat.size:032b}{7:05b}" + f"{15:04b}" * 4
     runs, start = [], 0
     for end in [*(np.flatnonzero(np.diff(flat)) + 1).tolist(), flat.size]:
         while start < end:
             count = min(end - start, 1 << 16)
-            runs.append(f"1{0:02b}{count - 1:016b}{flat[start]:08b}")
+            repeated = count > 2  # others one by one
+            values = flat[start : start + (1 if repeated else count)]
+            text = "".join(f"{value:08b}" for value in values)
+            runs.append(f"{repeated:b}{3 * repeated:02b}{count - 1:016b}{text}")
             start += count
     bits = head + "".join(runs)
     bits += "0" * (-len(bits) % 8)
@@ -273,13 +275,14 @@ def test_masks_of_every_kind_join_a_recording(tmp_path: Path) -> None:
 def test_classes_that_are_named_beside_the_masks_count(tmp_path: Path) -> None:
     labelme(tmp_path / f"{START}.json", ("table", "polygon", square(10, 10, 60, 50)))
     (tmp_path / "classes.txt").write_text("floor\ntable\n")
-    masks, label_set, _ = read_stamped_masks(tmp_path)
-    assert label_set.classes == ("floor", "table")
-    assert masks[START]()[20, 20] == 1
+    found = read_masks(tmp_path)
+    (mask,) = found.masks.values()
+    assert found.label_set.classes == ("floor", "table")
+    assert mask()[20, 20] == 1
     (tmp_path / "classes.txt").write_text("floor\n")
-    masks, _, _ = read_stamped_masks(tmp_path)
+    (mask,) = read_masks(tmp_path).masks.values()
     with pytest.raises(DataError, match="'table', which the list of classes does not name"):
-        masks[START]()
+        mask()
 
 
 @pytest.mark.parametrize(
@@ -394,6 +397,49 @@ def test_a_camera_turned_photos_and_what_cannot_be_used(photos: Path, tmp_path: 
     ):
         with pytest.raises(DataError, match=said):
             imported(*arguments)
+
+
+@pytest.mark.parametrize("degrees", [90, 180])
+def test_masks_as_pixels_are_turned_with_their_photos(
+    degrees: int, photos: Path, tmp_path: Path
+) -> None:
+    image, exif = PIL.Image.open(photos / "a.jpg"), PIL.Image.Exif()
+    exif[0x0112] = {90: 6, 180: 3}[degrees]
+    image.save(photos / "a.jpg", exif=exif)
+    masks = photos / "masks"  # which are not photos
+    masks.mkdir()
+    (masks / "classes.txt").write_text("white\nblack\n")
+    ids = np.ones((HEIGHT // 2, WIDTH // 2), np.uint16)  # drawn at half the size
+    ids[:20, :20] = 0
+    cv2.imwrite(str(masks / "a_mask.png"), ids)
+    cv2.imwrite(str(masks / "b.png"), ids[:, :60])
+    printed = imported(photos, masks, "--out", tmp_path / "out")
+    assert "1 frames cannot be read and are left out" in printed and "another shape" in printed
+    sample = open_source("folder", tmp_path / "out", "train")[0]
+    np.testing.assert_array_equal(sample.labels["segmentation"] == 0, sample.rgb[..., 0] > 128)
+
+
+def test_masks_that_fit_no_photo_or_one_twice_are_told(photos: Path, tmp_path: Path) -> None:
+    masks, shape = tmp_path / "masks", ("white", "polygon", square(0, 0, 39, 39))
+    masks.mkdir()
+    for names, said in (
+        (("z",), "no mask of .* is named as a photo of .*: the first is z.json"),
+        (("a", "a_mask"), "two masks are of the photo a"),
+        ((), "holds no mask|neither classes.txt"),
+    ):
+        for path in masks.iterdir():
+            path.unlink()
+        for name in names:
+            labelme(masks / f"{name}.json", shape)
+        with pytest.raises(DataError, match=said):
+            imported(photos, masks, "--out", tmp_path / "out")
+    labelme(masks / "a.json")
+    (masks / "camera.json").write_text("{}")
+    with pytest.raises(DataError, match="no shape that covers pixels. 1 files such as camera.json"):
+        imported(photos, masks, "--out", tmp_path / "out")
+    with pytest.raises(DataError, match="holds no images"):
+        labelme(masks / "a.json", shape)
+        imported(masks, masks, "--out", tmp_path / "out")
 
 
 def test_names_are_stamps() -> None:

@@ -177,10 +177,10 @@ def test_no_loader_loads_a_pickle(
     monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
     folder = tmp_path / "place"
     folder.mkdir()
-    with pytest.raises(ProtoMtlError) as refused:
-        LOADERS[place](form(marker), folder)
-    line = str(refused.value)
-    assert line and "\n" not in line and len(line) < 1000
+    try:
+        assert LOADERS[place](form(marker), folder) == {}  # an image that is passed over
+    except ProtoMtlError as refused:
+        assert str(refused) and "\n" not in str(refused) and len(str(refused)) < 1000
     assert not marker.exists()
 
 

@@ -52,7 +52,7 @@ class FaultLog:
         """
         assert seen and 0 <= valid <= tried
         lost = None if sent is None else sent - came
-        self._put(name, group, test, tried, tried, valid, lost, seen)
+        self._put(name, group, test, seen, tried=tried, survived=tried, valid=valid, lost=lost)
 
     def outcome(self, test: str, marks: tuple[Any, ...] | None, failure: str | None) -> None:
         """Note how a test has ended; one that ``marks`` (group, name, seen) is itself a try."""
@@ -66,7 +66,7 @@ class FaultLog:
         self._ran.add(file)
         former = self._entries.get(name, {"tried": 0, "survived": 0})
         survived = former["survived"] + (failure is None)
-        self._put(name, group, file, former["tried"] + 1, survived, 0, None, seen)
+        self._put(name, group, file, seen, tried=former["tried"] + 1, survived=survived)
         if failure is not None:
             self._entries[name]["failed"] = f"{test.partition('::')[2]}: {failure}"
 
@@ -82,7 +82,7 @@ class FaultLog:
                 own = [entry for entry in joined.values() if entry["test"] == test]
                 if not own:
                     name = test.partition("::")[2]
-                    self._put(name, FAILED, test, 1, 0, 0, None, failure)
+                    self._put(name, FAILED, test, failure, tried=1, survived=0)
                     own = [self._entries[name]]
                     joined[name] = own[0]
                 for entry in own:
@@ -93,21 +93,7 @@ class FaultLog:
     def __bool__(self) -> bool:
         return bool(self._entries or self._failed)
 
-    def _put(
-        self,
-        name: str,
-        group: str,
-        test: str,
-        tried: int,
-        survived: int,
-        valid: int,
-        lost: int | None,
-        seen: str,
-    ) -> None:
-        entry = {"group": group, "name": name, "tried": tried, "survived": survived}
-        entry |= {"valid": valid, "lost": lost, "seen": seen, "test": test}
-        self._entries[name] = {
-            **self._entries.get(name, {}),
-            **entry,
-            "date": time.strftime("%Y-%m-%d"),
-        }
+    def _put(self, name: str, group: str, test: str, seen: str, **counts: int | None) -> None:
+        entry = {"group": group, "name": name, "seen": seen, "test": test, "valid": 0, "lost": None}
+        former = self._entries.get(name, {})
+        self._entries[name] = {**former, **entry, **counts, "date": time.strftime("%Y-%m-%d")}

@@ -28,7 +28,7 @@ from proto_mtl_ros.data.manifest import read_manifest
 from proto_mtl_ros.data.map_file import read_array, read_depth, read_image, read_segmentation
 from proto_mtl_ros.data.table import read_splits
 from proto_mtl_ros.encodings import decode_compressed, decode_compressed_depth, to_depth, to_rgb
-from proto_mtl_ros.errors import BundleError, ConfigError, ProtoMtlError
+from proto_mtl_ros.errors import BundleError, ConfigError, EngineError, ProtoMtlError
 from proto_mtl_ros.files.tensors import read_safetensors, read_torch
 from proto_mtl_ros.runtime.bundle import Bundle
 from proto_mtl_ros.runtime.engine_cache import EngineCache, EngineKey
@@ -211,8 +211,9 @@ KEY = EngineKey("tiny", "a" * 64, "tensorrt 10.3.0", "Orin", "8.7", "fp16", "1x9
 def _sidecar(content: bytes, folder: Path) -> None:
     cache = EngineCache(folder / "cache")
     cache.store(KEY, b"engine").with_suffix(".json").write_bytes(content)
-    cache.find(KEY)
     cache.why_missing(KEY)
+    if cache.find(KEY) is None:
+        raise EngineError("the engine is not taken: build it again")
 
 
 TARGETS: dict[str, Callable[[bytes, Path], None]] = {

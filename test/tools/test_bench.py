@@ -19,7 +19,7 @@ from proto_mtl_ros.data.bags.bag import Bag
 from proto_mtl_ros.data.bags.stamp_log import StampLog
 from proto_mtl_ros.errors import ConfigError, EngineError, ProtoMtlError
 from proto_mtl_ros.runtime.bundle import Bundle
-from proto_mtl_ros.runtime.machine import machine, processor, usable_cores
+from proto_mtl_ros.runtime.machine import machine
 from recordings import write_recording
 from tools.performance.engine import EngineProcess, EngineSetting
 from tools.performance.node_figures import load_figures
@@ -300,33 +300,3 @@ def test_a_repeated_recording_goes_on_in_time(tmp_path: Path) -> None:
     assert len(stamps) == 12
     gaps = np.diff(stamps) / 1e9
     assert gaps.min() > 0 and gaps.max() < 0.25
-
-
-@pytest.mark.parametrize(
-    ("said", "name"),
-    [
-        ("processor\t: 0\nmodel name\t: Fast CPU\n", "Fast CPU"),
-        ("processor\t: 0\nModel\t\t: Raspberry Pi 5\n", "Raspberry Pi 5"),
-        ("processor\t: 0\nCPU part\t: 0xd42\n", "aarch64"),
-        (None, "aarch64"),
-    ],
-)
-def test_the_processor_has_a_name_on_every_machine(
-    said: str | None, name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def read(path: Path) -> str:
-        if said is None:
-            raise FileNotFoundError(path)
-        return said
-
-    monkeypatch.setattr(Path, "read_text", read)
-    monkeypatch.setattr("platform.processor", lambda: "")
-    monkeypatch.setattr("platform.machine", lambda: "aarch64")
-    assert processor() == name
-
-
-def test_cores_are_counted_where_a_process_cannot_be_bound_to_some(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.delattr(os, "sched_getaffinity")
-    assert usable_cores() == os.cpu_count()

@@ -61,6 +61,10 @@ MUTATION = {
     "killed_percent": 85.0, "seconds": 2400,
     "survivors": [{"where": "tasks.py:10", "mutation": "x | y", "why": "equivalent"}],
 }  # fmt: skip
+BREAKS = [
+    {"what": "a stall is not seen", "noticed": True, "said": "test_a"},
+    {"what": "locks hold nobody off", "noticed": False, "said": "1 passed"},
+]
 UNTRIED = [{"name": "GPU resets", "why": "no GPU here"}]
 
 
@@ -78,7 +82,7 @@ def test_a_page_of_everything(tmp_path: Path) -> None:
         for name in ("x.py", "soak.py::test_x")
     ]
     write(tmp_path, faults_a=newer, faults_b=first, soak=SOAK, fuzz=FUZZ, coverage=COVERAGE,
-          mutation=MUTATION, untried=UNTRIED)  # fmt: skip
+          mutation=MUTATION, breaks=BREAKS, untried=UNTRIED)  # fmt: skip
     docs = tmp_path / "docs"
     docs.mkdir()
     (docs / "soak.png").write_bytes(b"")
@@ -110,6 +114,8 @@ def test_a_page_of_everything(tmp_path: Path) -> None:
         "| bundle loader | atheris | 10.0 | 12345 | a list where an object was due",
         "needs a GPU \\| a driver",
         "| tasks.py:10 | `x \\| y` | equivalent |",
+        "1 of 2 noticed",
+        "| locks hold nobody off | **no** | 1 passed |",
         "GPU resets",
     ):
         assert said in text, said
@@ -144,7 +150,7 @@ def test_what_was_not_measured_is_named_and_not_invented(tmp_path: Path) -> None
     write(tmp_path, faults=[fault("unplugged", "camera")])
     done = CliRunner().invoke(app, ["--results", str(tmp_path), "--docs", str(tmp_path / "docs")])
     assert done.exit_code == 0, done.output
-    assert "not measured yet: soak, fuzz, coverage, mutation, untried" in done.output
+    assert "not measured yet: soak, fuzz, coverage, mutation, breaks, untried" in done.output
     data = json.loads((tmp_path / "docs" / "reliability.json").read_text())
     for part in ("soak", "fuzz", "coverage", "mutation", "mutation_killed_percent", "untried"):
         assert data[part] is None

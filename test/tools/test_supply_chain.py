@@ -114,20 +114,6 @@ def test_what_a_robot_installs_is_free_of_copyleft() -> None:
             assert licences.flag(row[2]) == "", line
 
 
-def test_licences_are_listed_by_a_command() -> None:
-    result = subprocess.run(
-        [sys.executable, "-m", "tools.licences", "--extra", "demo"],
-        capture_output=True,
-        text=True,
-        cwd=REPOSITORY,
-    )
-    assert result.returncode == 0, result.stderr
-    lines = result.stdout.splitlines()
-    assert any(re.match(r"pydantic \d[\d.]+: MIT$", line) for line in lines)
-    assert any(line.startswith("nyu13-lite0: NYU Depth v2") for line in lines)
-    assert not any(line.startswith("torch ") for line in lines)
-
-
 @pytest.mark.parametrize(
     ("text", "flag"),
     [

@@ -13,7 +13,7 @@ from small_training import config_file, settings, train_config
 
 from proto_mtl_ros.errors import ConfigError
 from proto_mtl_ros.training.config import TrainConfig
-from proto_mtl_ros.training.monitor import duration, held_out_figures
+from proto_mtl_ros.training.monitor import duration
 from proto_mtl_ros.training.sources import reported_frames, split_frames
 from proto_mtl_ros.training.trainer import check_division, train, training_store
 from proto_mtl_ros.training.upgrade import upgraded
@@ -160,13 +160,6 @@ def test_a_batch_that_cannot_be_divided_is_refused():
     check_division(config, 3)
     with pytest.raises(ConfigError, match="optimiser.batch: 6 .* multiple of 4"):
         check_division(config, 2)
-
-
-def test_a_task_without_a_held_out_label_is_left_out_of_the_progress():
-    metrics = {"held_out/segmentation/miou": float("nan"), "held_out/depth/abs_err": 0.5}
-    assert held_out_figures(("segmentation", "depth", "normals"), metrics) == [
-        "depth abs_err 0.500"
-    ]
 
 
 def test_a_run_for_some_of_its_tasks_keeps_their_order():

@@ -20,6 +20,7 @@ PARTS = {
     "fuzz": "the fuzzers, see the section's command",
     "coverage": "make coverage",
     "mutation": "make mutation",
+    "breaks": "python -m tools.reliability.measure_breaks",
     "untried": "a list of {{name, why}} by hand",
 }
 """What the page is made of, and how a part that is missing is made."""
@@ -60,7 +61,7 @@ def read_parts(folder: Path, tests: Path = Path()) -> dict[str, Any]:
     if faults:
         found["faults"] = [faults[key] for key in sorted(faults) if _is_there(faults[key], tests)]
     for part, kind in (("soak", dict), ("fuzz", list), ("coverage", dict), ("mutation", dict),
-                       ("untried", list)):  # fmt: skip
+                       ("breaks", list), ("untried", list)):  # fmt: skip
         path = folder / f"{part}.json"
         if path.is_file():
             found[part] = _read(path, kind)
@@ -106,6 +107,7 @@ def reliability(parts: Mapping[str, Any]) -> dict[str, Any]:
         "coverage": coverage,
         "mutation_killed_percent": None if mutation is None else mutation["killed_percent"],
         "mutation": mutation,
+        "breaks": parts.get("breaks"),
         "untried": parts.get("untried"),
         "missing": [part for part in PARTS if part not in parts],
     }

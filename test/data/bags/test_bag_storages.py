@@ -21,7 +21,7 @@ from proto_mtl_ros.data.bags import mcap_storage
 from proto_mtl_ros.data.bags.bag import Bag
 from proto_mtl_ros.data.bags.message_types import typestore
 from proto_mtl_ros.errors import BagError
-from recordings import image_message, write_recording
+from recordings import image_message, write_messages, write_recording
 
 
 def recorded(path: Path, change: Callable[[Path], object]) -> Path:
@@ -214,16 +214,9 @@ def test_a_cut_recording_is_unpacked_up_to_a_limit(
         assert 10 <= len(list(bag.messages())) <= 20
 
 
-def folder_of_one_image(folder: Path) -> Path:
-    with Writer(folder, version=8, storage_plugin=StoragePlugin.MCAP) as writer:
-        topic = writer.add_connection("/image", "sensor_msgs/msg/Image", typestore=typestore())
-        message = image_message(np.zeros((4, 6, 3), np.uint8), "rgb8", stamp=5)
-        writer.write(topic, 5, typestore().serialize_cdr(message, "sensor_msgs/msg/Image"))
-    return folder
-
-
 def test_a_folder_of_which_one_file_was_cut_is_read(tmp_path: Path) -> None:
-    folder = folder_of_one_image(tmp_path / "bag")
+    image = image_message(np.zeros((4, 6, 3), np.uint8), "rgb8", stamp=5)
+    folder = write_messages(tmp_path / "bag", [("/image", 5, image)])
     content = chunked(tmp_path / "long.mcap", images(40)).read_bytes()
     (folder / "bag_1.mcap").write_bytes(content[: len(content) // 2])
     metadata = yaml.safe_load((folder / "metadata.yaml").read_text())
