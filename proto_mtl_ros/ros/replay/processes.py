@@ -37,6 +37,7 @@ from proto_mtl_ros.errors import (
 )
 from proto_mtl_ros.files.installation import shared_file
 from proto_mtl_ros.own_path import module_command
+from proto_mtl_ros.ros.environment import use_writable_log_folder
 from proto_mtl_ros.runtime.orphans import end_with_parent
 
 DDS_PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
@@ -125,6 +126,7 @@ def adopt_environment(domain_id: int | None = None) -> dict[str, str]:
     ROS domain is a free one where none is given.
     """
     own = os.environ
+    use_writable_log_folder()
     own["ROS_DOMAIN_ID"] = str(free_domain_id() if domain_id is None else domain_id)
     if own.get("ROS_DISTRO") == "humble":
         own["ROS_LOCALHOST_ONLY"] = "1"
