@@ -189,11 +189,9 @@ def read_metadata(folder: Path) -> Metadata:
         ) from None
     if packed not in ("", "none") and kind != "zstd":
         raise BagError(f"{path}: the recording is packed as {kind}, which is not read")
-    missing = [file.name for file in files if not file.exists()]
-    if missing:
-        raise BagError(
-            f"{folder} is incomplete: {', '.join(missing)} is missing: copy the whole folder again"
-        )
+    if missing := ", ".join(file.name for file in files if not file.exists()):
+        why = f"{folder} is incomplete: {missing} is missing"
+        raise BagError(f"{why}: copy the whole folder again")
     return Metadata(files, packed if packed != "none" else "", distribution)
 
 

@@ -249,9 +249,7 @@ class _InOrder:
         """Return the message of this image; numbers must ascend."""
         while self._next is not None and self._next[0] < number:
             self._next = next(self._messages, None)
-        if self._next is None or self._next[0] != number:
-            return None
-        return self._next[1]
+        return self._next[1] if self._next and self._next[0] == number else None
 
 
 def _unit_vectors(colours: np.ndarray) -> np.ndarray:

@@ -225,15 +225,11 @@ class Child:
     def stop(self, timeout: float = 10.0) -> None:
         """End it: SIGINT, then SIGTERM, then SIGKILL, each after waiting for its end."""
         self._may_end = self._may_end or self.status is None
-        for number, patience in (
-            (signal.SIGINT, timeout),
-            (signal.SIGTERM, 3.0),
-            (signal.SIGKILL, 3.0),
-        ):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
             if self.status is not None:
                 break
             self._process.send_signal(number)
-            self.wait(patience)
+            self.wait(timeout if number is signal.SIGINT else 3.0)
         self._reader.join(timeout=2)
         self._log.close()
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import yaml
 from ros1_bags import ros1_image, write_ros1
-from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 
 from proto_mtl_ros.data.bags import mcap_storage
 from proto_mtl_ros.data.bags.bag import Bag
@@ -173,15 +173,29 @@ def test_mcap_files_of_every_layout_are_read(layout: str, tmp_path: Path) -> Non
         assert (found[7].decode().data.reshape(40, 60, 3) == pictures[7]).all()
 
 
-def sqlite(path: Path, pictures: list[np.ndarray]) -> Path:
+def sqlite(
+    path: Path, pictures: list[np.ndarray], mode: CompressionMode = CompressionMode.NONE
+) -> Path:
     kind = "sensor_msgs/msg/Image"
-    with Writer(path.parent / "db", version=8, storage_plugin=StoragePlugin.SQLITE3) as writer:
+    writer = Writer(path.parent / "db", version=8, storage_plugin=StoragePlugin.SQLITE3)
+    if mode is not CompressionMode.NONE:
+        writer.set_compression(mode, CompressionFormat.ZSTD)
+    with writer:
         topic = writer.add_connection("/image", kind, typestore=typestore())
         for number, pixels in enumerate(pictures):
             stamp = 1_000_000_000 + number * 100_000_000
             message = image_message(pixels, "rgb8", stamp)
             writer.write(topic, stamp, typestore().serialize_cdr(message, kind))
     return path.parent / "db" / "db.db3"
+
+
+@pytest.mark.parametrize(
+    "mode", [CompressionMode.NONE, CompressionMode.FILE, CompressionMode.MESSAGE]
+)
+def test_sqlite3_storage_is_read(mode: CompressionMode, tmp_path: Path) -> None:
+    with Bag(sqlite(tmp_path / "x", images(2), mode).parent) as bag:
+        found = [message.decode().data.reshape(40, 60, 3) for message in bag.messages()]
+    np.testing.assert_array_equal(found, images(2))
 
 
 @pytest.mark.parametrize("make", [chunked, sqlite])
