@@ -33,6 +33,10 @@ def command(context: typer.Context) -> None:
     stopping = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):  # before the imports, which take a second
         signal.signal(number, lambda *_: stopping.set())
+    from proto_mtl_ros.ros.environment import check_middleware, use_writable_log_folder
+
+    check_middleware()  # before ROS is imported
+    use_writable_log_folder()
     from proto_mtl_ros.ros.process import run
 
     for name in ("DEFAULT_FASTRTPS_PROFILES.xml", "DEFAULT_FASTDDS_PROFILES.xml"):

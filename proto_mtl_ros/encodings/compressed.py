@@ -106,10 +106,7 @@ def _rvl(content: bytes) -> npt.NDArray[np.uint16]:
     if len(content) < _RVL_SIZE.size:
         raise EncodingError("bad_rvl", "depth is too short to say its size")
     width, height = _RVL_SIZE.unpack_from(content)
-    if width < 1 or height < 1:
-        raise EncodingError("zero_size", f"depth is {width}x{height}")
-    if width * height > MAX_PIXELS:
-        raise EncodingError("too_large", f"depth is {width}x{height}")
+    check_size(height, width)
     return decode_rvl(content[_RVL_SIZE.size :], width * height).reshape(height, width)
 
 

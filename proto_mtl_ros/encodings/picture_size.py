@@ -165,10 +165,7 @@ def _webp_size(content: bytes, kind: bytes) -> tuple[int, int]:
 
 def _bmp_size(content: bytes) -> tuple[int, int]:
     header = struct.unpack_from("<I", content, 14)[0]
-    if header == 12:
-        width, height = struct.unpack_from("<HH", content, 18)
-    else:
-        width, height = struct.unpack_from("<ii", content, 18)
+    width, height = struct.unpack_from("<HH" if header == 12 else "<ii", content, 18)
     return abs(height), width
 
 

@@ -64,6 +64,7 @@ def driver_distortion(model: str, D: npt.ArrayLike) -> tuple[str, FloatArray]:
     """Model and coefficients as OpenCV takes them, of what drivers write into camera_info: names
     of other libraries, zeros behind the coefficients, or too few. ValueError where that is unclear.
     """
+    model = model[:64]  # as long as the field may be: a stranger's may have megabytes
     name = re.sub(r"[\s-]+", "_", model.strip().lower())
     given = np.array(D, np.float64).reshape(-1)
     coefficients = np.trim_zeros(given, "b")

@@ -15,7 +15,7 @@ from proto_mtl_ros.errors import ProtoMtlError, one_line
 from proto_mtl_ros.ros import qos
 from proto_mtl_ros.ros.decoding import Decoder, Frame
 from proto_mtl_ros.ros.diagnostic_table import STALE
-from proto_mtl_ros.ros.diagnostics import Diagnostics, status
+from proto_mtl_ros.ros.diagnostics import Diagnostics, named, status
 from proto_mtl_ros.ros.outcomes import Outcomes, recent_rate
 from proto_mtl_ros.ros.parameters import Parameters
 from proto_mtl_ros.ros.results import Results
@@ -69,25 +69,42 @@ class CameraStream:
         image, image_type = f"{self.name}/image", Image
         if self._parameters.image_transport == "compressed":
             # As image_transport does: a remapping of the base topic carries its transports along.
-            image = self._node.resolve_topic_name(image) + "/compressed"
+            base = self._node.resolve_topic_name(image)
+            image = base.removesuffix("/compressed") + "/compressed"
             image_type = CompressedImage
         for message_type, topic, callback in (
             (image_type, image, self._on_image),
             (CameraInfo, f"{self.name}/camera_info", self.decoder.receive),
         ):
             self._mismatches.pop(topic, None)
-            self._subscriptions.append(
-                self._node.create_subscription(
-                    message_type,
-                    topic,
-                    callback,
-                    qos.sensor_input(),
-                    event_callbacks=qos.subscription_events(topic, self._on_incompatible),
-                    qos_overriding_options=qos.overridable(),
-                )
-            )
+            self._listen(message_type, topic, callback, qos.sensor_input(), qos.overridable())
         topics = " and ".join(subscription.topic_name for subscription in self._subscriptions)
         self._node.get_logger().info(f"{self.name}: listening to {topics}")
+
+    def _listen(
+        self, kind: Any, topic: str, callback: Any, profile: Any, options: Any = None
+    ) -> None:
+        events = qos.subscription_events(topic, self._on_incompatible)
+        self._subscriptions.append(
+            self._node.create_subscription(
+                kind,
+                topic,
+                callback,
+                profile,
+                event_callbacks=events,
+                qos_overriding_options=options,
+            )
+        )
+
+    def _hear_latched(self) -> None:
+        """Ask for a camera_info that was published once. Only where it is offered: to ask all
+        drivers would make those warn that do not offer it."""
+        image, info, *latched = self._subscriptions
+        peers = self._node.get_publishers_info_by_topic(info.topic_name)
+        offered = any(peer.qos_profile.durability == qos.TRANSIENT_LOCAL for peer in peers)
+        if offered and not latched:
+            topic = info.topic_name
+            self._listen(CameraInfo, topic, self.decoder.receive, qos.latched())
 
     def unsubscribe(self) -> None:
         """Stop to receive, and forget what is waiting."""
@@ -167,7 +184,7 @@ class CameraStream:
                 values[f"incompatible_qos.{topic}"] = policy
         state = "processing" if self._parameters.enabled else "disabled by ~/enable"
         values["state"] = state = state if active else "not active"
-        name = f"{self._node.get_name()}: {self.name}"
+        name = f"{named(self._node)}: {self.name}"
         return status(name, self.name, values, self.diagnostics.report(), state)
 
     def _look(self) -> None:
@@ -178,12 +195,21 @@ class CameraStream:
         silence = time.monotonic() - (self._arrivals[-1] if self._arrivals else self._born)
         if silence > timeout:
             topic = self._subscriptions[0].topic_name
+            wanted = (
+                "CompressedImage" if self._subscriptions[0].msg_type is CompressedImage else "Image"
+            )
+            types = {p.topic_type for p in self._node.get_publishers_info_by_topic(topic)}
             number = self._node.count_publishers(topic)
             text = f"no image for {silence:.0f} s; publishers of {topic}: {number}"
+            others = sorted(types - {f"sensor_msgs/msg/{wanted}"})
+            if others:
+                text += f", of type {', '.join(others)} and not sensor_msgs/msg/{wanted}"
             level = STALE if silence > _STALE_AFTER * timeout else None
             self.diagnostics.see("no_image", text, level)
         elif self.decoder.finding is not None:
             self.diagnostics.see(*self.decoder.finding)
+        if not self.decoder.informed:
+            self._hear_latched()
         late = self.outcomes.lateness(self._received)
         if late is not None:
             self.diagnostics.see(*late)
@@ -224,6 +250,8 @@ class StreamCheck:
             text = f"images were {self._encoding} and are {encoding} now"
             found.append(("encoding_changed", text))
         self._encoding = encoding
+        if not message.header.frame_id:
+            found.append(("frame_id_empty", "images have an empty frame_id"))
         if stamp == 0:
             return [*found, ("stamp_zero", "an image has the stamp 0")]
         if self._last is not None and stamp < self._last:

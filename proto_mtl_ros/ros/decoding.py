@@ -156,6 +156,11 @@ class Decoder:
             return self._fitted.finding
         return ("camera_info_missing", _CANONICAL) if self._received is None else None
 
+    @property
+    def informed(self) -> bool:
+        """Whether a camera_info has come."""
+        return self._received is not None
+
     def reset(self) -> None:
         with self._lock:
             self._clear()

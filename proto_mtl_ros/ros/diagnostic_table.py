@@ -128,6 +128,11 @@ INFO: tuple[Diagnostic, ...] = (
         for what, of in (("resolution", "size"), ("encoding", "encoding"))
     ),
     Diagnostic(
+        "frame_id_empty",
+        "images have no frame_id, so no transform is found for the results",
+        "let the driver set header.frame_id, to the camera's optical frame",
+    ),
+    Diagnostic(
         "stamp_zero",
         "images have the stamp 0, so no transform is found for the results",
         "let the driver set header.stamp",

@@ -16,7 +16,7 @@ from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
-from proto_mtl_ros.errors import one_line
+from proto_mtl_ros.errors import one_line, printable
 from proto_mtl_ros.ros.diagnostic_table import ERROR, OK, row_of
 
 HOLD = 5.0  # seconds that a diagnostic is given after it was last seen
@@ -109,6 +109,12 @@ class Diagnostics:
             self._states.clear()
 
 
+def named(node: Any) -> str:
+    """What the node's statuses begin with: two robots' are told apart by their namespaces."""
+    root = node.get_namespace() == "/"
+    return str(node.get_name() if root else node.get_fully_qualified_name())
+
+
 def status(
     name: str, hardware: str, values: Mapping[str, str], findings: list[Finding], good: str
 ) -> DiagnosticStatus:
@@ -117,6 +123,6 @@ def status(
         name=name,
         hardware_id=hardware,
         level=max((level for level, _ in findings), default=OK),
-        message="; ".join(text for _, text in sorted(findings, reverse=True)) or good,
-        values=[KeyValue(key=key, value=value) for key, value in values.items()],
+        message=printable("; ".join(text for _, text in sorted(findings, reverse=True)) or good),
+        values=[KeyValue(key=one_line(k), value=one_line(v, 1000)) for k, v in values.items()],
     )

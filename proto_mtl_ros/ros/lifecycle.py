@@ -10,7 +10,7 @@ from typing import Any
 
 from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 
-from proto_mtl_ros.errors import ProtoMtlError
+from proto_mtl_ros.errors import ProtoMtlError, one_line
 
 Transition = Callable[[Any, LifecycleState], TransitionCallbackReturn]
 
@@ -27,7 +27,7 @@ def guarded(on_exception: TransitionCallbackReturn) -> Callable[[Transition], Tr
                 return callback(node, state)
             except Exception as error:
                 kind = "" if isinstance(error, ProtoMtlError) else f"{type(error).__name__}: "
-                node.get_logger().error(f"{name} failed: {kind}{error}")
+                node.get_logger().error(f"{name} failed: {kind}{one_line(error, 1000)}")
                 node.get_logger().debug(traceback.format_exc())
             return on_exception
 

@@ -21,7 +21,7 @@ from proto_mtl_ros.errors import ConfigError, EngineError
 from proto_mtl_ros.ros import parameters, qos, read_only
 from proto_mtl_ros.ros.camera_stream import CameraStream
 from proto_mtl_ros.ros.diagnostic_table import ERROR
-from proto_mtl_ros.ros.diagnostics import Diagnostics, Finding, status
+from proto_mtl_ros.ros.diagnostics import Diagnostics, Finding, named, status
 from proto_mtl_ros.ros.engine_host import TICK, EngineHost
 from proto_mtl_ros.ros.lifecycle import answer_impossible_transitions, guarded
 from proto_mtl_ros.ros.model_loading import Loading
@@ -270,7 +270,8 @@ class PerceptionNode(LifecycleNode):
     # Diagnostics and time
 
     def _on_jump_back(self) -> None:
-        self.get_logger().warning("time jumped back: the state of the cameras is reset")
+        text = "time jumped back: the state of the cameras is reset"
+        self.get_logger().warning(text, throttle_duration_sec=10.0)
         for stream in self._streams:
             stream.reset("clock_jump")
 
@@ -300,4 +301,4 @@ class PerceptionNode(LifecycleNode):
             self._node_diagnostics.see("name_clash", text)
         findings += self._node_diagnostics.report()
         device = values.get("device", "none")
-        return status(f"{self.get_name()}: engine", device, values, findings, state)
+        return status(f"{named(self)}: engine", device, values, findings, state)

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Sequence
 
@@ -15,7 +16,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import remove_ros_args
 
-from proto_mtl_ros.errors import ConfigError, ProtoMtlError
+from proto_mtl_ros.errors import ConfigError, ProtoMtlError, one_line
 from proto_mtl_ros.ros.engine_host import running_workers
 from proto_mtl_ros.ros.heap import keep_image_memory
 from proto_mtl_ros.ros.model_loading import THREAD as LOADER
@@ -23,6 +24,7 @@ from proto_mtl_ros.ros.node import PerceptionNode
 from proto_mtl_ros.ros.systemd import notify
 
 _NAME = "proto_mtl"
+_REPEATED = 10.0  # seconds after which a failure that goes on, as of a bad /clock, is told again
 
 _PROFILES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
 _LEAST_SHARED_MIB = 256
@@ -45,7 +47,10 @@ def run(arguments: Sequence[str], stopping: threading.Event | None = None) -> in
         surplus = remove_ros_args(argv)[1:2]
     except Exception as error:
         if type(error).__name__ != "UnknownROSArgsError":  # rclpy exports no name for it
-            raise ConfigError(f"ROS arguments: {_first_line(error)}") from error
+            text = _first_line(error)
+            if "logging" in text:
+                text += "; set ROS_LOG_DIR to a folder that can be written"
+            raise ConfigError(f"ROS arguments: {text}") from error
         surplus = [str(error).strip("[]")]
     try:
         if surplus:
@@ -73,7 +78,7 @@ def shared_memory_problem(folder: str = "/dev/shm") -> str:
     if size >= _LEAST_SHARED_MIB:
         return ""
     return (
-        f"{folder} has {size} MiB, too little for images in shared memory, which then get lost: "
+        f"{folder} has {size} MiB, images in shared memory need {_LEAST_SHARED_MIB} and get lost: "
         "start the container with --shm-size=1g or --ipc=host"
     )
 
@@ -96,10 +101,10 @@ def _spin(stopping: threading.Event) -> int:
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     wake = node.create_guard_condition(lambda: None)
-    status = 0
+    status, said, said_at = 0, "", 0.0
 
     def spin() -> None:
-        nonlocal status
+        nonlocal status, said, said_at
         while not stopping.is_set() and rclpy.ok():
             try:
                 executor.spin_once()
@@ -107,8 +112,12 @@ def _spin(stopping: threading.Event) -> int:
                 if not rclpy.ok():
                     status = 1
                     break
-                node.get_logger().error(f"a callback failed: {type(error).__name__}: {error}")
-                node.get_logger().debug(traceback.format_exc())
+                text = f"a callback failed: {type(error).__name__}: {one_line(error)}"
+                now = time.monotonic()
+                if text != said or now - said_at > _REPEATED:
+                    said, said_at = text, now
+                    node.get_logger().error(text)
+                    node.get_logger().debug(traceback.format_exc())
         stopping.set()
 
     # The executor blocks inside the middleware; the main thread stays free for signals.

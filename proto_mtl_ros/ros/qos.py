@@ -6,13 +6,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy, qos_policy_name_from_kind
+from rclpy.qos import (
+    DurabilityPolicy,
+    QoSPolicyKind,
+    QoSProfile,
+    ReliabilityPolicy,
+    qos_policy_name_from_kind,
+)
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
 try:  # Iron and later
     from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
 except ImportError:  # Humble
     from rclpy.qos_event import PublisherEventCallbacks, SubscriptionEventCallbacks
+
+TRANSIENT_LOCAL = DurabilityPolicy.TRANSIENT_LOCAL
 
 # New profiles each time: rclpy writes the overrides into the one it is given.
 
@@ -31,12 +39,13 @@ def output(depth: int = 5) -> QoSProfile:
 def latched() -> QoSProfile:
     """Late subscribers get it, too."""
     profile = output(depth=1)
-    profile.durability = DurabilityPolicy.TRANSIENT_LOCAL
+    profile.durability = TRANSIENT_LOCAL
     return profile
 
 
 def overridable() -> QoSOverridingOptions:
-    return QoSOverridingOptions.with_default_policies()
+    names = ("HISTORY", "DEPTH", "RELIABILITY", "DURABILITY")
+    return QoSOverridingOptions([QoSPolicyKind[name] for name in names])
 
 
 Report = Callable[[str, str], None]

@@ -18,8 +18,7 @@ from hypothesis.extra.numpy import arrays
 from typer.testing import CliRunner
 
 from proto_mtl_ros.cli.dataset import app
-from proto_mtl_ros.data.bags.frames import BagFrames
-from proto_mtl_ros.data.bags.masks import read_stamped_masks, stamp_of
+from proto_mtl_ros.data.bags.frames import BagFrames, stamp_of
 from proto_mtl_ros.data.drawn.masks import image_names, read_masks
 from proto_mtl_ros.data.registry import open_source
 from proto_mtl_ros.errors import DataError
@@ -276,13 +275,14 @@ def test_masks_of_every_kind_join_a_recording(tmp_path: Path) -> None:
 def test_classes_that_are_named_beside_the_masks_count(tmp_path: Path) -> None:
     labelme(tmp_path / f"{START}.json", ("table", "polygon", square(10, 10, 60, 50)))
     (tmp_path / "classes.txt").write_text("floor\ntable\n")
-    masks, label_set, _ = read_stamped_masks(tmp_path)
-    assert label_set.classes == ("floor", "table")
-    assert masks[START]()[20, 20] == 1
+    found = read_masks(tmp_path)
+    (mask,) = found.masks.values()
+    assert found.label_set.classes == ("floor", "table")
+    assert mask()[20, 20] == 1
     (tmp_path / "classes.txt").write_text("floor\n")
-    masks, _, _ = read_stamped_masks(tmp_path)
+    (mask,) = read_masks(tmp_path).masks.values()
     with pytest.raises(DataError, match="'table', which the list of classes does not name"):
-        masks[START]()
+        mask()
 
 
 @pytest.mark.parametrize(

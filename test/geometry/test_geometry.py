@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proto_mtl_ros.geometry import Camera, canonical_factor, depth_to_points
+from proto_mtl_ros.geometry import Camera, canonical_factor, depth_to_points, distortion
 
 TANGENTIAL = (0.1, 0.02, 1e-3, 2e-3, 0, 0, 0, 0)
 LENSES = {
@@ -55,6 +55,22 @@ def test_rays_lead_back_to_their_pixels(lens):
     u, v = np.meshgrid(np.arange(64), np.arange(48))
     assert camera.rays().shape == (48, 64, 3) and camera.rays().dtype == np.float32
     np.testing.assert_allclose(camera.project(camera.rays()), np.stack([u, v], -1), atol=1e-3)
+
+
+def test_the_ray_table_of_a_4k_camera_is_exact_and_costs_few_rays(monkeypatch):
+    computed, exact = [], distortion.undistort_rays
+
+    def counted(xy, *lens):
+        computed.append(len(xy))
+        return exact(xy, *lens)
+
+    monkeypatch.setattr(distortion, "undistort_rays", counted)
+    K = [[2700.0, 0, 1920], [0, 2700, 1080], [0, 0, 1]]
+    camera = Camera(K, 3840, 2160, [-0.28, 0.07, 2e-4, 2e-5, 0], None, "plumb_bob")
+    u, v = np.meshgrid(np.arange(3840), np.arange(2160))
+    seen = camera.project(camera.rays()[::7, ::7])
+    np.testing.assert_allclose(seen, np.stack([u, v], -1)[::7, ::7], atol=0.01)
+    assert sum(computed) < 300_000 < 3840 * 2160 / 20
 
 
 @pytest.mark.parametrize("lens", LENSES)

@@ -20,6 +20,7 @@ NOW = 1_700_000_000 * SECOND
 
 def stamped(nanoseconds: int) -> Image:
     message = Image(encoding="rgb8")
+    message.header.frame_id = "optical"
     message.header.stamp.sec, message.header.stamp.nanosec = divmod(nanoseconds, SECOND)
     return message
 
@@ -35,6 +36,9 @@ def test_stamps_that_mislead_are_told() -> None:
     assert causes(SECOND, clock=0) == []  # simulated time that has not begun
     (odd,) = StreamCheck().odd(stamped(NOW - 3 * 86400 * SECOND), NOW)
     assert odd == ("stamp_past", "stamps are 3 days behind this node's clock")
+    nowhere = stamped(NOW)
+    nowhere.header.frame_id = ""
+    assert [cause for cause, _ in StreamCheck().odd(nowhere, NOW)] == ["frame_id_empty"]
 
 
 def admitted(rate: float, times: list[float]) -> list[float]:

@@ -84,10 +84,10 @@ def test_lifecycle_with_a_stalled_engine(robot: FaultyRobot, record_fault: Calla
 def test_a_dead_engine_is_given_up_and_reload_brings_it_back(
     robot: FaultyRobot, record_fault: Callable
 ) -> None:
-    (masks,) = robot.begin("segmentation/image", engine_timeout=0.5, load_timeout=0.5)
+    (masks,) = robot.begin("segmentation/image", engine_timeout=0.5, load_timeout=6.0)
     robot.set_fault("hang")
     robot.publish("left/image", image(picture()))
-    wait_for(lambda: "given up after 3 new engines" in robot.engine().message, "giving up")
+    wait_for(lambda: "given up after 3 new engines" in robot.engine().message, "giving up", 90)
     said = robot.engine().message
     assert robot.engine().level == ERROR and "call ~/reload_model" in said
     assert robot.client.state() == "active"

@@ -17,15 +17,30 @@ pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 
 from builtin_interfaces.msg import Time
 from rclpy.serialization import deserialize_message, serialize_message
-from sensor_msgs.msg import CameraInfo, Image, PointCloud2
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from std_msgs.msg import Header
 
+from proto_mtl_ros.encodings import EncodingError, encode_compressed
 from proto_mtl_ros.geometry import Camera, depth_to_points
 from proto_mtl_ros.ros import decoding, messages
 
 
 def header(sec: int = 7) -> Header:
     return Header(frame_id="camera_optical", stamp=Time(sec=sec, nanosec=5))
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_an_image_of_too_many_pixels_is_refused_before_it_is_decoded(compressed: bool) -> None:
+    rgb = np.zeros((40, 50, 3), np.uint8)
+    message = Image(height=40, width=50, step=150, encoding="rgb8")
+    message.data = array.array("B", rgb.tobytes())
+    if compressed:
+        message = CompressedImage(format="png")
+        message.data = array.array("B", encode_compressed(rgb, "png").tobytes())
+    assert decoding.read_image(message, 2000).shape == (40, 50, 3)
+    with pytest.raises(EncodingError, match="above 1999 pixels") as caught:
+        decoding.read_image(message, 1999)
+    assert caught.value.cause == "too_large"
 
 
 def test_an_rgb_image_is_not_copied() -> None:

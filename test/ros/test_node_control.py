@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 
 import numpy as np
+import psutil
 import pytest
 
 pytest.importorskip("rclpy", reason="ROS 2 is not installed")
@@ -23,7 +24,7 @@ from robot import (
     with_info,
 )
 from ros_harness import wait_for
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CameraInfo, Image
 from std_srvs.srv import SetBool, Trigger
 from tiny_bundle import write_tiny_bundle
 
@@ -271,6 +272,8 @@ def test_cleaning_up_during_a_reload_answers_it(robot: Robot) -> None:
     assert client.set_parameters(model=str(endless))[0].successful
     answer = client.send(Trigger, "reload_model", Trigger.Request())
     wait_for(lambda: client.values("engine")["loading"] == "true", "the reload")
+    second = client.call(Trigger, "reload_model", Trigger.Request())
+    assert not second.success and "another reload is going on" in second.message
     assert client.change_state("deactivate") and client.change_state("cleanup")
     wait_for(answer.done, "an answer", 10.0)
     assert not answer.result().success
@@ -279,3 +282,34 @@ def test_cleaning_up_during_a_reload_answers_it(robot: Robot) -> None:
     assert client.set_parameters(model=str(robot.models["other"]))[0].successful
     assert client.call(Trigger, "reload_model", Trigger.Request()).success
     assert client.values("engine")["model"] == "other"
+
+
+def test_a_reload_that_takes_too_long_is_ended_with_the_reason(robot: Robot) -> None:
+    (masks,) = robot.begin("segmentation/image", load_timeout=8.0)
+    client = robot.client
+    endless = write_tiny_bundle(robot.models["tiny"].parent, "for_ever", delay_loops=10**9)
+    assert client.set_parameters(model=str(endless))[0].successful
+    answer = client.call(Trigger, "reload_model", Trigger.Request(), timeout=30.0)
+    assert not answer.success and "took more than 8 s" in answer.message
+    one_result(robot, image(picture()), masks)
+    # neither a process nor a thread goes on with it
+    tree = psutil.Process(robot.process.process.pid)
+    wait_for(lambda: not tree.children(), "the end of the process that tried it")
+    assert client.set_parameters(model=str(robot.models["other"]))[0].successful
+    answer = client.call(Trigger, "reload_model", Trigger.Request(), timeout=30.0)
+    assert answer.success, answer.message
+
+
+def test_a_latched_camera_info_is_received(robot: Robot) -> None:
+    from rclpy.qos import DurabilityPolicy, QoSProfile
+
+    client = robot.client
+    latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    publisher = client.node.create_publisher(CameraInfo, "/left/camera_info", latched)
+    try:
+        publisher.publish(camera_info())
+        (masks,) = robot.begin("segmentation/image")
+        robot.flow(good, masks)
+        wait_for(lambda: client.values("left")["camera_info"] == "calibrated", "the camera_info")
+    finally:
+        client.run(lambda: client.node.destroy_publisher(publisher))

@@ -99,6 +99,7 @@ def main() -> None:
     infos = camera.create_publisher(CameraInfo, "/camera/camera_info", 10)
     rgb = np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8)
     image = Image(height=48, width=64, encoding="rgb8", step=192, data=rgb.tobytes())
+    image.header.frame_id = "optical"
     k = [150.0, 0.0, 31.5, 0.0, 150.0, 23.5, 0.0, 0.0, 1.0]
     p = [150.0, 0.0, 31.5, 0.0, 0.0, 150.0, 23.5, 0.0, 0.0, 0.0, 1.0, 0.0]
     info = CameraInfo(height=48, width=64, distortion_model="plumb_bob", d=[0.0] * 5, k=k, p=p)

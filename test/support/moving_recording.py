@@ -9,9 +9,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from proto_mtl_ros.data.bags.message_types import typestore
-from proto_mtl_ros.data.bags.writer import BagWriter
-from recordings import COLOUR_FRAME, START, image_message, info_message, jpeg_message
+from recordings import (
+    COLOUR_FRAME,
+    START,
+    image_message,
+    info_message,
+    jpeg_message,
+    write_messages,
+)
 
 WIDTH, HEIGHT, FRAMES, STEP = 160, 120, 30, 8
 """The camera moves by ``STEP`` pixels a frame: a twentieth of the width."""
@@ -38,21 +43,16 @@ def depth_of(frame: int) -> np.ndarray:
 
 
 def moving(path: Path, depth_frame: str = COLOUR_FRAME, blurred: tuple[int, ...] = ()) -> Path:
-    with BagWriter(path) as writer:
-        topics = {
-            "/color/image/compressed": "sensor_msgs/msg/CompressedImage",
-            "/color/camera_info": "sensor_msgs/msg/CameraInfo",
-            "/depth/image": "sensor_msgs/msg/Image",
-        }
-        for name, kind in topics.items():
-            writer.add_topic(name, kind)
-        for frame in range(FRAMES):
-            stamp = START + frame * 100_000_000
-            rgb = world()[:, frame * STEP : frame * STEP + WIDTH]
-            if frame in blurred:
-                rgb = cv2.GaussianBlur(rgb, (0, 0), 4)
-            depth = image_message(depth_of(frame), "16UC1", stamp, depth_frame)
-            messages = (jpeg_message(rgb, stamp), info_message(WIDTH, HEIGHT, 120.0, stamp), depth)
-            for (name, kind), message in zip(topics.items(), messages, strict=True):
-                writer.write(name, stamp, bytes(typestore().serialize_cdr(message, kind)))
-    return path
+    messages = []
+    for frame in range(FRAMES):
+        stamp = START + frame * 100_000_000
+        rgb = world()[:, frame * STEP : frame * STEP + WIDTH]
+        if frame in blurred:
+            rgb = cv2.GaussianBlur(rgb, (0, 0), 4)
+        depth = image_message(depth_of(frame), "16UC1", stamp, depth_frame)
+        messages += [
+            ("/color/image/compressed", stamp, jpeg_message(rgb, stamp)),
+            ("/color/camera_info", stamp, info_message(WIDTH, HEIGHT, 120.0, stamp)),
+            ("/depth/image", stamp, depth),
+        ]
+    return write_messages(path, messages)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import mcap.writer
 import numpy as np
 import zstandard
 
@@ -118,6 +119,19 @@ def write_messages(path: Path, messages: Iterable[tuple[str, int, Any]]) -> Path
         for topic, time, message in messages:
             writer.add_topic(topic, message.__msgtype__)
             writer.write(topic, time, message)
+    return path
+
+
+def write_mcap(path: Path, messages: Iterable[tuple[str, str, str, str, bytes]]) -> Path:
+    """Write (topic, type, its definition, how it is serialised, message), without a folder."""
+    languages = {"cdr": "ros2msg", "ros1": "ros1msg", "json": "jsonschema"}
+    with path.open("wb") as sink:
+        writer = mcap.writer.Writer(sink)
+        writer.start()
+        for topic, kind, text, coded, data in messages:
+            schema = writer.register_schema(kind, languages[coded], text.encode()) if kind else 0
+            writer.add_message(writer.register_channel(topic, coded, schema), 5, data, 5)
+        writer.finish()
     return path
 
 

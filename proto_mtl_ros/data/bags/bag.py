@@ -7,7 +7,7 @@ Every fault of a recording becomes a :class:`~proto_mtl_ros.errors.BagError` of 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +34,7 @@ from proto_mtl_ros.data.bags.storage import (
 from proto_mtl_ros.errors import NO_ROOM, BagError, one_line
 from proto_mtl_ros.files import ScratchFolder
 
-_STORAGES: dict[str, type[McapStorage] | type[SqliteStorage] | type[Ros1Storage]] = {
+_STORAGES: dict[str, Callable[[Path], Storage]] = {
     ".mcap": McapStorage,
     ".db3": SqliteStorage,
     ".bag": Ros1Storage,
@@ -180,9 +180,8 @@ class Bag:
         return path
 
     def _check_facts(self) -> None:
-        for text in (
-            text for channel in self._channels() for text in (channel.topic, channel.type)
-        ):
+        texts = [text for one in self._channels() for text in (one.topic, one.type)]
+        for text in texts:
             if not isinstance(text, str) or not text.isprintable() or len(text) > 1000:
                 raise ValueError(f"a topic is called {text!r}")
         numbers = [time for storage in self._storages for time in storage.span]

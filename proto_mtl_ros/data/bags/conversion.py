@@ -122,9 +122,8 @@ def blocks_of(text: str) -> list[tuple[str, float]]:
     """Return the splits that a text such as ``train 0.7, test 0.3`` names; raises ConfigError."""
     found = []
     for part in text.split(","):
-        words = part.split()
         try:
-            name, share = words
+            name, share = part.split()
             found.append((name, float(share)))
         except ValueError:
             raise ConfigError(

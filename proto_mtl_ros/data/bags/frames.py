@@ -1,23 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
 """The frames of a recording as a data set: colour, depth of nearly the same stamp, its normals.
 
-A depth camera labels every frame by itself. Masks may lie beside the recording; see ``masks``.
+A depth camera labels every frame by itself. Masks, as ``read_masks`` reads them, may lie beside the
+recording, named by the stamps of their images.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
 from proto_mtl_ros.data.bags.bag import is_bag
 from proto_mtl_ros.data.bags.calibration import Calibration
-from proto_mtl_ros.data.bags.masks import Mask, read_stamped_masks
 from proto_mtl_ros.data.bags.recorded_frames import RecordedFrames, match_one_to_one
 from proto_mtl_ros.data.bags.recording import BagRecording
 from proto_mtl_ros.data.camera_file import camera_for, camera_of, read_camera
+from proto_mtl_ros.data.drawn.masks import image_names, read_masks
 from proto_mtl_ros.data.registry import data_set
 from proto_mtl_ros.data.sample import DataSet, Sample, of_image_size
 from proto_mtl_ros.errors import DataError
@@ -40,8 +41,8 @@ class BagFrames(DataSet):
     it.
 
     A frame has a depth label where a depth image lies within ``tolerance`` of it, then normals too
-    (who may use depth may use its normals), and segmentation where ``masks`` (see
-    ``read_stamped_masks``) has a mask. Depth is cleaned of what a sensor makes up, and believed
+    (who may use depth may use its normals), and segmentation where ``masks``
+    (see ``stamp_of``) has a mask. Depth is cleaned of what a sensor makes up, and believed
     from ``near`` to ``far``; where its pixels are not known to be the image's, it is kept away from
     edges alone.
 
@@ -90,7 +91,7 @@ class BagFrames(DataSet):
         self._with_depth = {
             stamp for stamp in stamps if self.frames.has_partner(stamp, self._depth_topic or "")
         }
-        self._masks: dict[int, Mask] = {}
+        self._masks: dict[int, Callable[[], np.ndarray]] = {}
         notes: tuple[str, ...] = ()
         if masks is not None:
             self._masks, self.label_set, notes = _masks_of(Path(masks), stamps, tolerance)
@@ -156,13 +157,27 @@ class BagFrames(DataSet):
 
 def _masks_of(
     where: Path, stamps: Sequence[int], tolerance: float
-) -> tuple[dict[int, Mask], LabelSet, tuple[str, ...]]:
-    """Return stamp -> mask, of the frames that are near enough to one, and the classes."""
-    found, label_set, notes = read_stamped_masks(where)
+) -> tuple[dict[int, Callable[[], np.ndarray]], LabelSet, tuple[str, ...]]:
+    """Return stamp -> mask, of the frames that are near enough to one, the classes, and notes."""
+    read = read_masks(where)
+    found = {stamp_of(name): mask for name, mask in read.masks.items()}
     pairs = match_one_to_one(stamps, found, round(tolerance * 1e9))
     if not pairs:
         raise DataError(
             f"none of the {len(found)} masks of {where} is named by the stamp of an image "
             f"(the first image has {stamps[0] if stamps else '?'})"
         )
-    return {stamp: found[named] for stamp, named in pairs.items()}, label_set, notes
+    masks = {stamp: found[named] for stamp, named in pairs.items()}
+    return masks, read.label_set, read.notes
+
+
+def stamp_of(name: str) -> int:
+    """Return the stamp in nanoseconds that a mask is named by: in nanoseconds
+    (``1700000000100000000.png``) or in seconds (``1700000000.100000000.png``), else DataError.
+    """
+    for stem in (PurePosixPath(name).name, *image_names(name)):
+        seconds, dot, fraction = PurePosixPath(stem).name.partition(".")
+        digits = seconds.isdecimal() and seconds.isascii() and len(seconds) < 20
+        if digits and (not dot or (fraction.isdecimal() and fraction.isascii())):
+            return int(f"{seconds}{fraction.ljust(9, '0')[:9]}") if dot else int(seconds)
+    raise DataError(f"{name} is not named by a stamp in nanoseconds or in seconds")

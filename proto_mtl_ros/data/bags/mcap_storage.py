@@ -28,6 +28,7 @@ from proto_mtl_ros.data.bags.storage import (
     MAX_CHUNK,
     MAX_OPEN,
     Channel,
+    Storage,
     Stored,
     cut_note,
     most_unpacked,
@@ -59,19 +60,16 @@ class _Piece:
     is_run: bool = False
 
 
-class McapStorage:
-    """An .mcap file; see ``Storage``. ValueError or OSError where it is damaged or asks for more
-    memory than recordings do; BagError where it is cut off before its first whole message.
-    """
+class McapStorage(Storage):
+    """An .mcap file; BagError where it is cut off before its first whole message."""
 
     def __init__(self, path: Path) -> None:
-        self._file = open_regular(path)
+        self._opened = self._file = open_regular(path)
         self._schemas: dict[int, Schema] = {}
         self._known: dict[int, Channel] = {}
         self._nameless = False  # a channel came before its schema
         self._pieces: list[_Piece] = []
         self._span: tuple[int, int] | None = None
-        self.notes: list[str] = []
         try:
             self._size = self._file.seek(0, 2)
             self._file.seek(0)
@@ -85,13 +83,10 @@ class McapStorage:
             self.channels = list(self._known.values())
             self.span = self._span or (0, 0)
             if cut:
-                self.notes.append(cut_note(path, self.channels, self.span))
+                self.notes = (cut_note(path, self.channels, self.span),)
         except BaseException:
             self.close()
             raise
-
-    def close(self) -> None:
-        self._file.close()
 
     def messages(
         self, topics: Collection[str] | None, start: int | None, stop: int | None

@@ -11,25 +11,28 @@ from pathlib import Path
 from rosbags.rosbag1 import Reader
 from rosbags.rosbag1.reader import Chunk, Header, RecordType
 
-from proto_mtl_ros.data.bags.storage import MAX_CHUNK, Channel, Stored, most_unpacked, unpack
+from proto_mtl_ros.data.bags.storage import (
+    MAX_CHUNK,
+    Channel,
+    Storage,
+    Stored,
+    most_unpacked,
+    unpack,
+)
 from proto_mtl_ros.files import open_regular
 
 
-class Ros1Storage:
-    """A .bag file; see ``Storage``. Raises what the reader raises, and ValueError."""
+class Ros1Storage(Storage):
+    """A .bag file."""
 
     def __init__(self, path: Path) -> None:
-        self._reader = _BoundedReader(path)
+        self._opened = self._reader = _BoundedReader(path)
         self._reader.open()
         self._connections = self._reader.connections
         self.channels = [Channel(c.topic, c.msgtype, "ros1", c.msgdef.data, c.msgcount)
                          for c in self._connections]  # fmt: skip
-        has_messages = bool(self._reader.message_count)
-        self.span = (self._reader.start_time, self._reader.end_time) if has_messages else (0, 0)
-        self.notes: list[str] = []
-
-    def close(self) -> None:
-        self._reader.close()
+        if self._reader.message_count:
+            self.span = self._reader.start_time, self._reader.end_time
 
     def messages(
         self, topics: Collection[str] | None, start: int | None, stop: int | None

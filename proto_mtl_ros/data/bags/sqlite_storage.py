@@ -11,46 +11,40 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from proto_mtl_ros.data.bags.storage import Channel, Stored, cut_note
+from proto_mtl_ros.data.bags.storage import Channel, Storage, Stored, cut_note
 from proto_mtl_ros.files import open_regular
 
 _MAGIC = b"SQLite format 3\0"
 _TABLES = ("schema", "metadata", "topics", "message_definitions", "messages")
 
 
-class SqliteStorage:
-    """A .db3 file; see ``Storage``. ValueError, sqlite3.Error or OSError where it is damaged, no
-    database, or more than plain tables; BagError where it is cut off before its first whole
-    message.
+class SqliteStorage(Storage):
+    """A .db3 file. ValueError where it has more than plain tables; BagError where it is cut off
+    before its first whole message.
     """
 
     def __init__(self, path: Path) -> None:
         if set("?#%") & set(path.name):
             raise ValueError(f"its file is called {path.name}: rename it")
         self._cut = _is_cut(path)
-        self.notes: list[str] = []
         # nobody else writes it
         uri = f"file:{urllib.parse.quote(str(path.resolve()))}?mode=ro&immutable=1"
-        self._database = sqlite3.connect(uri, uri=True, check_same_thread=False)
+        self._opened = self._database = sqlite3.connect(uri, uri=True, check_same_thread=False)
         try:
             self._check_tables()
             self._channels = self._read_channels()
             self.span = self._count()
             self.channels = list(self._channels.values())
             if self._cut:
-                self.notes.append(cut_note(path, self.channels, self.span))
+                self.notes = (cut_note(path, self.channels, self.span),)
             log = path.with_name(f"{path.name}-wal")
             if log.exists() and log.stat().st_size:
                 how = f'`sqlite3 {path.name} "PRAGMA wal_checkpoint"` puts them into it'
-                self.notes.append(
-                    f"{log.name} may hold further messages, which are not read: {how}"
-                )
+                more = f"{log.name} may hold further messages, which are not read: {how}"
+                self.notes = (*self.notes, more)
         except BaseException:
             self.close()
             raise
-
-    def close(self) -> None:
-        self._database.close()
 
     def messages(
         self, topics: Collection[str] | None, start: int | None, stop: int | None

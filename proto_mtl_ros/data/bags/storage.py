@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import bz2
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import lz4.frame
 import yaml
@@ -63,21 +64,25 @@ class Stored(NamedTuple):
     data: Any
 
 
-class Storage(Protocol):
+class Storage(ABC):
     """A file of a recording: ``span`` is when the first message was recorded and 1 ns after the
-    last, (0, 0) without any; ``notes`` say what is missing of it, one line each.
+    last, (0, 0) without any; ``notes`` say what is missing of it, one line each. ValueError,
+    OSError or what its reader raises where it is damaged, or asks for more than recordings do.
     """
 
     channels: list[Channel]
-    span: tuple[int, int]
-    notes: list[str]
+    span: tuple[int, int] = (0, 0)
+    notes: tuple[str, ...] = ()
+    _opened: Any
 
+    @abstractmethod
     def messages(
         self, topics: Collection[str] | None, start: int | None, stop: int | None
     ) -> Iterator[Stored]:
         """Yield the messages of some topics, None for all, by time, from start to before stop."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        self._opened.close()
 
 
 def cut_note(path: Path, channels: Iterable[Channel], span: tuple[int, int]) -> str:
@@ -184,11 +189,9 @@ def read_metadata(folder: Path) -> Metadata:
         ) from None
     if packed not in ("", "none") and kind != "zstd":
         raise BagError(f"{path}: the recording is packed as {kind}, which is not read")
-    missing = [file.name for file in files if not file.exists()]
-    if missing:
-        raise BagError(
-            f"{folder} is incomplete: {', '.join(missing)} is missing: copy the whole folder again"
-        )
+    if missing := ", ".join(file.name for file in files if not file.exists()):
+        why = f"{folder} is incomplete: {missing} is missing"
+        raise BagError(f"{why}: copy the whole folder again")
     return Metadata(files, packed if packed != "none" else "", distribution)
 
 

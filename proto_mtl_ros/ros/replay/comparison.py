@@ -8,7 +8,7 @@ them; and of every image without a result, what became of it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -157,13 +157,11 @@ class ResultReader:
                 return
             shift += self._period
 
-    def _frames(self) -> Iterable[RecordedFrame]:
+    def _frames(self) -> Iterator[RecordedFrame]:
         if isinstance(self._recording, BagRecording) and self._calibration is not None:
             frames = RecordedFrames(self._recording, self._calibration)
-            return frames.starting_at(self._first)
-        return self._frames_of_sequence()
-
-    def _frames_of_sequence(self) -> Iterator[RecordedFrame]:
+            yield from frames.starting_at(self._first)
+            return
         for message in self._recording.messages():
             if message.topic == self._recording.topics.image.name:
                 with suppress(BagError):  # the node has counted it
@@ -217,21 +215,12 @@ class ResultReader:
     def figures(self) -> dict[str, Any]:
         """Return all figures, ready for JSON; frames are told by their time in the run."""
         calibration = self._calibration
-        return {
-            "live_and_offline": self._live_figures(),
-            "confidence_by_s": self._confidence,
-            "depth": self._depth.figures() if self._depth.scales else None,
-            "registration": "" if calibration is None else calibration.registration,
-            "notes": [*self._recording.notes, *(calibration.notes if calibration else ())],
-        }
-
-    def _live_figures(self) -> dict[str, Any]:
         frames = max((one.frames for one in self._maps.values()), default=0)
         missing = {
             stamp: RESULT_LOST if outcome == PROCESSED else outcome
             for stamp, outcome in sorted(self._outcomes.items())
         }
-        return {
+        live = {
             "sent": self._sent,
             "compared": frames,
             "equal": frames - len(self._different),
@@ -239,6 +228,13 @@ class ResultReader:
             "different_at_s": [self._seconds(stamp) for stamp in self._different],
             "without_result": dict(Counter(missing.values())),
             "without_result_at_s": [[self._seconds(at), cause] for at, cause in missing.items()],
+        }
+        return {
+            "live_and_offline": live,
+            "confidence_by_s": self._confidence,
+            "depth": self._depth.figures() if self._depth.scales else None,
+            "registration": "" if calibration is None else calibration.registration,
+            "notes": [*self._recording.notes, *(calibration.notes if calibration else ())],
         }
 
 
@@ -253,9 +249,7 @@ class _InOrder:
         """Return the message of this image; numbers must ascend."""
         while self._next is not None and self._next[0] < number:
             self._next = next(self._messages, None)
-        if self._next is None or self._next[0] != number:
-            return None
-        return self._next[1]
+        return self._next[1] if self._next and self._next[0] == number else None
 
 
 def _unit_vectors(colours: np.ndarray) -> np.ndarray:

@@ -217,13 +217,14 @@ def main(argv: list[str] | None = None) -> int:
         with open_recording(given.recording, given.fps, *topics, camera=camera) as recording:
             player = Player(node, recording, given.rate, given.clock)
             player.wait_for_subscriber(given.wait)
-
-            def tell(count: int) -> None:
-                say_json(played=count)
-
             try:
                 with pausable(node, player):
-                    player.play(given.seconds, tell, given.start, given.loops)
+                    player.play(
+                        given.seconds,
+                        lambda count: say_json(played=count),
+                        given.start,
+                        given.loops,
+                    )
             finally:
                 if given.log is not None:
                     player.log.write(given.log)

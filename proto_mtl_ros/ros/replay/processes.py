@@ -37,6 +37,7 @@ from proto_mtl_ros.errors import (
 )
 from proto_mtl_ros.files.installation import shared_file
 from proto_mtl_ros.own_path import module_command
+from proto_mtl_ros.ros.environment import use_writable_log_folder
 from proto_mtl_ros.runtime.orphans import end_with_parent
 
 DDS_PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
@@ -125,6 +126,7 @@ def adopt_environment(domain_id: int | None = None) -> dict[str, str]:
     ROS domain is a free one where none is given.
     """
     own = os.environ
+    use_writable_log_folder()
     own["ROS_DOMAIN_ID"] = str(free_domain_id() if domain_id is None else domain_id)
     if own.get("ROS_DISTRO") == "humble":
         own["ROS_LOCALHOST_ONLY"] = "1"
@@ -223,15 +225,11 @@ class Child:
     def stop(self, timeout: float = 10.0) -> None:
         """End it: SIGINT, then SIGTERM, then SIGKILL, each after waiting for its end."""
         self._may_end = self._may_end or self.status is None
-        for number, patience in (
-            (signal.SIGINT, timeout),
-            (signal.SIGTERM, 3.0),
-            (signal.SIGKILL, 3.0),
-        ):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
             if self.status is not None:
                 break
             self._process.send_signal(number)
-            self.wait(patience)
+            self.wait(timeout if number is signal.SIGINT else 3.0)
         self._reader.join(timeout=2)
         self._log.close()
 

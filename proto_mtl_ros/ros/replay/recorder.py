@@ -54,19 +54,14 @@ class Recorder:
         self._error: BagError | None = None
         self._thread = threading.Thread(target=self._write)
         for name, kind in topics.items():
-            self._subscribe(name, kind)
+            received, qos = message_class(kind), QoSProfile(depth=_HISTORY)
+            if kind == LABEL_INFO:
+                qos.durability = DurabilityPolicy.TRANSIENT_LOCAL
+            writer.add_topic(name, kind, latched=kind == LABEL_INFO)
+            fields = typestore().get_msgdef(kind).fields
+            self._has_header[name] = bool(fields) and fields[0][0] == "header"
+            node.create_subscription(received, name, partial(self._receive, name), qos, raw=True)
         self._thread.start()
-
-    def _subscribe(self, name: str, kind: str) -> None:
-        received = message_class(kind)
-        latched = kind == LABEL_INFO
-        qos = QoSProfile(depth=_HISTORY)
-        if latched:
-            qos.durability = DurabilityPolicy.TRANSIENT_LOCAL
-        self._writer.add_topic(name, kind, latched)
-        fields = typestore().get_msgdef(kind).fields
-        self._has_header[name] = bool(fields) and fields[0][0] == "header"
-        self._node.create_subscription(received, name, partial(self._receive, name), qos, raw=True)
 
     def _receive(self, name: str, data: bytes) -> None:
         now = time.monotonic_ns()

@@ -9,7 +9,7 @@ from unittest.mock import Mock
 
 import numpy as np
 import pytest
-from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
+from rosbags.rosbag2 import Writer
 
 from proto_mtl_ros.data.bags.bag import Bag
 from proto_mtl_ros.data.bags.message_types import decode, typestore
@@ -47,23 +47,6 @@ def test_a_writer_that_fails_leaves_the_older_recording(tmp_path: Path) -> None:
     with Bag(path) as bag:
         assert {t.name: t.count for t in bag.topics}[COLOUR] == 2
     assert [p.name for p in tmp_path.iterdir()] == ["results"]
-
-
-@pytest.mark.parametrize("mode", [None, CompressionMode.FILE, CompressionMode.MESSAGE])
-def test_sqlite3_storage_is_read(mode: CompressionMode | None, tmp_path: Path) -> None:
-    kind = "sensor_msgs/msg/Image"
-    message = image_message(np.zeros((4, 6, 3), np.uint8), "rgb8", stamp=5)
-    path = tmp_path / "old"
-    writer = Writer(path, version=8, storage_plugin=StoragePlugin.SQLITE3)
-    if mode is not None:
-        writer.set_compression(mode, CompressionFormat.ZSTD)
-    with writer:
-        topic = writer.add_connection("/image", kind, typestore=typestore())
-        writer.write(topic, 5, typestore().serialize_cdr(message, kind))
-    with Bag(path) as bag:
-        first = next(bag.messages(["/image"]))
-    assert first.stamp == 5
-    assert first.decode().width == 6
 
 
 @pytest.mark.parametrize("place", ["file/results", "x" * 250, "/proc/results"])

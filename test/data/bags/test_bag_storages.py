@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 import yaml
 from ros1_bags import ros1_image, write_ros1
-from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 
 from proto_mtl_ros.data.bags import mcap_storage
 from proto_mtl_ros.data.bags.bag import Bag
 from proto_mtl_ros.data.bags.message_types import typestore
 from proto_mtl_ros.errors import BagError
-from recordings import image_message, write_recording
+from recordings import image_message, write_messages, write_recording
 
 
 def recorded(path: Path, change: Callable[[Path], object]) -> Path:
@@ -173,15 +173,29 @@ def test_mcap_files_of_every_layout_are_read(layout: str, tmp_path: Path) -> Non
         assert (found[7].decode().data.reshape(40, 60, 3) == pictures[7]).all()
 
 
-def sqlite(path: Path, pictures: list[np.ndarray]) -> Path:
+def sqlite(
+    path: Path, pictures: list[np.ndarray], mode: CompressionMode = CompressionMode.NONE
+) -> Path:
     kind = "sensor_msgs/msg/Image"
-    with Writer(path.parent / "db", version=8, storage_plugin=StoragePlugin.SQLITE3) as writer:
+    writer = Writer(path.parent / "db", version=8, storage_plugin=StoragePlugin.SQLITE3)
+    if mode is not CompressionMode.NONE:
+        writer.set_compression(mode, CompressionFormat.ZSTD)
+    with writer:
         topic = writer.add_connection("/image", kind, typestore=typestore())
         for number, pixels in enumerate(pictures):
             stamp = 1_000_000_000 + number * 100_000_000
             message = image_message(pixels, "rgb8", stamp)
             writer.write(topic, stamp, typestore().serialize_cdr(message, kind))
     return path.parent / "db" / "db.db3"
+
+
+@pytest.mark.parametrize(
+    "mode", [CompressionMode.NONE, CompressionMode.FILE, CompressionMode.MESSAGE]
+)
+def test_sqlite3_storage_is_read(mode: CompressionMode, tmp_path: Path) -> None:
+    with Bag(sqlite(tmp_path / "x", images(2), mode).parent) as bag:
+        found = [message.decode().data.reshape(40, 60, 3) for message in bag.messages()]
+    np.testing.assert_array_equal(found, images(2))
 
 
 @pytest.mark.parametrize("make", [chunked, sqlite])
@@ -214,16 +228,9 @@ def test_a_cut_recording_is_unpacked_up_to_a_limit(
         assert 10 <= len(list(bag.messages())) <= 20
 
 
-def folder_of_one_image(folder: Path) -> Path:
-    with Writer(folder, version=8, storage_plugin=StoragePlugin.MCAP) as writer:
-        topic = writer.add_connection("/image", "sensor_msgs/msg/Image", typestore=typestore())
-        message = image_message(np.zeros((4, 6, 3), np.uint8), "rgb8", stamp=5)
-        writer.write(topic, 5, typestore().serialize_cdr(message, "sensor_msgs/msg/Image"))
-    return folder
-
-
 def test_a_folder_of_which_one_file_was_cut_is_read(tmp_path: Path) -> None:
-    folder = folder_of_one_image(tmp_path / "bag")
+    image = image_message(np.zeros((4, 6, 3), np.uint8), "rgb8", stamp=5)
+    folder = write_messages(tmp_path / "bag", [("/image", 5, image)])
     content = chunked(tmp_path / "long.mcap", images(40)).read_bytes()
     (folder / "bag_1.mcap").write_bytes(content[: len(content) // 2])
     metadata = yaml.safe_load((folder / "metadata.yaml").read_text())

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,16 @@ from proto_mtl_ros.data.bags.summary import BagSummary, TopicSummary, summarise
 from proto_mtl_ros.data.bags.topics import choose_topics
 from proto_mtl_ros.data.bags.writer import BagWriter
 from proto_mtl_ros.errors import BagError, DataError
-from recordings import START, image_message, info_message, write_messages, write_recording
+from recordings import (
+    START,
+    image_message,
+    info_message,
+    jpeg_message,
+    write_messages,
+    write_recording,
+)
 
 IMAGE, INFO = "sensor_msgs/msg/Image", "sensor_msgs/msg/CameraInfo"
-COMPRESSED = "sensor_msgs/msg/CompressedImage"
 MS = 1_000_000
 
 
@@ -89,10 +96,8 @@ def test_what_is_odd_is_noted(tmp_path: Path) -> None:
 
 
 def compressed(form: str, data: bytes) -> Any:
-    types = typestore().types
-    header = image_message(np.zeros((1, 1, 3), np.uint8), "rgb8", START).header
-    content = np.frombuffer(data, np.uint8)
-    return types[COMPRESSED](header=header, format=form, data=content)
+    message = jpeg_message(np.zeros((1, 1, 3), np.uint8), START, "camera")
+    return replace(message, format=form, data=np.frombuffer(data, np.uint8))
 
 
 def test_compressed_topics_and_those_of_no_use(tmp_path: Path) -> None:

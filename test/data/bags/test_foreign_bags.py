@@ -6,7 +6,6 @@ from __future__ import annotations
 from fractions import Fraction
 from pathlib import Path
 
-import mcap.writer
 import numpy as np
 import pytest
 import zstandard
@@ -23,31 +22,24 @@ from proto_mtl_ros.data.bags.recording import BagRecording
 from proto_mtl_ros.data.bags.summary import summarise
 from proto_mtl_ros.data.bags.topics import choose_topics
 from proto_mtl_ros.errors import BagError
-from recordings import START, write_messages, write_recording
+from recordings import START, write_mcap, write_messages, write_recording
 
+FOREIGN = ("/foreign", "foxglove.CompressedImage", "{}", "json", b"{}")
 PIXELS = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
 
 
 def test_types_are_decoded_as_the_recording_defines_them(tmp_path: Path) -> None:
     """A type that this package does not know, and one that it knows with other fields."""
-    path = tmp_path / "x.mcap"
     other = "string what\nuint8[] bytes\n" + "=" * 80 + "\nMSG: std_msgs/Unused\nuint8 a\n"
-    with path.open("wb") as sink:
-        writer = mcap.writer.Writer(sink)
-        writer.start("ros2")
-        for topic, kind, text, data in (
-            ("/thing", "my_msgs/msg/Thing", "uint8 value\nuint8 MOST=7\n", b"\0\1\0\0\5"),
-            ("/known", "std_msgs/msg/String", other, b"\0\1\0\0\3\0\0\0ab\0\0\1\0\0\0\7"),
-            ("/broken", "std_msgs/msg/String", "(", b"\0\1\0\0\3\0\0\0ab\0"),
-            ("/foreign", "foxglove.CompressedImage", "{}", b"{}"),
-            ("/nothing", "", "", b"\0\1\0\0"),
-        ):
-            encoding = "jsonschema" if topic == "/foreign" else "ros2msg"
-            schema = writer.register_schema(kind, encoding, text.encode()) if kind else 0
-            coded = "json" if topic == "/foreign" else "cdr"
-            writer.add_message(writer.register_channel(topic, coded, schema), 5, data, 5)
-        writer.finish()
-    with Bag(path) as bag:
+    string = "std_msgs/msg/String"
+    messages = [
+        ("/thing", "my_msgs/msg/Thing", "uint8 value\nuint8 MOST=7\n", "cdr", b"\0\1\0\0\5"),
+        ("/known", string, other, "cdr", b"\0\1\0\0\3\0\0\0ab\0\0\1\0\0\0\7"),
+        ("/broken", string, "(", "cdr", b"\0\1\0\0\3\0\0\0ab\0"),
+        FOREIGN,
+        ("/nothing", "", "", "cdr", b"\0\1\0\0"),
+    ]
+    with Bag(write_mcap(tmp_path / "x.mcap", messages)) as bag:
         found = {message.topic: message.decode() for message in bag.messages()}
         assert [note.split(" is passed over")[0] for note in bag.notes] == [
             "/foreign (foxglove.CompressedImage, json)", "/nothing (no type, cdr)",
@@ -68,18 +60,15 @@ def test_a_ros1_bag_is_read_as_if_it_were_of_ros2(kind: str, tmp_path: Path) -> 
         ros1_header(), 40, 60, "plumb_bob", np.zeros(5), k, k, np.arange(12.0), 0, 0, roi
     )
     path = tmp_path / kind
+    messages = [("/image", ros1_image(PIXELS)), ("/camera_info", info)]
     if kind == "old.bag":
-        write_ros1(path, [("/image", ros1_image(PIXELS)), ("/camera_info", info)])
+        write_ros1(path, messages)
     else:  # as `mcap convert` makes it of one
-        with path.open("wb") as sink:
-            writer = mcap.writer.Writer(sink)
-            writer.start("ros1")
-            for topic, message in (("/image", ros1_image(PIXELS)), ("/camera_info", info)):
-                name = message.__msgtype__
-                schema = writer.register_schema(name.replace("/msg/", "/"), "ros1msg", b"")
-                channel = writer.register_channel(topic, "ros1", schema)
-                writer.add_message(channel, 9, bytes(OLD.serialize_ros1(message, name)), 9)
-            writer.finish()
+        types = [message.__msgtype__ for _, message in messages]
+        write_mcap(path, [
+            (topic, name.replace("/msg/", "/"), "", "ros1", bytes(OLD.serialize_ros1(one, name)))
+            for (topic, one), name in zip(messages, types)
+        ])  # fmt: skip
     with Bag(path) as bag:
         image, camera = (next(bag.messages([name])) for name in ("/image", "/camera_info"))
         assert {topic.name: topic.type for topic in bag.topics} == {
@@ -142,13 +131,8 @@ def test_of_a_ros1_bag_its_own_definitions_serve(tmp_path: Path) -> None:
 
 
 def test_json_alone_is_named_and_not_called_empty(tmp_path: Path) -> None:
-    with (tmp_path / "x.mcap").open("wb") as sink:
-        writer = mcap.writer.Writer(sink)
-        writer.start()
-        schema = writer.register_schema("foxglove.CompressedImage", "jsonschema", b"{}")
-        writer.add_message(writer.register_channel("/image", "json", schema), 5, b"{}", 5)
-        writer.finish()
-    with Bag(tmp_path / "x.mcap") as bag, pytest.raises(BagError, match="only CDR and ROS 1"):
+    path = write_mcap(tmp_path / "x.mcap", [FOREIGN])
+    with Bag(path) as bag, pytest.raises(BagError, match="only CDR and ROS 1"):
         choose_topics(bag)
 
 

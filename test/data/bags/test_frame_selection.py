@@ -93,12 +93,9 @@ def test_splits_are_stretches_of_time(stamps: list[int]) -> None:
             assert stamp in found["test"]
 
 
-def test_of_no_frames_every_split_is_empty() -> None:
+def test_no_frames_are_divided_and_parts_that_are_not_the_whole_are_refused() -> None:
     blocks = [("train", 0.5), ("skip", 0.25), ("val", 0.25)]
     assert time_blocks([], blocks) == {"train": [], "val": []}
-
-
-def test_parts_that_are_not_the_whole_are_refused() -> None:
     for blocks in ([], [("train", 0.5)], [("train", 1.2), ("test", -0.2)]):
         with pytest.raises(ValueError, match="add up to 1"):
             time_blocks([1, 2], blocks)

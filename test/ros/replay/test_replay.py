@@ -19,8 +19,14 @@ import proto_mtl_ros
 from proto_mtl_ros.data.bags.bag import Bag
 from proto_mtl_ros.data.bags.recording_kinds import open_recording
 from proto_mtl_ros.data.bags.stamp_log import StampLog
-from proto_mtl_ros.data.bags.writer import BagWriter
-from recordings import COLOUR_FRAME, START, image_message, picture, write_recording
+from recordings import (
+    COLOUR_FRAME,
+    START,
+    image_message,
+    picture,
+    write_messages,
+    write_recording,
+)
 
 pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 
@@ -150,12 +156,9 @@ def compared(
 @pytest.mark.slow
 def test_images_that_are_left_out_are_named_with_their_cause(model: Path, tmp_path: Path) -> None:
     bag = tmp_path / "bag"  # on the topic that the node listens to by itself
-    with BagWriter(bag) as writer:
-        writer.add_topic("/camera/image", "sensor_msgs/msg/Image")
-        for number in range(FRAMES):
-            stamp = START + number * 10**8
-            message = image_message(picture(number), "rgb8", stamp)
-            writer.write("/camera/image", stamp, message)
+    stamps = [START + number * 10**8 for number in range(FRAMES)]
+    images = [image_message(picture(n), "rgb8", stamp) for n, stamp in enumerate(stamps)]
+    write_messages(bag, zip(["/camera/image"] * FRAMES, stamps, images))
     limit = ("--param", "max_rate:=[5.0]")
     figures, _ = run("bag", "replay", bag, "--model", model, *limit, out=tmp_path)
     live = figures["live_and_offline"]
