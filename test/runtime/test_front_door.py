@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -125,9 +126,11 @@ def test_a_network_of_the_first_release_is_refused_by_torch_in_one_line(tmp_path
     pytest.importorskip("torch", reason="torch is not installed")
     stored = json.loads((SUPPORT / "first_release" / "model.json").read_text())
     stored["architecture"] = {"tasks": stored["tasks"], "classes": stored["classes"], "slots": 4}
+    weights = b"its own"
+    stored["files"]["weights.safetensors"] = hashlib.sha256(weights).hexdigest()
     shutil.copytree(SUPPORT / "first_release", tmp_path / "old")
     (tmp_path / "old" / "model.json").write_text(json.dumps(stored))
-    (tmp_path / "old" / "weights.safetensors").write_bytes(b"its own")
+    (tmp_path / "old" / "weights.safetensors").write_bytes(weights)
     with pytest.raises(
         EngineError, match="before 0.3.*onnxruntime, openvino or tensorrt"
     ) as caught:

@@ -32,6 +32,6 @@ def test_profile_says_where_the_time_of_a_step_goes(tmp_path):
     for name in ("forward", "losses"):
         inside = [value for part, value in parts.items() if part.startswith(f"{name}: ")]
         assert inside and sum(inside) <= parts[name]
-    assert {"losses: tke", "losses: tc", "forward: KRT"} <= set(parts)
+    assert {"losses: answers", "forward: decoders"} <= set(parts)
     assert f"{whole:9.1f} ms" in done.stdout
     assert not (tmp_path / "last.ckpt").exists()  # nothing was trained

@@ -118,7 +118,7 @@ def kept_in_float(model: Any) -> list[str]:
     found = set(convolutions[:FLOAT_LAYERS])  # nodes come in the order in which they are computed
     for task in FLOAT_BRANCHES:
         if task in behind:
-            others = (nodes for name, nodes in behind.items() if name != task)
+            others = (nodes for name, nodes in behind.items() if not name.startswith(task))
             found |= behind[task].difference(*others)
     for output in outputs:
         found |= flow.decoding(output)
