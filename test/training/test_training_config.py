@@ -176,4 +176,5 @@ def test_a_run_for_some_of_its_tasks_keeps_their_order():
 )
 def test_configurations_that_ship_are_right(path):
     config = TrainConfig.read(path)
-    assert path.stem.removeprefix("nyu13_") in config.name.replace("-", "_").replace("nyu13_", "")
+    stem = path.stem.removesuffix("_finish").removeprefix("nyu13_")
+    assert stem in config.name.replace("-", "_").replace("nyu13_", "")
