@@ -170,9 +170,10 @@ def _renamed(record: Mapping[str, Any]) -> dict[str, Any]:
     model = dict(record.get("model", {}))
     if "slots" in model:
         model["retrieval"] = {"none": "self_attention"}.get(model["retrieval"], model["retrieval"])
-        options = {k: model.pop(k, v) for k, v in (("blocks", 1), ("heads", 4))}
         model["options"] = {"slots": model.pop("slots")}
-        model["options"] |= {k: v for k, v in options.items() if v != {"blocks": 1, "heads": 4}[k]}
+        for name, usual in (("blocks", 1), ("heads", 4)):
+            if (value := model.pop(name, usual)) != usual:
+                model["options"][name] = value
     if model.pop("class_chain", False):
         model["retrieval"] = "class_chain"
     if model.pop("attention", "softmax") == "linear":

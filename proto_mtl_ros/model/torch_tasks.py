@@ -47,6 +47,10 @@ class TorchTask:
         """Return the raw prediction from what the head's last layer gives."""
         return raw
 
+    def valid(self, label: Tensor) -> Tensor:
+        """Return bool [B, H, W]: where a label batch is one."""
+        raise NotImplementedError
+
     def loss(self, raw: Tensor, label: Tensor) -> Tensor:
         """Return the loss of each frame over its labelled pixels, [B]."""
         raise NotImplementedError
@@ -135,11 +139,14 @@ class CategoricalTask(TorchTask):
     """Logits; a map is a posterior. The confidence is the largest softmax after the temperature,
     taken before enlarging, at a sixteenth of the exponentials."""
 
+    def valid(self, label: Tensor) -> Tensor:
+        return label < self.task.channels
+
     def loss(self, raw: Tensor, label: Tensor) -> Tensor:
         target = label.long()
         logits = _at_label_size(raw, target)
         values = F.cross_entropy(logits, target, ignore_index=IGNORE_INDEX, reduction="none")
-        return _masked_mean(values, target != IGNORE_INDEX)
+        return masked_mean(values, target != IGNORE_INDEX)
 
     def coarse(self, raw: Tensor, temperature: float) -> dict[str, Tensor]:
         sure = torch.softmax(raw / temperature, dim=1).amax(1, keepdim=True)
@@ -154,7 +161,7 @@ class CategoricalTask(TorchTask):
         return raw.softmax(1)
 
     def _dense(self, label: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        valid = label < self.task.channels
+        valid = self.valid(label)
         ids = torch.where(valid, label, 0).long()
         return F.one_hot(ids, self.task.channels).permute(0, 3, 1, 2).to(dtype), valid
 
@@ -178,16 +185,19 @@ class ScalarTask(TorchTask):
     def activate(self, raw: Tensor) -> Tensor:
         return raw.clamp(-4.0, 5.0).exp()
 
+    def valid(self, label: Tensor) -> Tensor:
+        return torch.isfinite(label) & (label > 0)
+
     def loss(self, raw: Tensor, label: Tensor) -> Tensor:
-        valid = torch.isfinite(label) & (label > 0)
+        valid = self.valid(label)
         target = torch.where(valid, label, label.new_ones(()))
-        return _masked_mean((_at_label_size(raw, label).squeeze(1) - target).abs(), valid)
+        return masked_mean((_at_label_size(raw, label).squeeze(1) - target).abs(), valid)
 
     def map(self, raw: Tensor) -> Tensor:
         return torch.special.ndtr((raw - _MEAN_DEPTH_M) / _DEPTH_SPREAD_M)
 
     def _dense(self, label: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        valid = torch.isfinite(label) & (label > 0)
+        valid = self.valid(label)
         return self.map(torch.where(valid, label, 1).to(dtype))[:, None], valid
 
     def disagreement(self, raw: Tensor, teacher: Tensor) -> Tensor:
@@ -208,11 +218,15 @@ class UnitVectorTask(TorchTask):
         # a wall that faces the camera: a zero vector has no direction to learn from
         bias.data[2] = -0.5
 
+    def valid(self, label: Tensor) -> Tensor:
+        # a comparison with NaN is false, so NaN is invalid as well
+        return label.square().sum(-1) > 0.25
+
     def loss(self, raw: Tensor, label: Tensor) -> Tensor:
         target = label.permute(0, 3, 1, 2)
-        valid = target.square().sum(1) > 0.25
+        valid = self.valid(label)
         cosine = F.cosine_similarity(_at_label_size(raw, label), target, dim=1, eps=1e-6)
-        return _masked_mean(1.0 - cosine, valid)
+        return masked_mean(1.0 - cosine, valid)
 
     def decode(self, raw: Tensor, large: dict[str, Tensor]) -> dict[str, Tensor]:
         vectors = large[self.task.name]
@@ -226,8 +240,7 @@ class UnitVectorTask(TorchTask):
         return self.map(mean)
 
     def _dense(self, label: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        # a comparison with NaN is false, so NaN is invalid as well
-        valid = label.square().sum(-1) > 0.25
+        valid = self.valid(label)
         return torch.where(valid[..., None], label, 0).permute(0, 3, 1, 2).to(dtype), valid
 
     def disagreement(self, raw: Tensor, teacher: Tensor) -> Tensor:
@@ -244,15 +257,18 @@ class UnitVectorTask(TorchTask):
 class BinaryTask(TorchTask):
     """A logit; a map, decoded or not, is a probability."""
 
+    def valid(self, label: Tensor) -> Tensor:
+        return label <= 1
+
     def loss(self, raw: Tensor, label: Tensor) -> Tensor:
         """Binary cross entropy; the rarer side is weighted up by the share of the other in the
         frame (Xie and Tu: "Holistically-Nested Edge Detection", ICCV 2015, equation 2)."""
         logits = _at_label_size(raw, label).squeeze(1)
         valid = label != IGNORE_INDEX
         positive = (label == 1).to(logits.dtype)
-        share = _masked_mean(positive, valid)[:, None, None]
+        share = masked_mean(positive, valid)[:, None, None]
         values = F.binary_cross_entropy_with_logits(logits, positive, reduction="none")
-        return _masked_mean(values * torch.where(label == 1, 1 - share, share), valid)
+        return masked_mean(values * torch.where(label == 1, 1 - share, share), valid)
 
     def coarse(self, raw: Tensor, temperature: float) -> dict[str, Tensor]:
         return {self.task.name: raw.sigmoid()}
@@ -261,14 +277,14 @@ class BinaryTask(TorchTask):
         return raw.sigmoid()
 
     def _dense(self, label: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        return label[:, None].to(dtype), label <= 1
+        return label[:, None].to(dtype), self.valid(label)
 
     def disagreement(self, raw: Tensor, teacher: Tensor) -> Tensor:
         return F.binary_cross_entropy_with_logits(raw, teacher, reduction="none").squeeze(1)
 
 
-def _masked_mean(values: Tensor, valid: Tensor) -> Tensor:
-    """Mean over the valid pixels of each frame: [B, H, W] and bool [B, H, W] to [B]."""
+def masked_mean(values: Tensor, valid: Tensor) -> Tensor:
+    """Return the mean over the valid pixels of each frame, [B]; values and bool are [B, ...]."""
     # where, not product: an invalid pixel may hold NaN, and 0 * NaN is NaN
     total = torch.where(valid, values, values.new_zeros(())).flatten(1).sum(1)
     return total / valid.flatten(1).sum(1).clamp_min(1)

@@ -55,8 +55,7 @@ class ModelConfig(_Section):
     @property
     def arguments(self) -> dict[str, Any]:
         """Arguments of ``model.build_network``."""
-        own = {"backbone": self.backbone, "width": self.width, "retrieval": self.retrieval}
-        return {**own, **self.options}
+        return {**self.model_dump(exclude={"options"}), **self.options}
 
 
 class DataConfig(_Section):

@@ -6,7 +6,8 @@ from __future__ import annotations
 import logging
 import math
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from proto_mtl_ros.evaluation.engine_check import compare
 from proto_mtl_ros.files import ScratchFolder
 from proto_mtl_ros.model import ProtoMTL
 from proto_mtl_ros.model.deploy import DeployGraph
+from proto_mtl_ros.model.network import NetworkOutput
 from proto_mtl_ros.model.torch_tasks import torch_task
 from proto_mtl_ros.runtime.bundle import CARD, ONNX, WEIGHTS, Bundle
 from proto_mtl_ros.runtime.engine import create_engine
@@ -57,8 +59,9 @@ def export_checkpoint(
     loader = evaluation_loader(held_out_store(settings, held_out), settings)
     start = Bundle.load(settings.start_from) if settings.start_from else None
     before = 1.0 if start is None else start.manifest.temperature
-    temperature = fit_temperature(network, loader, settings.seed, before)
-    confidence = fit_confidence(network, loader)
+    judged = _outputs(network, loader)
+    temperature = fit_temperature(network, judged, settings.seed, before)
+    confidence = fit_confidence(network, judged)
     say(f"{epochs} of {settings.epochs} epochs; confidence temperature {temperature}")
     files: dict[str, Path | bytes] = {
         WEIGHTS: weights_file(network),
@@ -76,7 +79,7 @@ def export_checkpoint(
         # judged as a robot would load it; only then written to where a robot finds it
         draft = Bundle.write(folder / settings.name, record, files)
         engine = create_engine(draft, "onnxruntime")
-        batches = (batch["image"].numpy() for batch in loader)
+        batches = (batch["image"].numpy() for batch, _ in judged)
         parity = compare(create_engine(draft, "torch"), engine, batches)
         say("\n  ".join(["ONNX against torch, relative error per output:", *parity.lines()]))
         parity.check()
@@ -146,13 +149,21 @@ def onnx_file(graph: DeployGraph, height: int, width: int) -> bytes:
     return model.SerializeToString()
 
 
-_PIXELS_PER_FRAME = 2000
+Judged = Sequence[tuple[dict[str, Any], NetworkOutput]]
+"""Batches of frames that were not trained on, and what the network gives for them."""
 
 
 @torch.no_grad()
-def fit_temperature(
-    network: ProtoMTL, batches: Iterable[dict[str, Any]], seed: int, otherwise: float = 1.0
-) -> float:
+def _outputs(network: ProtoMTL, batches: Iterable[dict[str, Any]]) -> Judged:
+    """Run the network once over the batches; what no confidence is fitted to is not kept."""
+    outputs = ((batch, network(network.normalise(batch["image"]))) for batch in batches)
+    return [(batch, replace(out, pyramid=(), features={}, logits={})) for batch, out in outputs]
+
+
+_PIXELS_PER_FRAME = 2000
+
+
+def fit_temperature(network: ProtoMTL, judged: Judged, seed: int, otherwise: float = 1.0) -> float:
     """Return the temperature with the smallest cross entropy on labelled pixels of the stride-4
     logits, which the deployed graph takes its confidence from; 1 without segmentation.
 
@@ -163,8 +174,8 @@ def fit_temperature(
         return 1.0
     generator = torch.Generator().manual_seed(seed)
     logits, targets = [], []
-    for batch in batches:
-        raw = network(network.normalise(batch["image"])).raw["segmentation"].permute(0, 2, 3, 1)
+    for batch, out in judged:
+        raw = out.raw["segmentation"].permute(0, 2, 3, 1)
         # the pixel of the label that lies at the centre of each stride-4 cell
         for scores, label in zip(
             raw.flatten(1, 2), batch["segmentation"][:, 2::4, 2::4].flatten(1)
@@ -186,10 +197,7 @@ _RIGHT = {Scalar: math.log(1.25), UnitVector: math.radians(22.5)}
 in log metres and radians."""
 
 
-@torch.no_grad()
-def fit_confidence(
-    network: ProtoMTL, batches: Iterable[dict[str, Any]]
-) -> dict[str, tuple[float, float]]:
+def fit_confidence(network: ProtoMTL, judged: Judged) -> dict[str, tuple[float, float]]:
     """Return, for each regression with a spread, a and b of the probability that it is right:
     sigmoid(a + b * log spread).
 
@@ -199,19 +207,18 @@ def fit_confidence(
     """
     spreads: dict[str, list[torch.Tensor]] = {}
     rights: dict[str, list[torch.Tensor]] = {}
-    for batch in batches:
-        out = network(network.normalise(batch["image"]))
+    for batch, out in judged:
         for task in network.tasks:
             if task.name not in out.spread or type(task) not in _RIGHT:
                 continue
             kind = torch_task(task)
             # the pixel of the label that lies at the centre of each stride-4 cell
             label, raw = batch[task.name][:, 2::4, 2::4], out.raw[task.name]
+            valid = kind.valid(label)
             if label.ndim == 4:
                 cosine = (kind.map(raw) * label.permute(0, 3, 1, 2)).sum(1)
-                error, valid = cosine.clamp(-1, 1).acos(), label.square().sum(-1) > 0.25
+                error = cosine.clamp(-1, 1).acos()
             else:
-                valid = torch.isfinite(label) & (label > 0)
                 error = (raw[:, 0].log() - torch.where(valid, label, 1.0).log()).abs()
             spreads.setdefault(task.name, []).append(out.spread[task.name][:, 0][valid])
             rights.setdefault(task.name, []).append((error < _RIGHT[type(task)])[valid])

@@ -13,6 +13,15 @@ from proto_mtl_ros.model.torch_tasks import torch_task
 from proto_mtl_ros.tasks import Task
 
 
+def frame_weights(labelled: Tensor) -> Tensor:
+    """Return what each frame counts in a loss, [B]: T / n_b of n_b labelled tasks, divided by B.
+
+    ``labelled`` is bool [B, T].
+    """
+    frames, count = labelled.shape
+    return count / labelled.sum(1).clamp_min(1) / frames
+
+
 def supervised(
     raw: Mapping[str, Tensor],
     labels: Mapping[str, Tensor],
@@ -26,8 +35,7 @@ def supervised(
     n_b is the number of labelled tasks of frame b. ``labelled`` is bool [B, T]; frames without a
     label hold an empty map.
     """
-    frames, count = labelled.shape
-    scale = count / labelled.sum(1).clamp_min(1)
+    scale = frame_weights(labelled)
     losses: dict[str, Tensor] = {}
     means: dict[str, Tensor] = {}
     for index, task in enumerate(tasks):
@@ -35,7 +43,7 @@ def supervised(
         if bool(has.any()):
             per_frame = torch_task(task).loss(raw[task.name][has], labels[task.name][has])
             means[task.name] = per_frame.mean().detach()
-            losses[task.name] = weights[task.name] * (scale[has] * per_frame).sum() / frames
+            losses[task.name] = weights[task.name] * (scale[has] * per_frame).sum()
     return losses, means
 
 

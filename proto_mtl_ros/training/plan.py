@@ -19,6 +19,7 @@ import torch
 from proto_mtl_ros.data.registry import kind_of
 from proto_mtl_ros.data.sample import FrameSource
 from proto_mtl_ros.runtime.bundle import Bundle
+from proto_mtl_ros.training.auxiliary.auxiliary_loss import TEACHER
 from proto_mtl_ros.training.config import DistillationConfig, LossConfig, TrainConfig
 from proto_mtl_ros.training.held_out import chosen_frames
 from proto_mtl_ros.training.module import MultiTaskModule
@@ -164,7 +165,7 @@ def _labels_said(
     taught: dict[str, list[str]] = {}
     for task in config.tasks:
         word = LABELS.get(task, f"labels of {task}")
-        teacher = config.distillation.teachers.get(task) if config.loss.wants("teacher_") else None
+        teacher = config.distillation.teachers.get(task) if config.loss.wants(TEACHER) else None
         if learnt[task]:
             said.append(f"{learnt[task]} {word} to learn from, {judged[task]} to judge by")
             if not judged[task]:

@@ -11,9 +11,10 @@ from torch.nn import functional as F
 
 from proto_mtl_ros.model.answers import answers_of, assignment
 from proto_mtl_ros.model.network import NetworkOutput
-from proto_mtl_ros.model.torch_tasks import RAW_STRIDE
+from proto_mtl_ros.model.torch_tasks import RAW_STRIDE, masked_mean, torch_task
 from proto_mtl_ros.tasks import Categorical
 from proto_mtl_ros.training.auxiliary.auxiliary_loss import AuxiliaryLoss, auxiliary_loss
+from proto_mtl_ros.training.losses import frame_weights
 
 
 @auxiliary_loss("answers")
@@ -26,7 +27,7 @@ class AnswerAssignment(AuxiliaryLoss):
 
     def forward(self, batch: dict[str, Any], out: NetworkOutput) -> Tensor:
         labelled = batch["labelled"]
-        scale = labelled.shape[1] / labelled.sum(1).clamp_min(1) / len(labelled)
+        scale = frame_weights(labelled)
         total = out.raw[self.tasks[0].name].sum() * 0.0
         for index, task in enumerate(self.tasks):
             has = labelled[:, index]
@@ -36,18 +37,12 @@ class AnswerAssignment(AuxiliaryLoss):
             if isinstance(task, Categorical):  # their sums are what the supervised loss looks at
                 continue
             label = batch[task.name][has][:, ::2, ::2]  # every second pixel tells enough of a cell
-            if label.ndim == 3:
-                label = label[..., None]
-                valid = torch.isfinite(label) & (label > 0)
-            else:
-                valid = label.square().sum(-1, keepdim=True) > 0.25
+            valid = torch_task(task).valid(label)[..., None]
+            label = label[..., None] if label.ndim == 3 else label
             wanted = assignment(task, torch.where(valid, label, 1.0), answers.to(label)) * valid
             share = F.avg_pool2d(valid.permute(0, 3, 1, 2).float(), RAW_STRIDE // 2)
             wanted = F.avg_pool2d(wanted.permute(0, 3, 1, 2), RAW_STRIDE // 2)
             wanted = wanted / share.clamp_min(1e-6)
-            known = share[:, 0] >= 0.5
             error = -(wanted * out.logits[task.name][has].log_softmax(1)).sum(1)
-            count = known.flatten(1).sum(1).clamp_min(1)
-            values = torch.where(known, error, 0).flatten(1).sum(1) / count
-            total = total + (scale[has] * values).sum()
+            total = total + (scale[has] * masked_mean(error, share[:, 0] >= 0.5)).sum()
         return total

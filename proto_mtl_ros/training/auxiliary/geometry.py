@@ -10,13 +10,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from proto_mtl_ros.model.network import NetworkOutput
-from proto_mtl_ros.model.torch_tasks import RAW_STRIDE, torch_task
+from proto_mtl_ros.model.torch_tasks import RAW_STRIDE, masked_mean, torch_task
 from proto_mtl_ros.training.auxiliary.auxiliary_loss import (
     DERIVED_NORMALS,
     AuxiliaryLoss,
     Setup,
     auxiliary_loss,
 )
+from proto_mtl_ros.training.losses import frame_weights
 
 
 def depth_normals(depth: Tensor, camera: Tensor) -> Tensor:
@@ -73,7 +74,7 @@ class DepthNormalsGeometry(AuxiliaryLoss):
     def forward(self, batch: dict[str, Any], out: NetworkOutput) -> Tensor:
         labelled = batch["labelled"]
         has_depth, has_normals = labelled[:, self.depth], labelled[:, self.normals]
-        scale = labelled.shape[1] / labelled.sum(1).clamp_min(1) / len(labelled)
+        scale = frame_weights(labelled)
         raw_depth, raw_normals = out.raw["depth"], out.raw["normals"]
         total = raw_depth.sum() * 0.0 + raw_normals.sum() * 0.0
         derive = has_depth & ~has_normals
@@ -90,13 +91,15 @@ class DepthNormalsGeometry(AuxiliaryLoss):
             target = torch.where(known[:, None, None, None], label, predicted)
             valid = torch.where(known[:, None, None], valid, torch.ones_like(valid))
             # the derivative at the border sees the padding
-            valid = F.pad(valid[:, 1:-1, 1:-1], (1, 1, 1, 1))
-            error = 1 - (surface * target).sum(1)
-            count = valid.flatten(1).sum(1).clamp_min(1)
-            values = torch.where(valid, error, 0).flatten(1).sum(1) / count
+            values = masked_mean(1 - (surface * target).sum(1), inner(valid, 1))
             weight = torch.where(known, 1.0, _PREDICTED)
             total = total + (scale[lift] * weight * values).sum()
         return total
+
+
+def inner(valid: Tensor, border: int) -> Tensor:
+    """Return bool [B, H, W] without the pixels of a border."""
+    return F.pad(valid[:, border:-border, border:-border], (border,) * 4)
 
 
 def _coarse(camera: Tensor) -> Tensor:

@@ -10,13 +10,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from proto_mtl_ros.model.network import NetworkOutput
+from proto_mtl_ros.model.torch_tasks import masked_mean, torch_task
+from proto_mtl_ros.tasks import NORMALS
 from proto_mtl_ros.training.auxiliary.auxiliary_loss import (
     DERIVED_NORMALS,
     AuxiliaryLoss,
     Setup,
     auxiliary_loss,
 )
-from proto_mtl_ros.training.auxiliary.geometry import depth_normals
+from proto_mtl_ros.training.auxiliary.geometry import depth_normals, inner
+from proto_mtl_ros.training.losses import frame_weights
 
 _SCALES = (4, 8, 16)
 """Pixels; nearer ones would see the steps that depth labels are stored in."""
@@ -48,10 +51,11 @@ class DepthSurface(AuxiliaryLoss):
         raw = out.raw["depth"]
         if not bool(has.any()):
             return raw.sum() * 0.0
-        scale = labelled.shape[1] / labelled.sum(1).clamp_min(1) / len(labelled)
-        label = batch["depth"][has][:, None]
+        scale, kind = frame_weights(labelled), torch_task(self.tasks[self.column])
+        label = batch["depth"][has]
+        valid = kind.valid(label)[:, None]
+        label = label[:, None]
         depth = F.interpolate(raw[has], label.shape[2:], mode="bilinear", align_corners=False)
-        valid = torch.isfinite(label) & (label > 0)
         error = torch.where(valid, depth.log() - torch.where(valid, label, 1.0).log(), 0)
         steps = torch.stack([_differences(error, valid, apart) for apart in _SCALES]).mean(0)
         normals = batch[DERIVED_NORMALS][has]
@@ -59,25 +63,18 @@ class DepthSurface(AuxiliaryLoss):
             known = labelled[has, [t.name for t in self.tasks].index("normals")]
             normals = torch.where(known[:, None, None, None], batch["normals"][has], normals)
         surface = depth_normals(depth, batch["camera"][has])
-        edge = (_BORDER, _BORDER, _BORDER, _BORDER)
-        there = (normals.square().sum(-1) > 0.25)[:, _BORDER:-_BORDER, _BORDER:-_BORDER]
-        there = F.pad(there, edge)
+        there = inner(torch_task(NORMALS).valid(normals), _BORDER)
         angle = 1 - (surface * normals.permute(0, 3, 1, 2)).sum(1)
-        return (scale[has] * (2 * steps + _mean(angle, there))).sum()
+        return (scale[has] * (2 * steps + masked_mean(angle, there))).sum()
 
 
 def _differences(error: Tensor, valid: Tensor, apart: int) -> Tensor:
     """Return per frame [B] the mean difference of errors [B, 1, H, W] so far apart, x plus y."""
-    across = _mean(
+    across = masked_mean(
         (error[..., apart:] - error[..., :-apart]).abs(), valid[..., apart:] & valid[..., :-apart]
     )
-    down = _mean(
+    down = masked_mean(
         (error[..., apart:, :] - error[..., :-apart, :]).abs(),
         valid[..., apart:, :] & valid[..., :-apart, :],
     )
     return across + down
-
-
-def _mean(values: Tensor, valid: Tensor) -> Tensor:
-    total = torch.where(valid, values, 0).flatten(1).sum(1)
-    return total / valid.flatten(1).sum(1).clamp_min(1)
