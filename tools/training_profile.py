@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from proto_mtl_ros.files import write_text
 from proto_mtl_ros.training.config import TrainConfig
@@ -91,7 +91,7 @@ def profile(config: TrainConfig, data: Path, steps: int) -> dict[str, Any]:
         watch.watch(part, name)
     optimiser = module.configure_optimizers()["optimizer"]
     average = AveragedModel(
-        module, device, get_ema_avg_fn(config.optimiser.ema_decay**EMA_EVERY), None, True
+        module, device, None, get_ema_multi_avg_fn(config.optimiser.ema_decay**EMA_EVERY), True
     )
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(config.hardware.precision)
     batches = iter(training_loader(store, config, steps + _WARM_UP))

@@ -13,10 +13,11 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint, WeightAveraging
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities import rank_zero_only
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from proto_mtl_ros.data.sample import FrameSource
 from proto_mtl_ros.errors import ConfigError
@@ -43,6 +44,16 @@ _NO_NEWS = ("does not have many workers", "LeafSpec", "exists and is not empty",
 """What Lightning warns of and is meant so: batch norms that keep their statistics, say."""
 
 _PRECISION: dict[str, Any] = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
+
+
+class AveragedWeights(WeightAveraging):
+    """Exponential moving average, by interpolation: what is frozen stays exactly what it is."""
+
+    def __init__(self, decay: float) -> None:
+        super().__init__(multi_avg_fn=get_ema_multi_avg_fn(decay))
+
+    def should_update(self, step_idx: int | None = None, epoch_idx: int | None = None) -> bool:
+        return step_idx is not None and step_idx % EMA_EVERY == 0
 
 
 def training_store(
@@ -118,9 +129,7 @@ def _train(config: TrainConfig, data: Path, output: Path, max_epochs: int | None
         num_sanity_val_steps=0,
         log_every_n_steps=min(20, steps),
         callbacks=[
-            EMAWeightAveraging(
-                decay=config.optimiser.ema_decay**EMA_EVERY, update_every_n_steps=EMA_EVERY
-            ),
+            AveragedWeights(config.optimiser.ema_decay**EMA_EVERY),
             # one file, replaced at the end of every epoch
             ModelCheckpoint(
                 dirpath=output,
