@@ -112,14 +112,10 @@ class ProtoMTL(nn.Module):
 
     def forward(self, image: Tensor) -> NetworkOutput:
         pyramid = tuple(self.backbone(image))
-        features = {n: decode(pyramid) for n, decode in zip(self.names, self.decoders)}
-        return self.answer(features, pyramid)
-
-    def answer(self, features: dict[str, Tensor], pyramid: tuple[Tensor, ...]) -> NetworkOutput:
-        """Return what the heads make of the features of each task."""
-        out = NetworkOutput({}, pyramid, features)
-        for name, head in zip(self.names, self.heads):
-            out.raw[name], logits, spread = head(features[name], pyramid)
+        out = NetworkOutput({}, pyramid)
+        for name, decoder, head in zip(self.names, self.decoders, self.heads):
+            out.features[name] = decoder(pyramid)
+            out.raw[name], logits, spread = head(out.features[name], pyramid)
             if logits is not None:
                 out.logits[name] = logits
             if spread is not None:
@@ -156,11 +152,12 @@ def build_from_manifest(architecture: dict[str, Any]) -> ProtoMTL:
     classes = tuple(options.pop("classes", ()))
     if not isinstance(names, list | tuple) or len(names) > 16 or len(classes) > 255:
         raise ValueError("tasks and classes must be lists of at most 16 and 255 names")
-    if "slots" in options:
+    if "slots" in options:  # those of plug-ins lie in options
         raise ValueError(
             "its network is one of the releases before 0.3, which torch no longer runs: choose the"
             " engine onnxruntime, openvino or tensorrt, which run its model.onnx"
         )
+    options |= options.pop("options", {})
     for name, most in _LARGEST.items():
         value = options.get(name, 1)
         if not isinstance(value, int) or not 0 <= value <= most:

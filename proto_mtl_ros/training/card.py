@@ -59,7 +59,7 @@ def manifest(
     )
     return ModelManifest(
         name=config.name,
-        architecture={**architecture, **config.model.arguments},
+        architecture={**architecture, **config.model.model_dump()},
         tasks=config.tasks,
         classes=classes,
         palette=getattr(categorical, "palette", ()),

@@ -43,10 +43,9 @@ def continued_from(config: TrainConfig, where: str) -> TrainConfig:
     what the bundle before it was to teach.
     """
     manifest = Bundle.load(where).manifest
-    given = {k: v for k, v in manifest.architecture.items() if k not in ("tasks", "classes")}
-    if "slots" in given:  # a network of before 0.3: what today's has of it
-        given = {k: given[k] for k in ("backbone", "width") if k in given}
-    own = {k: given.pop(k) for k in ("backbone", "width", "retrieval") if k in given}
+    own = {k: v for k, v in manifest.architecture.items() if k in ModelConfig.model_fields}
+    if "slots" in manifest.architecture:  # a network of before 0.3: today's takes its place
+        del own["retrieval"]
     height, width = manifest.input_size
     teachers = {
         task: where if teacher == config.start_from else teacher
@@ -58,7 +57,7 @@ def continued_from(config: TrainConfig, where: str) -> TrainConfig:
             "input_height": height,
             "input_width": width,
             "canonical_fx": manifest.canonical_fx,
-            "model": ModelConfig.model_validate({**own, "options": given}),
+            "model": ModelConfig.model_validate(own),
             **({"distillation": DistillationConfig(teachers=teachers)} if teachers else {}),
         }
     )
