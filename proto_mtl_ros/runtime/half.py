@@ -23,8 +23,9 @@ IN_FP32 = frozenset(
     | {"ReduceL2", "ReduceSum", "ReduceSumSquare", "ReduceMean"}
 )
 _LARGEST = float(np.finfo(np.float16).max)
-_SMALLEST = 1024
-"""Values of a weight below which storing it as fp16 is not worth a node."""
+_SMALLEST = 4096
+"""Values of a weight below which fp16 saves nothing to speak of: the keys of the heads among them,
+which the exporter has scaled already, and whose products are exponentiated."""
 
 
 def half_graph(model: bytes) -> bytes:

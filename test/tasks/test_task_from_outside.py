@@ -23,7 +23,7 @@ PLUGIN = Path(__file__).resolve().parents[1] / "support" / "edges_plugin.py"
 PREDICT = """
 import sys, numpy as np, proto_mtl_ros
 prediction = proto_mtl_ros.load(sys.argv[1], "onnxruntime", "cpu")(np.load(sys.argv[2]))
-assert list(prediction) == ["depth", "edges"]
+assert list(prediction) == ["depth", "depth_confidence", "edges"]
 np.save(sys.argv[3], prediction["edges"])
 """
 

@@ -52,6 +52,7 @@ def _train(folder: Path, pack: Path, **changes: Any) -> dict[str, Any]:
     arguments = ["--config", config, "--data", pack, "--out", folder / "run"]
     command = [sys.executable, folder / "program.py", "train", *map(str, arguments)]
     environment = {k: v for k, v in os.environ.items() if k not in ("LOCAL_RANK", "WORLD_SIZE")}
+    environment["PYTHONPATH"] = str(Path(__file__).resolve().parents[2])  # benchmark lies there
     result = subprocess.run(command, capture_output=True, text=True, timeout=500, env=environment)
     assert result.returncode == 0, result.stderr
     state = torch.load(folder / "run" / "last.ckpt", weights_only=True)
