@@ -204,6 +204,8 @@ def test_a_command_that_is_stopped_says_so(tmp_path: Path) -> None:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
+        # a shell ignores Ctrl-C in what it runs in the background, this test among it
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     end = time.monotonic() + 60
     while not out.exists() and time.monotonic() < end:
